@@ -1,0 +1,61 @@
+# One verb a task. `make` alone lists them.
+
+GO       ?= go
+TOOLS    := $(CURDIR)/.cache/tools
+FUZZTIME ?= 3s
+# A test run by hand prints the packages; TESTFLAGS adds to it (-run, -count, -v).
+TESTFLAGS ?=
+
+GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
+GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
+
+.PHONY: help build demo test fuzz check bench vuln fmt clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/sessiongate
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/sessiongate
+
+demo: ## run the journey through a real Envoy and a real Postgres (ONCE=1: then exit)
+	@mkdir -p bin && $(GO) build -o bin/ ./cmd/demo ./cmd/demoapp ./cmd/sessiongate
+	@exec bin/demo $(if $(ONCE),--once)
+
+test: ## run every test, with the race detector and in random order, and each fuzzer for FUZZTIME
+	@$(GO) run ./envoy/fetch
+	$(GO) test -race -shuffle=on -timeout 20m $(TESTFLAGS) ./...
+	@$(MAKE) --no-print-directory fuzz
+
+fuzz: ## run each fuzzer for FUZZTIME
+	@set -e; for pkg in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "fuzzing $$target in $$pkg for $(FUZZTIME)"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg > .fuzz.log 2>&1 || { cat .fuzz.log; rm -f .fuzz.log; exit 1; }; \
+		done; \
+	done; rm -f .fuzz.log
+
+check: $(GOLANGCI_LINT) $(GOFUMPT) ## formatting, linters, tidy go.mod
+	@out=$$($(GOFUMPT) -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "not formatted by gofumpt (make fmt mends it):"; echo "$$out"; exit 1; fi
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	$(GOLANGCI_LINT) run ./...
+
+fmt: $(GOFUMPT) ## format the code
+	$(GOFUMPT) -w $$(git ls-files -co --exclude-standard '*.go')
+
+bench: ## count what the hot path costs, as ratios measured in one run
+	$(GO) test -run '^$$' -bench . -benchmem ./sessions ./authz
+
+vuln: ## look for known vulnerabilities (needs vuln.go.dev)
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+clean: ## remove what make made
+	rm -rf bin .cache
+
+$(GOLANGCI_LINT):
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	mv $(TOOLS)/golangci-lint $@
+
+$(GOFUMPT):
+	GOBIN=$(TOOLS) $(GO) install mvdan.cc/gofumpt@v0.12.0
+	mv $(TOOLS)/gofumpt $@

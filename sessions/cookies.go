@@ -1,0 +1,176 @@
+package sessions
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// LegacyCookie is set by older SuperTokens backends, never by us. A client that
+// has it but no access token has a session somewhere: it is told to refresh, and
+// the refresh clears it.
+const LegacyCookie = "sIdRefreshToken"
+
+// Cookies is where a client keeps its tokens, and how (RFC 6265bis).
+type Cookies struct {
+	AccessName, RefreshName string
+	// Domain is the Domain attribute; empty: host-only.
+	Domain string
+	// SameSite is Lax, Strict or None.
+	SameSite string
+	// Secure cookies travel over TLS only.
+	Secure bool
+	// HostPrefix puts __Host- before the name of the access token's cookie: no
+	// other host of the domain, and no plain connection, can then plant one.
+	HostPrefix bool
+	// AuthPath is the Path of the refresh token's cookie: no server but ours
+	// ever receives it.
+	AuthPath string
+	// FormerPaths are paths that earlier configurations set cookies on. They are
+	// deleted there, for a browser sends the cookie of the longer path first.
+	FormerPaths []string
+}
+
+// DefaultCookies is what docs/protocol.md promises.
+func DefaultCookies() Cookies {
+	return Cookies{AccessName: "sAccessToken", RefreshName: "sRefreshToken", SameSite: "Lax", Secure: true, AuthPath: "/auth"}
+}
+
+// Access is the full name of the access token's cookie.
+func (c Cookies) Access() string {
+	if c.HostPrefix {
+		return "__Host-" + c.AccessName
+	}
+	return c.AccessName
+}
+
+// Set gives the Set-Cookie lines that hand out i to a client that reached us as
+// host, with those that delete what would shadow them.
+func (c Cookies) Set(host string, i Issued) []string {
+	lines := c.misplaced(host, c.Access(), "/")
+	lines = append(lines, c.line(c.Access(), i.Access.Reveal(), c.Domain, "/", i.RefreshLife))
+	if i.Refresh != "" {
+		lines = append(lines, c.misplaced(host, c.RefreshName, c.AuthPath)...)
+		lines = append(lines, c.line(c.RefreshName, i.Refresh.Reveal(), c.Domain, c.AuthPath, i.RefreshLife))
+	}
+	return lines
+}
+
+// Clear gives the Set-Cookie lines that delete the tokens wherever they may be.
+func (c Cookies) Clear(host string) []string {
+	lines := c.misplaced(host, c.Access(), "/")
+	lines = append(lines, c.line(c.Access(), "", c.Domain, "/", 0))
+	lines = append(lines, c.misplaced(host, c.RefreshName, c.AuthPath)...)
+	return append(lines, c.line(c.RefreshName, "", c.Domain, c.AuthPath, 0))
+}
+
+// ClearLegacy gives the lines that delete [LegacyCookie].
+func (c Cookies) ClearLegacy(host string) []string {
+	return append(c.misplaced(host, LegacyCookie, "/"), c.line(LegacyCookie, "", c.Domain, "/", 0))
+}
+
+// misplaced deletes a cookie where it should not be: host-only if it has a
+// domain, on every parent domain of the host otherwise, and on former paths. A
+// leftover, or one planted by a sibling host, would be sent beside the real one.
+func (c Cookies) misplaced(host, name, path string) []string {
+	var lines []string
+	for _, domain := range append([]string{""}, parentDomains(host)...) {
+		for _, p := range append([]string{path}, c.FormerPaths...) {
+			if domain == c.Domain && p == path {
+				continue
+			}
+			if strings.HasPrefix(name, "__Host-") && (domain != "" || p != "/") {
+				continue // cannot exist
+			}
+			lines = append(lines, c.line(name, "", domain, p, 0))
+		}
+	}
+	return lines
+}
+
+// line is one Set-Cookie value; a life of 0 deletes.
+func (c Cookies) line(name, value, domain, path string, life time.Duration) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s=%s; Path=%s; Max-Age=%d", name, value, path, max(0, int64(life/time.Second)))
+	if life <= 0 {
+		// For clients older than Max-Age.
+		b.WriteString("; Expires=Thu, 01 Jan 1970 00:00:00 GMT")
+	}
+	if domain != "" {
+		b.WriteString("; Domain=" + domain)
+	}
+	b.WriteString("; HttpOnly")
+	if c.Secure {
+		b.WriteString("; Secure")
+	}
+	b.WriteString("; SameSite=" + c.SameSite)
+	return b.String()
+}
+
+// parentDomains are the domains whose cookies a browser sends to host: itself
+// and its parents of two labels or more. An address and a single label have
+// none. A public suffix among them is refused by the browser, harmlessly.
+func parentDomains(host string) []string {
+	if h, _, ok := strings.Cut(host, ":"); ok {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if _, err := netip.ParseAddr(host); err == nil || !validHost(host) {
+		return nil
+	}
+	var domains []string
+	for strings.Contains(host, ".") && len(domains) < 8 {
+		domains = append(domains, host)
+		_, host, _ = strings.Cut(host, ".")
+	}
+	return domains
+}
+
+// validHost keeps what a client sends as Host from writing attributes into a
+// Set-Cookie line.
+func validHost(host string) bool {
+	if host == "" || len(host) > 253 {
+		return false
+	}
+	for _, c := range []byte(host) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+// AppendCookies appends the values of the cookies called name in a Cookie
+// header to values, each once. A pair that is broken spoils nothing but itself.
+func AppendCookies(values []string, header, name string) []string {
+	for pair := range strings.SplitSeq(header, ";") {
+		k, v, ok := strings.Cut(strings.Trim(pair, " \t"), "=")
+		if ok && k == name && !slices.Contains(values, v) {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
+// StripCookies returns a Cookie header without the cookies called by any of
+// names, and whether there was one.
+func StripCookies(header string, names ...string) (string, bool) {
+	var kept []string
+	stripped := false
+	for pair := range strings.SplitSeq(header, ";") {
+		pair = strings.Trim(pair, " \t")
+		k, _, _ := strings.Cut(pair, "=")
+		switch {
+		case slices.Contains(names, k):
+			stripped = true
+		case pair != "":
+			kept = append(kept, pair)
+		}
+	}
+	if !stripped {
+		return header, false
+	}
+	return strings.Join(kept, "; "), true
+}

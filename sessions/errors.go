@@ -1,0 +1,82 @@
+package sessions
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What a call on the engine can end with, beside success. Callers classify with
+// errors.Is; the wrapped cause is for the log, never for the client.
+var (
+	// ErrOver: the session is over for the caller. The client's cookies are to
+	// be cleared.
+	ErrOver = errors.New("session is over")
+	// ErrTheft: over, because a refresh token was used that had left the line.
+	ErrTheft = fmt.Errorf("%w: token theft detected", ErrOver)
+	// ErrSuperseded: this attempt gets no tokens, but the session lives. The
+	// client's cookies are to be left alone.
+	ErrSuperseded = errors.New("refresh was superseded")
+	// ErrUnavailable: nothing can be said now; nothing changed for the client.
+	ErrUnavailable = errors.New("sessions are unavailable")
+)
+
+// InvalidError says which input was refused and what is allowed.
+type InvalidError struct {
+	Field   string
+	Allowed string
+}
+
+func (e *InvalidError) Error() string { return fmt.Sprintf("%s: %s", e.Field, e.Allowed) }
+
+// Outcome is the answer of a Check. The zero value denies.
+type Outcome uint8
+
+// The outcomes of Check (docs/protocol.md, "What the client sees").
+const (
+	Unavailable Outcome = iota
+	Allow
+	TryRefresh
+	Unauthorised
+	Forbidden
+)
+
+func (o Outcome) String() string {
+	switch o {
+	case Allow:
+		return "ALLOW"
+	case TryRefresh:
+		return "TRY_REFRESH"
+	case Unauthorised:
+		return "UNAUTHORISED"
+	case Forbidden:
+		return "FORBIDDEN"
+	default:
+		return "UNAVAILABLE"
+	}
+}
+
+// Denial is why Verify does not allow. Rule is the rule that decided; Why is a
+// sentence for the log that holds nothing of the request.
+type Denial struct {
+	Outcome Outcome
+	Rule    string
+	Why     string
+}
+
+func (d *Denial) Error() string { return d.Outcome.String() + ": " + d.Why }
+
+// The denials of Verify, one value each so that denying allocates nothing.
+var (
+	DenyNoToken    = &Denial{Unauthorised, "V0", "no access token"}
+	DenyMalformed  = &Denial{TryRefresh, "V1", "access token is malformed"}
+	DenyUnknownKey = &Denial{TryRefresh, "V1", "access token is signed by an unknown key"}
+	DenyStaleKeys  = &Denial{Unavailable, "V1", "access token is signed by a key not yet known here, and the keys cannot be read"}
+	DenySignature  = &Denial{TryRefresh, "V1", "access token has a bad signature"}
+	DenyClaims     = &Denial{TryRefresh, "V1", "access token lacks required claims or has others' values"}
+	DenyExpired    = &Denial{TryRefresh, "V1", "access token has expired"}
+	DenyEnded      = &Denial{Unauthorised, "V2", "session was ended"}
+	DenyLost       = &Denial{TryRefresh, "V3", "access token belongs to a refresh token that lost against a sibling"}
+	DenyVersion    = &Denial{TryRefresh, "V3", "the session's claims have changed"}
+	DenySeveral    = &Denial{TryRefresh, "V1", "access tokens of several sessions"}
+	DenyStarting   = &Denial{Unavailable, "V0", "keys and feed have not been read yet"}
+)

@@ -1,0 +1,34 @@
+package sessions
+
+// EventKind says what an Event tells.
+type EventKind string
+
+// The kinds of event.
+const (
+	EventCreated          EventKind = "created"
+	EventRefreshed        EventKind = "refreshed" // any answer of R3 to R7 with tokens
+	EventSuperseded       EventKind = "superseded"
+	EventOver             EventKind = "over" // a refresh told "over" by R1 or R2; nothing changed
+	EventEnded            EventKind = "ended"
+	EventPromoted         EventKind = "promoted" // Count sessions, by Checks that saw a child's access token
+	EventPromotionsFailed EventKind = "promotions_failed"
+	EventFeedFailed       EventKind = "feed_failed"
+	EventFeedRecovered    EventKind = "feed_recovered"
+	EventSwept            EventKind = "swept" // Count rows
+	EventSweepFailed      EventKind = "sweep_failed"
+	EventStartRetried     EventKind = "start_retried"
+	EventReady            EventKind = "ready"
+)
+
+// Event is something that happened in the engine, for the edge to log and
+// count. Fields that its kind does not use are zero. It never holds a token.
+type Event struct {
+	Kind   EventKind
+	Handle Handle
+	UserID string
+	Rule   Rule
+	Reason Reason
+	Actor  string
+	Count  int
+	Err    error
+}

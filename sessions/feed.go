@@ -1,0 +1,218 @@
+package sessions
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The feed tells every replica what its store decided: which sessions ended,
+// which access tokens lost against a sibling, which claims changed. Verify asks
+// the set below, in memory; a poll of the store fills it.
+
+// clock is the store's clock as the polls tell it, carried forward by this
+// machine's monotonic clock. So a replica whose own clock is wrong, or is set
+// while it runs, judges expiry as every other one does.
+type clock struct {
+	local   func() time.Time
+	reading atomic.Pointer[clockReading]
+}
+
+type clockReading struct{ store, local time.Time }
+
+func (c *clock) set(store, local time.Time) { c.reading.Store(&clockReading{store, local}) }
+
+// now is the store's time. It is only asked after the first reading.
+func (c *clock) now() time.Time {
+	r := c.reading.Load()
+	return r.store.Add(c.local().Sub(r.local))
+}
+
+// age is how long ago the last poll that succeeded began.
+func (c *clock) age() time.Duration {
+	r := c.reading.Load()
+	if r == nil {
+		return 1<<63 - 1
+	}
+	return c.local().Sub(r.local)
+}
+
+const feedShards = 64
+
+// feedSet holds the young entries. It is sharded so that no lock is shared by
+// all Checks; handles and marks are random, so the shards fill evenly and
+// nobody can aim at one.
+type feedSet struct {
+	shards [feedShards]feedShard
+}
+
+type feedShard struct {
+	sync.RWMutex
+	ended    map[Handle]ended
+	versions map[Handle]version
+	lost     map[Mark]time.Time
+}
+
+type ended struct {
+	reason Reason
+	at     time.Time
+}
+
+type version struct {
+	number int64
+	at     time.Time
+}
+
+func (s *feedSet) shard(b byte) *feedShard { return &s.shards[b%feedShards] }
+
+// apply adds entries. whole says that they are all there is: then the lost
+// marks and versions held before are dropped, for a store that was restored may
+// have forgotten them, while an ended session stays ended.
+func (s *feedSet) apply(entries []Entry, whole bool) {
+	if whole {
+		for i := range s.shards {
+			sh := &s.shards[i]
+			sh.Lock()
+			clear(sh.versions)
+			clear(sh.lost)
+			sh.Unlock()
+		}
+	}
+	for _, e := range entries {
+		s.add(e)
+	}
+}
+
+func (s *feedSet) add(e Entry) {
+	sh := s.shard(e.Handle[0])
+	if e.Kind == EntryLost {
+		sh = s.shard(e.Mark[0])
+	}
+	sh.Lock()
+	defer sh.Unlock()
+	if sh.ended == nil {
+		sh.ended, sh.versions, sh.lost = map[Handle]ended{}, map[Handle]version{}, map[Mark]time.Time{}
+	}
+	switch e.Kind {
+	case EntryEnded:
+		if _, known := sh.ended[e.Handle]; !known {
+			sh.ended[e.Handle] = ended{e.Reason, e.At}
+		}
+	case EntryLost:
+		sh.lost[e.Mark] = e.At
+	case EntryClaims:
+		if e.Version > sh.versions[e.Handle].number {
+			sh.versions[e.Handle] = version{e.Version, e.At}
+		}
+	case EntryKeys:
+	}
+}
+
+// prune drops entries older than before.
+func (s *feedSet) prune(before time.Time) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.Lock()
+		for h, e := range sh.ended {
+			if e.at.Before(before) {
+				delete(sh.ended, h)
+			}
+		}
+		for h, v := range sh.versions {
+			if v.at.Before(before) {
+				delete(sh.versions, h)
+			}
+		}
+		for m, at := range sh.lost {
+			if at.Before(before) {
+				delete(sh.lost, m)
+			}
+		}
+		sh.Unlock()
+	}
+}
+
+// deny is V2 and V3. It returns nil where the feed says nothing against a.
+func (s *feedSet) deny(a *Access) *Denial {
+	sh := s.shard(a.Handle[0])
+	sh.RLock()
+	_, over := sh.ended[a.Handle]
+	stale := a.version < sh.versions[a.Handle].number
+	sh.RUnlock()
+	if over {
+		return DenyEnded
+	}
+	if stale {
+		return DenyVersion
+	}
+	sh = s.shard(a.own[0])
+	sh.RLock()
+	_, lost := sh.lost[a.own]
+	sh.RUnlock()
+	if lost {
+		return DenyLost
+	}
+	return nil
+}
+
+func (s *feedSet) endedAs(h Handle) (ended, bool) {
+	sh := s.shard(h[0])
+	sh.RLock()
+	defer sh.RUnlock()
+	e, ok := sh.ended[h]
+	return e, ok
+}
+
+// feed follows the store's feed.
+type feed struct {
+	set     feedSet
+	clock   clock
+	horizon atomic.Int64 // nanoseconds
+
+	mu     sync.Mutex // one poll at a time
+	cursor Cursor
+}
+
+// poll reads the feed once. loadKeys is called where the keys may have changed.
+func (f *feed) poll(ctx context.Context, store Store, loadKeys func(context.Context) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	since := f.cursor
+	f.cursor = 0 // until this poll succeeded, the next one reads everything
+	began := f.clock.local()
+	page, err := store.Poll(ctx, since)
+	if err != nil {
+		return err
+	}
+	if page.Next < since { // a restored store: what was read may never have been
+		since = 0
+		if page, err = store.Poll(ctx, 0); err != nil {
+			return err
+		}
+	}
+	if since == 0 || tellsOfKeys(page.Entries) {
+		if err := loadKeys(ctx); err != nil {
+			return err
+		}
+	}
+	f.set.apply(page.Entries, since == 0)
+	f.horizon.Store(int64(page.Horizon))
+	f.clock.set(page.Now, began)
+	f.cursor = page.Next
+	return nil
+}
+
+func tellsOfKeys(entries []Entry) bool {
+	for _, e := range entries {
+		if e.Kind == EntryKeys {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *feed) prune() {
+	f.set.prune(f.clock.now().Add(-time.Duration(f.horizon.Load())))
+}

@@ -1,0 +1,53 @@
+package sessions
+
+import (
+	"encoding/base64"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Header is one response header for the client.
+type Header struct{ Name, Value string }
+
+// Headers gives what a client's scripts learn of i, in the headers that the
+// SuperTokens web SDKs read. Every answer has a new marker in id-refresh-token:
+// by it they tell that something changed.
+func (i Issued) Headers() []Header {
+	var marker [16]byte
+	fill(marker[:])
+	var headers []Header
+	if i.Transport == TransportCookie {
+		headers = append(headers, Header{"anti-csrf", i.AntiCSRF.Reveal()})
+	} else {
+		headers = append(headers, Header{"st-access-token", i.Access.Reveal()})
+		if i.Refresh != "" {
+			headers = append(headers, Header{"st-refresh-token", i.Refresh.Reveal()})
+		}
+	}
+	expires := i.AccessExpires.UnixMilli()
+	return append(headers,
+		Header{"front-token", i.frontToken(expires)},
+		Header{"id-refresh-token", fmt.Sprintf("%s;%d", encode(marker[:]), i.Session.ExpiresAt.UnixMilli())},
+	)
+}
+
+// EndedHeaders tells a client's scripts that its session is over.
+func EndedHeaders() []Header {
+	return []Header{{"id-refresh-token", "remove"}, {"front-token", "remove"}}
+}
+
+// frontToken is what scripts may know of the access token: padded standard
+// base64 of its user, expiry (ms) and payload.
+func (i Issued) frontToken(expires int64) string {
+	text, err := json.Marshal(struct {
+		UID     string         `json:"uid"`
+		Expires int64          `json:"ate"`
+		Payload jsontext.Value `json:"up"`
+	}{i.Session.UserID, expires, i.Payload})
+	if err != nil {
+		panic(err) // our own payload, marshalled by us a moment ago
+	}
+	return base64.StdEncoding.EncodeToString(text)
+}

@@ -1,0 +1,205 @@
+package sessions
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// KeyKind says what a key is for.
+type KeyKind string
+
+// The kinds of key.
+const (
+	KeySigning KeyKind = "signing" // ES256, access tokens
+	KeySealing KeyKind = "sealing" // AES-256-GCM, refresh tokens
+)
+
+// KeyID names a key: 64 random bits.
+type KeyID [8]byte
+
+func (id KeyID) String() string { return encode(id[:]) }
+
+// StoredKey is a key as the store keeps it: its secret wrapped under the
+// key-encryption key, which the store never sees, so that a dump of the
+// database signs and opens nothing.
+//
+// Its life: published (CreatedAt) → in use (from ActiveFrom until that of a
+// newer generation) → retired (still verifies and opens) → deleted.
+type StoredKey struct {
+	Kind       KeyKind
+	Generation int
+	ID         KeyID
+	Wrapped    []byte
+	WrappedBy  KeyID // fingerprint of the key-encryption key
+	CreatedAt  time.Time
+	ActiveFrom time.Time
+}
+
+// KeyEncryptionKey wraps the secrets of keys. It comes from outside the store
+// and formats as [redacted].
+type KeyEncryptionKey struct {
+	aead        cipher.AEAD
+	fingerprint KeyID
+}
+
+// ParseKeyEncryptionKey reads 32 bytes in standard base64, as `sessiongate keys
+// new` prints them. Space around the text is allowed, for it comes from files.
+func ParseKeyEncryptionKey(text string) (*KeyEncryptionKey, error) {
+	raw, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(text))
+	if err != nil || len(raw) != 32 {
+		return nil, errors.New("a key-encryption key is 32 bytes in base64 (44 characters); `sessiongate keys new` makes one")
+	}
+	k := &KeyEncryptionKey{aead: newGCM(raw)}
+	sum := sha256.Sum256(append([]byte("sessiongate kek fingerprint v1"), raw...))
+	copy(k.fingerprint[:], sum[:])
+	return k, nil
+}
+
+// String implements fmt.Stringer.
+func (*KeyEncryptionKey) String() string { return redacted }
+
+// GoString implements fmt.GoStringer.
+func (*KeyEncryptionKey) GoString() string { return redacted }
+
+func newGCM(key []byte) cipher.AEAD {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err) // a key length that is a constant of this package
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err)
+	}
+	return aead
+}
+
+// wrapAAD binds a wrapped secret to its key: a row of the keys table that was
+// given another's secret does not unwrap.
+func wrapAAD(kind KeyKind, id KeyID) []byte {
+	return append([]byte("sessiongate wrap v1 "+string(kind)+" "), id[:]...)
+}
+
+func (k *KeyEncryptionKey) wrap(kind KeyKind, id KeyID, secret []byte) []byte {
+	nonce := make([]byte, k.aead.NonceSize())
+	_, _ = rand.Read(nonce)
+	return k.aead.Seal(nonce, nonce, secret, wrapAAD(kind, id))
+}
+
+func (k *KeyEncryptionKey) unwrap(s StoredKey) ([]byte, error) {
+	if s.WrappedBy != k.fingerprint {
+		return nil, fmt.Errorf("%s key %s is wrapped under key-encryption key %s, not under the given %s",
+			s.Kind, s.ID, s.WrappedBy, k.fingerprint)
+	}
+	n := k.aead.NonceSize()
+	if len(s.Wrapped) < n {
+		return nil, fmt.Errorf("%s key %s: wrapped secret is too short", s.Kind, s.ID)
+	}
+	secret, err := k.aead.Open(nil, s.Wrapped[:n], s.Wrapped[n:], wrapAAD(s.Kind, s.ID))
+	if err != nil {
+		return nil, fmt.Errorf("%s key %s: wrapped secret was altered", s.Kind, s.ID)
+	}
+	return secret, nil
+}
+
+// newKey makes a key of a kind and generation, wrapped.
+func newKey(kind KeyKind, generation int, kek *KeyEncryptionKey) (StoredKey, error) {
+	s := StoredKey{Kind: kind, Generation: generation, WrappedBy: kek.fingerprint}
+	fill(s.ID[:])
+	var secret []byte
+	switch kind {
+	case KeySigning:
+		var err error
+		if secret, err = newSigningSecret(); err != nil {
+			return s, fmt.Errorf("making a signing key: %w", err)
+		}
+	case KeySealing:
+		secret = make([]byte, 32)
+		fill(secret)
+	default:
+		return s, fmt.Errorf("unknown kind of key %q", kind)
+	}
+	s.Wrapped = kek.wrap(kind, s.ID, secret)
+	return s, nil
+}
+
+type sealingKey struct {
+	id         KeyID
+	aead       cipher.AEAD
+	activeFrom time.Time
+}
+
+type signingKey struct {
+	id         KeyID
+	header     string // the encoded header segment of every token it signs
+	private    *ecdsa.PrivateKey
+	activeFrom time.Time
+}
+
+// keyring holds the unwrapped keys. It is immutable; a change of keys makes a
+// new one.
+type keyring struct {
+	sealing map[KeyID]*sealingKey
+	signing map[string]*signingKey // by header segment
+	sealers []*sealingKey          // by generation
+	signers []*signingKey
+}
+
+func newKeyring(stored []StoredKey, kek *KeyEncryptionKey) (*keyring, error) {
+	r := &keyring{sealing: map[KeyID]*sealingKey{}, signing: map[string]*signingKey{}}
+	for _, s := range stored {
+		secret, err := kek.unwrap(s)
+		if err != nil {
+			return nil, err
+		}
+		switch s.Kind {
+		case KeySealing:
+			if len(secret) != 32 {
+				return nil, fmt.Errorf("sealing key %s has %d bytes, not 32", s.ID, len(secret))
+			}
+			k := &sealingKey{s.ID, newGCM(secret), s.ActiveFrom}
+			r.sealing[s.ID] = k
+			r.sealers = append(r.sealers, k)
+		case KeySigning:
+			k, err := newSigningKey(s, secret)
+			if err != nil {
+				return nil, fmt.Errorf("reading signing key %s: %w", s.ID, err)
+			}
+			r.signing[k.header] = k
+			r.signers = append(r.signers, k)
+		default:
+			// A newer version's kind: not ours to use.
+		}
+	}
+	return r, nil
+}
+
+// signer is the signing key in use: the newest one that is active.
+func (r *keyring) signer(now time.Time) *signingKey {
+	for i := len(r.signers) - 1; i > 0; i-- {
+		if !now.Before(r.signers[i].activeFrom) {
+			return r.signers[i]
+		}
+	}
+	return r.signers[0]
+}
+
+// sealer is the sealing key in use.
+func (r *keyring) sealer(now time.Time) *sealingKey {
+	for i := len(r.sealers) - 1; i > 0; i-- {
+		if !now.Before(r.sealers[i].activeFrom) {
+			return r.sealers[i]
+		}
+	}
+	return r.sealers[0]
+}
+
+// complete says whether there is a key of each kind.
+func (r *keyring) complete() bool { return len(r.signers) > 0 && len(r.sealers) > 0 }

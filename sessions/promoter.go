@@ -1,0 +1,117 @@
+package sessions
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	promotionGather = 20 * time.Millisecond // how long a batch waits for company
+	promotionRetry  = time.Second           // how long a failed batch keeps the next one waiting
+	promotionFlush  = 2 * time.Second       // what shutdown grants the queue
+)
+
+// promoter tells the store of first uses, behind the back of the Checks that saw
+// them. It may be late, and it may drop: a promotion that never happens is made
+// up for by the next refresh (R6).
+type promoter struct {
+	queue   chan *verified
+	batch   int
+	timeout time.Duration
+	store   Store
+	emit    func(Event)
+}
+
+// offer enqueues the first use of a, once until it succeeded. It never waits.
+func (p *promoter) offer(v *verified) {
+	if v.offered.Load() || !v.offered.CompareAndSwap(false, true) {
+		return
+	}
+	select {
+	case p.queue <- v:
+	default:
+		v.offered.Store(false)
+	}
+}
+
+// run promotes until ctx ends, then once more what is queued.
+func (p *promoter) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), promotionFlush)
+			defer cancel()
+			for len(p.queue) > 0 && flush.Err() == nil {
+				p.promote(flush, <-p.queue)
+			}
+			return
+		case v := <-p.queue:
+			if p.promote(ctx, v) {
+				continue
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(promotionRetry):
+			}
+		}
+	}
+}
+
+// promote sends batches until the queue has no company for the last one. A batch
+// names a handle once; a second child of one session waits for the next batch,
+// so that they are promoted in the order of their use.
+func (p *promoter) promote(ctx context.Context, first *verified) bool {
+	for first != nil {
+		wait := time.After(promotionGather)
+		batch := map[Handle]Promotion{}
+		var members []*verified
+		next := (*verified)(nil)
+		add := func(v *verified) {
+			own := Promotion{v.Handle, v.parent, v.own}
+			if had, ok := batch[v.Handle]; ok && had != own {
+				next = v
+				return
+			}
+			batch[v.Handle] = own
+			members = append(members, v)
+		}
+		add(first)
+	gather:
+		for next == nil && len(batch) < p.batch {
+			select {
+			case v := <-p.queue:
+				add(v)
+			case <-wait:
+				break gather
+			case <-ctx.Done():
+				break gather
+			}
+		}
+		if !p.send(ctx, batch, members) {
+			if next != nil {
+				next.offered.Store(false)
+			}
+			return false
+		}
+		first = next
+	}
+	return true
+}
+
+func (p *promoter) send(ctx context.Context, batch map[Handle]Promotion, members []*verified) bool {
+	list := make([]Promotion, 0, len(batch))
+	for _, own := range batch {
+		list = append(list, own)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.timeout)
+	defer cancel()
+	if err := p.store.Promote(ctx, list); err != nil {
+		for _, v := range members {
+			v.offered.Store(false) // the next Check offers it again
+		}
+		p.emit(Event{Kind: EventPromotionsFailed, Count: len(list), Err: err})
+		return false
+	}
+	p.emit(Event{Kind: EventPromoted, Count: len(list)})
+	return true
+}

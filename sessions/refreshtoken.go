@@ -1,0 +1,174 @@
+package sessions
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"time"
+)
+
+// A refresh token is opaque to everybody but us:
+//
+//	sgr1_ base64url( key id ‖ AES-256-GCM nonce ‖ sealed body )
+//
+// The format version and the key id are authenticated. The body has one length
+// and one layout, so exactly one text opens to it under one nonce.
+const (
+	refreshPrefix  = "sgr"
+	refreshVersion = refreshPrefix + "1_"
+	refreshBody    = 16 + 32 + 32 + 16 + 1 + 8
+)
+
+var (
+	// errSealed: not one of ours, or not canonical. Garbage causes no query (I6).
+	errSealed = errors.New("refresh token does not open")
+	// errNewerFormat: a newer version of this program made it. During a rollout
+	// that must log nobody out.
+	errNewerFormat = errors.New("refresh token has a newer format")
+	// errUnknownSealingKey: sealed under a key that this process does not know.
+	errUnknownSealingKey = errors.New("refresh token is sealed under an unknown key")
+)
+
+// AntiCSRF is the token that scripts repeat in a header: one per session, for
+// its whole life.
+type antiCSRF [16]byte
+
+func (a antiCSRF) token() Token { return Token(encode(a[:])) }
+
+// digest is what the access token carries of it.
+func (a antiCSRF) digest() [32]byte { return csrfDigest(encode(a[:])) }
+
+func csrfDigest(text string) [32]byte {
+	const label = "sessiongate anti-csrf v1"
+	var buf [len(label) + 22]byte
+	return sha256.Sum256(append(append(buf[:0], label...), text...))
+}
+
+// refreshToken is an opened refresh token.
+type refreshToken struct {
+	handle    Handle
+	secret    [32]byte
+	parent    Mark // zero: made at sign-in
+	antiCSRF  antiCSRF
+	transport Transport
+	issuedAt  time.Time // the store's clock
+}
+
+func newRefreshToken(h Handle, tr Transport) refreshToken {
+	t := refreshToken{handle: h, transport: tr}
+	fill(t.secret[:])
+	fill(t.antiCSRF[:])
+	return t
+}
+
+func (t refreshToken) mark() Mark {
+	h := sha256.New()
+	h.Write([]byte("sessiongate mark v1"))
+	h.Write(t.secret[:])
+	return Mark(h.Sum(nil))
+}
+
+// child derives the one child of t under nonce: every tab, retry and replica
+// gets the same, and the row, which knows the nonce alone, cannot make it.
+func (t refreshToken) child(nonce Nonce) refreshToken {
+	mac := hmac.New(sha256.New, t.secret[:])
+	mac.Write([]byte("sessiongate child v1"))
+	mac.Write(t.handle[:])
+	mac.Write(nonce[:])
+	c := t
+	c.secret = [32]byte(mac.Sum(nil))
+	c.parent = t.mark()
+	return c
+}
+
+func (t refreshToken) body() []byte {
+	b := make([]byte, 0, refreshBody)
+	b = append(b, t.handle[:]...)
+	b = append(b, t.secret[:]...)
+	b = append(b, t.parent[:]...)
+	b = append(b, t.antiCSRF[:]...)
+	b = append(b, byte(t.transport))
+	return binary.BigEndian.AppendUint64(b, uint64(t.issuedAt.UnixMicro()))
+}
+
+func parseRefreshBody(b []byte) (refreshToken, error) {
+	var t refreshToken
+	if len(b) != refreshBody {
+		return t, errSealed
+	}
+	b = b[copy(t.handle[:], b):]
+	b = b[copy(t.secret[:], b):]
+	b = b[copy(t.parent[:], b):]
+	b = b[copy(t.antiCSRF[:], b):]
+	t.transport = Transport(b[0])
+	t.issuedAt = time.UnixMicro(int64(binary.BigEndian.Uint64(b[1:]))).UTC() //nolint:gosec // sealed by us, from an int64
+	if t.transport != TransportCookie && t.transport != TransportHeader {
+		return t, errSealed
+	}
+	return t, nil
+}
+
+func refreshAAD(id KeyID) []byte { return append([]byte(refreshVersion), id[:]...) }
+
+// seal gives the text of t.
+func (t refreshToken) seal(k *sealingKey) Token {
+	out := make([]byte, 0, len(k.id)+k.aead.NonceSize()+refreshBody+k.aead.Overhead())
+	out = append(out, k.id[:]...)
+	nonce := out[len(out) : len(out)+k.aead.NonceSize()]
+	_, _ = rand.Read(nonce)
+	out = out[:len(out)+len(nonce)]
+	out = k.aead.Seal(out, nonce, t.body(), refreshAAD(k.id))
+	return Token(refreshVersion + encode(out))
+}
+
+// openRefreshToken opens the one canonical text of a token.
+func openRefreshToken(text string, keys *keyring) (refreshToken, error) {
+	sealed, ours := strings.CutPrefix(text, refreshVersion)
+	if !ours {
+		if newerFormat(text) {
+			return refreshToken{}, errNewerFormat
+		}
+		return refreshToken{}, errSealed
+	}
+	b, ok := decode(sealed)
+	var id KeyID
+	if !ok || len(b) < len(id) {
+		return refreshToken{}, errSealed
+	}
+	b = b[copy(id[:], b):]
+	k, ok := keys.sealing[id]
+	if !ok {
+		return refreshToken{}, errUnknownSealingKey
+	}
+	if len(b) != k.aead.NonceSize()+refreshBody+k.aead.Overhead() {
+		return refreshToken{}, errSealed
+	}
+	body, err := k.aead.Open(nil, b[:k.aead.NonceSize()], b[k.aead.NonceSize():], refreshAAD(id))
+	if err != nil {
+		return refreshToken{}, errSealed
+	}
+	return parseRefreshBody(body)
+}
+
+// newerFormat says whether text looks like a format version above ours.
+func newerFormat(text string) bool {
+	rest, ok := strings.CutPrefix(text, refreshPrefix)
+	if !ok {
+		return false
+	}
+	version, _, ok := strings.Cut(rest, "_")
+	if !ok || version == "" || len(version) > 3 || version[0] == '0' {
+		return false
+	}
+	n := 0
+	for _, c := range []byte(version) {
+		if c < '0' || c > '9' {
+			return false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n > 1
+}

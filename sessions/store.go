@@ -1,0 +1,141 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// ErrNotFound is returned by a Store for a session that it does not hold.
+var ErrNotFound = errors.New("no such session")
+
+// Store keeps sessions, their keys and the feed. It is the only seam of the
+// engine: sessions/postgres implements it for production,
+// sessions/sessionstest for unit tests, and one conformance suite runs on both.
+//
+// Every method is safe for concurrent use, by any number of processes over one
+// store. Each is atomic: it happens wholly or not at all, also when the process
+// dies in the middle of it (I7). What it reports done is durable and is seen by
+// every later call. Any error but ErrNotFound means that the outcome is unknown
+// and that retrying is safe.
+//
+// All times are read from the store's own clock, in whole microseconds, UTC.
+type Store interface {
+	// Create inserts a session. Its times are the store's: CreatedAt and
+	// PromotedAt now, AbsoluteExpiresAt and ExpiresAt by the lives in n.
+	Create(ctx context.Context, n NewRecord) (Record, error)
+
+	// Get returns the session and the time of the reading. An expired session
+	// that was not yet swept is returned like any other: the caller judges.
+	Get(ctx context.Context, h Handle) (Record, time.Time, error)
+
+	// ListUser returns the sessions of a user, the newest first, at most limit.
+	ListUser(ctx context.Context, userID string, limit int) ([]Record, error)
+
+	// Swap replaces old by next where Current and HandedAt are still those of
+	// old, and says whether it did. Only Current, Previous, CurrentClient,
+	// PromotedAt, NextNonce, NextClient, HandedAt, HandOuts and ExpiresAt may
+	// differ.
+	Swap(ctx context.Context, old, next Row) (bool, error)
+
+	// Promote makes children current, in one transaction. Where the row's
+	// Current is the promotion's Parent: Previous becomes Parent, Current
+	// becomes Own, CurrentClient becomes NextClient, PromotedAt now, and the
+	// generation starts afresh (no next, no hand-outs). Where Own is current or
+	// previous already, or the session is gone: nothing. Otherwise Own lost
+	// against a sibling: it goes on the feed (EntryLost). No handle may appear
+	// twice in one call.
+	Promote(ctx context.Context, ps []Promotion) error
+
+	// End deletes the session, appending to the feed (EntryEnded) and to the
+	// events in the same transaction. It reports whether there was one.
+	End(ctx context.Context, h Handle, e Ending) (bool, error)
+
+	// EndIf is End where Current and HandedAt are still those of old, and says
+	// whether it did.
+	EndIf(ctx context.Context, old Row, e Ending) (bool, error)
+
+	// EndUser ends all sessions of a user that exist when it runs, and returns
+	// their handles.
+	EndUser(ctx context.Context, userID string, e Ending) ([]Handle, error)
+
+	// Poll reads the feed from since on: every entry whose transaction was not
+	// visible to the poll that returned since, and possibly more. since 0 reads
+	// all young entries, those not older than the horizon.
+	Poll(ctx context.Context, since Cursor) (Page, error)
+
+	// RaiseHorizon makes the horizon at least d; it never falls. An engine
+	// raises it to what its own tokens need before it makes any, so that
+	// entries outlive the tokens they deny, whoever made those.
+	RaiseHorizon(ctx context.Context, d time.Duration) error
+
+	// Keys returns all keys, ordered by kind and generation.
+	Keys(ctx context.Context) ([]StoredKey, error)
+
+	// AddKey inserts a key that becomes active after delay, appending EntryKeys
+	// to the feed. It says false, and does nothing, where that generation of
+	// that kind exists: of many processes that make a key, one succeeds.
+	AddKey(ctx context.Context, k StoredKey, delay time.Duration) (bool, error)
+
+	// Sweep removes at most limit each of expired sessions, of feed entries
+	// beyond the horizon and of old events, and returns how many rows went.
+	// Calls go on where the last one stopped.
+	Sweep(ctx context.Context, limit int) (int, error)
+}
+
+// NewRecord is what Create needs to know.
+type NewRecord struct {
+	Handle                    Handle
+	UserID                    string
+	Current                   Mark
+	CurrentClient             Client
+	Claims, Data              []byte // JSON objects
+	SlidingLife, AbsoluteLife time.Duration
+}
+
+// Promotion reports the first use of a child.
+type Promotion struct {
+	Handle      Handle
+	Parent, Own Mark
+}
+
+// Ending says why and by whom a session is ended. Actor is free text for the
+// event ("sign-out", the name of an API key); it holds no secret.
+type Ending struct {
+	Reason Reason
+	Actor  string
+}
+
+// Cursor is a place in the feed. For Postgres it is the xmin of a snapshot. A
+// cursor that falls from one poll to the next means that the store was restored
+// or failed over; what was read before may no longer be true.
+type Cursor uint64
+
+// Page is the answer to a poll.
+type Page struct {
+	Entries []Entry
+	Next    Cursor
+	Now     time.Time     // the store's clock
+	Horizon time.Duration // entries older than this deny no living token
+}
+
+// EntryKind says what an Entry tells.
+type EntryKind string
+
+// The kinds of feed entry.
+const (
+	EntryEnded  EntryKind = "ended"  // Handle ended, for Reason (V2)
+	EntryLost   EntryKind = "lost"   // Mark, of Handle, lost against a sibling (V3)
+	EntryClaims EntryKind = "claims" // Handle's claims have Version now (V3)
+	EntryKeys   EntryKind = "keys"   // the keys changed; read them anew
+)
+
+// Entry is one line of the feed. Fields that its kind does not use are zero.
+type Entry struct {
+	Kind    EntryKind
+	Handle  Handle
+	Mark    Mark
+	Version int64
+	Reason  Reason
+	At      time.Time
+}
