@@ -112,6 +112,7 @@ type Engine struct {
 // the promoter.
 type verified struct {
 	Access
+
 	offered atomic.Bool
 }
 

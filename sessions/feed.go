@@ -49,6 +49,7 @@ type feedSet struct {
 
 type feedShard struct {
 	sync.RWMutex
+
 	ended    map[Handle]ended
 	versions map[Handle]version
 	lost     map[Mark]time.Time

@@ -136,6 +136,7 @@ type Row struct {
 // Record is a session with what its owner keeps in it.
 type Record struct {
 	Row
+
 	// Claims is a JSON object, copied into every access token; ClaimsVersion
 	// rises with each change of it.
 	Claims        []byte
