@@ -1,0 +1,661 @@
+package envoy
+
+// What envoy.yaml promises, asked of the real Envoy. The check is dead, or hostile: the tests with the real sessiongate are elsewhere.
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// dead is an address that refuses connections: port 1 (tcpmux) has no server on a machine of today.
+const dead = "127.0.0.1:1"
+
+func binary(t *testing.T) string {
+	t.Helper()
+	path, err := Binary(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// nowhere runs Envoy with nothing behind it.
+func nowhere() Options {
+	return Options{
+		Listeners: map[string]string{"ingress": "127.0.0.1:0"},
+		Clusters:  map[string][]string{"sessiongate_authz": {dead}, "sessiongate_public": {dead}, "app": {dead}},
+	}
+}
+
+// patient gives the check time: on a busy machine 200 ms are no promise, and these tests are about something else.
+func patient(bootstrap *bootstrapv3.Bootstrap) error {
+	const patience = 20 * time.Second
+	for _, cluster := range bootstrap.GetStaticResources().GetClusters() {
+		cluster.ConnectTimeout = durationpb.New(patience)
+	}
+	return EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
+		for _, filter := range manager.GetHttpFilters() {
+			check, packed := new(extauthzv3.ExtAuthz), filter.GetTypedConfig()
+			if !packed.MessageIs(check) {
+				continue
+			}
+			if err := packed.UnmarshalTo(check); err != nil {
+				return err
+			}
+			check.GetGrpcService().Timeout = durationpb.New(patience)
+			return packed.MarshalFrom(check)
+		}
+		return errors.New("there is no ext_authz filter")
+	})
+}
+
+// start runs Envoy until the test ends, with a patient check unless the options edit otherwise.
+func start(t *testing.T, options Options) *Proxy {
+	t.Helper()
+	if options.Edit == nil {
+		options.Edit = patient
+	}
+	proxy, err := Start(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := proxy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return proxy
+}
+
+// upstream is an app that answers with its name and the request headers as it saw them, and speaks CORS for everybody.
+type upstream struct {
+	name     string
+	requests atomic.Int64
+	address  string
+}
+
+func newUpstream(t *testing.T, name string) *upstream {
+	t.Helper()
+	u := &upstream{name: name}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u.requests.Add(1)
+		if r.Header.Get("Upgrade") == "websocket" {
+			w.Header().Set("Upgrade", "websocket")
+			w.Header().Set("Connection", "Upgrade")
+			w.WriteHeader(http.StatusSwitchingProtocols)
+			return
+		}
+		w.Header().Set("X-Upstream", name)
+		w.Header().Set("X-Path", r.URL.Path)
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		w.Header().Set("Access-Control-Allow-Credentials", "true")
+		_ = json.NewEncoder(w).Encode(r.Header)
+	}))
+	t.Cleanup(server.Close)
+	u.address = server.Listener.Addr().String()
+	return u
+}
+
+type answer struct {
+	status   int
+	body     string
+	header   http.Header
+	upstream string
+	seen     http.Header // the request's headers at the upstream
+}
+
+// send writes the request target as it is: net/url would clean what some of these tests are about.
+func send(t *testing.T, proxy *Proxy, method, target string, header http.Header) answer {
+	t.Helper()
+	connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(proxy.URL("ingress"), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.Close() }()
+	var request bytes.Buffer
+	fmt.Fprintf(&request, "%s %s HTTP/1.1\r\nHost: app.localhost:10000\r\n", method, target)
+	if header.Get("Connection") == "" {
+		request.WriteString("Connection: close\r\n")
+	}
+	if err := header.Write(&request); err != nil {
+		t.Fatal(err)
+	}
+	request.WriteString("\r\n")
+	if _, err := connection.Write(request.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(connection), &http.Request{Method: method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	var body []byte
+	if response.StatusCode != http.StatusSwitchingProtocols { // what follows has no end
+		if body, err = io.ReadAll(response.Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	result := answer{status: response.StatusCode, body: string(body), header: response.Header, upstream: response.Header.Get("X-Upstream")}
+	if result.upstream != "" && len(body) > 0 {
+		if err := json.Unmarshal(body, &result.seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return result
+}
+
+// withoutCheck runs Envoy with an app and a public listener, but no sessiongate to ask.
+func withoutCheck(t *testing.T) (proxy *Proxy, app, public *upstream) {
+	t.Helper()
+	app, public = newUpstream(t, "app"), newUpstream(t, "public")
+	options := nowhere()
+	options.Clusters["app"], options.Clusters["sessiongate_public"] = []string{app.address}, []string{public.address}
+	return start(t, options), app, public
+}
+
+func TestDeadCheckLetsNothingThrough(t *testing.T) {
+	proxy, app, public := withoutCheck(t)
+	for _, target := range []string{
+		"/", "/api/things", "/api", "/optional", "/optional/page", "/nobody/named/this",
+		"/authors", "/login/", "/login/x", "/LOGIN", "/static", "/optionally", "/.well-known/jwks.json/x",
+		"/static/../api/things", "/static/%2e%2e/api/things", "/auth/../api/things", "/login/../", "//api/things",
+		`/static/..\api/things`,
+	} {
+		for _, method := range []string{"GET", "POST", "OPTIONS", "TRACE"} {
+			got := send(t, proxy, method, target, nil)
+			if method == "TRACE" && got.status == http.StatusNotImplemented {
+				continue
+			}
+			if got.status != http.StatusServiceUnavailable {
+				t.Errorf("%s %s: %d, want 503", method, target, got.status)
+			}
+			if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Retry-After") == "" {
+				t.Errorf("%s %s: headers %v, want no-store and Retry-After", method, target, got.header)
+			}
+		}
+	}
+	if n := app.requests.Load() + public.requests.Load(); n != 0 {
+		t.Errorf("%d requests arrived unchecked", n)
+	}
+}
+
+func TestRoutesWithoutCheck(t *testing.T) {
+	proxy, _, _ := withoutCheck(t)
+	for target, want := range map[string]string{
+		"/login": "app", "/login?return_to=/x": "app", "/static/site.css": "app", "//static//a": "app", "/static//..//api/things": "app", "/api/../login": "app",
+		"/auth": "public", "/auth/": "public", "/auth/session/refresh": "public", "/auth/unknown": "public", "/auth?x": "public",
+		"/.well-known/jwks.json": "public",
+	} {
+		got := send(t, proxy, "GET", target, nil)
+		if got.status != http.StatusOK || got.upstream != want {
+			t.Errorf("%s: %d from %q, want 200 from %q", target, got.status, got.upstream, want)
+		}
+		for name := range got.header {
+			if strings.HasPrefix(name, "X-Envoy") {
+				t.Errorf("%s: the client sees %s", target, name)
+			}
+		}
+		// The app must read the path as Envoy did when it chose the route.
+		if path := got.header.Get("X-Path"); want == "app" && path != "/login" && (!strings.HasPrefix(path, "/static/") || strings.Contains(path, "..")) {
+			t.Errorf("%s: the app reads %q", target, path)
+		}
+	}
+}
+
+func TestAmbiguousRequestsAreRefused(t *testing.T) {
+	proxy, app, _ := withoutCheck(t)
+	for name, test := range map[string]struct {
+		target string
+		header http.Header
+	}{
+		"escaped slash":            {"/static/..%2Fapi/things", nil},
+		"escaped slash, lowercase": {"/static/..%2fapi/things", nil},
+		"escaped backslash":        {"/static/..%5Capi/things", nil},
+		"underscores":              {"/login", http.Header{"x_session_user_id": {"admin"}}},
+		"two lengths":              {"/login", http.Header{"Content-Length": {"0"}, "Transfer-Encoding": {"chunked"}}},
+	} {
+		if got := send(t, proxy, "GET", test.target, test.header); got.status != http.StatusBadRequest {
+			t.Errorf("%s: %d, want 400", name, got.status)
+		}
+	}
+	if n := app.requests.Load(); n != 0 {
+		t.Errorf("%d requests arrived", n)
+	}
+}
+
+func TestClientsCannotClaimAnIdentity(t *testing.T) {
+	proxy, _, _ := withoutCheck(t)
+	claims := http.Header{
+		"X-Session-User-Id": {"admin", "root"}, "x-session-handle": {"h"}, "X-SESSION-CLAIMS": {"e30"}, "x-sessiongate-peer": {"10.0.0.1"},
+		"x-envoy-retry-on": {"5xx"}, "x-envoy-max-retries": {"9"}, "x-envoy-upstream-rq-timeout-ms": {"1"}, "x-envoy-original-path": {"/"},
+		"x-forwarded-for": {"10.0.0.1"},
+	}
+	internal := maps.Clone(claims) // without it Envoy may take the request for one of its own network's, and believe x-envoy-*
+	delete(internal, "x-forwarded-for")
+	for _, test := range []struct {
+		target string
+		claims http.Header
+	}{
+		{"/login", claims},
+		{"/static/x", claims},
+		{"/auth/session/refresh", claims},
+		{"/login", internal},
+		{"/auth/session/refresh", internal},
+	} {
+		target := test.target
+		got := send(t, proxy, "POST", target, test.claims)
+		if got.status != http.StatusOK {
+			t.Fatalf("%s: %d", target, got.status)
+		}
+		for name := range claims {
+			name = http.CanonicalHeaderKey(name)
+			var want []string
+			switch {
+			case name == "X-Sessiongate-Peer" && got.upstream == "public":
+				want = []string{"127.0.0.1"}
+			case name == "X-Forwarded-For":
+				continue
+			}
+			if !slices.Equal(got.seen[name], want) {
+				t.Errorf("%s: the upstream sees %s %q, want %q", target, name, got.seen[name], want)
+			}
+		}
+	}
+}
+
+func TestOnlyEnvoySpeaksCORS(t *testing.T) {
+	const ours, foreign = "http://app.localhost:10000", "https://evil.example"
+	proxy, app, _ := withoutCheck(t)
+	from := func(origin string) http.Header { return http.Header{"Origin": {origin}} }
+	preflight := func(origin string) http.Header {
+		return http.Header{"Origin": {origin}, "Access-Control-Request-Method": {"POST"}, "Access-Control-Request-Headers": {"anti-csrf"}}
+	}
+	for _, test := range []struct {
+		name, method, target string
+		header               http.Header
+		status               int
+		origin               string
+	}{
+		{"our frontend", "GET", "/login", from(ours), 200, ours},
+		{"our frontend, auth path", "POST", "/auth/session/refresh", from(ours), 200, ours},
+		{"our frontend, denied", "GET", "/api/x", from(ours), 503, ours},
+		{"foreign", "GET", "/login", from(foreign), 200, ""},
+		{"foreign, auth path", "POST", "/auth/session/refresh", from(foreign), 200, ""},
+		{"foreign, null", "GET", "/login", from("null"), 200, ""},
+		{"preflight", "OPTIONS", "/api/x", preflight(ours), 200, ours},
+		{"foreign preflight", "OPTIONS", "/login", preflight(foreign), 200, ""},
+	} {
+		before := app.requests.Load()
+		got := send(t, proxy, test.method, test.target, test.header)
+		if got.status != test.status {
+			t.Errorf("%s: %d, want %d", test.name, got.status, test.status)
+		}
+		if origins := got.header.Values("Access-Control-Allow-Origin"); strings.Join(origins, ",") != test.origin {
+			t.Errorf("%s: allow-origin %q, want %q", test.name, origins, test.origin)
+		}
+		if credentials := got.header.Values("Access-Control-Allow-Credentials"); test.origin != "" && strings.Join(credentials, ",") != "true" {
+			t.Errorf("%s: allow-credentials %q, want \"true\"", test.name, credentials)
+		}
+		if test.method == "OPTIONS" && app.requests.Load() != before {
+			t.Errorf("%s: it arrived at the app", test.name)
+		}
+		if test.origin == "" {
+			continue
+		}
+		name, words := "Access-Control-Expose-Headers", "front-token anti-csrf id-refresh-token st-access-token st-refresh-token"
+		if test.method == "OPTIONS" {
+			name, words = "Access-Control-Allow-Headers", "content-type anti-csrf rid fdi-version st-auth-mode authorization supertokens-sdk-name supertokens-sdk-version"
+		}
+		for word := range strings.FieldsSeq(words) {
+			if !strings.Contains(got.header.Get(name), word) {
+				t.Errorf("%s: %s is %q, without %s", test.name, name, got.header.Get(name), word)
+			}
+		}
+	}
+}
+
+// check answers as a test tells it to, and keeps what it was asked.
+type check struct {
+	authv3.UnimplementedAuthorizationServer
+
+	mu     sync.Mutex
+	answer *authv3.CheckResponse
+	asked  *authv3.CheckRequest
+	hangs  bool
+}
+
+func (c *check) Check(ctx context.Context, request *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = request
+	if c.hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return c.answer, nil
+}
+
+// lastAsked returns the attributes of the latest request.
+func (c *check) lastAsked() *authv3.AttributeContext {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked.GetAttributes()
+}
+
+func (c *check) say(answer *authv3.CheckResponse) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answer = answer
+}
+
+// newCheck serves on a unix socket and returns its endpoint.
+func newCheck(t *testing.T) (*check, string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "check") //nolint:usetesting // t.TempDir may be too long for a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, server := new(check), grpc.NewServer()
+	authv3.RegisterAuthorizationServer(server, c)
+	healthv1.RegisterHealthServer(server, health.NewServer())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return c, "unix:" + path
+}
+
+func setting(pairs ...string) *authv3.CheckResponse {
+	ok := new(authv3.OkHttpResponse)
+	for pair := range slices.Chunk(pairs, 2) {
+		ok.Headers = append(ok.Headers, &corev3.HeaderValueOption{
+			Header:       &corev3.HeaderValue{Key: pair[0], Value: pair[1]},
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		})
+	}
+	return &authv3.CheckResponse{HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: ok}}
+}
+
+func removing(names ...string) *authv3.CheckResponse {
+	return &authv3.CheckResponse{HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{HeadersToRemove: names}}}
+}
+
+// TestCheckMayOnlyChangeOurHeaders takes the check over: what it may do to a request is bounded.
+func TestCheckMayOnlyChangeOurHeaders(t *testing.T) {
+	app := newUpstream(t, "app")
+	check, endpoint := newCheck(t)
+	options := nowhere()
+	options.Clusters["app"], options.Clusters["sessiongate_authz"] = []string{app.address}, []string{endpoint}
+	proxy := start(t, options)
+
+	sent := http.Header{"Cookie": {"a=1", "b=2"}, "Authorization": {"Bearer t"}, "X-Tenant": {"mine"}, "X-Session-User-Id": {"forged"}}
+	for name, test := range map[string]struct {
+		answer *authv3.CheckResponse
+		status int
+		want   map[string][]string
+	}{
+		"identity": {
+			setting("x-session-user-id", "u1", "x-session-handle", "h1", "x-session-claims", "e30"), 200,
+			map[string][]string{"X-Session-User-Id": {"u1"}, "X-Session-Handle": {"h1"}, "X-Session-Claims": {"e30"}},
+		},
+		"cookies replaced":   {setting("cookie", "a=1"), 200, map[string][]string{"Cookie": {"a=1"}}},
+		"cookies removed":    {removing("cookie", "authorization"), 200, map[string][]string{"Cookie": nil, "Authorization": nil}},
+		"nothing":            {removing(), 200, map[string][]string{"X-Session-User-Id": nil, "X-Tenant": {"mine"}}},
+		"another header":     {setting("x-tenant", "yours"), 500, nil},
+		"lookalike":          {setting("x-session-user-id2", "u"), 500, nil},
+		"another removed":    {removing("x-tenant"), 500, nil},
+		"path":               {setting(":path", "/admin"), 500, nil},
+		"host":               {setting("host", "other"), 500, nil},
+		"split header":       {setting("x-session-user-id", "u\r\nx-tenant: yours"), 500, nil},
+		"peer of refreshing": {setting("x-sessiongate-peer", "10.0.0.1"), 500, nil},
+	} {
+		check.say(test.answer)
+		before := app.requests.Load()
+		got := send(t, proxy, "GET", "/api/x", sent)
+		if got.status != test.status {
+			t.Errorf("%s: %d, want %d", name, got.status, test.status)
+		}
+		if got.status != http.StatusOK && app.requests.Load() != before {
+			t.Errorf("%s: it arrived at the app", name)
+		}
+		for header, want := range test.want {
+			if !slices.Equal(got.seen[header], want) {
+				t.Errorf("%s: the app sees %s %q, want %q", name, header, got.seen[header], want)
+			}
+		}
+	}
+}
+
+// TestGoneReplicaDeniesNobody: until a health check finds out, another replica is asked instead.
+func TestGoneReplicaDeniesNobody(t *testing.T) {
+	app := newUpstream(t, "app")
+	check, endpoint := newCheck(t)
+	check.say(removing())
+	options := nowhere()
+	options.Clusters["app"], options.Clusters["sessiongate_authz"] = []string{app.address}, []string{endpoint, dead}
+	options.Edit = func(bootstrap *bootstrapv3.Bootstrap) error {
+		for _, cluster := range bootstrap.GetStaticResources().GetClusters() {
+			cluster.HealthChecks = nil
+		}
+		return patient(bootstrap)
+	}
+	proxy := start(t, options)
+	for range 20 {
+		if got := send(t, proxy, "GET", "/x", nil); got.status != http.StatusOK {
+			t.Fatalf("%d, want 200", got.status)
+		}
+	}
+}
+
+// TestHangingCheckIsAnOutage fails by never ending where the check has no deadline.
+func TestHangingCheckIsAnOutage(t *testing.T) {
+	check, endpoint := newCheck(t)
+	check.hangs = true
+	options := nowhere()
+	options.Clusters["sessiongate_authz"] = []string{endpoint}
+	options.Edit = func(*bootstrapv3.Bootstrap) error { return nil } // the shipped deadline
+	if got := send(t, start(t, options), "GET", "/x", nil); got.status != http.StatusServiceUnavailable {
+		t.Errorf("%d, want 503", got.status)
+	}
+}
+
+func TestDenialsArriveAsTheCheckWroteThem(t *testing.T) {
+	check, endpoint := newCheck(t)
+	options := nowhere()
+	options.Clusters["sessiongate_authz"] = []string{endpoint}
+	proxy := start(t, options)
+	for _, status := range []int32{440, 503, 401, 302, 403} {
+		denied := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: typev3.StatusCode(status)}, Body: "why"}
+		for key, value := range map[string]string{"cache-control": "no-store, private", "retry-after": "7", "location": "/login"} {
+			denied.Headers = append(denied.Headers, &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: key, Value: value}})
+		}
+		check.say(&authv3.CheckResponse{
+			Status:       &statuspb.Status{Code: int32(codes.PermissionDenied)},
+			HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied},
+		})
+		got := send(t, proxy, "GET", "/x", nil)
+		if got.status != int(status) || got.body != "why" {
+			t.Errorf("%d %q, want %d %q", got.status, got.body, status, "why")
+		}
+		for name, want := range map[string]string{"Cache-Control": "no-store, private", "Retry-After": "7", "Location": "/login"} {
+			if values := got.header[name]; !slices.Equal(values, []string{want}) {
+				t.Errorf("%d: %s is %q, want %q", status, name, values, want)
+			}
+		}
+		for name := range got.header {
+			if strings.HasPrefix(name, "X-Envoy") || name == "Server" {
+				t.Errorf("%d: %s tells about the inside", status, name)
+			}
+		}
+	}
+}
+
+// TestWebSocketsAreCheckedAtTheUpgrade: they open on guarded routes only, where the check sees that they are upgrades.
+func TestWebSocketsAreCheckedAtTheUpgrade(t *testing.T) {
+	check, endpoint := newCheck(t)
+	app := newUpstream(t, "app")
+	options := nowhere()
+	options.Clusters["app"], options.Clusters["sessiongate_authz"] = []string{app.address}, []string{endpoint}
+	proxy := start(t, options)
+	upgrade := http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}, "Sec-Websocket-Version": {"13"}}
+
+	check.say(&authv3.CheckResponse{Status: &statuspb.Status{Code: int32(codes.PermissionDenied)}})
+	if got := send(t, proxy, "GET", "/api/socket", upgrade); got.status != http.StatusForbidden {
+		t.Errorf("denied upgrade: %d, want 403", got.status)
+	}
+	if !slices.ContainsFunc(check.lastAsked().GetRequest().GetHttp().GetHeaderMap().GetHeaders(), func(h *corev3.HeaderValue) bool {
+		return h.GetKey() == "upgrade" && string(h.GetRawValue()) == "websocket"
+	}) {
+		t.Error("the check does not see the upgrade")
+	}
+	if n := app.requests.Load(); n != 0 {
+		t.Errorf("%d denied upgrades arrived", n)
+	}
+	check.say(removing())
+	for target, want := range map[string]int{
+		"/api/socket": http.StatusSwitchingProtocols, "/socket": http.StatusSwitchingProtocols,
+		"/static/socket": http.StatusForbidden, "/login": http.StatusForbidden, "/auth/socket": http.StatusForbidden,
+	} {
+		if got := send(t, proxy, "GET", target, upgrade); got.status != want {
+			t.Errorf("%s: %d, want %d", target, got.status, want)
+		}
+	}
+}
+
+func TestDenialsCannotSmuggleHeaders(t *testing.T) {
+	check, endpoint := newCheck(t)
+	options := nowhere()
+	options.Clusters["sessiongate_authz"] = []string{endpoint}
+	proxy := start(t, options)
+	check.say(&authv3.CheckResponse{
+		Status: &statuspb.Status{Code: int32(codes.PermissionDenied)},
+		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
+			Status:  &typev3.HttpStatus{Code: typev3.StatusCode_Found},
+			Headers: []*corev3.HeaderValueOption{{Header: &corev3.HeaderValue{Key: "location", Value: "/x\r\nset-cookie: a=b"}}},
+		}},
+	})
+	if got := send(t, proxy, "GET", "/x", nil); got.status != http.StatusInternalServerError || got.header.Get("Location") != "" {
+		t.Errorf("%d %v, want 500 without a Location", got.status, got.header)
+	}
+}
+
+func TestCheckIsAskedWithWhatItReads(t *testing.T) {
+	check, endpoint := newCheck(t)
+	app := newUpstream(t, "app")
+	options := nowhere()
+	options.Clusters["app"], options.Clusters["sessiongate_authz"] = []string{app.address}, []string{endpoint}
+	proxy := start(t, options)
+	check.say(removing())
+
+	for target, want := range map[string]map[string]string{
+		"/api/x":      {"session": "required", "on_unauthorised": "auto"},
+		"/optional/x": {"session": "optional"},
+		"/x":          {"session": "required"},
+	} {
+		got := send(t, proxy, "GET", target, http.Header{"Cookie": {"a=1", "b=2"}, "Sec-Fetch-Mode": {"cors"}, "X-Tenant": {"mine"}})
+		if got.status != http.StatusOK {
+			t.Fatalf("%s: %d", target, got.status)
+		}
+		attributes := check.lastAsked()
+		if fmt.Sprint(attributes.GetContextExtensions()) != fmt.Sprint(want) {
+			t.Errorf("%s: policy %v, want %v", target, attributes.GetContextExtensions(), want)
+		}
+		var lines []string
+		for _, header := range attributes.GetRequest().GetHttp().GetHeaderMap().GetHeaders() {
+			if !strings.HasPrefix(header.GetKey(), ":") && header.GetKey() != "x-request-id" {
+				lines = append(lines, header.GetKey()+": "+string(header.GetRawValue()))
+			}
+		}
+		slices.Sort(lines)
+		if want := []string{"cookie: a=1", "cookie: b=2", "sec-fetch-mode: cors"}; !slices.Equal(lines, want) {
+			t.Errorf("%s: headers %q, want %q", target, lines, want)
+		}
+	}
+}
+
+func TestAccessLogNamesTheUserAndNoSecret(t *testing.T) {
+	check, endpoint := newCheck(t)
+	app := newUpstream(t, "app")
+	lines, log := io.Pipe()
+	defer func() { _ = lines.Close() }()
+	options := nowhere()
+	options.Clusters["app"], options.Clusters["sessiongate_authz"], options.Log = []string{app.address}, []string{endpoint}, log
+	proxy := start(t, options)
+	answer := removing()
+	var err error
+	if answer.DynamicMetadata, err = structpb.NewStruct(map[string]any{"user_id": "u1", "handle": "h1"}); err != nil {
+		t.Fatal(err)
+	}
+	check.say(answer)
+	send(t, proxy, "GET", "/api/x?token=secret-1", http.Header{
+		"Cookie": {"sAccessToken=secret-2"}, "Authorization": {"Bearer secret-3"}, "Anti-Csrf": {"secret-4"}, "Referer": {"http://x/?secret-5"},
+	})
+	reader := bufio.NewReader(lines)
+	for {
+		line, err := reader.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(line, "{") {
+			continue
+		}
+		if strings.Contains(line, "secret") {
+			t.Errorf("a secret is in %s", line)
+		}
+		var entry map[string]any
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatal(err)
+		}
+		for key, want := range map[string]any{"user_id": "u1", "session_handle": "h1", "path": "/api/x", "status": 200.0, "route": "api"} {
+			if entry[key] != want {
+				t.Errorf("%s is %v, want %v", key, entry[key], want)
+			}
+		}
+		if latency, err := strconv.Atoi(fmt.Sprint(entry["check_latency_us"])); err != nil || latency <= 0 {
+			t.Errorf("no latency of the check in %s", line)
+		}
+		return
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package envoy
+
+import "syscall"
+
+// dieWithParent has no counterpart outside Linux: there a killed parent leaves its Envoy behind.
+func dieWithParent() *syscall.SysProcAttr { return nil }
