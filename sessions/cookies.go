@@ -162,6 +162,7 @@ func StripCookies(header string, names ...string) (string, bool) {
 	for pair := range strings.SplitSeq(header, ";") {
 		pair = strings.Trim(pair, " \t")
 		k, _, _ := strings.Cut(pair, "=")
+		k = strings.TrimRight(k, " \t") // as the upstream's parser may do
 		switch {
 		case slices.Contains(names, k):
 			stripped = true

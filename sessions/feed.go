@@ -193,12 +193,13 @@ func (f *feed) poll(ctx context.Context, store Store, loadKeys func(context.Cont
 			return err
 		}
 	}
+	// First: keys that cannot be read must not keep an end from being heard.
+	f.set.apply(page.Entries, since == 0)
 	if since == 0 || tellsOfKeys(page.Entries) {
 		if err := loadKeys(ctx); err != nil {
 			return err
 		}
 	}
-	f.set.apply(page.Entries, since == 0)
 	f.horizon.Store(int64(page.Horizon))
 	f.clock.set(page.Now, began)
 	f.cursor = page.Next

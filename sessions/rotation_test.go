@@ -158,7 +158,7 @@ func TestDecidePromotionStartsAfresh(t *testing.T) {
 
 	got := decide(row, t1, netW, now, nonceB, testWindows)
 	want := Row{
-		Handle: row.Handle, UserID: row.UserID, Current: t1.mark(), Previous: t0.mark(), CurrentClient: w, PromotedAt: now,
+		Handle: row.Handle, UserID: row.UserID, Current: t1.mark(), Previous: t0.mark(), CurrentClient: netW, PromotedAt: now,
 		CreatedAt: row.CreatedAt, ExpiresAt: row.ExpiresAt, AbsoluteExpiresAt: row.AbsoluteExpiresAt,
 	}
 	if diff := cmp.Diff(want, got.next); diff != "" {

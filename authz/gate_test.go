@@ -1,0 +1,258 @@
+package authz
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// gate is a Server over a real engine, and a session of each kind.
+type gate struct {
+	server          *Server
+	engine          *sessions.Engine
+	alice, bob      sessions.Issued
+	header, expired sessions.Issued
+	ended           sessions.Issued
+}
+
+func testConfig() Config {
+	return Config{
+		Cookies: sessions.DefaultCookies(), LoginURL: "/login", RefreshPath: "/auth/session/refresh", SignoutPath: "/auth/signout",
+		SessionExpiredStatus: 440, AllowedOrigins: []string{"https://partner.example"},
+		RefreshAttemptMax: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+func newGate(tb testing.TB, change ...func(*Config)) *gate {
+	tb.Helper()
+	cfg := testConfig()
+	for _, f := range change {
+		f(&cfg)
+	}
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret)
+	kek, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString(secret))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	store := &keyStore{}
+	// A day ago by the store's clock.
+	store.offset = -24 * time.Hour
+	before := startEngine(tb, store, kek)
+	g := &gate{expired: create(tb, before, sessions.NewSession{UserID: "alice"})}
+	store.mu.Lock()
+	store.offset = 0
+	store.mu.Unlock()
+	g.engine = startEngine(tb, store, kek)
+	g.alice = create(tb, g.engine, sessions.NewSession{UserID: "alice", Claims: []byte(`{"role":"admin","n":[1,{"x":null}]}`)})
+	g.bob = create(tb, g.engine, sessions.NewSession{UserID: "bob"})
+	g.header = create(tb, g.engine, sessions.NewSession{UserID: "carol", Transport: sessions.TransportHeader})
+	g.ended = create(tb, g.engine, sessions.NewSession{UserID: "dave"})
+	if _, err := g.engine.End(tb.Context(), g.ended.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
+		tb.Fatal(err)
+	}
+	if g.server, err = New(g.engine, cfg); err != nil {
+		tb.Fatal(err)
+	}
+	return g
+}
+
+func startEngine(tb testing.TB, store sessions.Store, kek *sessions.KeyEncryptionKey) *sessions.Engine {
+	tb.Helper()
+	cfg := sessions.Defaults()
+	cfg.KeyEncryptionKey = kek
+	ready := make(chan struct{})
+	cfg.Events = func(e sessions.Event) {
+		if e.Kind == sessions.EventReady {
+			close(ready)
+		}
+	}
+	e, err := sessions.New(store, cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			tb.Errorf("running the engine: %v", err)
+		}
+	})
+	select {
+	case <-ready:
+	case err := <-done:
+		done <- nil
+		tb.Fatal(err)
+	}
+	return e
+}
+
+func create(tb testing.TB, e *sessions.Engine, n sessions.NewSession) sessions.Issued {
+	tb.Helper()
+	issued, err := e.Create(context.Background(), n)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return issued
+}
+
+// keyStore is as much of a store as a Check needs: keys, a clock and endings.
+type keyStore struct {
+	sessions.Store
+
+	mu      sync.Mutex
+	offset  time.Duration
+	keys    []sessions.StoredKey
+	entries []sessions.Entry
+}
+
+func (s *keyStore) now() time.Time {
+	return time.Now().Add(s.offset).UTC().Truncate(time.Microsecond)
+}
+
+func (s *keyStore) RaiseHorizon(context.Context, time.Duration) error { return nil }
+func (s *keyStore) Sweep(context.Context, int) (int, error)           { return 0, nil }
+
+func (s *keyStore) Keys(context.Context) ([]sessions.StoredKey, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]sessions.StoredKey(nil), s.keys...), nil
+}
+
+func (s *keyStore) AddKey(_ context.Context, k sessions.StoredKey, _ time.Duration) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k.CreatedAt, k.ActiveFrom = s.now(), s.now()
+	s.keys = append(s.keys, k)
+	return true, nil
+}
+
+func (s *keyStore) Poll(context.Context, sessions.Cursor) (sessions.Page, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return sessions.Page{Entries: s.entries, Next: 1, Now: s.now(), Horizon: 2 * time.Hour}, nil
+}
+
+func (s *keyStore) Create(_ context.Context, n sessions.NewRecord) (sessions.Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	return sessions.Record{
+		Row: sessions.Row{
+			Handle: n.Handle, UserID: n.UserID, Current: n.Current, CreatedAt: now, PromotedAt: now,
+			ExpiresAt: now.Add(n.SlidingLife), AbsoluteExpiresAt: now.Add(n.AbsoluteLife),
+		},
+		Claims: n.Claims, ClaimsVersion: 1, Data: n.Data,
+	}, nil
+}
+
+func (s *keyStore) End(_ context.Context, h sessions.Handle, e sessions.Ending) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entries = append(s.entries, sessions.Entry{Kind: sessions.EntryEnded, Handle: h, Reason: e.Reason, At: s.now()})
+	return true, nil
+}
+
+// verifierFunc stands for an engine in a state that takes a cluster to reach.
+type verifierFunc func([]string) (*sessions.Access, *sessions.Denial)
+
+func (f verifierFunc) Verify(tokens []string) (*sessions.Access, *sessions.Denial) { return f(tokens) }
+
+func denying(d *sessions.Denial) verifierFunc {
+	return func([]string) (*sessions.Access, *sessions.Denial) { return nil, d }
+}
+
+// ask is a request as a table writes it.
+type ask struct {
+	method, path string
+	headers      [][2]string
+	policy       map[string]string
+	host, scheme string
+}
+
+func (a ask) with(headers ...string) ask {
+	all := append([][2]string(nil), a.headers...)
+	for pair := range slices.Chunk(headers, 2) {
+		all = append(all, [2]string(pair))
+	}
+	a.headers = all
+	return a
+}
+
+func (a ask) under(settings ...string) ask {
+	a.policy = map[string]string{}
+	for pair := range slices.Chunk(settings, 2) {
+		a.policy[pair[0]] = pair[1]
+	}
+	return a
+}
+
+func (a ask) cookie(value string) ask { return a.with("cookie", value) }
+
+func access(i sessions.Issued) string { return "sAccessToken=" + i.Access.Reveal() }
+
+// The kinds of request that browsers make. "script" is a same-origin fetch.
+var (
+	navigation = ask{method: "GET", path: "/page?q=1"}.with("accept", "text/html,*/*;q=0.8", "sec-fetch-mode", "navigate", "sec-fetch-site", "none")
+	oldBrowser = ask{method: "GET", path: "/page"}.with("accept", "text/html,application/xhtml+xml")
+	script     = ask{method: "GET", path: "/api"}.with("accept", "*/*", "sec-fetch-mode", "cors", "sec-fetch-site", "same-origin")
+	curl       = ask{method: "GET", path: "/api"}.with("accept", "*/*")
+	formPost   = ask{method: "POST", path: "/form"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-site", "same-origin", "origin", "https://app.example")
+	socket     = ask{method: "GET", path: "/ws"}.with("upgrade", "websocket", "connection", "Upgrade")
+	events     = ask{method: "GET", path: "/events"}.with("accept", "text/event-stream", "sec-fetch-mode", "cors", "sec-fetch-site", "same-origin")
+	image      = ask{method: "GET", path: "/i.png"}.with("accept", "image/*", "sec-fetch-mode", "no-cors", "sec-fetch-site", "same-origin")
+)
+
+// raw gives the request as Envoy sends it with encode_raw_headers, mapped
+// without.
+func (a ask) raw() *authv3.CheckRequest {
+	c := a.bare()
+	m := &corev3.HeaderMap{}
+	for _, h := range a.headers {
+		m.Headers = append(m.Headers, &corev3.HeaderValue{Key: h[0], RawValue: []byte(h[1])})
+	}
+	c.Attributes.Request.Http.HeaderMap = m
+	return c
+}
+
+func (a ask) mapped() *authv3.CheckRequest {
+	c := a.bare()
+	m := map[string]string{}
+	for _, h := range a.headers {
+		if old, ok := m[h[0]]; ok {
+			m[h[0]] = old + "," + h[1]
+		} else {
+			m[h[0]] = h[1]
+		}
+	}
+	c.Attributes.Request.Http.Headers = m
+	return c
+}
+
+func (a ask) bare() *authv3.CheckRequest {
+	host, scheme := a.host, a.scheme
+	if host == "" {
+		host = "app.example"
+	}
+	if scheme == "" {
+		scheme = "https"
+	}
+	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		ContextExtensions: a.policy,
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+			Method: a.method, Path: a.path, Host: host, Scheme: scheme, Id: "1",
+		}},
+	}}
+}

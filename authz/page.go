@@ -1,0 +1,57 @@
+package authz
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html"
+	"strconv"
+	"strings"
+	"time"
+)
+
+//go:embed page.html
+var pageTemplate string
+
+// pageCSP (CSP Level 3) allows the page its one script and one style, by their
+// hashes, and requests to its own origin. What varies is in attributes that the
+// script reads, so the hashes hold for every answer.
+var pageCSP = fmt.Sprintf("default-src 'none'; script-src '%s'; style-src '%s'; connect-src 'self'; "+
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+	hashOf(pageTemplate, "script"), hashOf(pageTemplate, "style"))
+
+func hashOf(page, element string) string {
+	_, rest, _ := strings.Cut(page, "<"+element+">")
+	content, _, ok := strings.Cut(rest, "</"+element+">")
+	if !ok {
+		panic("page.html has no " + element)
+	}
+	digest := sha256.Sum256([]byte(content))
+	return "sha256-" + base64.StdEncoding.EncodeToString(digest[:])
+}
+
+// refreshPage is the page that a navigation gets for TRY_REFRESH: it refreshes
+// and reloads.
+type refreshPage struct {
+	refreshPath   string
+	expiredStatus int
+	// attempt is when a refresh is given up.
+	attempt time.Duration
+	login   string
+	// resend: the request was a form's; repeating it is for the person to do.
+	resend bool
+	// reloadsWhenOver: the address can be seen without a session.
+	reloadsWhenOver bool
+}
+
+func (p refreshPage) html() string {
+	return strings.NewReplacer(
+		"{{refresh}}", html.EscapeString(p.refreshPath),
+		"{{login}}", html.EscapeString(p.login),
+		"{{expired}}", strconv.Itoa(p.expiredStatus),
+		"{{attempt}}", strconv.FormatInt(max(1, p.attempt.Milliseconds()), 10),
+		"{{resend}}", strconv.FormatBool(p.resend),
+		"{{public}}", strconv.FormatBool(p.reloadsWhenOver),
+	).Replace(pageTemplate)
+}

@@ -1,0 +1,62 @@
+package authz
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The hashes are computed here over what a browser hashes: the text between the
+// tags of the page that was really sent.
+func TestPageMatchesItsCSP(t *testing.T) {
+	g := newGate(t)
+	evil := navigation.cookie(access(g.expired)).under("login_url", `/in?a="><script>alert(1)</script>&b=%3C`, "return_to", "true")
+	evil.path = `/p"'><script>alert(2)</script>`
+	r := check(t, g.server, evil)
+	csp := r.headers["content-security-policy"]
+	for _, element := range []string{"script", "style"} {
+		found := regexp.MustCompile(`(?s)<`+element+`[^>]*>(.*?)</`+element+`>`).FindAllStringSubmatch(r.body, -1)
+		if len(found) != 1 {
+			t.Fatalf("%d elements %s", len(found), element)
+		}
+		digest := sha256.Sum256([]byte(found[0][1]))
+		if want := element + "-src 'sha256-" + base64.StdEncoding.EncodeToString(digest[:]) + "'"; !strings.Contains(csp, want) {
+			t.Errorf("no %s in %s", want, csp)
+		}
+	}
+	for _, want := range []string{"default-src 'none'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'self'"} {
+		if !strings.Contains(csp, want) {
+			t.Errorf("no %s in %s", want, csp)
+		}
+	}
+	if strings.Contains(csp, "unsafe") || strings.Contains(r.body, "{{") || regexp.MustCompile(`(src|onclick|onload|style)=`).MatchString(strings.Split(r.body, "<script>")[0]) {
+		t.Error("something outside the policy is on the page")
+	}
+	if r.headers["referrer-policy"] == "no-referrer" {
+		t.Error("the refresh would be sent with Origin: null")
+	}
+}
+
+func TestPageKnowsItsRequest(t *testing.T) {
+	g := newGate(t)
+	for _, tt := range []struct {
+		ask  ask
+		want []string
+	}{
+		{
+			navigation.cookie(access(g.expired)).under("return_to", "true"),
+			[]string{`data-refresh="/auth/session/refresh"`, `data-login="/login?return_to=%2Fpage%3Fq%3D1"`, `data-expired="440"`, `data-attempt="5000"`, `data-resend="false"`, `data-public="false"`},
+		},
+		{formPost.cookie(access(g.expired)), []string{`data-resend="true"`}},
+		{navigation.cookie(access(g.expired)).under("session", "optional"), []string{`data-public="true"`}},
+	} {
+		body := check(t, g.server, tt.ask).body
+		for _, want := range append(tt.want, tryRefreshBody, "<noscript>", `role="status"`, `lang="en"`, "prefers-color-scheme: dark") {
+			if !strings.Contains(body, want) {
+				t.Errorf("no %s", want)
+			}
+		}
+	}
+}

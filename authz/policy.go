@@ -1,0 +1,146 @@
+package authz
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Policy is what a route asks of its requests. The zero value is the strictest.
+type Policy struct {
+	// Optional routes let requests pass that have no session, without identity.
+	Optional bool
+	AntiCSRF AntiCSRF
+	// OnUnauthorised chooses the answer to who has no session.
+	OnUnauthorised OnUnauthorised
+	// LoginURL is where who has no session is sent: a path of the same host or
+	// an absolute http or https URL, without a fragment. Empty: Config.LoginURL.
+	LoginURL string
+	// ReturnTo adds the path that was asked for to the login address, as the
+	// query parameter return_to.
+	ReturnTo bool
+}
+
+// AntiCSRF says which requests must repeat the session's anti-CSRF token.
+type AntiCSRF uint8
+
+// The anti-CSRF modes. What a browser attests to be no forgery is exempt in each.
+const (
+	AntiCSRFAlways AntiCSRF = iota
+	// AntiCSRFUnsafe exempts GET, HEAD and OPTIONS.
+	AntiCSRFUnsafe
+	AntiCSRFOff
+)
+
+// OnUnauthorised is the answer to a request without a session.
+type OnUnauthorised uint8
+
+// The answers to a request without a session.
+const (
+	UnauthorisedRedirect OnUnauthorised = iota
+	// UnauthorisedAuto answers 401 where the request is plainly a script's, and
+	// redirects otherwise.
+	UnauthorisedAuto
+	Unauthorised401
+	Unauthorised403
+)
+
+// PolicyError names the policy setting that is not understood.
+type PolicyError struct {
+	Key, Value string
+}
+
+func (e *PolicyError) Error() string {
+	return fmt.Sprintf("route policy %q: %q is not understood", e.Key, e.Value)
+}
+
+// With returns p changed by settings, as a route's context_extensions carry
+// them. A key or value that it does not know is a [*PolicyError].
+func (p Policy) With(settings map[string]string) (Policy, error) {
+	for key, value := range settings {
+		if !set(&p, key, value) {
+			return Policy{}, &PolicyError{key, value}
+		}
+	}
+	return p, nil
+}
+
+func set(p *Policy, key, value string) bool {
+	switch key {
+	case "session":
+		p.Optional = value == "optional"
+		return p.Optional || value == "required"
+	case "anti_csrf":
+		return p.AntiCSRF.parse(value)
+	case "on_unauthorised":
+		return p.OnUnauthorised.parse(value)
+	case "login_url":
+		p.LoginURL = value
+		return isLoginURL(value)
+	case "return_to":
+		p.ReturnTo = value == "true"
+		return p.ReturnTo || value == "false"
+	default:
+		return false
+	}
+}
+
+func (m *AntiCSRF) parse(text string) bool {
+	switch text {
+	case "always":
+		*m = AntiCSRFAlways
+	case "unsafe":
+		*m = AntiCSRFUnsafe
+	case "off":
+		*m = AntiCSRFOff
+	default:
+		return false
+	}
+	return true
+}
+
+func (o *OnUnauthorised) parse(text string) bool {
+	switch text {
+	case "redirect":
+		*o = UnauthorisedRedirect
+	case "auto":
+		*o = UnauthorisedAuto
+	case "401":
+		*o = Unauthorised401
+	case "403":
+		*o = Unauthorised403
+	default:
+		return false
+	}
+	return true
+}
+
+// loginURLMax leaves room for return_to in a Location header.
+const loginURLMax = 2048 // bytes
+
+func isLoginURL(text string) bool {
+	if len(text) > loginURLMax || !isVisible(text) || strings.ContainsAny(text, `\#`) {
+		return false
+	}
+	for _, scheme := range []string{"https://", "http://"} {
+		if rest, ok := strings.CutPrefix(text, scheme); ok {
+			return rest != "" && rest[0] != '/' && rest[0] != '?'
+		}
+	}
+	return isLocal(text)
+}
+
+// isLocal says whether text is a path of the same host. "//host" and "/\host"
+// are other hosts to a browser: an open redirect.
+func isLocal(text string) bool {
+	return strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//") && !strings.Contains(text, `\`)
+}
+
+// isVisible says whether text is of the characters ! to ~: none can end a header.
+func isVisible(text string) bool {
+	for i := range len(text) {
+		if text[i] < 0x21 || text[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}

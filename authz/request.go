@@ -1,0 +1,201 @@
+package authz
+
+import (
+	"strings"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// request is what the rules need of a CheckRequest. A header that came several
+// times has its values joined, as RFC 9110 §5.3 has it: where one value is
+// asked for, a joined one is none of the known, and the rule fails closed.
+type request struct {
+	method, path, query, host, scheme, id string
+
+	forwardedProto, requestID                 string
+	cookie, antiCSRF, origin, accept, upgrade string
+	fetchMode, fetchSite, preflightMethod     string
+
+	fetchMetadata bool // any Sec-Fetch header
+	scriptHeader  bool // any header that only scripts send
+}
+
+func readRequest(c *authv3.CheckRequest) request {
+	attributes := c.GetAttributes()
+	http := attributes.GetRequest().GetHttp()
+	r := request{method: http.GetMethod(), host: http.GetHost(), scheme: strings.ToLower(http.GetScheme()), id: http.GetId()}
+	r.path, r.query, _ = strings.Cut(http.GetPath(), "?")
+	// Envoy sends one or the other, as encode_raw_headers says.
+	for name, value := range http.GetHeaders() {
+		if field, joint := r.field(name); field != nil {
+			join(field, joint, value)
+		}
+	}
+	for _, h := range http.GetHeaderMap().GetHeaders() {
+		field, joint := r.field(h.GetKey())
+		if field == nil {
+			continue
+		}
+		if raw := h.GetRawValue(); len(raw) > 0 {
+			join(field, joint, string(raw))
+		} else {
+			join(field, joint, h.GetValue())
+		}
+	}
+	if r.forwardedProto == "http" || r.forwardedProto == "https" {
+		r.scheme = r.forwardedProto // what the browser used, where TLS ended before Envoy
+	}
+	if r.requestID != "" {
+		r.id = r.requestID
+	}
+	return r
+}
+
+// field is where a header's value goes, and what joins several; nil for a
+// header whose value is not needed.
+func (r *request) field(name string) (field *string, joint string) {
+	switch strings.ToLower(name) {
+	case "cookie":
+		return &r.cookie, "; "
+	case "anti-csrf":
+		r.scriptHeader = true
+		return &r.antiCSRF, ","
+	case "origin":
+		return &r.origin, ","
+	case "accept":
+		return &r.accept, ","
+	case "upgrade":
+		return &r.upgrade, ","
+	case "access-control-request-method":
+		return &r.preflightMethod, ","
+	case "sec-fetch-mode":
+		r.fetchMetadata = true
+		return &r.fetchMode, ","
+	case "sec-fetch-site":
+		r.fetchMetadata = true
+		return &r.fetchSite, ","
+	case "sec-fetch-dest", "sec-fetch-user":
+		r.fetchMetadata = true
+	case "rid", "st-auth-mode", "supertokens-sdk-name", "x-requested-with":
+		r.scriptHeader = true
+	case "x-forwarded-proto":
+		return &r.forwardedProto, ","
+	case "x-request-id":
+		return &r.requestID, ","
+	}
+	return nil, ""
+}
+
+func join(field *string, joint, value string) {
+	if *field == "" {
+		*field = value
+		return
+	}
+	*field += joint + value
+}
+
+// cookies returns the values of a cookie, each once. Two Cookie lines of HTTP/1
+// come as one value joined with a comma where Envoy sends headers as a map; no
+// token holds a comma, so both are cut there.
+func (r *request) cookies(name string) []string {
+	var values []string
+	for part := range strings.SplitSeq(r.cookie, ",") {
+		values = sessions.AppendCookies(values, part, name)
+	}
+	return values
+}
+
+// withoutCookies is the Cookie header without the named ones, and whether there
+// was one. Commas in what others set stay as they are.
+func (r *request) withoutCookies(names []string) (string, bool) {
+	var kept []string
+	stripped := false
+	for part := range strings.SplitSeq(r.cookie, ",") {
+		rest, found := sessions.StripCookies(part, names...)
+		stripped = stripped || found
+		if !found || rest != "" {
+			kept = append(kept, rest)
+		}
+	}
+	return strings.Join(kept, ","), stripped
+}
+
+// modeNavigate is the Sec-Fetch-Mode (W3C Fetch Metadata) of following a link,
+// typing an address or sending a form. No script can set it.
+const modeNavigate = "navigate"
+
+func (r *request) reads() bool { return r.method == "GET" || r.method == "HEAD" }
+
+// navigates says whether a person waits for a page. Scripts cannot set
+// Sec-Fetch headers; without them a guess is made.
+func (r *request) navigates() bool {
+	if r.fetchMetadata {
+		return r.fetchMode == modeNavigate
+	}
+	return r.reads() && accepts(r.accept, "text/html") && !r.scripted()
+}
+
+// scripted says whether the request is plainly a script's.
+func (r *request) scripted() bool {
+	switch {
+	case r.fetchMode == modeNavigate:
+		return false
+	case r.fetchMode != "", r.scriptHeader:
+		return true
+	default:
+		return r.accept != "" && !accepts(r.accept, "text/html") && !accepts(r.accept, "*/*")
+	}
+}
+
+// accepts says whether an Accept header (RFC 9110 §12.5.1) lists a media range.
+func accepts(header, mediaRange string) bool {
+	for item := range strings.SplitSeq(header, ",") {
+		item, _, _ = strings.Cut(item, ";")
+		if strings.EqualFold(strings.Trim(item, " \t"), mediaRange) {
+			return true
+		}
+	}
+	return false
+}
+
+// isSocket: a WebSocket upgrade (RFC 6455 §4.1; Envoy turns the extended CONNECT
+// of HTTP/2 into this form).
+func (r *request) isSocket() bool {
+	return r.upgrade != "" && strings.Contains(strings.ToLower(r.upgrade), "websocket")
+}
+
+// isEventSource: what HTML's EventSource always asks for.
+func (r *request) isEventSource() bool { return accepts(r.accept, "text/event-stream") }
+
+// isForm: a form that was sent by navigating.
+func (r *request) isForm() bool { return r.method == "POST" && r.fetchMode == modeNavigate }
+
+// isPreflight: a CORS preflight (Fetch standard), which carries no credentials
+// and cannot be answered by signing in.
+func (r *request) isPreflight() bool {
+	return r.method == "OPTIONS" && r.origin != "" && r.preflightMethod != "" && (r.fetchMode == "" || r.fetchMode == "cors")
+}
+
+// isOwn says whether an Origin header (RFC 6454 §7) names the request's own
+// origin. "null" never does.
+func (r *request) isOwn(origin string) bool {
+	scheme, authority, ok := strings.Cut(origin, "://")
+	if !ok || authority == "" || r.host == "" || scheme != r.scheme {
+		return false
+	}
+	port := defaultPort(scheme)
+	return port != "" && strings.EqualFold(strings.TrimSuffix(authority, port), strings.TrimSuffix(r.host, port))
+}
+
+func defaultPort(scheme string) string {
+	switch scheme {
+	case "http":
+		return ":80"
+	case "https":
+		return ":443"
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,247 @@
+package authz
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// What an upstream learns of the session.
+const (
+	headerUserID = "x-session-user-id"
+	headerHandle = "x-session-handle"
+	headerClaims = "x-session-claims" // base64url of the custom claims' JSON
+)
+
+// tryRefreshBody is what clients of a SuperTokens backend know TRY_REFRESH by.
+const tryRefreshBody = "Please call the refresh token endpoint"
+
+// retryAfter is told with UNAVAILABLE, in seconds.
+const retryAfter = "1"
+
+// answer is what Envoy is to do. status 0 lets the request pass.
+type answer struct {
+	code    code.Code
+	status  typev3.StatusCode // HTTP
+	headers []*corev3.HeaderValueOption
+	body    string
+	remove  []string
+	who     *structpb.Struct
+}
+
+// checkResponse is the only place where a CheckResponse is made. Envoy decides
+// by status.code, and its zero value is OK: so it is set from what is asked for,
+// and denied unless that is to pass.
+func checkResponse(a answer) *authv3.CheckResponse {
+	if a.status == 0 && a.code == code.Code_OK {
+		return &authv3.CheckResponse{
+			Status:          &status.Status{Code: int32(code.Code_OK)},
+			DynamicMetadata: a.who,
+			HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
+				Headers: a.headers, HeadersToRemove: a.remove,
+			}},
+		}
+	}
+	if a.code == code.Code_OK {
+		a.code = code.Code_PERMISSION_DENIED
+	}
+	return &authv3.CheckResponse{
+		Status: &status.Status{Code: int32(a.code)},
+		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
+			// 440 is not in Envoy's list of codes, but travels as a number.
+			Status:  &typev3.HttpStatus{Code: a.status},
+			Headers: append(a.headers, header("cache-control", "no-store")),
+			Body:    a.body,
+		}},
+	}
+}
+
+// header replaces whatever has that name. Unset, append means "append" to some
+// versions of Envoy, and a client's own x-session-user-id would survive.
+func header(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header: &corev3.HeaderValue{Key: name, Value: value},
+		Append: wrapperspb.Bool(false), //nolint:staticcheck // every version of Envoy reads it; append_action, only newer ones
+	}
+}
+
+// identity is what Envoy is told of a session. It is shared by answers and must
+// not be changed.
+type identity struct {
+	headers  []*corev3.HeaderValueOption
+	metadata *structpb.Struct
+	response *authv3.CheckResponse // for a request whose cookies stay
+}
+
+// identity returns what Envoy is told of access, or nil where that cannot be
+// said: then nothing may pass, for what Envoy decides by it would be missing.
+func (s *Server) identity(access *sessions.Access) *identity {
+	if who, ok := s.identities.GetIfPresent(access); ok {
+		return who
+	}
+	var claims structpb.Struct
+	if err := protojson.Unmarshal(access.Claims, &claims); err != nil || access.UserID == "" || access.EncodedClaims == "" {
+		return nil
+	}
+	handle := access.Handle.String()
+	who := &identity{
+		headers: []*corev3.HeaderValueOption{
+			header(headerUserID, access.UserID),
+			header(headerHandle, handle),
+			header(headerClaims, access.EncodedClaims),
+		},
+		metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"user_id": structpb.NewStringValue(access.UserID),
+			"handle":  structpb.NewStringValue(handle),
+			"claims":  structpb.NewStructValue(&claims),
+		}},
+	}
+	who.response = checkResponse(answer{headers: who.headers, who: who.metadata})
+	s.identities.Set(access, who)
+	return who
+}
+
+// allow lets the request pass as who it is.
+func (s *Server) allow(r *request, who *identity) *authv3.CheckResponse {
+	if !s.cfg.StripCookies {
+		return who.response
+	}
+	a := answer{who: who.metadata}
+	a.headers = append(a.headers, who.headers...)
+	s.stripCookies(&a, r)
+	return checkResponse(a)
+}
+
+func (s *Server) stripCookies(a *answer, r *request) {
+	switch rest, found := r.withoutCookies(s.stripped); {
+	case !found:
+	case rest == "": // Envoy drops, or keeps, an empty value: no header says it
+		a.remove = append(a.remove, "cookie")
+	default:
+		a.headers = append(a.headers, header("cookie", rest))
+	}
+}
+
+// respond answers what is not allowed, or passes without identity.
+func (s *Server) respond(r *request, p Policy, d decision) *authv3.CheckResponse {
+	if d.denial == nil && d.passed != "" {
+		a := answer{remove: []string{headerUserID, headerHandle, headerClaims}}
+		if s.cfg.StripCookies && !d.untouched {
+			s.stripCookies(&a, r)
+		}
+		return checkResponse(a)
+	}
+	outcome := sessions.Unavailable
+	if d.denial != nil {
+		outcome = d.denial.Outcome
+	}
+	switch outcome {
+	case sessions.TryRefresh:
+		return checkResponse(s.tryRefresh(r, p))
+	case sessions.Unauthorised:
+		return checkResponse(unauthorised(r, p))
+	case sessions.Forbidden:
+		return checkResponse(forbidden(r))
+	default: // also ALLOW, which no denial has
+		return checkResponse(text(code.Code_UNAVAILABLE, 503, "Service temporarily unavailable", header("retry-after", retryAfter)))
+	}
+}
+
+func (s *Server) expired() typev3.StatusCode {
+	return typev3.StatusCode(s.cfg.SessionExpiredStatus) //nolint:gosec // 400 to 499, checked by New
+}
+
+func (s *Server) tryRefresh(r *request, p Policy) answer {
+	if !r.navigates() {
+		return text(code.Code_UNAUTHENTICATED, s.expired(), tryRefreshBody)
+	}
+	page := refreshPage{
+		refreshPath: s.cfg.RefreshPath, expiredStatus: s.cfg.SessionExpiredStatus,
+		attempt: s.cfg.RefreshAttemptMax / 2, login: loginLocation(r, p), resend: !r.reads(),
+		reloadsWhenOver: p.Optional,
+	}
+	return answer{
+		code: code.Code_UNAUTHENTICATED, status: s.expired(), body: page.html(),
+		headers: []*corev3.HeaderValueOption{
+			header("content-type", "text/html; charset=utf-8"),
+			header("content-security-policy", pageCSP),
+			header("x-content-type-options", "nosniff"),
+			// A stricter one would make the Origin of the refresh "null".
+			header("referrer-policy", "same-origin"),
+		},
+	}
+}
+
+func unauthorised(r *request, p Policy) answer {
+	var fixed typev3.StatusCode
+	switch p.OnUnauthorised {
+	case Unauthorised401:
+		fixed = 401
+	case Unauthorised403:
+		fixed = 403
+	case UnauthorisedAuto:
+		if r.scripted() {
+			fixed = 401
+		}
+	default:
+	}
+	if fixed != 0 {
+		return message(code.Code_UNAUTHENTICATED, fixed, "unauthorised")
+	}
+	a := text(code.Code_UNAUTHENTICATED, 302, "")
+	a.headers = append(a.headers, header("location", loginLocation(r, p)))
+	return a
+}
+
+func forbidden(r *request) answer {
+	if r.navigates() || r.isForm() {
+		return text(code.Code_PERMISSION_DENIED, 403, "Forbidden")
+	}
+	return message(code.Code_PERMISSION_DENIED, 403, "forbidden")
+}
+
+func text(c code.Code, status typev3.StatusCode, body string, more ...*corev3.HeaderValueOption) answer {
+	return answer{code: c, status: status, body: body, headers: append(more, header("content-type", "text/plain; charset=utf-8"))}
+}
+
+// message is the JSON answer that the web SDKs read.
+func message(c code.Code, status typev3.StatusCode, words string) answer {
+	return answer{
+		code: c, status: status, body: `{"message":` + strconv.Quote(words) + `}`,
+		headers: []*corev3.HeaderValueOption{header("content-type", "application/json")},
+	}
+}
+
+// returnToMax bounds what of a request goes into a Location header.
+const returnToMax = 2048 // bytes
+
+// loginLocation is the login address, with return_to where the route wants it
+// and the browser would come back by the same request.
+func loginLocation(r *request, p Policy) string {
+	if !p.ReturnTo || !r.reads() || !r.navigates() {
+		return p.LoginURL
+	}
+	target := r.path
+	if r.query != "" {
+		target += "?" + r.query
+	}
+	if !isLocal(target) || !isVisible(target) || len(target) > returnToMax {
+		return p.LoginURL
+	}
+	joint := "?"
+	if strings.Contains(p.LoginURL, "?") {
+		joint = "&"
+	}
+	return p.LoginURL + joint + "return_to=" + url.QueryEscape(target)
+}

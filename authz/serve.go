@@ -1,0 +1,78 @@
+package authz
+
+import (
+	"context"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+)
+
+// Limits bound what a connection may cost. Start from [DefaultLimits].
+type Limits struct {
+	// MaxMessage is the largest CheckRequest that is read, in bytes.
+	MaxMessage int
+	// MaxStreams is how many Checks one connection may have under way.
+	MaxStreams uint32
+	// ConnectionAge closes a connection gently after so long, so that Envoy
+	// finds new replicas; ConnectionAgeGrace is left to what is under way then.
+	ConnectionAge, ConnectionAgeGrace time.Duration
+}
+
+// DefaultLimits is enough for Envoy's own default limits on requests.
+func DefaultLimits() Limits {
+	return Limits{MaxMessage: 256 << 10, MaxStreams: 1000, ConnectionAge: 5 * time.Minute, ConnectionAgeGrace: time.Minute}
+}
+
+const (
+	// shortestPing is how often Envoy may ping (connection_keepalive). By itself
+	// grpc-go closes a connection that pings more often than every 5 minutes.
+	shortestPing = 5 * time.Second
+	// pingAfter and pingTimeout find an Envoy that vanished without a word.
+	pingAfter   = 30 * time.Second
+	pingTimeout = 10 * time.Second
+)
+
+// NewGRPCServer returns a server of Check and of the gRPC health protocol
+// (grpc.health.v1), for the caller to give a listener and to stop. Its health is
+// what ready says at the moment of asking: false before the first keys and feed
+// were read, and during drain.
+func NewGRPCServer(s *Server, ready func() bool, limits Limits) *grpc.Server {
+	g := grpc.NewServer(
+		grpc.MaxRecvMsgSize(limits.MaxMessage),
+		grpc.MaxConcurrentStreams(limits.MaxStreams),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: shortestPing, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionAge: limits.ConnectionAge, MaxConnectionAgeGrace: limits.ConnectionAgeGrace,
+			Time: pingAfter, Timeout: pingTimeout,
+		}),
+	)
+	authv3.RegisterAuthorizationServer(g, s)
+	healthv1.RegisterHealthServer(g, health{ready: ready})
+	return g
+}
+
+// health answers from the readiness itself, so there is no copy of it to forget.
+// Envoy and Kubernetes poll Check; nothing here uses Watch.
+type health struct {
+	healthv1.UnimplementedHealthServer
+
+	ready func() bool
+}
+
+// Check implements grpc.health.v1.Health.
+func (h health) Check(_ context.Context, r *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
+	switch r.GetService() {
+	case "", authv3.Authorization_ServiceDesc.ServiceName:
+	default:
+		return nil, status.Error(codes.NotFound, "unknown service")
+	}
+	if !h.ready() {
+		return &healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_NOT_SERVING}, nil
+	}
+	return &healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_SERVING}, nil
+}

@@ -1,0 +1,130 @@
+package authz
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+)
+
+// dial serves g and connects to it in memory.
+func dial(tb testing.TB, g *gate, ready func() bool) *grpc.ClientConn {
+	tb.Helper()
+	listener := bufconn.Listen(1 << 20)
+	server := NewGRPCServer(g.server, ready, DefaultLimits())
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	conn, err := grpc.NewClient("passthrough:///gate",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		_ = conn.Close()
+		server.Stop()
+		if err := <-done; err != nil {
+			tb.Errorf("serving: %v", err)
+		}
+	})
+	return conn
+}
+
+func TestServeOverGRPC(t *testing.T) {
+	g := newGate(t)
+	client := authv3.NewAuthorizationClient(dial(t, g, g.engine.Ready))
+	for _, tt := range []struct {
+		ask    ask
+		status int
+		user   string
+	}{
+		{navigation.cookie(access(g.alice)), 0, "alice"},
+		{navigation.cookie(access(g.alice)), 0, "alice"},
+		{script.cookie(access(g.expired)), 440, ""},
+		{navigation, 302, ""},
+	} {
+		response, err := client.Check(t.Context(), tt.ask.raw())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := read(t, response); r.status != tt.status || r.user != tt.user {
+			t.Errorf("got %d %q, want %d %q", r.status, r.user, tt.status, tt.user)
+		}
+	}
+}
+
+// The answer to a session is shared by all its Checks.
+func TestManyChecksAtOnce(t *testing.T) {
+	g := newGate(t)
+	client := authv3.NewAuthorizationClient(dial(t, g, g.engine.Ready))
+	request := navigation.cookie(access(g.alice)).raw()
+	var group errgroup.Group
+	for range 16 {
+		group.Go(func() error {
+			for range 20 {
+				response, err := client.Check(t.Context(), request)
+				if err != nil {
+					return err
+				}
+				if r := read(t, response); r.user != "alice" {
+					t.Errorf("got %d %q", r.status, r.user)
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMessageLimit(t *testing.T) {
+	g := newGate(t)
+	client := authv3.NewAuthorizationClient(dial(t, g, g.engine.Ready))
+	huge := navigation.with("accept", string(make([]byte, DefaultLimits().MaxMessage+1)))
+	if _, err := client.Check(t.Context(), huge.raw()); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestHealthFollowsReadiness(t *testing.T) {
+	var ready atomic.Bool
+	client := healthv1.NewHealthClient(dial(t, newGate(t), ready.Load))
+	for _, want := range []bool{false, true, false} {
+		ready.Store(want)
+		for _, service := range []string{"", "envoy.service.auth.v3.Authorization"} {
+			r, err := client.Check(t.Context(), &healthv1.HealthCheckRequest{Service: service})
+			if err != nil || (r.GetStatus() == healthv1.HealthCheckResponse_SERVING) != want {
+				t.Errorf("%q: %v %v, want %v", service, r, err, want)
+			}
+		}
+	}
+	if _, err := client.Check(t.Context(), &healthv1.HealthCheckRequest{Service: "other"}); status.Code(err) != codes.NotFound {
+		t.Errorf("unknown service: %v", err)
+	}
+}
+
+func BenchmarkCheckAllow(b *testing.B) {
+	g := newGate(b)
+	browser := navigation.cookie(access(g.alice)).with("user-agent", "Mozilla/5.0", "x-request-id", "00000000-0000-0000-0000-000000000000").
+		under("session", "required", "on_unauthorised", "auto")
+	for name, c := range map[string]*authv3.CheckRequest{"raw": browser.raw(), "mapped": browser.mapped()} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if r, _ := g.server.Check(context.Background(), c); r.GetStatus().GetCode() != 0 {
+					b.Fatal("denied")
+				}
+			}
+		})
+	}
+}

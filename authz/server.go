@@ -1,0 +1,302 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/maypok86/otter/v2"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// Config is what a Server needs to know. It is the same for all routes; Default
+// is what a route's own policy starts from.
+type Config struct {
+	Cookies sessions.Cookies
+	// LoginURL is where who has no session is sent, unless the route says
+	// otherwise. Where it is a path, requests for that path always pass.
+	LoginURL string
+	// RefreshPath, and SignoutPath where it is set, are served by sessionhttp:
+	// a POST to them passes untouched.
+	RefreshPath, SignoutPath string
+	// SessionExpiredStatus is the HTTP status of TRY_REFRESH, 400 to 499.
+	SessionExpiredStatus int
+	Default              Policy
+	// AllowedOrigins may open WebSockets and EventSources and send forms beside
+	// the request's own origin: SCHEME://HOST[:PORT], lower case, no default
+	// port.
+	AllowedOrigins []string
+	// StripCookies takes the session's cookies out of what goes upstream.
+	StripCookies bool
+	// RefreshAttemptMax is D: the page of TRY_REFRESH gives a refresh up after
+	// half of it.
+	RefreshAttemptMax time.Duration
+	// Log gets a line for every denial. nil: slog.Default().
+	Log *slog.Logger
+}
+
+func (c *Config) check() error {
+	var faults []error
+	if c.Cookies.AccessName == "" || c.Cookies.RefreshName == "" {
+		faults = append(faults, errors.New("cookie names must not be empty"))
+	}
+	if !isLoginURL(c.LoginURL) {
+		faults = append(faults, errors.New("login address must be a path, or an absolute http or https URL, without a fragment"))
+	}
+	if c.Default.LoginURL != "" && !isLoginURL(c.Default.LoginURL) {
+		faults = append(faults, errors.New("default policy's login address must be a path, or an absolute http or https URL, without a fragment"))
+	}
+	if !isLocal(c.RefreshPath) || c.SignoutPath != "" && !isLocal(c.SignoutPath) {
+		faults = append(faults, errors.New("refresh and sign-out address must be paths"))
+	}
+	if c.SessionExpiredStatus < 400 || c.SessionExpiredStatus > 499 {
+		faults = append(faults, errors.New("session-expired status must be 400 to 499"))
+	}
+	if c.RefreshAttemptMax <= 0 {
+		faults = append(faults, errors.New("longest refresh attempt must be positive"))
+	}
+	return errors.Join(faults...)
+}
+
+// Verifier judges access tokens: a [*sessions.Engine].
+type Verifier interface {
+	Verify(tokens []string) (*sessions.Access, *sessions.Denial)
+}
+
+// Server implements Envoy's external authorization service. It is safe for
+// concurrent use.
+type Server struct {
+	authv3.UnimplementedAuthorizationServer
+
+	cfg      Config
+	verifier Verifier
+	log      *slog.Logger
+	// stripped are the names of the cookies that do not go upstream.
+	stripped []string
+	// identities holds what Envoy is told of a session, made once per access
+	// token.
+	identities *otter.Cache[*sessions.Access, *identity]
+}
+
+// identitiesMax bounds the cache of identities: some 2 KiB each.
+const identitiesMax = 16_384
+
+// New checks the configuration and builds a Server.
+func New(verifier Verifier, cfg Config) (*Server, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("configuring authz: %w", err)
+	}
+	if cfg.Default.LoginURL == "" {
+		cfg.Default.LoginURL = cfg.LoginURL
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	cache, err := otter.New(&otter.Options[*sessions.Access, *identity]{MaximumSize: identitiesMax})
+	if err != nil {
+		return nil, fmt.Errorf("making the identity cache: %w", err)
+	}
+	return &Server{
+		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache,
+		stripped: []string{
+			cfg.Cookies.Access(), cfg.Cookies.AccessName, cfg.Cookies.RefreshName, sessions.LegacyCookie,
+			// What the web SDKs keep of tokens where scripts can read it.
+			"st-access-token", "st-refresh-token", "sAntiCsrf",
+		},
+	}, nil
+}
+
+// The denials of this package, beside those of Verify.
+var (
+	denyLegacy   = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "legacy", Why: "no access token, but a cookie of an older backend"}
+	denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Why: "anti-CSRF token is missing, wrong or repeated"}
+	denyOrigin   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "origin", Why: "Origin is neither the request's own nor allowed"}
+	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Why: "the session's claims cannot be told to Envoy"}
+	denyPanic    = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "panic", Why: "the check panicked"}
+)
+
+// decision is what is decided about a request: allowed for access, denied, or,
+// with neither, passed without identity.
+type decision struct {
+	access *sessions.Access
+	denial *sessions.Denial
+	// passed says why a request passes without identity.
+	passed string
+	// untouched leaves its cookies as they are.
+	untouched bool
+}
+
+// Check implements Envoy's Authorization service. The error is always nil.
+func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *authv3.CheckResponse, _ error) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.logPanic(ctx, v)
+			response = s.respond(&request{}, Policy{}, decision{denial: denyPanic})
+		}
+	}()
+	r := readRequest(c)
+	policy, err := s.cfg.Default.With(c.GetAttributes().GetContextExtensions())
+	if err != nil {
+		d := decision{denial: &sessions.Denial{Outcome: sessions.Unavailable, Rule: "policy", Why: err.Error()}}
+		s.logDecision(ctx, &r, d)
+		return s.respond(&r, policy, d), nil
+	}
+	d := s.decide(&r, policy)
+	var who *identity
+	if d.access != nil {
+		if who = s.identity(d.access); who == nil {
+			d = decision{denial: denyIdentity}
+		}
+	}
+	s.logDecision(ctx, &r, d)
+	if who != nil {
+		return s.allow(&r, who), nil
+	}
+	return s.respond(&r, policy, d), nil
+}
+
+// decide is the whole of what may pass.
+func (s *Server) decide(r *request, p Policy) decision {
+	switch {
+	case r.method == "POST" && (r.path == s.cfg.RefreshPath || s.cfg.SignoutPath != "" && r.path == s.cfg.SignoutPath):
+		return decision{passed: "auth path", untouched: true}
+	case r.isPreflight():
+		return decision{passed: "preflight", untouched: true}
+	}
+	access, denial := s.judge(r, p)
+	switch {
+	case denial == nil:
+		return decision{access: access}
+	case isPathOf(s.cfg.LoginURL, r.path), isPathOf(p.LoginURL, r.path):
+		// Sending the login page to itself would never end.
+		return decision{passed: "login page"}
+	case p.Optional && nobody(denial):
+		return decision{passed: "optional"}
+	default:
+		return decision{denial: denial}
+	}
+}
+
+// judge asks whether there is a session and whether its owner means the request.
+func (s *Server) judge(r *request, p Policy) (*sessions.Access, *sessions.Denial) {
+	stream := r.isSocket() || r.isEventSource()
+	if stream && r.origin != "" && !s.trusts(r) {
+		// Another site's page would read the answers with its visitor's
+		// cookies: no CORS check stands before a WebSocket.
+		return nil, denyOrigin
+	}
+	tokens := r.cookies(s.cfg.Cookies.Access())
+	if len(tokens) == 0 && len(r.cookies(sessions.LegacyCookie)) > 0 {
+		return nil, denyLegacy
+	}
+	access, denial := s.verifier.Verify(tokens)
+	if denial != nil {
+		return nil, denial
+	}
+	if access.Transport != sessions.TransportCookie {
+		// Scripts can read a token of header transport; as a cookie it would
+		// be sent by itself.
+		return nil, sessions.DenyMalformed
+	}
+	if denial := s.checkAntiCSRF(r, p.AntiCSRF, stream, access); denial != nil {
+		return nil, denial
+	}
+	return access, nil
+}
+
+// checkAntiCSRF asks for the anti-CSRF token, except where the browser itself
+// attests that no other site made the request, and cannot add a header.
+func (s *Server) checkAntiCSRF(r *request, mode AntiCSRF, stream bool, access *sessions.Access) *sessions.Denial {
+	switch {
+	case mode == AntiCSRFOff,
+		mode == AntiCSRFUnsafe && (r.reads() || r.method == "OPTIONS"),
+		r.reads() && r.navigates(),
+		r.reads() && r.fetchSite == "same-origin" && (r.fetchMode == "no-cors" || stream),
+		// Some browsers send no Sec-Fetch headers with a WebSocket, but each
+		// sends its Origin.
+		r.reads() && stream && r.origin != "" && s.trusts(r):
+		return nil
+	case r.isForm() && r.origin != "":
+		if s.trusts(r) {
+			return nil
+		}
+		return denyOrigin
+	case r.antiCSRF == "", !access.MatchesAntiCSRF(r.antiCSRF):
+		return denyAntiCSRF
+	default:
+		return nil
+	}
+}
+
+// trusts says whether the request's Origin is its own or an allowed one.
+func (s *Server) trusts(r *request) bool {
+	return r.isOwn(r.origin) || slices.Contains(s.cfg.AllowedOrigins, r.origin)
+}
+
+// nobody says whether a denial means that there is no session. The others have
+// one to come back to by a refresh, or say nothing at all.
+func nobody(d *sessions.Denial) bool {
+	switch d {
+	case sessions.DenyNoToken, sessions.DenyEnded, sessions.DenyMalformed, sessions.DenySignature,
+		sessions.DenyUnknownKey, sessions.DenyClaims:
+		return true
+	default:
+		return false
+	}
+}
+
+// isPathOf says whether path is that of a login address on the same host.
+func isPathOf(loginURL, path string) bool {
+	local, _, _ := strings.Cut(loginURL, "?")
+	return isLocal(local) && local == path
+}
+
+// loggedMax bounds what a line holds of a request's path, method and id.
+const loggedMax = 256 // bytes
+
+// logDecision writes one line, without query (it may hold secrets), headers or
+// cookies.
+func (s *Server) logDecision(ctx context.Context, r *request, d decision) {
+	level, outcome, rule, why := slog.LevelDebug, sessions.Allow, "session", d.passed
+	switch {
+	case d.denial != nil:
+		level, outcome, rule, why = slog.LevelInfo, d.denial.Outcome, d.denial.Rule, d.denial.Why
+		if outcome == sessions.Unavailable {
+			level = slog.LevelWarn
+		}
+	case d.access == nil:
+		rule = "pass"
+	}
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	s.log.LogAttrs(ctx, level, "check",
+		slog.String("outcome", outcome.String()), slog.String("rule", rule), slog.String("why", why),
+		slog.String("method", clip(r.method)), slog.String("path", clip(r.path)), slog.String("request_id", clip(r.id)))
+}
+
+// logPanic tells where, but of what only a runtime error's own words: a panic's
+// value may hold part of the request.
+func (s *Server) logPanic(ctx context.Context, v any) {
+	what := fmt.Sprintf("%T", v)
+	if err, ok := v.(runtime.Error); ok {
+		what = err.Error()
+	}
+	s.log.LogAttrs(ctx, slog.LevelError, "check panicked",
+		slog.String("outcome", sessions.Unavailable.String()), slog.String("panic", what), slog.String("stack", string(debug.Stack())))
+}
+
+func clip(text string) string {
+	if len(text) > loggedMax {
+		return text[:loggedMax]
+	}
+	return text
+}

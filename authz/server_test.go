@@ -1,0 +1,586 @@
+package authz
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// got is what a test compares of a CheckResponse.
+type got struct {
+	status  int // 0: passes
+	user    string
+	body    string
+	headers map[string]string
+	removed []string
+}
+
+// check sends the request both ways Envoy can, checks what every answer
+// promises and that both answers are the same, and reads it.
+func check(tb testing.TB, s *Server, a ask) got {
+	tb.Helper()
+	var both [2]got
+	for i, c := range []*authv3.CheckRequest{a.raw(), a.mapped()} {
+		response, err := s.Check(context.Background(), c)
+		if err != nil {
+			tb.Fatalf("Check: %v", err)
+		}
+		both[i] = read(tb, response)
+	}
+	if diff := cmp.Diff(both[0], both[1], cmp.AllowUnexported(got{})); diff != "" {
+		tb.Errorf("raw and mapped headers are answered differently:\n%s", diff)
+	}
+	return both[0]
+}
+
+// read checks what every CheckResponse promises.
+func read(tb testing.TB, response *authv3.CheckResponse) got {
+	tb.Helper()
+	g := got{headers: map[string]string{}}
+	if response.GetStatus() == nil || response.GetHttpResponse() == nil {
+		tb.Fatalf("a response without status or HTTP response means ALLOW to Envoy: %v", response)
+	}
+	options := response.GetOkResponse().GetHeaders()
+	if denied := response.GetDeniedResponse(); denied != nil {
+		options = denied.GetHeaders()
+		g.status, g.body = int(denied.GetStatus().GetCode()), denied.GetBody()
+		if g.status < 300 || response.GetStatus().GetCode() == 0 {
+			tb.Errorf("denied with HTTP %d, code %d", g.status, response.GetStatus().GetCode())
+		}
+	} else if response.GetStatus().GetCode() != 0 {
+		tb.Errorf("passes with code %d", response.GetStatus().GetCode())
+	}
+	for _, o := range options {
+		name, value := o.GetHeader().GetKey(), o.GetHeader().GetValue()
+		if name != strings.ToLower(name) || value == "" || o.GetAppend() == nil || o.GetAppend().GetValue() { //nolint:staticcheck // Envoy reads append
+			tb.Errorf("header %v: lower case, a value and append: false are promised", o)
+		}
+		if _, twice := g.headers[name]; twice || name == "set-cookie" {
+			tb.Errorf("header %s is set twice, or a cookie", name)
+		}
+		g.headers[name] = value
+	}
+	g.removed = response.GetOkResponse().GetHeadersToRemove()
+	for _, name := range g.removed {
+		if _, both := g.headers[name]; both {
+			tb.Errorf("%s is set and removed", name)
+		}
+	}
+	g.user = g.headers[headerUserID]
+	if g.status == 0 && g.user == "" {
+		for _, name := range []string{headerUserID, headerHandle, headerClaims} {
+			if !strings.Contains(strings.Join(g.removed, " "), name) {
+				tb.Errorf("passes without identity, but a client's %s survives", name)
+			}
+		}
+	}
+	if g.status != 0 && g.headers["cache-control"] != "no-store" {
+		tb.Error("a denial can be cached")
+	}
+	return g
+}
+
+func TestAllowTellsWhoItIs(t *testing.T) {
+	g := newGate(t)
+	for range 2 { // the second from the cache
+		r := check(t, g.server, navigation.cookie(access(g.alice)))
+		want := map[string]string{
+			headerUserID: "alice",
+			headerHandle: g.alice.Session.Handle.String(),
+			headerClaims: base64.RawURLEncoding.EncodeToString([]byte(`{"role":"admin","n":[1,{"x":null}]}`)),
+		}
+		if diff := cmp.Diff(want, r.headers); r.status != 0 || diff != "" || len(r.removed) > 0 {
+			t.Errorf("status %d, removed %v, headers:\n%s", r.status, r.removed, diff)
+		}
+	}
+	response, _ := g.server.Check(t.Context(), navigation.cookie(access(g.alice)).raw())
+	fields := response.GetDynamicMetadata().AsMap()
+	want := map[string]any{
+		"user_id": "alice", "handle": g.alice.Session.Handle.String(),
+		"claims": map[string]any{"role": "admin", "n": []any{1.0, map[string]any{"x": nil}}},
+	}
+	if diff := cmp.Diff(want, fields); diff != "" {
+		t.Errorf("dynamic metadata:\n%s", diff)
+	}
+}
+
+// The outcome table of docs/protocol.md, "What the client sees".
+func TestOutcomes(t *testing.T) {
+	g := newGate(t)
+	const plain = "text/plain; charset=utf-8"
+	expired, foreign := access(g.expired), "https://evil.example"
+	head := ask{method: "HEAD", path: "/page"}.with("accept", "text/html")
+	tests := []struct {
+		name     string
+		ask      ask
+		status   int
+		body     string // "page": the refresh page
+		kind     string
+		location string
+	}{
+		{"try refresh, navigation", navigation.cookie(expired), 440, "page", "text/html; charset=utf-8", ""},
+		{"try refresh, old browser", oldBrowser.cookie(expired), 440, "page", "text/html; charset=utf-8", ""},
+		{"try refresh, HEAD navigation", head.cookie(expired), 440, "page", "text/html; charset=utf-8", ""},
+		{"try refresh, form", formPost.cookie(expired), 440, "page", "text/html; charset=utf-8", ""},
+		{"try refresh, script", script.cookie(expired), 440, tryRefreshBody, plain, ""},
+		{"try refresh, HEAD script", ask{method: "HEAD", path: "/api"}.with("sec-fetch-mode", "cors").cookie(expired), 440, tryRefreshBody, plain, ""},
+		{"try refresh, curl", curl.cookie(expired), 440, tryRefreshBody, plain, ""},
+		{"try refresh, script that accepts HTML", oldBrowser.with("rid", "anti-csrf").cookie(expired), 440, tryRefreshBody, plain, ""},
+		{"unauthorised, navigation", navigation, 302, "", plain, "/login"},
+		{"unauthorised, script", script, 302, "", plain, "/login"},
+		{"unauthorised, auto, navigation", navigation.under("on_unauthorised", "auto"), 302, "", plain, "/login"},
+		{"unauthorised, auto, curl", curl.under("on_unauthorised", "auto"), 302, "", plain, "/login"},
+		{"unauthorised, auto, script", script.under("on_unauthorised", "auto"), 401, `{"message":"unauthorised"}`, "application/json", ""},
+		{"unauthorised, auto, JSON client", ask{method: "GET", path: "/"}.with("accept", "application/json").under("on_unauthorised", "auto"), 401, `{"message":"unauthorised"}`, "application/json", ""},
+		{"unauthorised, 401, navigation", navigation.under("on_unauthorised", "401"), 401, `{"message":"unauthorised"}`, "application/json", ""},
+		{"unauthorised, 403, script", script.under("on_unauthorised", "403"), 403, `{"message":"unauthorised"}`, "application/json", ""},
+		{"unauthorised, other login", navigation.under("login_url", "https://id.example/in?a=1"), 302, "", plain, "https://id.example/in?a=1"},
+		{"unauthorised, ended", navigation.cookie(access(g.ended)), 302, "", plain, "/login"},
+		{"unauthorised, return_to", navigation.under("return_to", "true"), 302, "", plain, "/login?return_to=%2Fpage%3Fq%3D1"},
+		{"unauthorised, return_to beside a query", navigation.under("return_to", "true", "login_url", "/in?a=1"), 302, "", plain, "/in?a=1&return_to=%2Fpage%3Fq%3D1"},
+		{"unauthorised, return_to, script", script.under("return_to", "true"), 302, "", plain, "/login"},
+		{"unauthorised, return_to, form", formPost.under("return_to", "true"), 302, "", plain, "/login"},
+		{"forbidden, navigation", formPost.with("origin", foreign).cookie(access(g.alice)), 403, "Forbidden", plain, ""},
+		{"forbidden, script", socket.with("origin", foreign).cookie(access(g.alice)), 403, `{"message":"forbidden"}`, "application/json", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := check(t, g.server, tt.ask)
+			body := r.body
+			if strings.HasPrefix(body, "<!doctype html>") && strings.Contains(body, tryRefreshBody) {
+				body = "page"
+			}
+			if r.status != tt.status || body != tt.body || r.headers["content-type"] != tt.kind || r.headers["location"] != tt.location {
+				t.Errorf("got %d %q %v", r.status, r.body, r.headers)
+			}
+		})
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	for _, a := range []ask{navigation, script, navigation.under("session", "optional")} {
+		s, err := New(denying(sessions.DenyStarting), testConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := check(t, s, a); r.status != 503 || r.headers["retry-after"] == "" || r.body == "" {
+			t.Errorf("got %d %v", r.status, r.headers)
+		}
+	}
+}
+
+func TestSessionExpiredStatus(t *testing.T) {
+	g := newGate(t, func(c *Config) { c.SessionExpiredStatus = 401 })
+	if r := check(t, g.server, script.cookie(access(g.expired))); r.status != 401 || r.body != tryRefreshBody {
+		t.Errorf("got %d %q", r.status, r.body)
+	}
+}
+
+func TestReturnToStaysHere(t *testing.T) {
+	g := newGate(t)
+	for _, path := range []string{"//evil.example", `/\evil.example`, `/a\b`, "", "*", "https://evil.example/", "/\t/evil", "/a b", "/é", "/" + strings.Repeat("a", 4096)} {
+		a := navigation.under("return_to", "true")
+		a.path = path
+		if r := check(t, g.server, a); r.status != 302 || r.headers["location"] != "/login" {
+			t.Errorf("%q: %d %s", path, r.status, r.headers["location"])
+		}
+	}
+}
+
+// Which tokens a request is judged by.
+func TestTokens(t *testing.T) {
+	g := newGate(t)
+	alice, bob := access(g.alice), access(g.bob)
+	tests := []struct {
+		name   string
+		ask    ask
+		status int
+		user   string
+	}{
+		{"among others", navigation.cookie("a=1; " + alice + "; b=2"), 0, "alice"},
+		{"second Cookie line", navigation.cookie("a=1").cookie(alice), 0, "alice"},
+		{"first Cookie line", navigation.cookie(alice).cookie("a=1"), 0, "alice"},
+		{"crumbs", navigation.cookie(alice).cookie("a=1").cookie("b=2,3"), 0, "alice"},
+		{"after a value with commas", navigation.cookie("a=1,2; " + alice), 0, "alice"},
+		{"the same twice", navigation.cookie(alice + "; " + alice), 0, "alice"},
+		{"beside garbage", navigation.cookie("sAccessToken=x; " + alice), 0, "alice"},
+		{"several sessions", navigation.cookie(alice + "; " + bob), 440, ""},
+		{"several sessions, two lines", navigation.cookie(alice).cookie(bob), 440, ""},
+		{"broken", navigation.cookie(alice + "x"), 440, ""},
+		{"empty", navigation.cookie("sAccessToken="), 440, ""},
+		{"other case", navigation.cookie(strings.Replace(alice, "sAccess", "SACCESS", 1)), 302, ""},
+		{"longer name", navigation.cookie("x" + alice), 302, ""},
+		{"in Authorization", navigation.with("authorization", "Bearer "+g.header.Access.Reveal(), "st-auth-mode", "header"), 302, ""},
+		{"header transport's, in a cookie", navigation.cookie(access(g.header)), 440, ""},
+		{"older backend's cookie", navigation.cookie("sIdRefreshToken=x"), 440, ""},
+		{"older backend's cookie beside a token", navigation.cookie("sIdRefreshToken=x; " + alice), 0, "alice"},
+		{"none", navigation.cookie("a=1"), 302, ""},
+		{"refresh token as access token", navigation.cookie("sAccessToken=" + g.alice.Refresh.Reveal()), 440, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if r := check(t, g.server, tt.ask); r.status != tt.status || r.user != tt.user {
+				t.Errorf("got %d %q", r.status, r.user)
+			}
+		})
+	}
+}
+
+func TestHostPrefix(t *testing.T) {
+	g := newGate(t, func(c *Config) { c.Cookies.HostPrefix = true })
+	if r := check(t, g.server, navigation.cookie("__Host-"+access(g.alice))); r.user != "alice" {
+		t.Errorf("got %d", r.status)
+	}
+	if r := check(t, g.server, navigation.cookie(access(g.alice))); r.status != 302 {
+		t.Errorf("a cookie that a sibling host can plant counts: %d", r.status)
+	}
+}
+
+func TestOptional(t *testing.T) {
+	for _, tt := range []struct {
+		denial *sessions.Denial
+		status int
+	}{
+		{sessions.DenyNoToken, 0},
+		{sessions.DenyMalformed, 0},
+		{sessions.DenySignature, 0},
+		{sessions.DenyUnknownKey, 0},
+		{sessions.DenyClaims, 0},
+		{sessions.DenyEnded, 0},
+		{sessions.DenyExpired, 440},
+		{sessions.DenyLost, 440},
+		{sessions.DenyVersion, 440},
+		{sessions.DenySeveral, 440},
+		{sessions.DenyStaleKeys, 503},
+		{sessions.DenyStarting, 503},
+		{&sessions.Denial{Outcome: sessions.Forbidden}, 403},
+		{&sessions.Denial{}, 503},
+	} {
+		s, err := New(denying(tt.denial), testConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := check(t, s, script.cookie("sAccessToken=x").under("session", "optional")); r.status != tt.status {
+			t.Errorf("%v: got %d, want %d", tt.denial, r.status, tt.status)
+		}
+	}
+	g := newGate(t)
+	optional := func(a ask) ask { return a.under("session", "optional") }
+	if r := check(t, g.server, optional(navigation.cookie(access(g.alice)))); r.user != "alice" {
+		t.Errorf("a session on an optional route: %d %q", r.status, r.user)
+	}
+	if r := check(t, g.server, optional(script.cookie(access(g.alice)))); r.status != 440 {
+		t.Errorf("without anti-CSRF token: %d", r.status)
+	}
+	if r := check(t, g.server, optional(navigation.cookie(access(g.header)))); r.status != 0 || r.user != "" {
+		t.Errorf("header transport's token in a cookie: %d %q", r.status, r.user)
+	}
+}
+
+func TestAntiCSRF(t *testing.T) {
+	g := newGate(t)
+	token, other := g.alice.AntiCSRF.Reveal(), g.bob.AntiCSRF.Reveal()
+	post := ask{method: "POST", path: "/api"}.with("sec-fetch-mode", "cors", "sec-fetch-site", "same-origin", "origin", "https://app.example")
+	options := ask{method: "OPTIONS", path: "/api"}
+	crossNavigation := ask{method: "GET", path: "/"}.with("sec-fetch-mode", "navigate", "sec-fetch-site", "cross-site")
+	formWithout := ask{method: "POST", path: "/form"}.with("sec-fetch-mode", "navigate", "sec-fetch-site", "same-origin")
+	crossImage := ask{method: "GET", path: "/i"}.with("sec-fetch-mode", "no-cors", "sec-fetch-site", "cross-site")
+	sameSiteImage := ask{method: "GET", path: "/i"}.with("sec-fetch-mode", "no-cors", "sec-fetch-site", "same-site")
+	noCorsPost := ask{method: "POST", path: "/i"}.with("sec-fetch-mode", "no-cors", "sec-fetch-site", "same-origin")
+	attested := socket.with("sec-fetch-mode", "websocket", "sec-fetch-site", "same-origin")
+	own := "https://app.example"
+	const ok, again, never = 0, 440, 403
+	tests := []struct {
+		name                string
+		ask                 ask
+		always, unsafe, off int
+	}{
+		{"script, none", script, again, ok, ok},
+		{"script, right", script.with("anti-csrf", token), ok, ok, ok},
+		{"script, another session's", script.with("anti-csrf", other), again, ok, ok},
+		{"script, empty", script.with("anti-csrf", ""), again, ok, ok},
+		{"curl, none", curl, again, ok, ok},
+		{"POST, none", post, again, again, ok},
+		{"POST, right", post.with("anti-csrf", token), ok, ok, ok},
+		{"POST, wrong", post.with("anti-csrf", other), again, again, ok},
+		{"POST, right and wrong", post.with("anti-csrf", token, "anti-csrf", other), again, again, ok},
+		{"POST, right twice", post.with("anti-csrf", token, "anti-csrf", token), again, again, ok},
+		{"POST, right, joined", post.with("anti-csrf", token+","+token), again, again, ok},
+		{"OPTIONS, none", options, again, ok, ok},
+		{"DELETE, none", ask{method: "DELETE", path: "/"}, again, again, ok},
+		{"unknown method, none", ask{method: "get", path: "/"}, again, again, ok},
+		{"navigation", navigation, ok, ok, ok},
+		{"navigation from another site", crossNavigation, ok, ok, ok},
+		{"navigation, old browser", oldBrowser, ok, ok, ok},
+		{"Accept of a navigation, but Sec-Fetch-Site alone", oldBrowser.with("sec-fetch-site", "same-origin"), again, ok, ok},
+		{"Sec-Fetch-Mode twice", ask{method: "GET", path: "/"}.with("sec-fetch-mode", "navigate", "sec-fetch-mode", "navigate"), again, ok, ok},
+		{"image", image, ok, ok, ok},
+		{"image from another site", crossImage, again, ok, ok},
+		{"image from a sibling host", sameSiteImage, again, ok, ok},
+		{"no-cors POST", noCorsPost, again, again, ok},
+		{"form, own origin", formPost, ok, ok, ok},
+		{"form, foreign origin", formWithout.with("origin", "https://evil.example"), never, never, ok},
+		{"form, null origin", formWithout.with("origin", "null"), never, never, ok},
+		{"form, two origins", formWithout.with("origin", own, "origin", own), never, never, ok},
+		{"form, allowed origin", formWithout.with("origin", "https://partner.example"), ok, ok, ok},
+		{"form, no origin", formWithout, again, again, ok},
+		{"PUT by navigating", ask{method: "PUT", path: "/"}.with("sec-fetch-mode", "navigate", "origin", own), again, again, ok},
+		{"EventSource", events, ok, ok, ok},
+		{"EventSource, own origin", events.with("origin", own), ok, ok, ok},
+		{"EventSource, foreign origin", events.with("origin", "https://evil.example"), never, never, never},
+		{"EventSource, null origin", events.with("origin", "null"), never, never, never},
+		{"EventSource, allowed origin", events.with("origin", "https://partner.example"), ok, ok, ok},
+		{"EventSource's Accept, nothing attested", ask{method: "GET", path: "/"}.with("accept", "text/event-stream"), again, ok, ok},
+		{"EventSource's Accept from another site", ask{method: "GET", path: "/"}.with("accept", "text/event-stream", "sec-fetch-site", "cross-site", "sec-fetch-mode", "no-cors"), again, ok, ok},
+		{"EventSource's Accept in a POST", ask{method: "POST", path: "/"}.with("accept", "text/event-stream", "sec-fetch-site", "same-origin", "sec-fetch-mode", "cors", "origin", own), again, again, ok},
+		{"WebSocket, attested", attested.with("origin", own), ok, ok, ok},
+		{"WebSocket, own origin", socket.with("origin", own), ok, ok, ok},
+		{"WebSocket, allowed origin", socket.with("origin", "https://partner.example"), ok, ok, ok},
+		{"WebSocket, foreign origin", socket.with("origin", "https://evil.example"), never, never, never},
+		{"WebSocket, foreign origin with the token", socket.with("origin", "https://evil.example", "anti-csrf", token), never, never, never},
+		{"WebSocket, other case", ask{method: "GET", path: "/"}.with("upgrade", "WebSocket", "origin", "https://evil.example"), never, never, never},
+		{"WebSocket, no origin", socket, again, ok, ok},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for mode, want := range map[string]int{"always": tt.always, "unsafe": tt.unsafe, "off": tt.off} {
+				r := check(t, g.server, tt.ask.cookie(access(g.alice)).under("anti_csrf", mode))
+				if r.status != want || (r.user == "alice") != (want == 0) {
+					t.Errorf("%s: got %d %q, want %d", mode, r.status, r.user, want)
+				}
+			}
+		})
+	}
+}
+
+func TestOwnOrigin(t *testing.T) {
+	tests := []struct {
+		scheme, host, origin string
+		own                  bool
+	}{
+		{"https", "app.example", "https://app.example", true},
+		{"https", "app.example:443", "https://app.example", true},
+		{"https", "app.example", "https://app.example:443", true},
+		{"https", "APP.example", "https://app.example", true},
+		{"http", "app.example:80", "http://app.example", true},
+		{"http", "app.example:8080", "http://app.example:8080", true},
+		{"http", "[::1]:80", "http://[::1]", true},
+		{"https", "app.example", "http://app.example", false},
+		{"http", "app.example", "https://app.example", false},
+		{"https", "app.example:80", "https://app.example", false},
+		{"https", "app.example:8443", "https://app.example", false},
+		{"https", "app.example", "https://app.example.evil.example", false},
+		{"https", "app.example", "https://evil.example", false},
+		{"https", "app.example", "https://app.example/", false},
+		{"https", "app.example", "null", false},
+		{"https", "app.example", "https://", false},
+		{"https", "", "https://", false},
+		{"", "app.example", "https://app.example", false},
+		{"ftp", "app.example", "ftp://app.example", false},
+	}
+	for _, tt := range tests {
+		r := request{scheme: tt.scheme, host: tt.host}
+		if r.isOwn(tt.origin) != tt.own {
+			t.Errorf("%+v", tt)
+		}
+	}
+	g := newGate(t)
+	behindTLS := formPost.cookie(access(g.alice))
+	behindTLS.scheme = "http"
+	if r := check(t, g.server, behindTLS); r.status != 403 {
+		t.Errorf("an http request with an https Origin: %d", r.status)
+	}
+	if r := check(t, g.server, behindTLS.with("x-forwarded-proto", "https")); r.status != 0 {
+		t.Errorf("TLS ended before Envoy: %d", r.status)
+	}
+}
+
+func TestWhatPassesWithoutSession(t *testing.T) {
+	g := newGate(t, func(c *Config) { c.StripCookies = true })
+	preflight := ask{method: "OPTIONS", path: "/api"}.with("origin", "https://x.example", "access-control-request-method", "PUT")
+	cookies := "sRefreshToken=r; " + access(g.expired)
+	at := func(method, path string) ask { return ask{method: method, path: path}.with("sec-fetch-mode", "cors") }
+	tests := []struct {
+		name   string
+		ask    ask
+		passes bool
+	}{
+		{"refresh", at("POST", "/auth/session/refresh"), true},
+		{"refresh, query", at("POST", "/auth/session/refresh?x"), true},
+		{"refresh, GET", at("GET", "/auth/session/refresh"), false},
+		{"refresh, slash behind", at("POST", "/auth/session/refresh/"), false},
+		{"refresh, in front", at("POST", "/x/auth/session/refresh"), false},
+		{"refresh, in the query", at("POST", "/api?/auth/session/refresh"), false},
+		{"refresh, encoded", at("POST", "/auth/session/%72efresh"), false},
+		{"signout", at("POST", "/auth/signout"), true},
+		{"signout, GET", at("GET", "/auth/signout"), false},
+		{"preflight", preflight, true},
+		{"preflight without method", ask{method: "OPTIONS", path: "/"}.with("origin", "https://x.example"), false},
+		{"preflight without origin", ask{method: "OPTIONS", path: "/"}.with("access-control-request-method", "PUT"), false},
+		{"preflight that is a navigation", preflight.with("sec-fetch-mode", "navigate"), false},
+		{"preflight's headers on a GET", ask{method: "GET", path: "/"}.with("origin", "https://x.example", "access-control-request-method", "PUT"), false},
+		{"login page", at("GET", "/login"), true},
+		{"login page, query", at("GET", "/login?return_to=%2F"), true},
+		{"login page, sign-in", at("POST", "/login"), true},
+		{"below the login page", at("GET", "/login/x"), false},
+		{"route's login page", at("GET", "/in").under("login_url", "/in?x=1"), true},
+		{"login elsewhere", at("GET", "https://id.example/").under("login_url", "https://id.example/"), false},
+		{"no path, login elsewhere", at("GET", "").under("login_url", "https://id.example/"), false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := check(t, g.server, tt.ask.cookie(cookies))
+			if (r.status == 0) != tt.passes || r.user != "" {
+				t.Errorf("got %d %q", r.status, r.user)
+			}
+			untouched := len(r.removed) == 3 && len(r.headers) == 0
+			if tt.passes && untouched == strings.Contains(tt.name, "login") {
+				t.Errorf("cookies: removed %v, set %v", r.removed, r.headers)
+			}
+		})
+	}
+	if r := check(t, g.server, ask{method: "GET", path: "/login"}.with("sec-fetch-mode", "navigate").cookie(access(g.alice))); r.user != "alice" {
+		t.Errorf("the login page does not learn who is signed in: %d %q", r.status, r.user)
+	}
+	for _, d := range []*sessions.Denial{sessions.DenyStarting, sessions.DenyEnded, sessions.DenyExpired} {
+		s, err := New(denying(d), testConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := check(t, s, ask{method: "GET", path: "/login"}); r.status != 0 {
+			t.Errorf("login page, %v: %d", d, r.status)
+		}
+	}
+}
+
+func TestStripCookies(t *testing.T) {
+	g := newGate(t, func(c *Config) { c.StripCookies = true })
+	alice := access(g.alice)
+	tests := []struct {
+		name      string
+		cookies   []string
+		kept      string // "": unchanged or removed
+		untouched bool
+	}{
+		{"alone", []string{alice}, "", false},
+		{"all of ours", []string{alice + "; sRefreshToken=r; sIdRefreshToken=i; st-access-token=a; st-refresh-token=b; sAntiCsrf=c"}, "", false},
+		{"among others", []string{"a=1; " + alice + "; b=x=y"}, "a=1; b=x=y", false},
+		{"commas of others", []string{"a=1,2; " + alice + "; b=3"}, "a=1,2; b=3", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := navigation
+			for _, c := range tt.cookies {
+				a = a.cookie(c)
+			}
+			r := check(t, g.server, a)
+			removed := cmp.Equal(r.removed, []string{"cookie"})
+			if r.user != "alice" || r.headers["cookie"] != tt.kept || removed != (tt.kept == "") {
+				t.Errorf("cookie %q, removed %v", r.headers["cookie"], r.removed)
+			}
+		})
+	}
+	// Two lines reach us in two ways; no token may be left in either.
+	for _, c := range []*authv3.CheckRequest{navigation.cookie("a=1").cookie(alice).raw(), navigation.cookie("a=1").cookie(alice).mapped()} {
+		response, _ := g.server.Check(t.Context(), c)
+		if r := read(t, response); r.user != "alice" || r.headers["cookie"] != "a=1" {
+			t.Errorf("%v", r.headers)
+		}
+	}
+	// An optional route sees no broken token either.
+	r := check(t, g.server, navigation.cookie("a=1; sAccessToken=x").under("session", "optional"))
+	if r.status != 0 || r.headers["cookie"] != "a=1" {
+		t.Errorf("optional: %d %v", r.status, r.headers)
+	}
+}
+
+func TestLogTellsWhyButNoSecret(t *testing.T) {
+	var log bytes.Buffer
+	g := newGate(t, func(c *Config) { c.Log = slog.New(slog.NewJSONHandler(&log, nil)) })
+	secret := g.expired.Access.Reveal()
+	a := ask{method: "GET", path: "/a/" + strings.Repeat("b", 1000) + "?token=hush"}.
+		with("x-request-id", "id-7", "anti-csrf", "hush", "authorization", "hush").cookie("sAccessToken=" + secret)
+	_, _ = g.server.Check(t.Context(), a.raw())
+	line := log.String()
+	for _, want := range []string{`"outcome":"TRY_REFRESH"`, `"rule":"V1"`, sessions.DenyExpired.Why, `"method":"GET"`, `"path":"/a/bbb`, `"request_id":"id-7"`, `"level":"INFO"`} {
+		if !strings.Contains(line, want) {
+			t.Errorf("no %s in %s", want, line)
+		}
+	}
+	if strings.Contains(line, "hush") || strings.Contains(line, secret) || len(line) > 1000 || strings.Count(line, "\n") != 1 {
+		t.Errorf("log: %s", line)
+	}
+	log.Reset()
+	_, _ = g.server.Check(t.Context(), navigation.cookie(access(g.alice)).raw())
+	if log.Len() > 0 {
+		t.Errorf("ALLOW at info: %s", log.String())
+	}
+}
+
+func TestPanicDenies(t *testing.T) {
+	var log bytes.Buffer
+	cfg := testConfig()
+	cfg.Log = slog.New(slog.NewJSONHandler(&log, nil))
+	s, err := New(verifierFunc(func(tokens []string) (*sessions.Access, *sessions.Denial) { panic("token " + tokens[0]) }), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := check(t, s, script.cookie("sAccessToken=hush")); r.status != http.StatusServiceUnavailable {
+		t.Errorf("got %d", r.status)
+	}
+	if !strings.Contains(log.String(), "server_test.go") || strings.Contains(log.String(), "hush") {
+		t.Errorf("log: %s", log.String())
+	}
+}
+
+// Claims that Envoy cannot be told of are claims that RBAC would not see.
+func TestIdentityOrNothing(t *testing.T) {
+	s, err := New(verifierFunc(func([]string) (*sessions.Access, *sessions.Denial) {
+		return &sessions.Access{UserID: "u", Transport: sessions.TransportCookie, Claims: []byte(`{"n":1e999}`), EncodedClaims: "x"}, nil
+	}), testConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := check(t, s, navigation.cookie("sAccessToken=x")); r.status != 503 {
+		t.Errorf("got %d", r.status)
+	}
+}
+
+func TestCheckOfNothing(t *testing.T) {
+	g := newGate(t)
+	for _, c := range []*authv3.CheckRequest{nil, {}, {Attributes: &authv3.AttributeContext{}}} {
+		response, err := g.server.Check(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := read(t, response); r.status != 302 {
+			t.Errorf("got %d", r.status)
+		}
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	for name, spoil := range map[string]func(*Config){
+		"cookie name":   func(c *Config) { c.Cookies.AccessName = "" },
+		"login":         func(c *Config) { c.LoginURL = "//evil.example" },
+		"default login": func(c *Config) { c.Default.LoginURL = "javascript:x" },
+		"refresh path":  func(c *Config) { c.RefreshPath = "" },
+		"status":        func(c *Config) { c.SessionExpiredStatus = 200 },
+		"D":             func(c *Config) { c.RefreshAttemptMax = 0 },
+	} {
+		cfg := testConfig()
+		spoil(&cfg)
+		if _, err := New(denying(sessions.DenyNoToken), cfg); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+)
+
+const (
+	// replicas are the sessiongate processes behind the one Envoy: any may answer.
+	replicas = 2
+	anyPort  = "127.0.0.1:0"
+	// attemptMax is D of docs/protocol.md, short so that nobody waits long.
+	attemptMax = "3s"
+	// readyTimeout bounds the start of all parts but Envoy and Postgres, which have their own.
+	readyTimeout = 60 * time.Second
+)
+
+// stack is everything that the demo starts, and the folder with its logs.
+type stack struct {
+	dir       string
+	logs      []string // names, in order of start
+	database  *cluster.Cluster
+	processes []*process
+	proxy     *envoy.Proxy
+	envoyLog  *os.File
+}
+
+// startStack returns what was started in any case; it is to be stopped.
+func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, error) {
+	s := &stack{}
+	var err error
+	if s.dir, err = os.MkdirTemp("", "sessiongate-demo-"); err != nil {
+		return s, fmt.Errorf("making a folder: %w", err)
+	}
+	// Closed to nobody but open to no secret: the unprivileged user of root's Postgres
+	// passes through, and what follows in it is readable by its owner alone.
+	if err := os.Chmod(s.dir, 0o711); err != nil { //nolint:gosec // see above
+		return s, fmt.Errorf("making a folder: %w", err)
+	}
+
+	out.part("Postgres", "a throw-away server")
+	if s.database, err = startPostgres(ctx, s.dir, progress); err != nil {
+		return s, err
+	}
+	out.part("sessiongate", fmt.Sprintf("two processes; refresh_attempt_max is %s (default 10s), so that nobody waits long", attemptMax))
+	gates, apiKey, err := s.startSessiongates(ctx)
+	if err != nil {
+		return s, err
+	}
+	out.part("demo app", "the existing system: a sign-in page, a page, an API")
+	app, err := s.startDemoApp(ctx, gates[0], apiKey)
+	if err != nil {
+		return s, err
+	}
+	out.part("Envoy", "with envoy/envoy.yaml")
+	return s, s.startEnvoy(ctx, gates, app, progress)
+}
+
+// addresses are what a sessiongate process says about its listeners.
+type addresses struct {
+	Authz    string `json:"authz"`
+	Public   string `json:"public"`
+	Internal string `json:"internal"`
+}
+
+func (s *stack) startSessiongates(ctx context.Context) (at [replicas]addresses, apiKey string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	var key [32]byte
+	_, _ = rand.Read(key[:]) // never fails
+	apiKey = rand.Text() + rand.Text()
+	var files [replicas]string
+	for i := range replicas {
+		name := fmt.Sprintf("sessiongate-%d", i+1)
+		files[i] = filepath.Join(s.dir, name+".addresses")
+		_, err := s.start(name, "sessiongate", map[string]string{
+			"SESSIONGATE_DATABASE_URL":                s.database.URL("postgres"),
+			"SESSIONGATE_KEY":                         base64.StdEncoding.EncodeToString(key[:]),
+			"SESSIONGATE_API_KEYS":                    "demoapp:" + apiKey,
+			"SESSIONGATE_LISTEN_AUTHZ":                anyPort,
+			"SESSIONGATE_LISTEN_PUBLIC":               anyPort,
+			"SESSIONGATE_LISTEN_INTERNAL":             anyPort,
+			"SESSIONGATE_LISTEN_ADDRESS_FILE":         files[i],
+			"SESSIONGATE_COOKIES_SECURE":              "false", // plain http
+			"SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX": attemptMax,
+			"SESSIONGATE_SHUTDOWN_DRAIN_DELAY":        "0s", // Envoy is stopped first
+			"SESSIONGATE_LOG_FORMAT":                  "text",
+		}, "serve")
+		if err != nil {
+			return at, "", err
+		}
+	}
+	for i, p := range s.processes {
+		if err := p.await(ctx, "listening", func() bool {
+			text, err := os.ReadFile(files[i])
+			return err == nil && json.Unmarshal(text, &at[i]) == nil
+		}); err != nil {
+			return at, "", err
+		}
+		if err := p.await(ctx, "ready", func() bool { return isReady(ctx, at[i].Internal) }); err != nil {
+			return at, "", err
+		}
+	}
+	return at, apiKey, nil
+}
+
+func isReady(ctx context.Context, address string) bool {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	response, err := transport.RoundTrip(r)
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+func (s *stack) startDemoApp(ctx context.Context, gate addresses, apiKey string) (address string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	file := filepath.Join(s.dir, "demoapp.address")
+	p, err := s.start("demoapp", "demoapp", map[string]string{
+		"DEMOAPP_LISTEN":       anyPort,
+		"DEMOAPP_ADDRESS_FILE": file,
+		"SESSIONGATE_URL":      "http://" + gate.Internal,
+		"SESSIONGATE_API_KEY":  apiKey,
+	})
+	if err != nil {
+		return "", err
+	}
+	err = p.await(ctx, "listening", func() bool {
+		text, err := os.ReadFile(file) //nolint:gosec // in our own folder
+		address = string(text)
+		return err == nil
+	})
+	return address, err
+}
+
+func (s *stack) startEnvoy(ctx context.Context, gates [replicas]addresses, app string, progress io.Writer) error {
+	binary, err := envoy.Binary(ctx, progress)
+	if err != nil {
+		return err
+	}
+	if s.envoyLog, err = os.Create(s.log("envoy")); err != nil {
+		return fmt.Errorf("starting Envoy: %w", err)
+	}
+	var authz, public []string
+	for _, gate := range gates {
+		authz, public = append(authz, gate.Authz), append(public, gate.Public)
+	}
+	s.proxy, err = envoy.Start(ctx, envoy.Options{
+		Binary:    binary,
+		Listeners: map[string]string{"ingress": anyPort},
+		Clusters:  map[string][]string{"sessiongate_authz": authz, "sessiongate_public": public, "app": {app}},
+		Log:       s.envoyLog,
+	})
+	return err
+}
+
+func (s *stack) start(name, program string, settings map[string]string, args ...string) (*process, error) {
+	p, err := startProcess(name, program, s.log(name), settings, args...)
+	if err == nil {
+		s.processes = append(s.processes, p)
+	}
+	return p, err
+}
+
+// log is the path of a new log.
+func (s *stack) log(name string) string {
+	s.logs = append(s.logs, name)
+	return filepath.Join(s.dir, name+".log")
+}
+
+// url is where browsers go.
+func (s *stack) url() string { return s.proxy.URL("ingress") }
+
+// watch returns when ctx ends, or with an error when a part ends by itself.
+func (s *stack) watch(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan string, len(s.processes)+1) // has room for all: nobody waits to tell
+	tell := func(name string, exited <-chan struct{}) {
+		select {
+		case <-exited:
+			ended <- name
+		case <-ctx.Done():
+		}
+	}
+	for _, p := range s.processes {
+		go tell(p.name, p.exited)
+	}
+	go tell("envoy", s.proxy.Exited())
+	select {
+	case <-ctx.Done():
+		return nil
+	case name := <-ended:
+		return fmt.Errorf("%s ended by itself", name)
+	}
+}
+
+// writeTails shows the end of each log.
+func (s *stack) writeTails(w io.Writer) {
+	for _, name := range s.logs {
+		_, _ = fmt.Fprintf(w, "\nThe end of %s's log:\n%s\n", name, tail(filepath.Join(s.dir, name+".log")))
+	}
+}
+
+// stop ends what was started, in the reverse order, and removes the folder. Nothing of
+// it runs when it returns.
+func (s *stack) stop() error {
+	// A server that stops waits 5 s for a request on a connection that never had one.
+	transport.CloseIdleConnections()
+	var errs []error
+	if s.proxy != nil {
+		errs = append(errs, s.proxy.Stop())
+	}
+	if s.envoyLog != nil {
+		errs = append(errs, s.envoyLog.Close())
+	}
+	for len(s.processes) > 0 {
+		last := len(s.processes) - 1
+		errs = append(errs, s.processes[last].stop())
+		s.processes = s.processes[:last]
+	}
+	if s.database != nil {
+		s.database.Stop()
+	}
+	if s.dir != "" {
+		errs = append(errs, os.RemoveAll(s.dir))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,148 @@
+// Command demoapp is the existing system of the demo: a sign-in page, a page, a
+// small API and static files. It stands behind Envoy and shows how little such a
+// system has to do to live with sessiongate: ask its HTTP API for a session at
+// sign-in, copy the answer's cookies, and read who is signed in from the header
+// x-session-user-id.
+//
+// It believes that header and asks for no password. So whoever reaches it other
+// than through Envoy is whoever he says; it must listen where only Envoy is.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 15 * time.Second
+	writeTimeout      = 15 * time.Second
+	idleTimeout       = 2 * time.Minute
+	shutdownTimeout   = 10 * time.Second
+	maxHeaderBytes    = 64 << 10
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	switch err := run(ctx, os.Args[1:], os.Getenv, os.Stderr); {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "demoapp:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends, then lets requests under way finish.
+func run(ctx context.Context, args []string, getenv func(string) string, stderr io.Writer) error {
+	env := func(name, fallback string) string {
+		if v := getenv(name); v != "" {
+			return v
+		}
+		return fallback
+	}
+	flags := flag.NewFlagSet("demoapp", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	listen := flags.String("listen", env("DEMOAPP_LISTEN", ":8080"), "`address` to listen on, :0 for any port (DEMOAPP_LISTEN)")
+	addressFile := flags.String("address-file", getenv("DEMOAPP_ADDRESS_FILE"), "`file` to write the address to, once listening (DEMOAPP_ADDRESS_FILE)")
+	gateURL := flags.String("sessiongate-url", getenv("SESSIONGATE_URL"), "base `URL` of sessiongate's internal API (SESSIONGATE_URL)")
+	keyFile := flags.String("api-key-file", getenv("SESSIONGATE_API_KEY_FILE"), "`file` with the API key (SESSIONGATE_API_KEY_FILE); or the key itself in SESSIONGATE_API_KEY")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if u, err := url.Parse(*gateURL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return fmt.Errorf("SESSIONGATE_URL must be the http or https address of sessiongate's internal API, not %q", *gateURL)
+	}
+	key, err := apiKey(getenv("SESSIONGATE_API_KEY"), *keyFile)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", *listen)
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	server := &http.Server{
+		Handler:           newHandler(newGate(*gateURL, key), log),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	log.Info("listening", "address", listener.Addr().String())
+	if *addressFile != "" {
+		if err := writeAddress(*addressFile, listener.Addr().String()); err != nil {
+			err = errors.Join(fmt.Errorf("writing the address file: %w", err), server.Close())
+			<-served
+			return err
+		}
+	}
+
+	select {
+	case err := <-served:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	log.Info("stopping")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err = server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("stopping: %w", err), server.Close())
+	}
+	<-served
+	return err
+}
+
+// apiKey takes the key from where it was given; there is no flag for the key
+// itself, since every local user can read the arguments of a process.
+func apiKey(key, file string) (string, error) {
+	if file != "" {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("reading the API key: %w", err)
+		}
+		key = strings.TrimSpace(string(b))
+	}
+	if key == "" {
+		return "", errors.New("no API key: set SESSIONGATE_API_KEY or SESSIONGATE_API_KEY_FILE")
+	}
+	return key, nil
+}
+
+// writeAddress writes by renaming, so that who waits for the file never reads half.
+func writeAddress(file, address string) error {
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(address)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}

@@ -1,0 +1,565 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	testKey    = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+	testSecret = "hunter2-hunter2-hunter2-hunter2-hunter2"
+)
+
+// nested writes key: value as it nests in a file, below a comment, and says in
+// which line the value stands.
+func nested(key, value string) (content string, line int) {
+	section, name, ok := strings.Cut(key, ".")
+	if !ok {
+		return fmt.Sprintf("# comment\n%s: %s\n", key, value), 2
+	}
+	return fmt.Sprintf("# comment\n%s:\n  %s: %s\n", section, name, value), 3
+}
+
+func faultsOf(t *testing.T, err error) faults {
+	t.Helper()
+	var all faults
+	if err != nil && !errors.As(err, &all) {
+		t.Fatalf("error of type %T, want faults: %v", err, err)
+	}
+	return all
+}
+
+func mustParse(t *testing.T, content string, environ ...string) (Config, origins) {
+	t.Helper()
+	c, from, err := parse("test.yaml", []byte(content), environ)
+	if err != nil {
+		t.Fatalf("refused:\n%v\n\nin:\n%s", err, content)
+	}
+	return c, from
+}
+
+// badValues has, for every setting, values that must be refused: as they stand
+// in YAML.
+var badValues = map[string][]string{
+	"key":             {`MTIz`, `"` + testKey[:43] + `"`, `"` + testKey + `\n"`, `[` + testKey + `]`, `MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWZ=`},
+	"key_file":        {`key`, `./key`, `"/k\n"`, `1`},
+	"issuer":          {`""`, `a b`, `5`, `true`, `ü`, strings.Repeat("x", 129)},
+	"login_url":       {`login`, `//evil.example`, `///evil.example`, `/\evil`, `ftp://h/`, `javascript:alert(1)`, `"/a b"`, `https://u:p@h/`, `https:///x`, `"/x#f"`, `""`},
+	"anti_csrf":       {`Always`, `true`, `""`, `on`},
+	"allowed_origins": {`https://a.example`, `["*"]`, `[https://a.example/]`, `[https://A.example]`, `[https://a.example:443]`, `[a.example]`, `["null"]`, `[5]`, `[https://a.example, https://a.example]`, `[[https://a.example]]`, `["https://a.example,https://b.example"]`, `["https://*.a.example"]`},
+	"strip_cookies":   {`yes`, `True`, `1`, `"true"`, ``, `on`},
+
+	"listen.authz":        {`9001`, `localhost`, `127.0.0.1:65536`, `127.0.0.1:09001`, `"unix:"`, `unix:relative.sock`, `unix:/` + strings.Repeat("x", 103), `http://h:1`, `::1:9001`, `999.1.1.1:1`},
+	"listen.public":       {`unix:/x.sock`, `"127.0.0.1:"`, `"h h:1"`, `a..b:1`, `"[::1:1"`},
+	"listen.internal":     {`127.0.0.1:-1`, `127.0.0.1:+1`, `""`, `127.0.0.1`},
+	"listen.address_file": {`x`, `"/\t"`},
+
+	"database.url":               {`localhost`, `mysql://h/d`, `postgres://h`, `postgres://h/d?password=` + testSecret, `postgres://h/d?pool_max_conns=3`, `host=h dbname=d`, `postgres://u:` + testSecret + `@h:port/d`, `5`},
+	"database.password_file":     {`x`, `[/x]`},
+	"database.max_connections":   {`1`, `1001`, `1.5`, `012`, `0x10`, `1_0`, `1e1`, `"10"`, `ten`, `+10`, `99999999999999999999`, `10.0`},
+	"database.statement_timeout": {`5`, `99ms`, `2m`, `5 s`, `5S`, `1.5s`},
+	"database.connect_timeout":   {`5`, `0s`, `1h`, `-5s`},
+	"database.migrate":           {`no`, `TRUE`, `0`},
+
+	"session.access_token_life":   {`3600`, `1s`, `25h`, `1w`, `1m1h`, `1h1h`, `01h`, `h`, `1`, `"0"`, `106752d`, `9223372036854775807h`, `99999999999999999999h`, `1:00:00`, `2026-01-01`},
+	"session.sliding_life":        {`4s`, `401d`, `~`, `1.5d`},
+	"session.absolute_life":       {`4s`, `401d`, `{}`},
+	"session.refresh_attempt_max": {`999ms`, `61s`, `1000000us`},
+	"session.hand_outs_max":       {`4`, `1001`, `20.5`, `-20`},
+
+	"cookies.access_name":  {`""`, `a b`, `a;b`, `a=b`, `__Host-a`, `__secure-a`, `ä`, strings.Repeat("a", 65), `null`},
+	"cookies.refresh_name": {`"a,b"`, `"a\"b"`, `1`},
+	"cookies.domain":       {`.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`, `a_b.example`, `-a.example`},
+	"cookies.same_site":    {`Lax`, `0`, `default`},
+	"cookies.secure":       {`yes`, `"false"`},
+	"cookies.host_prefix":  {`y`, `1`},
+	"cookies.former_paths": {`/old`, `[old]`, `[/old/]`, `[/a/../b]`, `["/a;b"]`, `[/a, /a]`, `[~]`},
+
+	"paths.auth":    {`/`, `auth`, `/auth/`, `//auth`, `/a%20b`, `"/auth?x"`},
+	"paths.refresh": {`session/refresh`, `/auth/./refresh`, `/auth/*`},
+	"paths.signout": {`""`, `/auth//signout`, `"/auth/sign out"`},
+
+	"responses.session_expired_status": {`399`, `500`, `"440"`, `440.0`, `0440`},
+	"responses.on_unauthorised":        {`404`, `Redirect`, `[401]`},
+
+	"api.keys":      {testSecret, `[` + testSecret + `]`, `["backend:short"]`, `["Back end:` + testSecret + `"]`, `["backend:` + testSecret + `", "backend:` + testSecret + `"]`, `{backend: ` + testSecret + `}`, `[{backend: ` + testSecret + `}]`, `["backend:` + testSecret + `,x"]`, `["b:` + testSecret + ` x"]`},
+	"api.key_files": {`["backend"]`, `["backend:relative"]`, `[":/x"]`, `[/x]`},
+	"api.body_max":  {`65536`, `4095B`, `17MiB`, `64kB`, `64K`, `64KiB1`, `1.5MiB`, `1B1KiB`},
+
+	"feed.poll_interval": {`49ms`, `1001ms`, `200`},
+	"feed.bound":         {`99ms`, `11s`, `1`},
+
+	"promotion.queue": {`0`, `1000001`, `many`},
+	"promotion.batch": {`0`, `10001`, `256.0`},
+	"cache.tokens":    {`-1`, `10000001`, `-0`, `00`},
+	"sweep.interval":  {`0s`, `25h`, `60`},
+	"sweep.batch":     {`0`, `10001`, `0b1`},
+
+	"http.header_max":   {`32768`, `3KiB`, `2MiB`},
+	"http.read_timeout": {`10`, `99ms`, `6m`},
+	"http.idle_timeout": {`0s`, `2d`, `5`},
+
+	"grpc.max_message":          {`262144`, `63KiB`, `17MiB`},
+	"grpc.max_streams":          {`0`, `1000001`, `1,000`},
+	"grpc.connection_age":       {`999ms`, `2d`, `300`},
+	"grpc.connection_age_grace": {`0s`, `2h`, `60`},
+
+	"shutdown.drain_delay": {`0`, `-1s`, `6m`},
+	"shutdown.timeout":     {`0s`, `11m`, `15`},
+
+	"log.level":  {`INFO`, `trace`, `0`},
+	"log.format": {`JSON`, `logfmt`},
+}
+
+func TestEverySettingRefusesBadValues(t *testing.T) {
+	t.Parallel()
+	for _, s := range settings(new(Config)) {
+		values := badValues[s.key]
+		if len(values) == 0 {
+			t.Errorf("%s: no bad value in the table", s.key)
+		}
+		for _, value := range values {
+			content, line := nested(s.key, value)
+			_, _, err := parse("test.yaml", []byte(content), nil)
+			all := faultsOf(t, err)
+			if len(all) != 1 {
+				t.Errorf("%s: %s: faults %v, want one", s.key, value, all)
+				continue
+			}
+			if all[0].at != (origin{file: "test.yaml", line: line}) || all[0].key != s.key || all[0].allowed != s.kind.allowed {
+				t.Errorf("%s: %s: fault %#v, want it in line %d, allowed %s", s.key, value, all[0], line, s.kind.allowed)
+			}
+			prefix := fmt.Sprintf("test.yaml:%d: %s: found ", line, s.key)
+			if !strings.HasPrefix(err.Error(), prefix) || !strings.HasSuffix(err.Error(), "; allowed: "+s.kind.allowed) {
+				t.Errorf("%s: %s: error %q", s.key, value, err)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%s: error shows a secret: %q", s.key, err)
+			}
+		}
+	}
+}
+
+func TestEnvironmentRefusesBadValues(t *testing.T) {
+	t.Parallel()
+	for _, s := range settings(new(Config)) {
+		// No kind takes a control character, not even as part of a list.
+		_, _, err := parse("", nil, []string{s.env() + "=hunter2\x00"})
+		all := faultsOf(t, err)
+		if len(all) != 1 || all[0].at.env != s.env() || all[0].key != s.key || all[0].allowed != s.kind.allowed {
+			t.Errorf("%s: faults %#v, want one with the variable's name", s.key, all)
+		}
+		if s.secret == strings.Contains(fmt.Sprint(err), "hunter2") {
+			t.Errorf("%s: error %q: must show what was found, but no secret", s.key, err)
+		}
+	}
+}
+
+func TestEnvironmentIsAsStrictAsTheFile(t *testing.T) {
+	t.Parallel()
+	for _, entry := range []string{
+		"STRIP_COOKIES=yes", "STRIP_COOKIES=1", "STRIP_COOKIES=", "DATABASE_MAX_CONNECTIONS=012", "DATABASE_MAX_CONNECTIONS=1.5", "DATABASE_MAX_CONNECTIONS= 5",
+		"SESSION_ACCESS_TOKEN_LIFE=3600", "API_BODY_MAX=65536", "ANTI_CSRF=OFF", "ISSUER=", "ALLOWED_ORIGINS=https://a.example, https://b.example",
+	} {
+		if _, _, err := parse("", nil, []string{envPrefix + entry}); len(faultsOf(t, err)) != 1 {
+			t.Errorf("%s: faults %v, want one", entry, err)
+		}
+	}
+}
+
+// good differs from every default.
+const good = `
+key: ` + testKey + `
+issuer: https://example.com
+login_url: /sign-in?from=gate
+anti_csrf: off
+allowed_origins: [https://app.example.com, "http://[::1]:8080"]
+strip_cookies: true
+listen: {authz: "unix:/run/sessiongate/authz.sock", public: ":8002", internal: "[::]:8003", address_file: /run/addresses.json}
+database:
+  url: postgres://app:` + testSecret + `@db.example:5432/sessions?sslmode=verify-full
+  max_connections: 30
+  statement_timeout: 2s500ms
+  connect_timeout: 1s
+  migrate: false
+session:
+  access_token_life: 15m
+  sliding_life: 7d12h
+  absolute_life: 30d
+  refresh_attempt_max: 5s
+  hand_outs_max: 50
+cookies:
+  access_name: at
+  refresh_name: rt
+  domain: example.com
+  same_site: none
+  former_paths: [/, /api]
+paths: {auth: /session, refresh: /session/refresh, signout: /session/end}
+responses:
+  session_expired_status: 401
+  on_unauthorised: 401
+api:
+  keys:
+    - backend:` + testSecret + `
+    - "cron:` + testSecret + `"
+  key_files: [ops:/run/secrets/ops]
+  body_max: 1MiB512KiB
+feed: {poll_interval: 100ms, bound: 2s}
+promotion: {queue: 10, batch: 5}
+cache: {tokens: 0}
+sweep: {interval: 1h, batch: 1}
+http: {header_max: 64KiB, read_timeout: 1m, idle_timeout: 2h}
+grpc: {max_message: 1MiB, max_streams: 5, connection_age: 1h, connection_age_grace: 2m}
+shutdown: {drain_delay: 0s, timeout: 1m}
+log: {level: debug, format: text}
+`
+
+// withoutSecrets is what the printed configuration keeps.
+func withoutSecrets(c Config) Config {
+	c.Key, c.API.Keys, c.Database.URL = "", nil, Secret(withoutPassword(string(c.Database.URL)))
+	return c
+}
+
+func printed(t *testing.T, c Config, from origins) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := writeConfig(&b, c, from); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// Secret formats as [redacted], so cmp needs to be told how to see through it.
+var plainly = cmp.Comparer(func(a, b Secret) bool { return string(a) == string(b) })
+
+func TestPrintedConfigLoadsAgain(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{"defaults": "", "everything set": good} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, from := mustParse(t, content)
+			again, _ := mustParse(t, printed(t, c, from))
+			if diff := cmp.Diff(withoutSecrets(c), again, plainly); diff != "" {
+				t.Errorf("printed and read again (-first +second):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestPrintedConfigSaysWhereValuesCameFrom(t *testing.T) {
+	t.Parallel()
+	c, from := mustParse(t, "issuer: a\ncookies:\n  secure: false\n", "SESSIONGATE_LOG_LEVEL=warn", "SESSIONGATE_KEY="+testKey,
+		"SESSIONGATE_DATABASE_URL=postgres://u:"+testSecret+"@h/d")
+	out := printed(t, c, from)
+	for _, line := range []string{
+		"issuer: \"a\" # test.yaml:1\n",
+		"  secure: false # test.yaml:3\n",
+		"  level: warn # SESSIONGATE_LOG_LEVEL\n",
+		"# key: [redacted] # SESSIONGATE_KEY\n",
+		"  url: \"postgres://u@h/d\" # SESSIONGATE_DATABASE_URL, password [redacted]\n",
+		"  format: json # default\n",
+	} {
+		if !strings.Contains(out, line) {
+			t.Errorf("no line %q in:\n%s", line, out)
+		}
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	c, from := mustParse(t, "# nothing\n")
+	if len(from) != 0 {
+		t.Errorf("origins %v of defaults", from)
+	}
+	for _, s := range settings(&c) {
+		if got := strings.Join(s.kind.texts(), ","); got != s.def {
+			t.Errorf("%s: %q, want its default %q in canonical form", s.key, got, s.def)
+		}
+	}
+	if c.Session.SlidingLife != 30*24*time.Hour || c.API.BodyMax != 65536 || !c.Cookies.Secure {
+		t.Errorf("defaults read wrong: %+v", c)
+	}
+}
+
+// Two settings that fill one field, or share a variable, would hide each other.
+func TestSettingsAreDistinct(t *testing.T) {
+	t.Parallel()
+	seen := map[string]string{envConfig: "--config"}
+	for _, s := range settings(new(Config)) {
+		if other, ok := seen[s.env()]; ok {
+			t.Errorf("%s and %s share %s", s.key, other, s.env())
+		}
+		seen[s.env()] = s.key
+		if kubernetesLink.MatchString(s.env()) {
+			t.Errorf("%s is taken for a variable of Kubernetes", s.env())
+		}
+	}
+	c, _ := mustParse(t, good)
+	if zero := (Config{}); cmp.Equal(c, zero, plainly) {
+		t.Fatal("nothing was read")
+	}
+	defaults, _ := mustParse(t, "")
+	want, got := settings(&defaults), settings(&c)
+	for i, s := range got {
+		unset := []string{"key_file", "database.password_file", "cookies.host_prefix", "cookies.secure"} // exclude others
+		if slices.Equal(s.kind.texts(), want[i].kind.texts()) && !slices.Contains(unset, s.key) {
+			t.Errorf("%s: good leaves the default %v, or nothing reads it", s.key, s.kind.texts())
+		}
+	}
+}
+
+func TestEnvironmentWins(t *testing.T) {
+	t.Parallel()
+	c, from := mustParse(t, good,
+		"SESSIONGATE_ISSUER=env", "SESSIONGATE_ALLOWED_ORIGINS=https://a.example,https://b.example", "SESSIONGATE_COOKIES_FORMER_PATHS=",
+		"SESSIONGATE_COOKIES_DOMAIN=", "SESSIONGATE_SESSION_ACCESS_TOKEN_LIFE=20m", "SESSIONGATE_CONFIG=/elsewhere", "PATH=/bin", "SESSIONGATED=1")
+	if c.Issuer != "env" || c.Cookies.Domain != "" || c.Session.AccessTokenLife != 20*time.Minute {
+		t.Errorf("the file won: %+v", c)
+	}
+	if diff := cmp.Diff([]string{"https://a.example", "https://b.example"}, c.AllowedOrigins); diff != "" {
+		t.Errorf("allowed_origins: %s", diff)
+	}
+	if c.Cookies.FormerPaths != nil {
+		t.Errorf("an empty variable left %v", c.Cookies.FormerPaths)
+	}
+	if got := from["issuer"].String(); got != "SESSIONGATE_ISSUER" {
+		t.Errorf("origin %q", got)
+	}
+}
+
+func TestKubernetesServiceLinksAreNoFault(t *testing.T) {
+	t.Parallel()
+	mustParse(t, "", "SESSIONGATE_SERVICE_HOST=10.0.0.1", "SESSIONGATE_SERVICE_PORT=1", "SESSIONGATE_SERVICE_PORT_HTTP=1", "SESSIONGATE_PORT=tcp://x",
+		"SESSIONGATE_PORT_9001_TCP=x", "SESSIONGATE_PORT_9001_TCP_ADDR=x", "SESSIONGATE_INTERNAL_SERVICE_HOST=x", "SESSIONGATE_INTERNAL_PORT_9003_TCP_PROTO=tcp")
+}
+
+func TestFaultsOfTheFileItself(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, content string
+		want          []string // one per fault, in order
+	}{
+		{"unknown key", "isuer: x\n", []string{"test.yaml:1: found the unknown key isuer (did you mean issuer?); allowed: key, key_file"}},
+		{"unknown key in section", "log:\n  levvel: info\n", []string{"test.yaml:2: log: found the unknown key levvel (did you mean level?); allowed: level, format"}},
+		{"key of another section", "log:\n  issuer_x: 1\nlevel: info\n", []string{"test.yaml:2: log: found the unknown key issuer_x;", "test.yaml:3: found the unknown key level (did you mean log.level?)"}},
+		{"dotted key", "log.level: info\n", []string{"test.yaml:1: found the unknown key log.level (did you mean level in the mapping log?)"}},
+		{"unknown section", "loggg:\n  level: info\n", []string{"(did you mean log?)"}},
+		{"secret as key", testSecret + ": x\n", []string{"test.yaml:1: found an unknown key (not shown)"}},
+		{"duplicate key", "issuer: a\nlog: {}\nissuer: b\n", []string{"test.yaml:3: issuer: found a second value (the first is in line 1); allowed: one value"}},
+		{"duplicate section", "log:\n  level: info\nlog:\n  format: text\n", []string{"test.yaml:3: log: found a second value (the first is in line 1)"}},
+		{"second document", "issuer: a\n---\nissuer: b\n", []string{"found a second document; allowed: one document"}},
+		{"second document broken", "issuer: a\n---\n[\n", []string{"found broken YAML"}},
+		{"alias", "issuer: &a x\nlogin_url: *a\n", []string{"test.yaml:1: issuer: found an anchor", "test.yaml:2: login_url: found an alias"}},
+		{"alias of nothing", "key: *" + testSecret + "\n", []string{"found an alias"}},
+		{"merge key", "<<: {issuer: x}\n", []string{"test.yaml:1: found a merge key"}},
+		{"key that is no text", "1: x\nlog: {true: x, ~: y, [a]: z}\n", []string{"test.yaml:1: found a key that is no text", "test.yaml:2: log: found a key that is no text", "test.yaml:2: log: found a key that is no text", "test.yaml:2: log: found a key that is no text"}},
+		{"tag", "issuer: !!str 5\nlog: !x {}\n", []string{"test.yaml:1: issuer: found a tag", "test.yaml:2: log: found a tag"}},
+		{"tag that does not fit", "key: !!int " + testSecret + "\n", []string{"found a tag"}},
+		{"list instead of mapping", "- issuer\n", []string{"test.yaml:1: found a list; allowed: a mapping of key,"}},
+		{"text instead of mapping", testSecret, []string{"test.yaml:1: found a text (not shown)"}},
+		{"section without keys", "log:\n", []string{"test.yaml:1: log: found nothing; allowed: a mapping of level, format"}},
+		{"section that is a text", "log: " + testSecret + "\n", []string{"test.yaml:1: log: found a text (not shown)"}},
+		{"broken", "issuer: [\n", []string{"found broken YAML"}},
+		{"control character", "issuer: \x01\n", []string{"found broken YAML"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			_, _, err := parse("test.yaml", []byte(test.content), nil)
+			all := faultsOf(t, err)
+			if len(all) != len(test.want) {
+				t.Fatalf("%d faults, want %d:\n%v", len(all), len(test.want), err)
+			}
+			for i, want := range test.want {
+				if got := all[i].Error(); !strings.Contains(got, want) || !strings.HasPrefix(got, "test.yaml:") {
+					t.Errorf("fault %q, want %q in it", got, want)
+				}
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("error shows a secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestUnknownEnvironmentVariable(t *testing.T) {
+	t.Parallel()
+	_, _, err := parse("", nil, []string{"SESSIONGATE_LOG_LEVVEL=" + testSecret})
+	want := "SESSIONGATE_LOG_LEVVEL: found an unknown variable (did you mean SESSIONGATE_LOG_LEVEL?); allowed: the variables that `sessiongate config --reference` lists"
+	if err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+}
+
+func TestAllFaultsAtOnce(t *testing.T) {
+	t.Parallel()
+	content := `issuer: 5
+nonsense: 1
+session:
+  access_token_life: 5
+  sliding_life: 1h
+  absolute_life: 30m
+cookies:
+  secure: false
+  same_site: none
+  host_prefix: true
+  domain: example.com
+paths: {auth: /a}
+key: short
+allowed_origins: [x, https://ok.example, y]
+`
+	_, _, err := parse("test.yaml", []byte(content), []string{"SESSIONGATE_X=1", "SESSIONGATE_LOG_LEVEL=loud"})
+	all := faultsOf(t, err)
+	got := make([]string, len(all))
+	for i, f := range all {
+		got[i] = strings.TrimSpace(f.at.String() + " " + f.key)
+	}
+	want := []string{
+		"test.yaml:1 issuer",
+		"test.yaml:2",
+		"test.yaml:4 session.access_token_life",
+		"test.yaml:6 session.absolute_life",
+		"test.yaml:9 cookies.same_site",
+		"test.yaml:10 cookies.host_prefix",
+		"test.yaml:10 cookies.host_prefix",
+		"test.yaml:12 paths.refresh",
+		"test.yaml:12 paths.signout",
+		"test.yaml:13 key",
+		"test.yaml:14 allowed_origins",
+		"test.yaml:14 allowed_origins",
+		"SESSIONGATE_LOG_LEVEL log.level",
+		"SESSIONGATE_X",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("faults (-want +got):\n%s\n%v", diff, err)
+	}
+	if lines := strings.Count(err.Error(), "\n") + 1; lines != len(want) {
+		t.Errorf("%d lines for %d faults", lines, len(want))
+	}
+}
+
+func TestRules(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ content, key string }{
+		{"session: {access_token_life: 19s}", "session.access_token_life"},
+		{"session: {refresh_attempt_max: 1m, access_token_life: 119s}", "session.access_token_life"},
+		{"session: {sliding_life: 2h9s}", "session.sliding_life"},
+		{"session: {absolute_life: 29d}", "session.absolute_life"},
+		{"cookies: {host_prefix: true, secure: false}", "cookies.host_prefix"},
+		{"cookies: {host_prefix: true, domain: example.com}", "cookies.host_prefix"},
+		{"cookies: {same_site: none, secure: false}", "cookies.same_site"},
+		{"cookies: {access_name: x, refresh_name: X}", "cookies.access_name"},
+		{"cookies: {former_paths: [/auth]}", "cookies.former_paths"},
+		{"paths: {refresh: /authors/refresh}", "paths.refresh"},
+		{"paths: {signout: /signout}", "paths.signout"},
+		{"paths: {signout: /auth/session/refresh}", "paths.refresh"},
+		{"login_url: /auth/login?x", "login_url"},
+		{"responses: {session_expired_status: 409}", "responses.session_expired_status"},
+		{"feed: {poll_interval: 501ms}", "feed.bound"},
+		{"promotion: {queue: 255}", "promotion.queue"},
+		{"key: " + testKey + "\nkey_file: /key", "key"},
+		{"database: {url: 'postgres://u:" + testSecret + "@h/d', password_file: /p}", "database.password_file"},
+		{"api: {keys: ['a:" + testSecret + "'], key_files: ['a:/f']}", "api.keys"},
+		{"api: {key_files: ['a:/f', 'a:/g']}", "api.keys"},
+		{"listen: {public: '127.0.0.1:9001'}", "listen.public"},
+		{"listen: {internal: '127.0.0.1:9002'}", "listen.internal"},
+	} {
+		_, _, err := parse("test.yaml", []byte(test.content), nil)
+		all := faultsOf(t, err)
+		if len(all) != 1 || all[0].key != test.key || all[0].at.line == 0 {
+			t.Errorf("%s: faults\n%v\nwant one at %s with its line", test.content, err, test.key)
+		}
+		if err != nil && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), testKey)) {
+			t.Errorf("error shows a secret: %v", err)
+		}
+	}
+	for _, content := range []string{
+		"session: {access_token_life: 20s}",
+		"session: {sliding_life: 2h10s}",
+		"session: {absolute_life: 30d}",
+		"paths: {auth: /refresh, refresh: /refresh, signout: /refresh/end}",
+		"login_url: https://login.example/auth/x",
+		"cookies: {host_prefix: true}",
+		"listen: {authz: '127.0.0.1:0', public: '127.0.0.1:0', internal: '127.0.0.1:0'}",
+	} {
+		mustParse(t, content)
+	}
+}
+
+func TestLoadFindsTheFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	flag, env := write("flag.yaml", "issuer: flag\n"), write("env.yaml", "issuer: env\n")
+	long := write("long.yaml", "#"+strings.Repeat("x", maxConfigFile))
+
+	for _, test := range []struct {
+		file    string
+		environ []string
+		want    string
+	}{
+		{"", nil, "sessiongate"},
+		{"", []string{envConfig + "=" + env}, "env"},
+		{flag, []string{envConfig + "=" + env}, "flag"},
+	} {
+		if c, _, err := load(test.file, test.environ); err != nil || c.Issuer != test.want {
+			t.Errorf("load(%q, %q): issuer %q, %v, want %q", test.file, test.environ, c.Issuer, err, test.want)
+		}
+	}
+	for _, file := range []string{filepath.Join(dir, "missing"), dir, long} {
+		if _, _, err := load(file, nil); len(faultsOf(t, err)) != 1 || !strings.Contains(err.Error(), file) {
+			t.Errorf("load(%q): %v, want one fault that names it", file, err)
+		}
+	}
+}
+
+// FuzzConfig: no input panics, and what is taken means the same when printed.
+func FuzzConfig(f *testing.F) {
+	f.Add(good, "", "")
+	f.Add("", "LOG_LEVEL", "warn")
+	f.Add("key: !!int x\n", "DATABASE_URL", "postgres://u:p@h/d?a=b")
+	f.Add("a: &a [*a]\n", "ALLOWED_ORIGINS", "https://a.example,http://b.example:1")
+	f.Add("paths: {auth: /a", "LOGIN_URL", "/x?y=%20")
+	f.Add("key_file: \"/\\u200b\"\n---\n", "KEY_FILE", "/ü\u2028")
+	for key, values := range badValues {
+		for _, v := range values {
+			content, _ := nested(key, v)
+			f.Add(content, "", "")
+		}
+	}
+	f.Fuzz(func(t *testing.T, content, name, value string) {
+		var environ []string
+		if name != "" {
+			environ = []string{envPrefix + name + "=" + value}
+		}
+		c, from, err := parse("fuzz.yaml", []byte(content), environ)
+		if err != nil {
+			if len(faultsOf(t, err)) == 0 {
+				t.Fatal("an error without a fault")
+			}
+			return
+		}
+		out := printed(t, c, from)
+		again, _, err := parse("printed.yaml", []byte(out), nil)
+		if err != nil {
+			t.Fatalf("printed configuration refused: %v\n%s", err, out)
+		}
+		if diff := cmp.Diff(withoutSecrets(c), again, plainly); diff != "" {
+			t.Fatalf("printed and read again (-first +second):\n%s\n%s", diff, out)
+		}
+	})
+}

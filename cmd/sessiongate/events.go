@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// logEvent writes the engine's events as log lines. They hold no token.
+func logEvent(log *slog.Logger, e sessions.Event) {
+	level, message := slog.LevelDebug, string(e.Kind)
+	switch e.Kind {
+	case sessions.EventEnded:
+		level, message = slog.LevelInfo, "session ended"
+		if e.Reason == sessions.ReasonTheft || e.Reason == sessions.ReasonRefreshAbuse {
+			level = slog.LevelWarn
+		}
+	case sessions.EventReady:
+		level, message = slog.LevelInfo, "ready: keys and feed have been read"
+	case sessions.EventStartRetried:
+		level, message = slog.LevelWarn, "keys and feed could not be read; trying again"
+	case sessions.EventFeedFailed:
+		level, message = slog.LevelWarn, "the feed cannot be read; unexpired access tokens stay allowed"
+	case sessions.EventFeedRecovered:
+		level, message = slog.LevelInfo, "the feed is read again"
+	case sessions.EventPromotionsFailed:
+		level, message = slog.LevelWarn, "promotions failed; they are made up for by the next use"
+	case sessions.EventSweepFailed:
+		level, message = slog.LevelWarn, "expired rows could not be removed; trying again"
+	case sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventOver,
+		sessions.EventPromoted, sessions.EventSwept:
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	add := func(name, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(name, value))
+		}
+	}
+	if e.Handle != (sessions.Handle{}) {
+		add("session", e.Handle.String())
+	}
+	add("user_id", e.UserID)
+	add("rule", string(e.Rule))
+	add("reason", string(e.Reason))
+	add("actor", e.Actor)
+	if e.Count > 0 {
+		attrs = append(attrs, slog.Int("count", e.Count))
+	}
+	if e.Err != nil {
+		add("error", e.Err.Error())
+	}
+	log.LogAttrs(context.Background(), level, message, attrs...)
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// healthcheckTimeout is less than the interval at which orchestrators usually
+// ask (10s and more).
+const healthcheckTimeout = 3 * time.Second
+
+type healthcheckCmd struct{}
+
+// Run implements the command.
+func (healthcheckCmd) Run(c *commands, p process) error {
+	config, _, err := load(c.ConfigFile, p.environ)
+	if err != nil {
+		return err
+	}
+	return healthcheck(p.ctx, p.stdout, config.Listen.Internal)
+}
+
+// healthcheck asks the internal listener at address whether it is ready and
+// says so in one line.
+func healthcheck(ctx context.Context, w io.Writer, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("reading listen.internal: %w", err)
+	}
+	if port == "0" {
+		return errors.New("listen.internal has port 0: a health check needs a fixed one")
+	}
+	// A listener on every interface is asked on this machine's own.
+	if ip, err := netip.ParseAddr(host); host == "" || (err == nil && ip.IsUnspecified()) {
+		host = "localhost"
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	if err != nil {
+		return fmt.Errorf("asking /readyz: %w", err)
+	}
+	// Without a proxy: the process is next to us, whatever HTTP_PROXY says.
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	if err != nil {
+		return fmt.Errorf("asking /readyz: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", response.Status)
+	}
+	_, err = fmt.Fprintln(w, "ready")
+	return err
+}

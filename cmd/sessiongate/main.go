@@ -1,0 +1,141 @@
+// Command sessiongate is the process beside Envoy: it owns the configuration,
+// the wiring of the packages, the listeners, the order of start and stop, logs,
+// metrics and health. What a session is and may do is decided in
+// [github.com/sessiongate/sessiongate/sessions].
+//
+// It starts only on a configuration without any fault, and no secret of it
+// appears in an output, a log line or an error.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	// The first signal stops gently; a second one has its default effect.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	p := process{ctx: ctx, environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr}
+
+	var c commands
+	command := kong.Parse(&c,
+		kong.Name("sessiongate"),
+		kong.Description("Sessions for whatever stands behind Envoy."),
+		kong.Vars{"version": version()},
+		kong.UsageOnError(),
+		kong.Bind(p, &c),
+	)
+	if err := command.Run(); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// process is what a command takes from and gives to the outside.
+type process struct {
+	ctx            context.Context //nolint:containedctx // lives as long as the command
+	environ        []string
+	stdout, stderr io.Writer
+}
+
+type commands struct {
+	ConfigFile string `help:"Configuration file (YAML); or name it in SESSIONGATE_CONFIG. Optional: every setting is an environment variable too." name:"config" placeholder:"FILE"`
+
+	Version kong.VersionFlag `help:"Print the version."`
+
+	Serve       serveCmd       `cmd:"" help:"Serve Envoy, browsers and backends until SIGTERM or SIGINT."`
+	Migrate     migrateCmd     `cmd:"" help:"Bring the database's schema up to date."`
+	Config      configCmd      `cmd:"" help:"Print the configuration in effect, with secrets redacted."`
+	Keys        keysCmd        `cmd:"" help:"Make secrets."`
+	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running process whether it is ready; exit 0 or 1."`
+}
+
+type serveCmd struct{}
+
+// Run implements the command.
+func (serveCmd) Run(c *commands, p process) error {
+	config, from, err := load(c.ConfigFile, p.environ)
+	if err != nil {
+		return err
+	}
+	if err := forServe(config); err != nil {
+		return err
+	}
+	creds, err := credentials(config, from)
+	if err != nil {
+		return err
+	}
+	return serve(p.ctx, config, creds, newLogger(p.stderr, config))
+}
+
+type migrateCmd struct{}
+
+// Run implements the command.
+func (migrateCmd) Run(c *commands, p process) error {
+	config, from, err := load(c.ConfigFile, p.environ)
+	if err != nil {
+		return err
+	}
+	if err := forMigrate(config); err != nil {
+		return err
+	}
+	// A job that only migrates needs, and should be given, no other secret.
+	creds, err := credentials(Config{Database: config.Database}, from)
+	if err != nil {
+		return err
+	}
+	return migrate(p.ctx, config, creds, newLogger(p.stderr, config))
+}
+
+type configCmd struct {
+	Reference bool `help:"Print the reference page of all settings instead (Markdown)."`
+}
+
+// Run implements the command.
+func (k configCmd) Run(c *commands, p process) error {
+	if k.Reference {
+		return writeReference(p.stdout)
+	}
+	config, from, err := load(c.ConfigFile, p.environ)
+	if err != nil {
+		return err
+	}
+	return writeConfig(p.stdout, config, from)
+}
+
+// newLogger logs as the configuration says, which has only known values.
+func newLogger(w io.Writer, c Config) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Log.Level))
+	options := &slog.HandlerOptions{Level: level}
+	if c.Log.Format == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// version is the module's version and the commit it was built from, as far as
+// the build knows them.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	words := []string{info.Main.Version}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			words = append(words, s.Value)
+		}
+	}
+	return strings.Join(append(words, info.GoVersion), " ")
+}

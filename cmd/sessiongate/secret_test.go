@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestNoOutputHoldsASecret(t *testing.T) {
+	t.Parallel()
+	c, from := mustParse(t, good)
+
+	var out bytes.Buffer
+	if err := writeConfig(&out, c, from); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+		fmt.Fprintf(&out, verb+"\n", c)
+		fmt.Fprintf(&out, verb+"\n", c.Key)
+	}
+	for _, format := range []string{"json", "text"} {
+		c.Log.Format = format
+		newLogger(&out, c).Error("config", "config", c, "key", c.Key, "keys", c.API.Keys)
+	}
+	//nolint:musttag // nothing of ours encodes a Config; somebody's log line may
+	if err := json.NewEncoder(&out).Encode(c); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{testKey, testSecret, fmt.Sprintf("%x", testKey), fmt.Sprintf("%x", testSecret)} {
+		if strings.Contains(out.String(), secret) {
+			t.Errorf("%q is in the output:\n%s", secret, &out)
+		}
+	}
+	if n := strings.Count(out.String(), redacted); n < 20 {
+		t.Errorf("only %d redactions: the test looks at too little", n)
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+
+	c, from := mustParse(t, "", "SESSIONGATE_KEY_FILE="+write("key", testKey+"\n"), "SESSIONGATE_DATABASE_PASSWORD_FILE="+write("password", "p w\r\n"),
+		"SESSIONGATE_API_KEYS=a:"+testSecret+":x", "SESSIONGATE_API_KEY_FILES=b:"+write("api", testSecret))
+	got, err := credentials(c, from)
+	want := Credentials{Key: testKey, DatabasePassword: "p w", APIKeys: map[string]Secret{"a": testSecret + ":x", "b": testSecret}}
+	if diff := cmp.Diff(want, got, plainly); err != nil || diff != "" {
+		t.Errorf("error %v, credentials (-want +got):\n%s", err, diff)
+	}
+
+	c, from = mustParse(t, "", "SESSIONGATE_KEY_FILE="+write("bad key", "hunter2"), "SESSIONGATE_DATABASE_PASSWORD_FILE="+filepath.Join(dir, "missing"),
+		"SESSIONGATE_API_KEY_FILES=a:"+write("bad api", "hunter2")+",b:"+write("long", strings.Repeat("hunter2", 1000)))
+	_, err = credentials(c, from)
+	if all := faultsOf(t, err); len(all) != 4 || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "longer than 4KiB") {
+		t.Errorf("faults, want 4 that do not show the files' content:\n%v", err)
+	}
+}

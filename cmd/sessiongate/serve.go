@@ -1,0 +1,350 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/sessiongate/sessiongate/authz"
+	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/postgres"
+	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
+)
+
+// serve runs the process until ctx ends, and returns when all of it has stopped.
+//
+// Order of start: the listeners, so that a port in use is known at once; the
+// schema; the engine. Until the engine has read keys and feed, everything is
+// answered 503. A database that is away is waited for.
+//
+// Order of stop: readiness goes; the drain delay passes, so that Envoy sends no
+// more; what is under way is finished; the engine flushes its promotions; the
+// database connections close.
+func serve(ctx context.Context, c Config, creds Credentials, log *slog.Logger) error {
+	store, err := openStore(ctx, c, creds)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	engine, err := newEngine(store, c, creds, log)
+	if err != nil {
+		return err
+	}
+	check, err := authz.New(engine, authzConfig(c, log))
+	if err != nil {
+		return err
+	}
+	s, err := listen(ctx, c)
+	if err != nil {
+		return err
+	}
+	var draining atomic.Bool
+	s.authz = authz.NewGRPCServer(check, func() bool { return engine.Ready() && !draining.Load() }, grpcLimits(c))
+	s.public = httpServer(c, sessionhttp.Public(engine, httpConfig(c, creds, log)))
+	internal := http.NewServeMux()
+	internal.Handle("/", sessionhttp.Internal(engine, httpConfig(c, creds, log)))
+	health := sessionhttp.Health(engine, draining.Load)
+	internal.Handle("/healthz", health)
+	internal.Handle("/readyz", health)
+	s.internal = httpServer(c, internal)
+
+	// The engine and the listeners outlive ctx by the drain.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	g, life := errgroup.WithContext(life)
+	g.Go(func() error {
+		if c.Database.Migrate {
+			bringUpToDate(life, store, log)
+		}
+		return engine.Run(life)
+	})
+	s.start(g)
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			log.Info("draining", "delay", c.Shutdown.DrainDelay.String())
+		case <-life.Done(): // a part failed; nothing is left to wait for
+		}
+		draining.Store(true)
+		pause(life, c.Shutdown.DrainDelay)
+		s.stop(c.Shutdown.Timeout, log)
+		end()
+		return nil
+	})
+	if err := s.writeAddresses(c.Listen.AddressFile); err != nil {
+		end()
+		return errors.Join(err, g.Wait())
+	}
+	log.Info("listening", "version", version(), "addresses", s.addresses())
+	err = g.Wait()
+	log.Info("stopped")
+	return err
+}
+
+// migrate brings the schema up to date, once.
+func migrate(ctx context.Context, c Config, creds Credentials, log *slog.Logger) error {
+	store, err := openStore(ctx, c, creds)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	applied, err := store.Migrate(ctx)
+	if err != nil {
+		return fmt.Errorf("migrating: %w", err)
+	}
+	log.Info("schema is up to date", "applied", applied)
+	return nil
+}
+
+const (
+	migrateRetryFirst = 200 * time.Millisecond
+	migrateRetryLast  = 5 * time.Second
+)
+
+// bringUpToDate migrates until it succeeds or ctx ends.
+func bringUpToDate(ctx context.Context, store *postgres.Store, log *slog.Logger) {
+	for wait := migrateRetryFirst; ctx.Err() == nil; wait = min(2*wait, migrateRetryLast) {
+		applied, err := store.Migrate(ctx)
+		if err == nil {
+			log.Info("schema is up to date", "applied", applied)
+			return
+		}
+		if ctx.Err() == nil {
+			log.Warn("schema could not be brought up to date; trying again", "error", err.Error())
+		}
+		pause(ctx, wait)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func openStore(ctx context.Context, c Config, creds Credentials) (*postgres.Store, error) {
+	store, err := postgres.Open(ctx, postgres.Config{
+		URL:              string(c.Database.URL),
+		Password:         string(creds.DatabasePassword),
+		MaxConnections:   c.Database.MaxConnections,
+		StatementTimeout: c.Database.StatementTimeout,
+		ConnectTimeout:   c.Database.ConnectTimeout,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening the database: %w", err)
+	}
+	return store, nil
+}
+
+func newEngine(store sessions.Store, c Config, creds Credentials, log *slog.Logger) (*sessions.Engine, error) {
+	kek, err := sessions.ParseKeyEncryptionKey(string(creds.Key))
+	if err != nil {
+		return nil, err
+	}
+	e := sessions.Defaults()
+	e.KeyEncryptionKey = kek
+	e.Issuer = c.Issuer
+	e.AccessTokenLife = c.Session.AccessTokenLife
+	e.SlidingLife = c.Session.SlidingLife
+	e.AbsoluteLife = c.Session.AbsoluteLife
+	e.RefreshAttemptMax = c.Session.RefreshAttemptMax
+	e.HandOutsMax = c.Session.HandOutsMax
+	e.FeedPoll = c.Feed.PollInterval
+	e.FeedBound = c.Feed.Bound
+	e.CachedTokens = c.Cache.Tokens
+	e.PromotionQueue = c.Promotion.Queue
+	e.PromotionBatch = c.Promotion.Batch
+	e.SweepPause = c.Sweep.Interval
+	e.SweepBatch = c.Sweep.Batch
+	e.Events = func(event sessions.Event) { logEvent(log, event) }
+	return sessions.New(store, e)
+}
+
+func authzConfig(c Config, log *slog.Logger) authz.Config {
+	antiCSRF := map[string]authz.AntiCSRF{
+		"always": authz.AntiCSRFAlways, "unsafe": authz.AntiCSRFUnsafe, "off": authz.AntiCSRFOff,
+	}
+	unauthorised := map[string]authz.OnUnauthorised{
+		"redirect": authz.UnauthorisedRedirect, "auto": authz.UnauthorisedAuto, "401": authz.Unauthorised401, "403": authz.Unauthorised403,
+	}
+	return authz.Config{
+		Cookies: cookies(c), LoginURL: c.LoginURL, RefreshPath: c.Paths.Refresh, SignoutPath: c.Paths.Signout,
+		SessionExpiredStatus: c.Responses.SessionExpiredStatus,
+		Default:              authz.Policy{AntiCSRF: antiCSRF[c.AntiCSRF], OnUnauthorised: unauthorised[c.Responses.OnUnauthorised]},
+		AllowedOrigins:       c.AllowedOrigins, StripCookies: c.StripCookies,
+		RefreshAttemptMax: c.Session.RefreshAttemptMax, Log: log,
+	}
+}
+
+func grpcLimits(c Config) authz.Limits {
+	return authz.Limits{
+		MaxMessage: c.GRPC.MaxMessage, MaxStreams: uint32(c.GRPC.MaxStreams), //nolint:gosec // at most 1,000,000, says the table
+		ConnectionAge: c.GRPC.ConnectionAge, ConnectionAgeGrace: c.GRPC.ConnectionAgeGrace,
+	}
+}
+
+func httpConfig(c Config, creds Credentials, log *slog.Logger) sessionhttp.Config {
+	keys := make(map[string]sessionhttp.KeyDigest, len(creds.APIKeys))
+	for name, secret := range creds.APIKeys {
+		keys[name] = sessionhttp.DigestKey(string(secret))
+	}
+	return sessionhttp.Config{
+		Cookies: cookies(c), RefreshPath: c.Paths.Refresh, SignoutPath: c.Paths.Signout,
+		SessionExpiredStatus: c.Responses.SessionExpiredStatus, AllowedOrigins: c.AllowedOrigins,
+		BodyMax: int64(c.API.BodyMax), APIKeys: keys, Log: log,
+	}
+}
+
+func cookies(c Config) sessions.Cookies {
+	sameSite := map[string]string{"lax": "Lax", "strict": "Strict", "none": "None"}
+	return sessions.Cookies{
+		AccessName: c.Cookies.AccessName, RefreshName: c.Cookies.RefreshName, Domain: c.Cookies.Domain,
+		SameSite: sameSite[c.Cookies.SameSite], Secure: c.Cookies.Secure, HostPrefix: c.Cookies.HostPrefix,
+		AuthPath: c.Paths.Auth, FormerPaths: c.Cookies.FormerPaths,
+	}
+}
+
+// servers are the three listeners and what answers on them.
+type servers struct {
+	authzListener, publicListener, internalListener net.Listener
+
+	authz            *grpc.Server
+	public, internal *http.Server
+}
+
+func listen(ctx context.Context, c Config) (*servers, error) {
+	var s servers
+	var err error
+	if s.authzListener, err = listenOn(ctx, c.Listen.Authz); err != nil {
+		return nil, fmt.Errorf("listen.authz: %w", err)
+	}
+	if s.publicListener, err = listenOn(ctx, c.Listen.Public); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen.public: %w", err), s.authzListener.Close())
+	}
+	if s.internalListener, err = listenOn(ctx, c.Listen.Internal); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen.internal: %w", err), s.authzListener.Close(), s.publicListener.Close())
+	}
+	return &s, nil
+}
+
+// listenOn listens on HOST:PORT or unix:/PATH. A socket that a killed process
+// left is replaced; one that is answered is not.
+func listenOn(ctx context.Context, address string) (net.Listener, error) {
+	path, unix := strings.CutPrefix(address, "unix:")
+	var l net.ListenConfig
+	if !unix {
+		return l.Listen(ctx, "tcp", address)
+	}
+	listener, err := l.Listen(ctx, "unix", path)
+	if err == nil {
+		return listener, nil
+	}
+	var d net.Dialer
+	if conn, dialErr := d.DialContext(ctx, "unix", path); dialErr == nil {
+		return nil, errors.Join(fmt.Errorf("another process answers on %s", path), conn.Close())
+	}
+	if info, statErr := os.Lstat(path); statErr != nil || info.Mode().Type() != fs.ModeSocket {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil {
+		return nil, err
+	}
+	return l.Listen(ctx, "unix", path)
+}
+
+func httpServer(c Config, h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: c.HTTP.ReadTimeout,
+		ReadTimeout:       c.HTTP.ReadTimeout,
+		// An answer takes at most D/2 and is small.
+		WriteTimeout:   c.HTTP.ReadTimeout + c.Session.RefreshAttemptMax,
+		IdleTimeout:    c.HTTP.IdleTimeout,
+		MaxHeaderBytes: c.HTTP.HeaderMax,
+		// net/http would log a broken handshake with the peer's bytes in it.
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+	}
+}
+
+// start serves until stop.
+func (s *servers) start(g *errgroup.Group) {
+	g.Go(func() error { return s.authz.Serve(s.authzListener) })
+	for _, h := range []struct {
+		server   *http.Server
+		listener net.Listener
+	}{{s.public, s.publicListener}, {s.internal, s.internalListener}} {
+		g.Go(func() error {
+			if err := h.server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+}
+
+// stop lets what is under way finish, for at most timeout.
+func (s *servers) stop(timeout time.Duration, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	var g errgroup.Group
+	g.Go(func() error { return s.public.Shutdown(ctx) })
+	g.Go(func() error { return s.internal.Shutdown(ctx) })
+	g.Go(func() error {
+		cut := context.AfterFunc(ctx, s.authz.Stop)
+		defer cut()
+		s.authz.GracefulStop()
+		return ctx.Err()
+	})
+	if err := g.Wait(); err != nil {
+		log.Warn("shutdown cut what was still under way", "error", err.Error())
+	}
+}
+
+func (s *servers) addresses() map[string]string {
+	text := func(l net.Listener) string {
+		if l.Addr().Network() == "unix" {
+			return "unix:" + l.Addr().String()
+		}
+		return l.Addr().String()
+	}
+	return map[string]string{"authz": text(s.authzListener), "public": text(s.publicListener), "internal": text(s.internalListener)}
+}
+
+// writeAddresses tells whoever started us with port 0 where we listen. The file
+// appears whole.
+func (s *servers) writeAddresses(file string) error {
+	if file == "" {
+		return nil
+	}
+	text, err := json.Marshal(s.addresses())
+	if err != nil {
+		return err
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(file), ".addresses-*")
+	if err != nil {
+		return fmt.Errorf("listen.address_file: %w", err)
+	}
+	_, err = temporary.Write(text)
+	err = errors.Join(err, temporary.Close())
+	if err == nil {
+		err = os.Rename(temporary.Name(), file)
+	}
+	if err != nil {
+		return fmt.Errorf("listen.address_file: %w", errors.Join(err, os.Remove(temporary.Name())))
+	}
+	return nil
+}

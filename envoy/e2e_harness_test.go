@@ -1,0 +1,701 @@
+package envoy_test
+
+// The whole product, as it is deployed: the real Envoy with the shipped configuration, two built sessiongate processes behind it, the real
+// Postgres, and an "existing system" that records what it gets. Nothing is replaced but addresses, and the database's clock.
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+)
+
+const (
+	// patience bounds every wait for something that must happen. It is a limit for broken code, not a promise.
+	patience = 60 * time.Second
+	// The durations of the protocol, as the processes have them by default.
+	accessLife = time.Hour
+	attempt    = 10 * time.Second // D
+	grace      = attempt          // G
+	repeat     = attempt * 5 / 2  // W
+	// moment is what a step may take at most without leaving a window, and more than the leeway on clocks.
+	moment = 6 * time.Second
+)
+
+// program builds sessiongate, with the race detector, once per run. SESSIONGATE_TEST_OVERLAY names a file for go build -overlay, with which
+// one can break the product and see which tests notice.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sessiongate-e2e-")
+	if err != nil {
+		return "", err
+	}
+	envoy.AtEnd = append(envoy.AtEnd, func() { _ = os.RemoveAll(dir) })
+	file := filepath.Join(dir, "sessiongate")
+	args := []string{"build", "-race", "-o", file}
+	if overlay := os.Getenv("SESSIONGATE_TEST_OVERLAY"); overlay != "" {
+		args = append(args, "-overlay", overlay)
+	}
+	output, err := exec.Command("go", append(args, "../cmd/sessiongate")...).CombinedOutput() //nolint:noctx // as long as it takes
+	if err != nil {
+		return "", fmt.Errorf("building sessiongate: %w\n%s", err, output)
+	}
+	return file, nil
+})
+
+// database is the one cluster that all tests share but those that kill it.
+var database = sync.OnceValues(func() (*cluster.Cluster, error) {
+	c, err := cluster.Start(context.Background(), clusterOptions())
+	if err == nil {
+		envoy.AtEnd = append(envoy.AtEnd, c.Stop)
+	}
+	return c, err
+})
+
+func clusterOptions() cluster.Options {
+	return cluster.Options{Settings: map[string]string{"shared_preload_libraries": "pg_stat_statements"}}
+}
+
+var databases atomic.Int64
+
+// stack is one deployment.
+type stack struct {
+	*testing.T
+
+	db        *pgx.Conn // of the test itself
+	url       string
+	processes []*process
+	app       *app
+	proxy     *envoy.Proxy
+	secrets   secrets
+	logs      []string // files
+	key       string   // key-encryption key
+	apiKey    string
+	dir       string
+	moved     time.Duration
+}
+
+type stackOptions struct {
+	cluster   *cluster.Cluster // nil: the shared one
+	processes int              // 0: two
+	sockets   bool             // Check over unix sockets
+	settings  []string         // more environment of the processes
+	notReady  bool             // do not wait until the processes are ready
+	noEnvoy   bool
+	edit      func(*bootstrapv3.Bootstrap) error
+}
+
+// newStack deploys over a new, empty database, and takes everything down when the test ends: then every process must have ended well,
+// without a data race, and without a secret in its log.
+func newStack(t *testing.T, o stackOptions) *stack {
+	t.Helper()
+	file, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := o.cluster
+	if c == nil {
+		if c, err = database(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &stack{T: t, dir: t.TempDir(), key: newSecret(), apiKey: newSecret()}
+	s.secrets.add(s.key, s.apiKey)
+	t.Cleanup(s.checkLogs) // runs last
+	if s.url == "" {
+		name := fmt.Sprintf("e2e_%d", databases.Add(1))
+		if !o.notReady {
+			if err := c.CreateDatabase(t.Context(), name, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.url = c.URL(name)
+	}
+	s.app = newApp(s)
+	count := o.processes
+	if count == 0 {
+		count = 2
+	}
+	for i := range count {
+		s.processes = append(s.processes, s.launch(file, fmt.Sprintf("sessiongate-%d", i+1), o))
+	}
+	for _, p := range s.processes {
+		p.awaitAddresses()
+		if !o.notReady {
+			p.awaitReady()
+		}
+	}
+	if !o.notReady {
+		s.connect()
+	}
+	if !o.noEnvoy {
+		s.proxy = s.startEnvoy("envoy", o.edit)
+	}
+	return s
+}
+
+func newSecret() string {
+	var secret [32]byte
+	_, _ = rand.Read(secret[:])
+	return base64.StdEncoding.EncodeToString(secret[:])
+}
+
+// connect gives the test its own connection to the database.
+func (s *stack) connect() {
+	s.Helper()
+	conn, err := pgx.Connect(s.Context(), s.url)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.db = conn
+	s.Cleanup(func() { _ = conn.Close(context.Background()) })
+}
+
+// startEnvoy runs the shipped configuration in front of the stack, with edit on top.
+func (s *stack) startEnvoy(name string, edit func(*bootstrapv3.Bootstrap) error) *envoy.Proxy {
+	s.Helper()
+	log := s.logFile(name)
+	options := envoy.Options{
+		Listeners: map[string]string{"ingress": "127.0.0.1:0"},
+		Clusters:  map[string][]string{"app": {s.app.address}},
+		Log:       log,
+		Edit: func(b *bootstrapv3.Bootstrap) error {
+			if err := envoy.Patient(b); err != nil {
+				return err
+			}
+			if edit != nil {
+				return edit(b)
+			}
+			return nil
+		},
+	}
+	for _, p := range s.processes {
+		options.Clusters["sessiongate_authz"] = append(options.Clusters["sessiongate_authz"], p.authz)
+		options.Clusters["sessiongate_public"] = append(options.Clusters["sessiongate_public"], p.public)
+	}
+	proxy, err := envoy.Start(s.Context(), options)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() {
+		if err := proxy.Stop(); err != nil {
+			s.Error(err)
+		}
+	})
+	return proxy
+}
+
+func (s *stack) logFile(name string) *os.File {
+	s.Helper()
+	file, err := os.Create(filepath.Join(s.dir, name+".log"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.logs = append(s.logs, file.Name())
+	return file
+}
+
+// checkLogs holds every log against every secret of the test, and shows the logs' ends where the test failed.
+func (s *stack) checkLogs() {
+	for _, file := range s.logs {
+		log, err := os.ReadFile(file)
+		if err != nil {
+			s.Error(err)
+			continue
+		}
+		if n := s.secrets.in(log); n > 0 {
+			s.Errorf("%s holds %d secrets", filepath.Base(file), n)
+		}
+		if at := bytes.Index(log, []byte("WARNING: DATA RACE")); at >= 0 {
+			s.Errorf("%s: %s", filepath.Base(file), log[at:min(len(log), at+6000)])
+		}
+		if s.Failed() {
+			s.Logf("--- end of %s\n%s", filepath.Base(file), log[max(0, len(log)-4000):])
+		}
+	}
+}
+
+// secrets are the texts that may be in no log.
+type secrets struct {
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+func (s *secrets) add(texts ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen == nil {
+		s.seen = map[string]bool{}
+	}
+	for _, text := range texts {
+		if len(text) >= 16 { // shorter ones are no tokens, and would be found anywhere
+			s.seen[text] = true
+		}
+		if _, signature, ok := strings.Cut(strings.TrimPrefix(text, "ey"), "."); ok && strings.HasPrefix(text, "ey") {
+			s.seen[signature[strings.LastIndex(signature, ".")+1:]] = true // half a token is one too many
+		}
+	}
+}
+
+func (s *secrets) in(log []byte) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for text := range s.seen {
+		if text != "" && bytes.Contains(log, []byte(text)) {
+			n++
+		}
+	}
+	return n
+}
+
+// addFrom takes the tokens of an answer.
+func (s *secrets) addFrom(header http.Header) {
+	for _, line := range header.Values("Set-Cookie") {
+		if c, err := http.ParseSetCookie(line); err == nil {
+			s.add(c.Value)
+		}
+	}
+	for _, name := range []string{"Anti-Csrf", "St-Access-Token", "St-Refresh-Token"} {
+		s.add(header.Get(name))
+	}
+}
+
+// eventually waits for what must happen.
+func (s *stack) eventually(what string, happened func() bool) {
+	s.Helper()
+	deadline := time.Now().Add(patience)
+	for !happened() {
+		if time.Now().After(deadline) {
+			s.Fatalf("waited %s in vain: %s", patience, what)
+		}
+		time.Sleep(10 * time.Millisecond) // between two looks
+	}
+}
+
+// process is one running sessiongate.
+type process struct {
+	*stack
+
+	name                    string
+	command                 *exec.Cmd
+	log                     string
+	addressFile             string
+	authz, public, internal string
+	gate                    authv3.AuthorizationClient
+
+	exited chan struct{}
+	exit   error
+}
+
+// launch starts a process and returns at once.
+func (s *stack) launch(file, name string, o stackOptions) *process {
+	s.Helper()
+	log := s.logFile(name)
+	p := &process{stack: s, name: name, log: log.Name(), addressFile: filepath.Join(s.dir, name+".addresses"), exited: make(chan struct{})}
+	listen := "127.0.0.1:0"
+	if o.sockets {
+		// Not in s.dir, whose name may be longer than a socket's may be.
+		dir, err := os.MkdirTemp("", "sge2e-")
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.Cleanup(func() { _ = os.RemoveAll(dir) })
+		listen = "unix:" + filepath.Join(dir, "authz.sock")
+	}
+	p.command = exec.Command(file, "serve") //nolint:noctx // it is ended by a signal
+	p.command.Env = append([]string{
+		"SESSIONGATE_KEY=" + s.key,
+		"SESSIONGATE_API_KEYS=app:" + s.apiKey,
+		"SESSIONGATE_DATABASE_URL=" + s.url,
+		"SESSIONGATE_LISTEN_AUTHZ=" + listen,
+		"SESSIONGATE_LISTEN_PUBLIC=127.0.0.1:0",
+		"SESSIONGATE_LISTEN_INTERNAL=127.0.0.1:0",
+		"SESSIONGATE_LISTEN_ADDRESS_FILE=" + p.addressFile,
+		"SESSIONGATE_SHUTDOWN_DRAIN_DELAY=0s",
+		"SESSIONGATE_LOG_LEVEL=debug", // whatever may be logged is held against the secrets
+	}, o.settings...)
+	p.command.Stdout, p.command.Stderr = log, log
+	p.command.SysProcAttr = envoy.DieWithParent()
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the parent-death signal is the thread's
+		defer runtime.UnlockOSThread()
+		err := p.command.Start()
+		started <- err
+		if err == nil {
+			p.exit = p.command.Wait()
+			_ = log.Close()
+			close(p.exited)
+		}
+	}()
+	if err := <-started; err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(p.stop)
+	return p
+}
+
+// stop ends the process as an orchestrator does. It must end by itself, and well.
+func (p *process) stop() {
+	select {
+	case <-p.exited:
+	default:
+		_ = p.command.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.exited:
+		case <-time.After(patience):
+			_ = p.command.Process.Kill()
+			<-p.exited
+			p.Errorf("%s did not end after SIGTERM", p.name)
+			return
+		}
+	}
+	if p.exit != nil {
+		p.Errorf("%s: %v", p.name, p.exit)
+	}
+}
+
+// alive fails the test where the process has ended.
+func (p *process) alive() bool {
+	select {
+	case <-p.exited:
+		p.Fatalf("%s ended: %v", p.name, p.exit)
+		return false
+	default:
+		return true
+	}
+}
+
+func (p *process) awaitAddresses() {
+	p.Helper()
+	var addresses map[string]string
+	p.eventually(p.name+" writes its addresses", func() bool {
+		text, err := os.ReadFile(p.addressFile)
+		return p.alive() && err == nil && json.Unmarshal(text, &addresses) == nil
+	})
+	p.authz, p.public, p.internal = addresses["authz"], addresses["public"], addresses["internal"]
+	target := p.authz
+	if !strings.HasPrefix(target, "unix:") {
+		target = "passthrough:///" + target
+	}
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		p.Fatal(err)
+	}
+	p.Cleanup(func() { _ = conn.Close() })
+	p.gate = authv3.NewAuthorizationClient(conn)
+}
+
+func (p *process) ready() bool {
+	response, err := direct.Get("http://" + p.internal + "/readyz")
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+func (p *process) awaitReady() {
+	p.Helper()
+	p.eventually(p.name+" is ready", func() bool { return p.alive() && p.ready() })
+}
+
+// direct knows no proxy, whatever the environment says, and follows no redirect.
+var direct = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// check asks this process alone, as Envoy would for a script's GET, and returns the HTTP status of its denial; 200 is an allow.
+func (p *process) check(access, antiCSRF string) int {
+	p.Helper()
+	response, err := p.gate.Check(p.Context(), checkRequest(access, antiCSRF), grpc.WaitForReady(true))
+	if err != nil {
+		p.Fatal(err)
+	}
+	if response.GetStatus().GetCode() == int32(codes.OK) && response.GetStatus() != nil {
+		return http.StatusOK
+	}
+	return int(response.GetDeniedResponse().GetStatus().GetCode())
+}
+
+func checkRequest(access, antiCSRF string) *authv3.CheckRequest {
+	headers := map[string]string{"sec-fetch-mode": "cors", "anti-csrf": antiCSRF}
+	if access != "" {
+		headers["cookie"] = "sAccessToken=" + access
+	}
+	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		ContextExtensions: map[string]string{"session": "required", "on_unauthorised": "401"},
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+			Method: http.MethodGet, Path: "/", Host: host, Scheme: "http", Headers: headers,
+		}},
+	}}
+}
+
+// created is the sessions API's answer to a sign-in.
+type created struct {
+	Session struct {
+		Handle string `json:"handle"`
+	} `json:"session"`
+	Tokens struct {
+		Access   string `json:"access_token"`
+		Refresh  string `json:"refresh_token"`
+		AntiCSRF string `json:"anti_csrf"`
+	} `json:"tokens"`
+	SetCookie []string          `json:"set_cookie"`
+	Headers   map[string]string `json:"headers"`
+}
+
+// api calls the sessions API of this process. into may be nil.
+func (p *process) api(method, path string, body, into any) (status int, header http.Header) {
+	p.Helper()
+	var reader io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			p.Fatal(err)
+		}
+		reader = bytes.NewReader(text)
+	}
+	// Not the test's context: a cleanup may call.
+	request, err := http.NewRequestWithContext(context.Background(), method, "http://"+p.internal+path, reader)
+	if err != nil {
+		p.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+p.apiKey)
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := direct.Do(request)
+	if err != nil {
+		p.Error(err)
+		return 0, nil
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		p.Error(err)
+	}
+	if into != nil {
+		if err := json.Unmarshal(text, into); err != nil {
+			p.Errorf("%s %s: %d, %v", method, path, response.StatusCode, err)
+		}
+	}
+	return response.StatusCode, response.Header
+}
+
+// create signs a user in at this process.
+func (p *process) create(user string) created {
+	p.Helper()
+	var c created
+	if status, _ := p.api(http.MethodPost, "/v1/sessions", map[string]any{"user_id": user}, &c); status != http.StatusCreated {
+		p.Fatalf("creating a session: %d", status)
+	}
+	p.secrets.add(c.Tokens.Access, c.Tokens.Refresh, c.Tokens.AntiCSRF)
+	return c
+}
+
+// advance moves the database's clock by more than the leeway, and returns when every process has followed: each then allows a token that
+// was issued at the new time, which before was from the future.
+func (s *stack) advance(by time.Duration) {
+	s.Helper()
+	if by < moment {
+		s.Fatalf("a move of %s cannot be seen", by)
+	}
+	s.moved += by
+	s.setClock()
+	for _, p := range s.processes {
+		c := p.create("clock")
+		for _, q := range s.processes {
+			s.eventually(q.name+" follows the clock", func() bool { return q.check(c.Tokens.Access, c.Tokens.AntiCSRF) == http.StatusOK })
+		}
+		p.api(http.MethodDelete, "/v1/sessions/"+c.Session.Handle, nil, nil)
+	}
+}
+
+// exec and count are for what only the database can show.
+func (s *stack) exec(statement string, args ...any) {
+	s.Helper()
+	if _, err := s.db.Exec(s.Context(), statement, args...); err != nil {
+		s.Fatalf("%s: %v", statement, err)
+	}
+}
+
+func (s *stack) count(query string, args ...any) int {
+	s.Helper()
+	var n int
+	if err := s.db.QueryRow(s.Context(), query, args...).Scan(&n); err != nil {
+		s.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+func handleBytes(handle string) []byte {
+	b, err := base64.RawURLEncoding.DecodeString(handle)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// app is the "existing system". POST /login signs in whoever the body names; anything else is answered with what arrived.
+type app struct {
+	stack    *stack
+	address  string
+	requests atomic.Int64 // but sign-ins
+	next     atomic.Int64 // the process that is asked next
+}
+
+// seen is a request as it arrived at the app.
+type seen struct {
+	Method, Path string
+	Header       http.Header
+}
+
+func newApp(s *stack) *app {
+	a := &app{stack: s}
+	server := httptest.NewServer(a)
+	s.Cleanup(server.Close)
+	a.address = server.Listener.Addr().String()
+	return a
+}
+
+func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost && r.URL.Path == "/login" {
+		a.signIn(w, r)
+		return
+	}
+	a.requests.Add(1)
+	w.Header().Set("X-From", "app")
+	_ = json.NewEncoder(w).Encode(seen{r.Method, r.URL.Path, r.Header})
+}
+
+// signIn does what a login handler of a user's system does.
+func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
+	user, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1024))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	p := a.stack.processes[int(a.next.Add(1))%len(a.stack.processes)]
+	var c created
+	status, _ := p.api(http.MethodPost, "/v1/sessions", map[string]any{"user_id": string(user), "claims": map[string]any{"role": "tester"}, "host": r.Host}, &c)
+	if status != http.StatusCreated {
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	for _, line := range c.SetCookie {
+		w.Header().Add("Set-Cookie", line)
+	}
+	for name, value := range c.Headers {
+		w.Header().Set(name, value)
+	}
+	w.Header().Set("X-Handle", c.Session.Handle)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// editRoutes changes the routes of the shipped configuration.
+func editRoutes(edit func(*routev3.VirtualHost) error) func(*bootstrapv3.Bootstrap) error {
+	return func(b *bootstrapv3.Bootstrap) error {
+		return envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+			return edit(m.GetRouteConfig().GetVirtualHosts()[0])
+		})
+	}
+}
+
+// addRoute puts a copy of a route before all others, for the paths under prefix, with another policy: nil for a check that the route says
+// nothing about.
+func addRoute(v *routev3.VirtualHost, copied, prefix string, policy map[string]string) error {
+	for _, r := range v.GetRoutes() {
+		if r.GetName() != copied {
+			continue
+		}
+		added := proto.CloneOf(r)
+		added.Name = prefix
+		added.Match = &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: prefix}}
+		delete(added.TypedPerFilterConfig, "envoy.filters.http.ext_authz")
+		if policy != nil {
+			packed, err := anypb.New(&extauthzv3.ExtAuthzPerRoute{Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{
+				CheckSettings: &extauthzv3.CheckSettings{ContextExtensions: policy},
+			}})
+			if err != nil {
+				return err
+			}
+			added.TypedPerFilterConfig["envoy.filters.http.ext_authz"] = packed
+		}
+		v.Routes = append([]*routev3.Route{added}, v.GetRoutes()...)
+		return nil
+	}
+	return errors.New("there is no route " + copied)
+}
+
+// mapped makes Envoy send headers as a map, as control planes do that cannot ask for the raw lines.
+func mapped(b *bootstrapv3.Bootstrap) error {
+	return envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+		for _, filter := range m.GetHttpFilters() {
+			check := new(extauthzv3.ExtAuthz)
+			if !filter.GetTypedConfig().MessageIs(check) {
+				continue
+			}
+			if err := filter.GetTypedConfig().UnmarshalTo(check); err != nil {
+				return err
+			}
+			check.EncodeRawHeaders = false
+			return filter.GetTypedConfig().MarshalFrom(check)
+		}
+		return errors.New("there is no ext_authz filter")
+	})
+}
+
+// lines waits for a log line that holds text.
+func (p *process) awaitLine(text string) {
+	p.Helper()
+	p.eventually(p.name+" logs "+text, func() bool {
+		file, err := os.Open(p.log)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = file.Close() }()
+		for scanner := bufio.NewScanner(file); scanner.Scan(); {
+			if strings.Contains(scanner.Text(), text) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+var _ = corev3.HeaderValue{}

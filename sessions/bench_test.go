@@ -1,0 +1,113 @@
+package sessions
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// BenchmarkVerify is a Check of a token that was seen before: the hot path.
+func BenchmarkVerify(b *testing.B) {
+	e := offline(b)
+	e.feed.clock.local = time.Now
+	e.feed.clock.set(testEpoch, time.Now())
+	tokens := []string{issueAt(b, e, testEpoch, `{"role":"admin"}`).Access.Reveal()}
+	b.Run("one", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, d := e.Verify(tokens); d != nil {
+				b.Fatal(d)
+			}
+		}
+	})
+	b.Run("parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if _, d := e.Verify(tokens); d != nil {
+					b.Error(d)
+					return
+				}
+			}
+		})
+	})
+	b.Run("parallel sessions", func(b *testing.B) {
+		var many [1000][]string
+		for i := range many {
+			many[i] = []string{issueAt(b, e, testEpoch, fmt.Sprintf(`{"n":%d}`, i)).Access.Reveal()}
+			if _, d := e.Verify(many[i]); d != nil {
+				b.Fatal(d)
+			}
+		}
+		b.ReportAllocs()
+		b.ResetTimer()
+		b.RunParallel(func(pb *testing.PB) {
+			for i := 0; pb.Next(); i++ {
+				if _, d := e.Verify(many[i%len(many)]); d != nil {
+					b.Error(d)
+					return
+				}
+			}
+		})
+	})
+}
+
+// BenchmarkVerifyUncached is a token's first Check: a signature is verified.
+func BenchmarkVerifyUncached(b *testing.B) {
+	e := offline(b)
+	ring := e.keys.Load()
+	text := issueAt(b, e, testEpoch, `{"role":"admin"}`).Access.Reveal()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, d := ring.open(text, e.cfg.Issuer); d != nil {
+			b.Fatal(d)
+		}
+	}
+}
+
+// BenchmarkVerifyGarbage is what an attacker's invented token costs.
+func BenchmarkVerifyGarbage(b *testing.B) {
+	e := offline(b)
+	tokens := []string{issueAt(b, offline(b), testEpoch, `{"role":"admin"}`).Access.Reveal()}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, d := e.Verify(tokens); d != DenyUnknownKey {
+			b.Fatal(d)
+		}
+	}
+}
+
+// BenchmarkRefresh is the computing part of a refresh: open, decide, derive,
+// seal and sign.
+func BenchmarkRefresh(b *testing.B) {
+	e := offline(b)
+	issued := issueAt(b, e, testEpoch, `{"role":"admin"}`)
+	texts := []string{issued.Refresh.Reveal()}
+	now := testEpoch.Add(time.Hour)
+	b.ReportAllocs()
+	for b.Loop() {
+		token, err := e.openRefresh(texts)
+		if err != nil {
+			b.Fatal(err)
+		}
+		d := decide(issued.Session.Row, token, netV, now, nonceA, e.windows)
+		rec := issued.Session
+		rec.Row = d.next
+		if _, err := e.answer(rec, token, d, now); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// TestVerifyAllocatesNothing keeps the hot path what it is.
+func TestVerifyAllocatesNothing(t *testing.T) {
+	e := offline(t)
+	good := []string{issueAt(t, e, testEpoch, `{"role":"admin"}`).Access.Reveal()}
+	if n := testing.AllocsPerRun(1000, func() {
+		if _, d := e.Verify(good); d != nil {
+			t.Fatal(d)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -1,0 +1,217 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+)
+
+// pages is a store that answers polls by a script.
+type pages struct {
+	Store
+
+	sinces []Cursor
+	answer func(since Cursor) (Page, error)
+}
+
+func (p *pages) Poll(_ context.Context, since Cursor) (Page, error) {
+	p.sinces = append(p.sinces, since)
+	return p.answer(since)
+}
+
+type feedBench struct {
+	*testing.T
+	feed
+
+	store  pages
+	loads  int
+	loaded error
+}
+
+func newFeedBench(t *testing.T) *feedBench {
+	t.Helper()
+	b := &feedBench{T: t}
+	b.clock.local = func() time.Time { return testEpoch }
+	return b
+}
+
+func (b *feedBench) turn(answer func(Cursor) (Page, error)) error {
+	b.Helper()
+	b.store.answer = answer
+	return b.poll(b.Context(), &b.store, func(context.Context) error { b.loads++; return b.loaded })
+}
+
+// read is a poll that brings entries.
+func (b *feedBench) read(next Cursor, entries ...Entry) {
+	b.Helper()
+	err := b.turn(func(Cursor) (Page, error) {
+		return Page{Entries: entries, Next: next, Now: testEpoch.Add(time.Hour), Horizon: time.Hour}, nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *feedBench) says(name string, a *Access, want *Denial) {
+	b.Helper()
+	if d := b.set.deny(a); d != want {
+		b.Errorf("%s: %v, want %v", name, d, want)
+	}
+}
+
+var (
+	one, two    = Handle{1}, Handle{2}
+	lostMark    = Mark{1, 2}
+	livingMark  = Mark{1, 3}
+	endedOne    = Entry{Kind: EntryEnded, Handle: one, Reason: ReasonTheft, At: testEpoch.Add(time.Hour)}
+	lostSibling = Entry{Kind: EntryLost, Handle: two, Mark: lostMark, At: testEpoch.Add(time.Hour)}
+	claimsOfTwo = Entry{Kind: EntryClaims, Handle: two, Version: 3, At: testEpoch.Add(time.Hour)}
+	keysChanged = Entry{Kind: EntryKeys, At: testEpoch.Add(time.Hour)}
+)
+
+// TestFeedDenies is V2, V3 and V5.
+func TestFeedDenies(t *testing.T) {
+	b := newFeedBench(t)
+	b.says("an empty feed", &Access{Handle: one, own: lostMark}, nil)
+	b.read(1, endedOne, lostSibling, claimsOfTwo)
+	b.says("V2", &Access{Handle: one, own: livingMark, version: 9}, DenyEnded)
+	b.says("V3 a lost mark", &Access{Handle: two, own: lostMark, version: 3}, DenyLost)
+	b.says("V3 an older version", &Access{Handle: two, own: livingMark, version: 2}, DenyVersion)
+	b.says("V5 the version", &Access{Handle: two, own: livingMark, version: 3}, nil)
+	b.says("V5 a newer version", &Access{Handle: two, own: livingMark, version: 4}, nil)
+	b.says("V5 another session", &Access{Handle: Handle{1, 1}, own: livingMark, version: 1}, nil)
+	older := claimsOfTwo
+	older.Version = 2
+	b.read(2, older) // polls overlap: an entry may come again, or late
+	b.says("versions never fall", &Access{Handle: two, own: livingMark, version: 2}, DenyVersion)
+}
+
+func TestFeedPollsFromTheCursor(t *testing.T) {
+	b := newFeedBench(t)
+	b.read(7)
+	b.read(7)
+	b.read(9)
+	b.read(9)
+	if got, want := b.store.sinces, []Cursor{0, 7, 7, 9}; !slices.Equal(got, want) {
+		t.Errorf("polled from %v, want %v", got, want)
+	}
+	if b.loads != 1 {
+		t.Errorf("keys were read %d times, want once", b.loads)
+	}
+	b.read(10, keysChanged)
+	if b.loads != 2 {
+		t.Errorf("keys changed, and were read %d times", b.loads)
+	}
+}
+
+// After a failed poll the next one reads everything: what the store took back
+// meanwhile must not deny for good, but who was signed out stays out.
+func TestFeedAfterAFailedPoll(t *testing.T) {
+	b := newFeedBench(t)
+	b.read(7, endedOne, lostSibling, claimsOfTwo)
+	before := b.clock.reading.Load()
+	failure := errors.New("no route to host")
+	if err := b.turn(func(Cursor) (Page, error) { return Page{}, failure }); !errors.Is(err, failure) {
+		t.Fatalf("error %v", err)
+	}
+	b.says("ended, after the failure", &Access{Handle: one}, DenyEnded)
+	b.says("lost, after the failure", &Access{Handle: two, own: lostMark, version: 3}, DenyLost)
+	if b.clock.reading.Load() != before {
+		t.Error("a failed poll made the feed look fresh")
+	}
+	b.read(8)
+	if got, want := b.store.sinces, []Cursor{0, 7, 0}; !slices.Equal(got, want) {
+		t.Errorf("polled from %v, want %v", got, want)
+	}
+	b.says("ended stays ended", &Access{Handle: one}, DenyEnded)
+	b.says("no longer lost", &Access{Handle: two, own: lostMark, version: 3}, nil)
+	b.says("no longer another version", &Access{Handle: two, own: livingMark, version: 1}, nil)
+}
+
+// A cursor that falls is a store that was restored or failed over.
+func TestFeedWhoseCursorFell(t *testing.T) {
+	b := newFeedBench(t)
+	b.read(100, endedOne, lostSibling, claimsOfTwo)
+	err := b.turn(func(since Cursor) (Page, error) {
+		p := Page{Next: 40, Now: testEpoch.Add(time.Hour), Horizon: time.Hour}
+		if since == 0 {
+			p.Entries = []Entry{{Kind: EntryEnded, Handle: two, At: p.Now}}
+		}
+		return p, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.store.sinces, []Cursor{0, 100, 0}; !slices.Equal(got, want) {
+		t.Errorf("polled from %v, want %v", got, want)
+	}
+	if b.loads != 2 {
+		t.Errorf("keys were read %d times, want twice", b.loads)
+	}
+	b.says("ended stays ended", &Access{Handle: one}, DenyEnded)
+	b.says("what the restored store holds", &Access{Handle: two}, DenyEnded)
+	b.says("no longer lost", &Access{Handle: Handle{3}, own: lostMark}, nil)
+	b.read(41)
+	if got := b.store.sinces[3]; got != 40 {
+		t.Errorf("then polled from %d", got)
+	}
+}
+
+// Keys that cannot be read must not keep sign-outs from being heard.
+func TestFeedAppliesEntriesWithoutKeys(t *testing.T) {
+	b := newFeedBench(t)
+	b.read(1)
+	b.loaded = errors.New("wrapped under another key")
+	err := b.turn(func(Cursor) (Page, error) {
+		return Page{Entries: []Entry{keysChanged, endedOne}, Next: 2, Now: testEpoch.Add(time.Hour), Horizon: time.Hour}, nil
+	})
+	if !errors.Is(err, b.loaded) {
+		t.Fatalf("error %v", err)
+	}
+	b.says("ended", &Access{Handle: one}, DenyEnded)
+	b.loaded = nil
+	b.read(2)
+	if b.store.sinces[2] != 0 || b.loads != 3 {
+		t.Errorf("polled from %v, keys read %d times", b.store.sinces, b.loads)
+	}
+}
+
+func TestFeedPrunesWhatIsBeyondTheHorizon(t *testing.T) {
+	b := newFeedBench(t)
+	b.read(1, endedOne, lostSibling, claimsOfTwo)
+	local := testEpoch
+	b.clock.local = func() time.Time { return local }
+	for _, tc := range []struct {
+		later time.Duration
+		ended *Denial
+		lost  *Denial
+		old   *Denial
+	}{
+		{time.Hour, DenyEnded, DenyLost, DenyVersion}, // exactly as old as the horizon
+		{time.Hour + tick, nil, nil, nil},
+	} {
+		local = testEpoch.Add(tc.later)
+		b.prune()
+		b.says("ended", &Access{Handle: one}, tc.ended)
+		b.says("lost", &Access{Handle: Handle{3}, own: lostMark}, tc.lost)
+		b.says("version", &Access{Handle: two, own: livingMark, version: 2}, tc.old)
+	}
+}
+
+// The store's clock is carried by the local one, and reads as old as the poll
+// that brought it began.
+func TestClock(t *testing.T) {
+	local := testEpoch
+	c := clock{local: func() time.Time { return local }}
+	if c.age() < 100*365*24*time.Hour {
+		t.Errorf("an unread clock is %s old", c.age())
+	}
+	store := testEpoch.Add(-time.Hour) // whatever the local clock shows
+	c.set(store, local)
+	local = local.Add(time.Minute)
+	if !c.now().Equal(store.Add(time.Minute)) || c.age() != time.Minute {
+		t.Errorf("now %v, %s old", c.now(), c.age())
+	}
+}

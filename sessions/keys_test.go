@@ -1,0 +1,178 @@
+package sessions
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseKeyEncryptionKey(t *testing.T) {
+	good := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))
+	for _, tc := range []struct {
+		name, text string
+		ok         bool
+	}{
+		{"good", good, true},
+		{"with a file's newline", good + "\n", true},
+		{"empty", "", false},
+		{"31 bytes", base64.StdEncoding.EncodeToString(make([]byte, 31)), false},
+		{"33 bytes", base64.StdEncoding.EncodeToString(make([]byte, 33)), false},
+		{"unpadded", strings.TrimRight(good, "="), false},
+		{"hex", strings.Repeat("07", 32), false},
+		{"trailing bits", good[:42] + "d=", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			k, err := ParseKeyEncryptionKey(tc.text)
+			if (err == nil) != tc.ok {
+				t.Fatalf("error %v", err)
+			}
+			if err != nil && tc.text != "" && strings.Contains(err.Error(), tc.text) {
+				t.Errorf("the error tells the key: %v", err)
+			}
+			if shown := fmt.Sprintf("%v %+v %#v %s", k, k, k, k); tc.ok && shown != strings.TrimSpace(strings.Repeat(redacted+" ", 4)) {
+				t.Errorf("formats as %s", shown)
+			}
+		})
+	}
+}
+
+func TestUnwrapRefuses(t *testing.T) {
+	kek := testKEK(t, 'k')
+	one, err := newKey(KeySealing, 1, kek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := newKey(KeySealing, 2, kek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kek.unwrap(one); err != nil {
+		t.Fatal(err)
+	}
+	edit := func(f func(*StoredKey)) StoredKey {
+		k := one
+		k.Wrapped = bytes.Clone(one.Wrapped)
+		f(&k)
+		return k
+	}
+	for _, tc := range []struct {
+		name string
+		kek  *KeyEncryptionKey
+		key  StoredKey
+		want string
+	}{
+		{"another key-encryption key", testKEK(t, 'x'), one, "is wrapped under key-encryption key " + kek.fingerprint.String()},
+		{"another one that claims to be it", &KeyEncryptionKey{testKEK(t, 'x').aead, kek.fingerprint}, one, "was altered"},
+		{"altered", kek, edit(func(k *StoredKey) { k.Wrapped[20] ^= 1 }), "was altered"},
+		{"truncated", kek, edit(func(k *StoredKey) { k.Wrapped = k.Wrapped[:40] }), "was altered"},
+		{"emptied", kek, edit(func(k *StoredKey) { k.Wrapped = nil }), "too short"},
+		{"another key's secret", kek, edit(func(k *StoredKey) { k.Wrapped = two.Wrapped }), "was altered"},
+		{"another key's id", kek, edit(func(k *StoredKey) { k.ID = two.ID }), "was altered"},
+		{"another kind", kek, edit(func(k *StoredKey) { k.Kind = KeySigning }), "was altered"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := newKeyring([]StoredKey{tc.key}, tc.kek)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v, want one with %q", err, tc.want)
+			}
+		})
+	}
+}
+
+// A key makes tokens from when it is active, and is known before and after.
+func TestKeyringUsesTheNewestActiveKey(t *testing.T) {
+	kek := testKEK(t, 'k')
+	var stored []StoredKey
+	for generation, from := range []time.Time{testEpoch, testEpoch.Add(time.Hour), testEpoch.Add(2 * time.Hour)} {
+		for _, kind := range []KeyKind{KeySealing, KeySigning} {
+			k, err := newKey(kind, generation+1, kek)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.ActiveFrom = from
+			stored = append(stored, k)
+		}
+	}
+	ring, err := newKeyring(stored, kek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		now  time.Time
+		want int
+	}{
+		{testEpoch.Add(-time.Hour), 0}, // a clock behind: the first key is always there
+		{testEpoch, 0},
+		{testEpoch.Add(time.Hour - 1), 0},
+		{testEpoch.Add(time.Hour), 1},
+		{testEpoch.Add(2*time.Hour - 1), 1},
+		{testEpoch.Add(2 * time.Hour), 2},
+		{testEpoch.Add(99 * time.Hour), 2},
+	} {
+		if ring.signer(tc.now) != ring.signers[tc.want] || ring.sealer(tc.now) != ring.sealers[tc.want] {
+			t.Errorf("at %v not generation %d", tc.now, tc.want+1)
+		}
+	}
+	token, _ := signIn(testEpoch, netV)
+	for i := range ring.sealers {
+		if _, err := openRefreshToken(token.seal(ring.sealers[i]).Reveal(), ring); err != nil {
+			t.Errorf("generation %d does not open: %v", i+1, err)
+		}
+		payload, _ := ring.signers[i].sign([]byte(`{}`))
+		if _, d := ring.open(payload, "sessiongate"); d != DenyClaims {
+			t.Errorf("generation %d does not verify: %v", i+1, d)
+		}
+	}
+}
+
+// A kind of key that a newer version added does not stop an older one.
+func TestKeyringSkipsUnknownKinds(t *testing.T) {
+	kek := testKEK(t, 'k')
+	k := StoredKey{Kind: "audit", WrappedBy: kek.fingerprint}
+	fill(k.ID[:])
+	k.Wrapped = kek.wrap(k.Kind, k.ID, []byte("secret"))
+	if _, err := newKeyring([]StoredKey{k}, kek); err != nil {
+		t.Error(err)
+	}
+}
+
+// keyStore is a store that holds keys.
+type keyStore struct {
+	Store
+
+	keys []StoredKey
+}
+
+func (s *keyStore) Keys(context.Context) ([]StoredKey, error) { return s.keys, nil }
+
+// With a deleted key go the tokens that were verified with it.
+func TestDeletedKeyVerifiesNothing(t *testing.T) {
+	e := offline(t)
+	token := []string{issueAt(t, e, testEpoch, `{}`).Access.Reveal()}
+	if _, d := e.Verify(token); d != nil {
+		t.Fatal(d)
+	}
+	store := &keyStore{}
+	for _, kind := range []KeyKind{KeySealing, KeySigning} {
+		k, err := newKey(kind, 2, e.cfg.KeyEncryptionKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.keys = append(store.keys, k)
+	}
+	e.store = store
+	if err := e.loadKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, d := e.Verify(token); d != DenyUnknownKey {
+		t.Errorf("then %v", d)
+	}
+	store.keys = store.keys[:1]
+	if err := e.loadKeys(t.Context()); err == nil || !e.keys.Load().complete() {
+		t.Errorf("keys of one kind alone: %v", err)
+	}
+}

@@ -1,0 +1,11 @@
+// Package postgres keeps sessions in Postgres 15 or newer.
+//
+// It owns the schema `sessiongate` of a database: the SQL, which stands beside
+// its methods, and the migrations, which are embedded and only go forward, so
+// that two versions of the program can run on one schema during a rollout. It
+// promises what [sessions.Store] says, on Postgres's default isolation level, and
+// decides nothing: every write is a compare-and-swap, or one transaction.
+//
+// Time is sessiongate.now(), a function of the schema, read in the statement
+// that uses it.
+package postgres

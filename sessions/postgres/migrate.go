@@ -1,0 +1,87 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+const (
+	versionTable = "sessiongate.schema_versions"
+	migrateMax   = 10 * time.Minute
+	// migrateLock serialises migrations; a constant that only we use.
+	migrateLock = 0x73657373676174
+)
+
+// Migrate brings the schema up to date and returns how many migrations it
+// applied. Any number of processes may call it at once: one works, the others
+// find it done. It needs a direct connection to the database: its lock belongs
+// to a connection, which a pooler in transaction mode does not keep.
+func (s *Store) Migrate(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, migrateMax)
+	defer cancel()
+	cfg := s.pool.Config().ConnConfig.Copy()
+	cfg.RuntimeParams["statement_timeout"] = "0" // a migration may take long
+	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+	db := stdlib.OpenDB(*cfg)
+	defer func() { _ = db.Close() }()
+
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return 0, err
+	}
+	store, err := database.NewStore(goose.DialectPostgres, versionTable)
+	if err != nil {
+		return 0, err
+	}
+	provider, err := goose.NewProvider("", db, files, goose.WithStore(store), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return 0, fmt.Errorf("reading migrations: %w", err)
+	}
+	sources := provider.ListSources()
+	newest := sources[len(sources)-1].Version
+	// Most starts find nothing to do, and then take no lock.
+	if current, err := schemaVersion(ctx, db); err != nil || current >= newest {
+		return 0, err
+	}
+	lock, err := db.Conn(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("connecting: %w", err)
+	}
+	defer func() { _ = lock.Close() }() // which gives the lock back
+	if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, int64(migrateLock)); err != nil {
+		return 0, fmt.Errorf("waiting for the migration lock: %w", err)
+	}
+	defer func() {
+		_, _ = lock.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, int64(migrateLock))
+	}()
+	if _, err := lock.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS sessiongate`); err != nil {
+		return 0, fmt.Errorf("creating the schema: %w", err)
+	}
+	results, err := provider.Up(ctx)
+	if err != nil {
+		return len(results), fmt.Errorf("applying migrations: %w", err)
+	}
+	return len(results), nil
+}
+
+// schemaVersion is 0 where there is no schema yet.
+func schemaVersion(ctx context.Context, db *sql.DB) (int64, error) {
+	var exists bool
+	if err := db.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, versionTable).Scan(&exists); err != nil || !exists {
+		return 0, err
+	}
+	var version int64
+	err := db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM `+versionTable+` WHERE is_applied`).Scan(&version)
+	return version, err
+}

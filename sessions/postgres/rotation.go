@@ -1,0 +1,90 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// Swap implements [sessions.Store].
+func (s *Store) Swap(ctx context.Context, old, next sessions.Row) (bool, error) {
+	const sql = `
+		UPDATE sessiongate.sessions
+		SET current = $4, previous = $5, current_client = $6, promoted_at = $7,
+			next_nonce = $8, next_client = $9, handed_at = $10, hand_outs = $11, expires_at = $12
+		WHERE handle = $1 AND current = $2 AND handed_at IS NOT DISTINCT FROM $3`
+	tag, err := s.pool.Exec(ctx, sql, old.Handle[:], old.Current[:], timeOrNull(old.HandedAt),
+		next.Current[:], orNull(next.Previous, next.Previous[:]), orNull(next.CurrentClient, next.CurrentClient[:]), next.PromotedAt,
+		orNull(next.NextNonce, next.NextNonce[:]), orNull(next.NextClient, next.NextClient[:]), timeOrNull(next.HandedAt), next.HandOuts, next.ExpiresAt)
+	if err != nil {
+		return false, fmt.Errorf("updating session: %w", err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+// Promote implements [sessions.Store].
+func (s *Store) Promote(ctx context.Context, ps []sessions.Promotion) error {
+	if len(ps) == 0 {
+		return nil
+	}
+	byHandle := make(map[sessions.Handle]sessions.Promotion, len(ps))
+	handles := make([][]byte, 0, len(ps))
+	for _, p := range ps {
+		byHandle[p.Handle] = p
+		handles = append(handles, p.Handle[:])
+	}
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		// Locked in the order of handles: two batches that lock in different
+		// orders deadlock. And locked before anything is decided: a statement
+		// that waits for a lock inside its own decision decides by the snapshot
+		// from before the wait.
+		rows, err := tx.Query(ctx, `
+			SELECT handle, current, previous FROM sessiongate.sessions
+			WHERE handle = ANY($1) ORDER BY handle FOR NO KEY UPDATE`, handles)
+		if err != nil {
+			return err
+		}
+		var winners, owns, losers, lost [][]byte
+		var h, current, previous []byte
+		_, err = pgx.ForEachRow(rows, []any{&h, &current, &previous}, func() error {
+			p := byHandle[sessions.Handle(h)]
+			switch {
+			case bytes.Equal(current, p.Own[:]), bytes.Equal(previous, p.Own[:]):
+			case bytes.Equal(current, p.Parent[:]):
+				winners, owns = append(winners, slices.Clone(h)), append(owns, p.Own[:])
+			default:
+				losers, lost = append(losers, slices.Clone(h)), append(lost, p.Own[:])
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if len(winners) > 0 {
+			if _, err := tx.Exec(ctx, `
+				UPDATE sessiongate.sessions s
+				SET previous = s.current, current = p.own, current_client = s.next_client, promoted_at = sessiongate.now(),
+					next_nonce = NULL, next_client = NULL, handed_at = NULL, hand_outs = 0
+				FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) WHERE s.handle = p.handle`, winners, owns); err != nil {
+				return err
+			}
+		}
+		if len(losers) > 0 {
+			if _, err := tx.Exec(ctx, `
+				INSERT INTO sessiongate.feed (kind, handle, mark)
+				SELECT 'lost', p.handle, p.own FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own)`, losers, lost); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("promoting: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package sessionhttp
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// bodyError is a body that is not what it must be. It holds nothing of the body
+// but names that are our own.
+type bodyError struct{ detail, field, allowed string }
+
+func (e *bodyError) Error() string {
+	if e.field == "" {
+		return e.detail
+	}
+	return e.detail + " " + e.field + ": " + e.allowed
+}
+
+var errNull = errors.New("null")
+
+// strict refuses unknown members, and null for any member: leaving it out is the
+// one way to say nothing. Duplicate names (where two readers of one body would see
+// different values), invalid UTF-8 and trailing data are refused by default
+// (RFC 7493).
+var strict = json.JoinOptions(
+	json.RejectUnknownMembers(true),
+	json.WithUnmarshalers(json.UnmarshalFromFunc(func(d *jsontext.Decoder, _ any) error {
+		if d.PeekKind() == 'n' {
+			return errNull
+		}
+		return errors.ErrUnsupported // ours to look at only
+	})),
+)
+
+// decode reads the JSON body of r, at most limit bytes of it, into a T, whose
+// fields must not be maps. Its error is errMediaType, a [http.MaxBytesError], a
+// bodyError, or that of a connection that broke.
+func decode[T any](w http.ResponseWriter, r *http.Request, limit int64) (T, error) {
+	var v T
+	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
+		return v, errMediaType
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+		return v, large
+	}
+	if err != nil {
+		return v, &bodyError{detail: "The body ends too early."}
+	}
+	if err := json.Unmarshal(text, &v, strict); err != nil {
+		return v, explain(err)
+	}
+	return v, nil
+}
+
+// explain says what is wrong with a body without repeating any of it. The text of
+// the decoder's errors is not used: it quotes names and values, and a token that
+// was put in the wrong place is still a token.
+func explain(err error) *bodyError {
+	if semantic := (*json.SemanticError)(nil); errors.As(err, &semantic) {
+		if errors.Is(semantic.Err, json.ErrUnknownName) {
+			return &bodyError{detail: fmt.Sprintf("The body has an unknown member at byte %d.", semantic.ByteOffset)}
+		}
+		// Since T has no maps, the pointer is made of its members' names alone.
+		field := strings.ReplaceAll(strings.TrimPrefix(string(semantic.JSONPointer), "/"), "/", ".")
+		if field == "" {
+			return &bodyError{detail: "The body must be a JSON object."}
+		}
+		return &bodyError{detail: "A value is not allowed.", field: field, allowed: allowed(semantic)}
+	}
+	if syntactic := (*jsontext.SyntacticError)(nil); errors.As(err, &syntactic) {
+		if errors.Is(syntactic.Err, jsontext.ErrDuplicateName) {
+			return &bodyError{detail: fmt.Sprintf("The body has a member twice, at byte %d.", syntactic.ByteOffset)}
+		}
+		return &bodyError{detail: fmt.Sprintf("The body is not JSON from byte %d on.", syntactic.ByteOffset)}
+	}
+	return &bodyError{detail: "The body is not one JSON value."}
+}
+
+func allowed(e *json.SemanticError) string {
+	switch {
+	case errors.Is(e.Err, errNull):
+		return "not null; leave it out"
+	case e.GoType != nil && e.GoType.Kind() == reflect.String:
+		return "a string"
+	default:
+		return "an object"
+	}
+}

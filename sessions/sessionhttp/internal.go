@@ -1,0 +1,280 @@
+package sessionhttp
+
+import (
+	"crypto/subtle"
+	_ "embed"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// openapi describes the sessions API (OpenAPI 3.1). A test holds it to the routes
+// and to real answers.
+//
+//go:embed openapi.json
+var openapi []byte
+
+// Internal serves the sessions API for backends, and its description at
+// /openapi.json. Callers are known by their API key.
+func Internal(engine *sessions.Engine, cfg Config) http.Handler {
+	a := &api{server{engine, cfg}}
+	mux := http.NewServeMux()
+	for path, m := range a.routes() {
+		mux.Handle(path, a.wrap(m.serve))
+	}
+	mux.Handle("/openapi.json", a.wrap(methods{http.MethodGet: a.describe}.serve))
+	mux.Handle("/", a.wrap(func(http.ResponseWriter, *http.Request) error { return errNoRoute }))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		setDefaults(w.Header()) // for the mux's own redirects to clean paths
+		mux.ServeHTTP(w, r)
+	})
+}
+
+type api struct{ server }
+
+func (a *api) routes() map[string]methods {
+	return map[string]methods{
+		"/v1/sessions":                 {http.MethodPost: a.as(a.create)},
+		"/v1/sessions/{handle}":        {http.MethodGet: a.as(a.get), http.MethodDelete: a.as(a.end)},
+		"/v1/users/{user_id}/sessions": {http.MethodDelete: a.as(a.endUser)},
+	}
+}
+
+// as lets in whoever has an API key, as the caller of that name.
+func (a *api) as(h func(w http.ResponseWriter, r *http.Request, caller string) error) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		caller, err := a.caller(r)
+		if err != nil {
+			return err
+		}
+		return h(w, r, caller)
+	}
+}
+
+// caller finds whose API key r carries. Digests are compared, each in constant
+// time and all of them: how long a refusal takes tells nothing about any key.
+func (a *api) caller(r *http.Request) (string, error) {
+	keys := bearers(r)
+	if len(keys) == 0 {
+		return "", errUnauthenticated
+	}
+	digest := DigestKey(keys[0])
+	caller, found := "", false
+	for name, known := range a.cfg.APIKeys {
+		if subtle.ConstantTimeCompare(digest[:], known[:]) == 1 {
+			caller, found = name, true
+		}
+	}
+	if !found {
+		return "", errUnknownKey
+	}
+	return caller, nil
+}
+
+func (a *api) describe(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(openapi)
+	return nil
+}
+
+// creation is the body of POST /v1/sessions.
+type creation struct {
+	UserID    string         `json:"user_id"`
+	Claims    jsontext.Value `json:"claims"`
+	Data      jsontext.Value `json:"data"`
+	Transport string         `json:"transport"`
+	// Client is who signs in, as Envoy sees it.
+	Client *struct {
+		Address   string `json:"address"`
+		UserAgent string `json:"user_agent"`
+	} `json:"client"`
+	// Host is the one that the browser asked, so that cookies of its parent
+	// domains are deleted.
+	Host string `json:"host"`
+}
+
+func (c creation) session() (sessions.NewSession, error) {
+	n := sessions.NewSession{UserID: c.UserID, Claims: c.Claims, Data: c.Data}
+	switch c.Transport {
+	case "", "cookie":
+		n.Transport = sessions.TransportCookie
+	case "header":
+		n.Transport = sessions.TransportHeader
+	default:
+		return n, &sessions.InvalidError{Field: "transport", Allowed: `"cookie" or "header"`}
+	}
+	if c.Client != nil {
+		var addr netip.Addr
+		if c.Client.Address != "" {
+			var err error
+			if addr, err = netip.ParseAddr(c.Client.Address); err != nil {
+				return n, &sessions.InvalidError{Field: "client.address", Allowed: "an IP address"}
+			}
+		}
+		if !addr.IsValid() && c.Client.UserAgent == "" {
+			return n, &sessions.InvalidError{Field: "client", Allowed: "address, user_agent or both"}
+		}
+		n.Client = sessions.NewClient(addr, c.Client.UserAgent)
+	}
+	return n, checkHost(c.Host)
+}
+
+var hostPattern = regexp.MustCompile(`^([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
+
+func checkHost(host string) error {
+	if host != "" && !hostPattern.MatchString(host) {
+		return &sessions.InvalidError{Field: "host", Allowed: "a host as in the browser's Host header, with or without port"}
+	}
+	return nil
+}
+
+// created is the answer to POST /v1/sessions. It is one of the few places that
+// reveal tokens: the login service hands them to the client.
+type created struct {
+	Session   session           `json:"session"`
+	Tokens    tokens            `json:"tokens"`
+	SetCookie []string          `json:"set_cookie,omitempty"` // cookie transport only
+	Headers   map[string]string `json:"headers"`
+}
+
+type tokens struct {
+	Access        string    `json:"access_token"`
+	AccessExpires time.Time `json:"access_token_expires_at"`
+	Refresh       string    `json:"refresh_token"`
+	AntiCSRF      string    `json:"anti_csrf,omitempty"` // cookie transport only
+}
+
+// session is a session as its owner sees it; nothing of its line of tokens.
+type session struct {
+	Handle            string         `json:"handle"`
+	UserID            string         `json:"user_id"`
+	Claims            jsontext.Value `json:"claims"`
+	Data              jsontext.Value `json:"data"`
+	CreatedAt         time.Time      `json:"created_at"`
+	ExpiresAt         time.Time      `json:"expires_at"`
+	AbsoluteExpiresAt time.Time      `json:"absolute_expires_at"`
+}
+
+func newSession(r sessions.Record) session {
+	return session{
+		Handle: r.Handle.String(), UserID: r.UserID, Claims: r.Claims, Data: r.Data,
+		CreatedAt: r.CreatedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(), AbsoluteExpiresAt: r.AbsoluteExpiresAt.UTC(),
+	}
+}
+
+func (a *api) create(w http.ResponseWriter, r *http.Request, _ string) error {
+	body, err := decode[creation](w, r, a.cfg.BodyMax)
+	if err != nil {
+		return err
+	}
+	n, err := body.session()
+	if err != nil {
+		return err
+	}
+	issued, err := a.engine.Create(r.Context(), n)
+	if err != nil {
+		return err
+	}
+	answer := created{
+		Session: newSession(issued.Session),
+		Tokens: tokens{
+			Access: issued.Access.Reveal(), AccessExpires: issued.AccessExpires.UTC(), Refresh: issued.Refresh.Reveal(),
+		},
+		Headers: headerObject(issued.Headers()),
+	}
+	if issued.Transport == sessions.TransportCookie {
+		answer.Tokens.AntiCSRF = issued.AntiCSRF.Reveal()
+		answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
+	}
+	w.Header().Set("Location", "/v1/sessions/"+answer.Session.Handle)
+	writeJSON(w, http.StatusCreated, answer)
+	return nil
+}
+
+func (a *api) get(w http.ResponseWriter, r *http.Request, _ string) error {
+	handle, err := handleOf(r)
+	if err != nil {
+		return err
+	}
+	record, err := a.engine.Get(r.Context(), handle)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Session session `json:"session"`
+	}{newSession(record)})
+	return nil
+}
+
+// ended is the answer to both DELETEs: whether, or how many, sessions there were,
+// and what makes the client forget them.
+type ended[T bool | int] struct {
+	Ended     T                 `json:"ended"`
+	SetCookie []string          `json:"set_cookie"`
+	Headers   map[string]string `json:"headers"`
+}
+
+func (a *api) end(w http.ResponseWriter, r *http.Request, caller string) error {
+	handle, err := handleOf(r)
+	if err != nil {
+		return err
+	}
+	host, err := hostOf(r)
+	if err != nil {
+		return err
+	}
+	done, err := a.engine.End(r.Context(), handle, sessions.Ending{Reason: sessions.ReasonRevoked, Actor: caller})
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, ended[bool]{done, a.cfg.Cookies.Clear(host), headerObject(sessions.EndedHeaders())})
+	return nil
+}
+
+func (a *api) endUser(w http.ResponseWriter, r *http.Request, caller string) error {
+	host, err := hostOf(r)
+	if err != nil {
+		return err
+	}
+	n, err := a.engine.EndUser(r.Context(), r.PathValue("user_id"), sessions.Ending{Reason: sessions.ReasonRevoked, Actor: caller})
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, ended[int]{n, a.cfg.Cookies.Clear(host), headerObject(sessions.EndedHeaders())})
+	return nil
+}
+
+// handleOf is the handle in the path; one that cannot exist is not found, without
+// a query.
+func handleOf(r *http.Request) (sessions.Handle, error) {
+	handle, err := sessions.ParseHandle(r.PathValue("handle"))
+	if err != nil {
+		return handle, sessions.ErrNotFound
+	}
+	return handle, nil
+}
+
+// hostOf is the query parameter host of a DELETE. Any other is refused: a typo
+// would leave cookies behind.
+func hostOf(r *http.Request) (string, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil || len(query) > 1 || len(query) == 1 && len(query["host"]) != 1 {
+		return "", &sessions.InvalidError{Field: "query", Allowed: "one parameter, host"}
+	}
+	host := query.Get("host")
+	return host, checkHost(host)
+}
+
+func headerObject(headers []sessions.Header) map[string]string {
+	m := make(map[string]string, len(headers))
+	for _, h := range headers {
+		m[h.Name] = h.Value
+	}
+	return m
+}

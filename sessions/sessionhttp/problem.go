@@ -1,0 +1,35 @@
+package sessionhttp
+
+import (
+	"net/http"
+
+	"github.com/go-json-experiment/json"
+)
+
+// problem is a problem details object (RFC 9457). Its type is about:blank, so its
+// title is the status' phrase (§4.2.1). Field and Allowed are extension members:
+// which input was refused, by its dotted name, and what would be accepted.
+type problem struct {
+	Title   string `json:"title"`
+	Status  int    `json:"status"`
+	Detail  string `json:"detail,omitempty"`
+	Field   string `json:"field,omitempty"`
+	Allowed string `json:"allowed,omitempty"`
+}
+
+func writeProblem(w http.ResponseWriter, p problem) {
+	p.Title = http.StatusText(p.Status)
+	write(w, p.Status, "application/problem+json", p)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) { write(w, status, "application/json", v) }
+
+func write(w http.ResponseWriter, status int, mediaType string, v any) {
+	body, err := json.Marshal(v, json.Deterministic(true))
+	if err != nil {
+		panic(err) // one of our own types that does not marshal
+	}
+	w.Header().Set("Content-Type", mediaType)
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client may be gone; there is nobody to tell
+}

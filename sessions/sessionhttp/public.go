@@ -1,0 +1,205 @@
+package sessionhttp
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// JWKSPath is where the public keys are (RFC 8615).
+const JWKSPath = "/.well-known/jwks.json"
+
+// JWKSMaxAge is how long whoever verifies access tokens may keep the public keys.
+// A new signing key must be published for longer than that before it signs.
+const JWKSMaxAge = 5 * time.Minute
+
+// pleaseRefresh is the text by which clients know that they are to refresh.
+const pleaseRefresh = "Please call the refresh token endpoint"
+
+// peerHeader is the client's address as Envoy, which overwrites it, reports it.
+const peerHeader = "X-Sessiongate-Peer"
+
+// Public serves what browsers reach: refresh, sign-out and the public keys, and
+// 404 for everything else. Bodies are ignored; net/http drains a small one and
+// closes the connection behind a large one.
+func Public(engine *sessions.Engine, cfg Config) http.Handler {
+	p := &public{server{engine, cfg}}
+	routes := map[string]methods{
+		cfg.RefreshPath: {http.MethodPost: p.refresh},
+		cfg.SignoutPath: {http.MethodPost: p.signOut},
+		JWKSPath:        {http.MethodGet: p.jwks},
+	}
+	// No ServeMux: it would answer an unclean path with a redirect, and a POST
+	// that is redirected is a refresh that nobody asked for.
+	return p.wrap(func(w http.ResponseWriter, r *http.Request) error {
+		m, ok := routes[r.URL.Path]
+		if !ok {
+			return errNoRoute
+		}
+		r.Pattern = r.URL.Path
+		return m.serve(w, r)
+	})
+}
+
+type public struct{ server }
+
+type refreshError struct {
+	Error string `json:"error"`
+}
+
+func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
+	if err := p.checkOrigin(r); err != nil {
+		return err
+	}
+	issued, err := p.renew(r)
+	switch {
+	case errors.Is(err, sessions.ErrOver):
+		p.clearClient(w, r)
+		told := refreshError{"unauthorised"}
+		if errors.Is(err, sessions.ErrTheft) {
+			told = refreshError{"token theft detected"}
+		}
+		writeJSON(w, p.cfg.status(err), told)
+		return nil
+	case errors.Is(err, sessions.ErrSuperseded):
+		writeJSON(w, p.cfg.status(err), refreshError{"superseded"})
+		return nil
+	case err != nil:
+		return err
+	}
+	if issued.Transport == sessions.TransportCookie {
+		addCookies(w, p.cfg.Cookies.Set(r.Host, issued))
+	}
+	p.clearLegacy(w, r)
+	setHeaders(w, issued.Headers())
+	writeJSON(w, http.StatusOK, struct{}{})
+	return nil
+}
+
+// renew refreshes with the tokens of r: those in cookies or, where there is none,
+// the one in the Authorization header, where header transport has it.
+func (p *public) renew(r *http.Request) (sessions.Issued, error) {
+	tokens, carrier := cookieValues(r, p.cfg.Cookies.RefreshName), sessions.TransportCookie
+	if len(tokens) == 0 {
+		tokens, carrier = bearers(r), sessions.TransportHeader
+	}
+	if len(tokens) == 0 {
+		return sessions.Issued{}, sessions.ErrOver // a first visit; costs nothing
+	}
+	issued, err := p.engine.Refresh(r.Context(), tokens, clientOf(r))
+	if err == nil && issued.Transport != carrier {
+		// A token that scripts can read must not work as a cookie, nor the
+		// reverse: a stolen one would otherwise change its kind.
+		return sessions.Issued{}, sessions.ErrOver
+	}
+	return issued, err
+}
+
+func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
+	if err := p.checkOrigin(r); err != nil {
+		return err
+	}
+	access := cookieValues(r, p.cfg.Cookies.Access())
+	if len(access) == 0 {
+		access = bearers(r)
+	}
+	err := p.engine.SignOut(r.Context(), cookieValues(r, p.cfg.Cookies.RefreshName), access)
+	if errors.Is(err, sessions.DenyExpired) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.WriteHeader(p.cfg.status(err))
+		_, _ = w.Write([]byte(pleaseRefresh))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.clearClient(w, r)
+	writeJSON(w, http.StatusOK, struct {
+		Status string `json:"status"`
+	}{"OK"})
+	return nil
+}
+
+func (p *public) jwks(w http.ResponseWriter, r *http.Request) error {
+	set, err := p.engine.JWKS()
+	if err != nil {
+		return err
+	}
+	digest := sha256.Sum256(set)
+	h := w.Header()
+	h.Set("Content-Type", "application/jwk-set+json") // RFC 7517 §8.5.2
+	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(JWKSMaxAge.Seconds())))
+	h.Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(digest[:16])+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(set))
+	return nil
+}
+
+// clearClient makes the client forget a session that is over.
+func (p *public) clearClient(w http.ResponseWriter, r *http.Request) {
+	addCookies(w, p.cfg.Cookies.Clear(r.Host))
+	p.clearLegacy(w, r)
+	setHeaders(w, sessions.EndedHeaders())
+}
+
+// clearLegacy deletes the older backends' cookie where the request carried it, or
+// its client would be sent to refresh for ever.
+func (p *public) clearLegacy(w http.ResponseWriter, r *http.Request) {
+	if len(cookieValues(r, sessions.LegacyCookie)) > 0 {
+		addCookies(w, p.cfg.Cookies.ClearLegacy(r.Host))
+	}
+}
+
+func addCookies(w http.ResponseWriter, lines []string) {
+	for _, line := range lines {
+		w.Header().Add("Set-Cookie", line)
+	}
+}
+
+func setHeaders(w http.ResponseWriter, headers []sessions.Header) {
+	for _, h := range headers {
+		w.Header().Set(h.Name, h.Value)
+	}
+}
+
+// cookieValues are the values of the cookies called name, over all Cookie lines.
+func cookieValues(r *http.Request, name string) []string {
+	var values []string
+	for _, line := range r.Header.Values("Cookie") {
+		values = sessions.AppendCookies(values, line, name)
+	}
+	return values
+}
+
+// bearers are the bearer tokens of r (RFC 6750 §2.1): at most one, for two
+// Authorization headers say nothing.
+func bearers(r *http.Request) []string {
+	lines := r.Header.Values("Authorization")
+	if len(lines) != 1 {
+		return nil
+	}
+	scheme, token, ok := strings.Cut(lines[0], " ")
+	if token = strings.Trim(token, " "); !ok || token == "" || !strings.EqualFold(scheme, "Bearer") {
+		return nil
+	}
+	return []string{token}
+}
+
+// clientOf digests where r comes from. A peer header that is repeated or no
+// address is not Envoy's, and counts as none.
+func clientOf(r *http.Request) sessions.Client {
+	var addr netip.Addr
+	if lines := r.Header.Values(peerHeader); len(lines) == 1 {
+		if a, err := netip.ParseAddr(lines[0]); err == nil {
+			addr = a
+		}
+	}
+	return sessions.NewClient(addr, r.UserAgent())
+}

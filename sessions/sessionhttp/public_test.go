@@ -1,0 +1,405 @@
+package sessionhttp
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+const pastGrace = 11 * time.Second // > G = D
+
+// TestRefresh walks one line: R3 keeps the refresh token, R4 hands out a child,
+// R6 promotes it.
+func TestRefresh(t *testing.T) {
+	b := newBench(t)
+	c := b.signIn(t)
+
+	first := refreshCall(refreshCookie(c.Tokens.Refresh))
+	first.body = "a body means nothing"
+	r := do(b.public, first)
+	want(t, r, http.StatusOK)
+	if got := r.Body; got != "{}" {
+		t.Errorf("body %q", got)
+	}
+	if held := jar(r); held["sAccessToken"] == "" {
+		t.Error("R3 sets no access token")
+	} else if _, set := held["sRefreshToken"]; set {
+		t.Error("R3 touches the refresh token's cookie")
+	}
+	if got := r.Header.Get("Anti-Csrf"); got != c.Tokens.AntiCSRF {
+		t.Errorf("anti-csrf %q", got)
+	}
+	for _, name := range []string{"Front-Token", "Id-Refresh-Token"} {
+		if v := r.Header.Values(name); len(v) != 1 || v[0] == "" || v[0] == "remove" {
+			t.Errorf("%s: %q", name, v)
+		}
+	}
+	if got := r.Header.Values("St-Access-Token"); len(got) > 0 {
+		t.Error("cookie transport puts a token into a header that scripts read")
+	}
+
+	b.pass(pastGrace)
+	r = do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh)))
+	want(t, r, http.StatusOK)
+	child := jar(r)["sRefreshToken"]
+	if child == "" || child == c.Tokens.Refresh {
+		t.Fatal("R4 hands out no child")
+	}
+	r = do(b.public, refreshCall(refreshCookie(child)))
+	want(t, r, http.StatusOK)
+	if !b.alive(t, c.Session.Handle) {
+		t.Error("session is gone")
+	}
+}
+
+func TestRefreshReadsCookies(t *testing.T) {
+	b := newBench(t)
+	one, two := b.signIn(t), b.signIn(t)
+	token := refreshCookie(one.Tokens.Refresh)
+	tests := []struct {
+		name   string
+		lines  []string
+		status int
+	}{
+		{"alone", []string{token}, http.StatusOK},
+		{"among others", []string{"a=b; " + token + "; theme=dark"}, http.StatusOK},
+		{"on the second of two lines", []string{"a=b", token}, http.StatusOK},
+		{"behind garbage of the same name", []string{"sRefreshToken=garbage; " + token}, http.StatusOK},
+		{"before garbage of the same name", []string{token, "sRefreshToken=sgr1_AAAA"}, http.StatusOK},
+		{"twice", []string{token + "; " + token}, http.StatusOK},
+		{"of two sessions", []string{token + "; " + refreshCookie(two.Tokens.Refresh)}, 440},
+		{"in another cookie", []string{"other=" + one.Tokens.Refresh}, 440},
+		{"access token in its place", []string{refreshCookie(one.Tokens.Access)}, 440},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			want(t, do(b.public, refreshCall().with("Cookie", test.lines...)), test.status)
+		})
+	}
+}
+
+func TestRefreshOver(t *testing.T) {
+	theft := func(t *testing.T, b *bench) string { // scenario "thief first", after G
+		t.Helper()
+		c := b.signIn(t)
+		b.pass(pastGrace)
+		child := jar(do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh))))["sRefreshToken"]
+		want(t, do(b.public, refreshCall(refreshCookie(child))), http.StatusOK)
+		b.pass(pastGrace)
+		return refreshCookie(c.Tokens.Refresh)
+	}
+	ended := func(t *testing.T, b *bench) string {
+		t.Helper()
+		c := b.signIn(t)
+		want(t, do(b.internal, apiCall(http.MethodDelete, "/v1/sessions/"+c.Session.Handle, "")), http.StatusOK)
+		return refreshCookie(c.Tokens.Refresh)
+	}
+	expired := func(t *testing.T, b *bench) string {
+		t.Helper()
+		c := b.signIn(t)
+		b.pass(31 * 24 * time.Hour)
+		return refreshCookie(c.Tokens.Refresh)
+	}
+	tests := []struct {
+		name   string
+		cookie func(*testing.T, *bench) string
+		body   string
+		noGet  bool // costs no query
+	}{
+		{"no cookies (first visit)", func(*testing.T, *bench) string { return "" }, "unauthorised", true},
+		{"garbage (R1, I6)", func(*testing.T, *bench) string { return "sRefreshToken=garbage" }, "unauthorised", true},
+		{"ended by a backend (R2)", ended, "unauthorised", false},
+		{"expired (R2)", expired, "unauthorised", false},
+		{"theft (R8)", theft, "token theft detected", false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBench(t)
+			cookie := test.cookie(t, b)
+			gets := b.store.gets.Load()
+			c := refreshCall()
+			if cookie != "" {
+				c = c.with("Cookie", cookie)
+			}
+			r := do(b.public, c)
+			want(t, r, 440)
+			if got, want := r.Body, `{"error":"`+test.body+`"}`; got != want {
+				t.Errorf("body %s, want %s", got, want)
+			}
+			if got := r.Header.Get("Content-Type"); got != "application/json" {
+				t.Errorf("Content-Type %q", got)
+			}
+			wantCleared(t, r)
+			for _, name := range []string{"Front-Token", "Id-Refresh-Token"} {
+				if got := r.Header.Get(name); got != "remove" {
+					t.Errorf("%s: %q", name, got)
+				}
+			}
+			if n := b.store.gets.Load() - gets; test.noGet && n > 0 {
+				t.Errorf("%d queries", n)
+			}
+		})
+	}
+}
+
+func TestSessionExpiredStatusIsASetting(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.SessionExpiredStatus = http.StatusUnauthorized })
+	want(t, do(b.public, refreshCall()), http.StatusUnauthorized)
+}
+
+// TestSuperseded: a 409 leaves the client exactly as it was.
+func TestSuperseded(t *testing.T) {
+	b := newBench(t)
+	c := b.create(t, `{"user_id":"u1","client":{"address":"`+peer+`","user_agent":"`+userAgent+`"}}`)
+	cookie := refreshCookie(c.Tokens.Refresh) + "; " + sessions.LegacyCookie + "=x"
+	want(t, do(b.public, refreshCall(cookie)), http.StatusOK) // the recorded client
+
+	for name, other := range map[string]call{
+		"another network (R3)": refreshCall(cookie).with(peerHeader, "203.0.113.9"),
+		"another browser (R3)": refreshCall(cookie).with("User-Agent", "curl"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := do(b.public, other)
+			want(t, r, http.StatusConflict)
+			untouched(t, r)
+			if got := r.Body; got != `{"error":"superseded"}` {
+				t.Errorf("body %s", got)
+			}
+		})
+	}
+	t.Run("late, after a sign-out (R2)", func(t *testing.T) {
+		want(t, do(b.public, signOutCall(cookie)), http.StatusOK)
+		r := do(b.public, refreshCall(cookie))
+		want(t, r, http.StatusConflict)
+		untouched(t, r)
+	})
+}
+
+func TestUnavailable(t *testing.T) {
+	b, start := newIdleBench(t)
+	check := func(t *testing.T, c call) {
+		t.Helper()
+		r := do(b.public, c)
+		wantProblem(t, r, http.StatusServiceUnavailable)
+		untouched(t, r)
+		if got := r.Header.Get("Retry-After"); got != "1" {
+			t.Errorf("Retry-After %q", got)
+		}
+	}
+	check(t, refreshCall("sRefreshToken=x")) // not ready
+	check(t, signOutCall("sRefreshToken=x"))
+	check(t, call{method: http.MethodGet, path: JWKSPath})
+	want(t, do(b.public, refreshCall()), 440) // a first visit asks nothing of the engine
+	start()
+	c := b.signIn(t)
+	cookie := refreshCookie(c.Tokens.Refresh) + "; " + sessions.LegacyCookie + "=x"
+	b.store.down.Store(true)
+	check(t, refreshCall(cookie))
+	check(t, signOutCall(cookie))
+	if log := b.log.String(); !strings.Contains(log, errDown.Error()) || !strings.Contains(log, `"level":"WARN"`) {
+		t.Error("the cause of a 503 is not logged as a warning")
+	}
+	b.store.down.Store(false)
+	want(t, do(b.public, refreshCall(cookie)), http.StatusOK)
+}
+
+func TestLegacyCookie(t *testing.T) {
+	b := newBench(t)
+	c := b.signIn(t)
+	legacy := sessions.LegacyCookie + "=old"
+	wantCleared(t, do(b.public, refreshCall(legacy)), sessions.LegacyCookie)
+	r := do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh), legacy))
+	want(t, r, http.StatusOK)
+	if v, deleted := jar(r)[sessions.LegacyCookie]; !deleted || v != "" {
+		t.Error("a refresh that succeeds leaves the legacy cookie")
+	}
+	wantCleared(t, do(b.public, signOutCall(refreshCookie(c.Tokens.Refresh), legacy)), sessions.LegacyCookie)
+	for _, line := range do(b.public, refreshCall()).Header.Values("Set-Cookie") {
+		if strings.HasPrefix(line, sessions.LegacyCookie) {
+			t.Error("the legacy cookie is deleted where none came")
+		}
+	}
+}
+
+func TestHeaderTransport(t *testing.T) {
+	b := newBench(t)
+	inHeader, inCookie := b.create(t, `{"user_id":"u1","transport":"header"}`), b.signIn(t)
+
+	r := do(b.public, refreshCall().with("Authorization", "Bearer "+inHeader.Tokens.Refresh))
+	want(t, r, http.StatusOK)
+	if r.Header.Get("St-Access-Token") == "" || len(r.Cookies()) > 0 {
+		t.Errorf("header transport: %v", r.Header)
+	}
+	// A token of one transport is refused in the other.
+	r = do(b.public, refreshCall(refreshCookie(inHeader.Tokens.Refresh)))
+	want(t, r, 440)
+	wantCleared(t, r)
+	r = do(b.public, refreshCall().with("Authorization", "Bearer "+inCookie.Tokens.Refresh))
+	want(t, r, 440)
+	if got := r.Header.Get("Anti-Csrf"); got != "" {
+		t.Error("tokens in an answer to the wrong transport")
+	}
+
+	r = do(b.public, signOutCall().with("Authorization", "Bearer "+inHeader.Tokens.Access))
+	want(t, r, http.StatusOK)
+	if b.alive(t, inHeader.Session.Handle) {
+		t.Error("sign-out by access token in the header did not end the session")
+	}
+}
+
+func TestSignOut(t *testing.T) {
+	b := newBench(t)
+	tests := []struct {
+		name   string
+		cookie func(created) string
+		ends   bool
+	}{
+		{"refresh token", func(c created) string { return refreshCookie(c.Tokens.Refresh) }, true},
+		{"access token", func(c created) string { return accessCookie(c.Tokens.Access) }, true},
+		{"both", func(c created) string {
+			return accessCookie(c.Tokens.Access) + "; " + refreshCookie(c.Tokens.Refresh)
+		}, true},
+		{"garbage", func(created) string { return "sAccessToken=x; sRefreshToken=y" }, false},
+		{"none", func(created) string { return "" }, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c := b.signIn(t)
+			for range 2 { // idempotent
+				r := do(b.public, signOutCall(test.cookie(c)))
+				want(t, r, http.StatusOK)
+				if got := r.Body; got != `{"status":"OK"}` {
+					t.Errorf("body %s", got)
+				}
+				wantCleared(t, r)
+				if r.Header.Get("Front-Token") != "remove" || r.Header.Get("Id-Refresh-Token") != "remove" {
+					t.Errorf("headers %v", r.Header)
+				}
+				if b.alive(t, c.Session.Handle) == test.ends {
+					t.Errorf("session alive: %v", !test.ends)
+				}
+			}
+		})
+	}
+	t.Run("expired access token alone", func(t *testing.T) {
+		c := b.signIn(t)
+		b.pass(2 * time.Hour)
+		r := do(b.public, signOutCall(accessCookie(c.Tokens.Access)))
+		want(t, r, 440)
+		untouched(t, r)
+		if got := r.Body; got != "Please call the refresh token endpoint" {
+			t.Errorf("body %q", got)
+		}
+		if got := r.Header.Get("Content-Type"); got != "text/plain" {
+			t.Errorf("Content-Type %q", got)
+		}
+		if !b.alive(t, c.Session.Handle) {
+			t.Error("an expired access token ended a session")
+		}
+		want(t, do(b.public, signOutCall(accessCookie(c.Tokens.Access), refreshCookie(c.Tokens.Refresh))), http.StatusOK)
+	})
+}
+
+func TestPublicRoutes(t *testing.T) {
+	b := newBench(t)
+	tests := []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{http.MethodGet, "/auth/session/refresh", http.StatusMethodNotAllowed, "POST"},
+		{http.MethodHead, "/auth/session/refresh", http.StatusMethodNotAllowed, "POST"},
+		{http.MethodOptions, "/auth/session/refresh", http.StatusMethodNotAllowed, "POST"},
+		{http.MethodPut, "/auth/signout", http.StatusMethodNotAllowed, "POST"},
+		{http.MethodPost, JWKSPath, http.StatusMethodNotAllowed, "GET, HEAD"},
+		{http.MethodPost, "/auth", http.StatusNotFound, ""},
+		{http.MethodGet, "/auth/", http.StatusNotFound, ""},
+		{http.MethodPost, "/auth/session/refresh/", http.StatusNotFound, ""},
+		{http.MethodPost, "//auth/session/refresh", http.StatusNotFound, ""},
+		{http.MethodPost, "/auth/../auth/session/refresh", http.StatusNotFound, ""},
+		{http.MethodPost, "/AUTH/signout", http.StatusNotFound, ""},
+		{http.MethodPost, "/v1/sessions", http.StatusNotFound, ""},
+		{http.MethodGet, "/", http.StatusNotFound, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.method+" "+test.path, func(t *testing.T) {
+			c := post("").with("Cookie", "sRefreshToken=x")
+			c.method = test.method
+			r := doRaw(b.public, c, test.path)
+			wantProblem(t, r, test.status)
+			untouched(t, r)
+			if got := r.Header.Get("Allow"); got != test.allow {
+				t.Errorf("Allow %q, want %q", got, test.allow)
+			}
+		})
+	}
+}
+
+func TestPathsAreSettings(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.RefreshPath, c.SignoutPath = "/refresh", "/out" })
+	want(t, do(b.public, post("/refresh")), 440)
+	want(t, do(b.public, post("/out")), http.StatusOK)
+	want(t, do(b.public, refreshCall()), http.StatusNotFound)
+}
+
+func TestJWKS(t *testing.T) {
+	b := newBench(t)
+	get := call{method: http.MethodGet, path: JWKSPath}
+	r := do(b.public, get)
+	if r.StatusCode != http.StatusOK || r.Header.Get("Cache-Control") != "public, max-age=300" {
+		t.Fatalf("status %d, headers %v", r.StatusCode, r.Header)
+	}
+	var set struct {
+		Keys []map[string]jsontext.Value `json:"keys"`
+	}
+	if err := json.Unmarshal([]byte(r.Body), &set); err != nil {
+		t.Fatal(err)
+	}
+	if len(set.Keys) != 1 || set.Keys[0]["x"] == nil || set.Keys[0]["d"] != nil {
+		t.Errorf("keys %v", set.Keys)
+	}
+	etag := r.Header.Get("ETag")
+	if again := do(b.public, get.with("If-None-Match", etag)); etag == "" || again.StatusCode != http.StatusNotModified {
+		t.Errorf("status %d for ETag %q", again.StatusCode, etag)
+	}
+	if head := do(b.public, call{method: http.MethodHead, path: JWKSPath}); head.StatusCode != http.StatusOK || head.Body != "" {
+		t.Errorf("HEAD: status %d", head.StatusCode)
+	}
+}
+
+func TestClientOf(t *testing.T) {
+	network, other := netip.MustParseAddr(peer), netip.MustParseAddr("203.0.113.1")
+	tests := []struct {
+		name  string
+		peers []string
+		want  netip.Addr
+	}{
+		{"one", []string{peer}, network},
+		{"none", nil, netip.Addr{}},
+		{"repeated", []string{peer, peer}, netip.Addr{}},
+		{"joined", []string{peer + "," + other.String()}, netip.Addr{}},
+		{"with port", []string{peer + ":443"}, netip.Addr{}},
+		{"no address", []string{"@/run/envoy.sock"}, netip.Addr{}},
+		{"IPv6", []string{"2001:db8::1"}, netip.MustParseAddr("2001:db8::1")},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			h := http.Header{"User-Agent": {userAgent}}
+			if test.peers != nil {
+				h[peerHeader] = test.peers
+			}
+			got := clientOf(&http.Request{Header: h})
+			if diff := cmp.Diff(sessions.NewClient(test.want, userAgent), got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}

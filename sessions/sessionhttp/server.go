@@ -1,0 +1,183 @@
+package sessionhttp
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// Config is what the handlers need to know. Start from [Defaults].
+type Config struct {
+	Cookies sessions.Cookies
+	// RefreshPath and SignoutPath are exact paths under Cookies.AuthPath, or the
+	// refresh token's cookie never arrives.
+	RefreshPath, SignoutPath string
+	// SessionExpiredStatus answers a refresh of a session that is over, and a
+	// sign-out that must refresh first.
+	SessionExpiredStatus int
+	// AllowedOrigins are other origins whose pages may refresh and sign out:
+	// SCHEME://HOST[:PORT].
+	AllowedOrigins []string
+	// BodyMax bounds a body of the sessions API, in bytes.
+	BodyMax int64
+	// APIKeys are the callers of the sessions API, by the name that becomes the
+	// actor of what they end. None: nobody may call it.
+	APIKeys map[string]KeyDigest
+	Log     *slog.Logger
+}
+
+// Defaults is a Config without API keys.
+func Defaults() Config {
+	return Config{
+		Cookies:              sessions.DefaultCookies(),
+		RefreshPath:          "/auth/session/refresh",
+		SignoutPath:          "/auth/signout",
+		SessionExpiredStatus: 440,
+		BodyMax:              64 << 10,
+		Log:                  slog.Default(),
+	}
+}
+
+// KeyDigest is the SHA-256 of an API key, so that a process holds none in clear.
+type KeyDigest [sha256.Size]byte
+
+// DigestKey digests the text of an API key.
+func DigestKey(key string) KeyDigest { return sha256.Sum256([]byte(key)) }
+
+// requestMax bounds the work on one request; refresh has a shorter bound of its
+// own in the engine. No client waits longer for its answer.
+const requestMax = 10 * time.Second
+
+// server is what both listeners share.
+type server struct {
+	engine *sessions.Engine
+	cfg    Config
+}
+
+// handler answers a request or, before it has written anything, returns why not.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// methods is what may be done at one path.
+type methods map[string]handler
+
+func (m methods) serve(w http.ResponseWriter, r *http.Request) error {
+	h, ok := m[r.Method]
+	if !ok && r.Method == http.MethodHead {
+		h, ok = m[http.MethodGet] // net/http sends no body for HEAD
+	}
+	if !ok {
+		return &methodError{m.allow()}
+	}
+	return h(w, r)
+}
+
+// allow is the value of the Allow header (RFC 9110 §10.2.1).
+func (m methods) allow() string {
+	var names []string
+	for name := range m {
+		names = append(names, name)
+		if name == http.MethodGet {
+			names = append(names, http.MethodHead)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// wrap gives h what every answer has: a deadline, headers, a log line, and an
+// answer where h returns an error or panics.
+func (s *server) wrap(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(r.Context(), requestMax)
+		defer cancel()
+		r = r.WithContext(ctx)
+		out := &recorder{ResponseWriter: w}
+		defer func() {
+			if cause := recover(); cause != nil {
+				if cause == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+					panic(cause)
+				}
+				// A panic's value may be an error about anything, a token
+				// included: only the runtime's own words are logged.
+				what := fmt.Sprintf("%T", cause)
+				if err, ok := cause.(runtime.Error); ok {
+					what = err.Error()
+				}
+				s.cfg.Log.ErrorContext(ctx, "handler panicked", "panic", what, "stack", string(debug.Stack()))
+				if out.status == 0 {
+					s.refuse(out, r, errPanicked)
+				}
+			}
+			// The pattern, not the path: what a stranger puts in a path, or
+			// behind it, may be a secret.
+			s.cfg.Log.DebugContext(ctx, "request", "method", methodName(r.Method), "route", r.Pattern, "status", out.status, "duration", time.Since(began))
+		}()
+		setDefaults(out.Header())
+		if err := h(out, r); err != nil {
+			s.refuse(out, r, err)
+		}
+	})
+}
+
+// setDefaults sets what every answer has.
+func setDefaults(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
+// refuse answers with the problem that err is to a client, and logs what it is.
+func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	// Nothing of a half-made answer goes out with an error, least of all a
+	// Set-Cookie.
+	clear(w.Header())
+	setDefaults(w.Header())
+	p := s.cfg.classify(err, w.Header())
+	level := slog.LevelDebug
+	if p.Status >= http.StatusInternalServerError && !errors.Is(err, errPanicked) && !errors.Is(r.Context().Err(), context.Canceled) {
+		level = slog.LevelWarn // a client that went away is none of our failures
+	}
+	s.cfg.Log.Log(r.Context(), level, "request refused", "route", r.Pattern, "status", p.Status, "error", err)
+	writeProblem(w, p)
+}
+
+// methodName keeps a stranger's words out of the log.
+func methodName(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	default:
+		return "other"
+	}
+}
+
+// recorder remembers the status that was sent; 0: none yet.
+type recorder struct {
+	http.ResponseWriter
+
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}

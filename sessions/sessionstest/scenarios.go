@@ -1,0 +1,635 @@
+package sessionstest
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// ClockedStore is a store whose clock a test can move.
+type ClockedStore interface {
+	sessions.Store
+
+	// Advance moves the store's clock forward.
+	Advance(d time.Duration)
+}
+
+// Scenarios plays the sequences that broke earlier designs, with engines over a
+// real store: open gives a fresh, empty one for each. Clients are here what
+// browsers are: they hold one refresh and one access token, and take what a late
+// answer brings. The sequences are also played on the decision alone, at the
+// exact boundaries, in package sessions.
+func Scenarios(t *testing.T, open func(t *testing.T) ClockedStore) {
+	t.Helper()
+	for name, play := range map[string]func(*scene){
+		"burst":                 burst,
+		"late answer":           lateAnswer,
+		"late straggler":        lateStraggler,
+		"new access token only": newAccessTokenOnly,
+		"two networks":          twoNetworks,
+		"hop":                   hop,
+		"lost promotions":       lostPromotions,
+		"late ancestor":         lateAncestor,
+		"idle":                  idle,
+		"thief first":           thiefFirst,
+		"victim first":          victimFirst,
+		"sibling":               sibling,
+		"idle session":          idleSession,
+		"poll":                  poll,
+		"lost write":            lostWrite,
+		"restore":               restore,
+		"out and in":            outAndIn,
+		"rollout":               rollout,
+		"other clock":           otherClock,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &scene{T: t, open: open, store: open(t)}
+			s.one, s.two = s.replica(time.Now), s.replica(time.Now)
+			s.handle, s.client = s.signIn()
+			s.advance(time.Hour) // the first token's grace is over
+			play(s)
+		})
+	}
+}
+
+// G and W, as [sessions.Defaults] makes them of its D, and a moment more than
+// these tests take between two steps.
+const (
+	grace  = 10 * time.Second
+	repeat = 25 * time.Second
+	moment = 3 * time.Second
+)
+
+// Two networks of an honest client, and a thief's.
+var fromV, fromW, fromX = sessions.Client{'v'}, sessions.Client{'w'}, sessions.Client{'x'}
+
+// scene is one session of one client on one store, behind two replicas.
+type scene struct {
+	*testing.T
+
+	open     func(t *testing.T) ClockedStore
+	store    ClockedStore
+	one, two *replica
+	replicas []*replica
+	handle   sessions.Handle
+	client   holder
+}
+
+// holder is what a browser, or a thief, holds.
+type holder struct{ refresh, access sessions.Token }
+
+// take stores an answer's cookies.
+func (h *holder) take(i sessions.Issued) {
+	if i.Refresh != "" {
+		h.refresh = i.Refresh
+	}
+	h.access = i.Access
+}
+
+// replica is an engine, and its way to the store.
+type replica struct {
+	*sessions.Engine
+
+	link *link
+}
+
+// link is a store on the way to which things happen.
+type link struct {
+	sessions.Store
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	polls   int // that began
+	swaps   int // that were done
+	told    int // promotions that left the engine
+	hold    bool
+	held    []sessions.Promotion
+	cut     bool // polls fail
+}
+
+func (l *link) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
+	l.mu.Lock()
+	l.polls++
+	cut := l.cut
+	l.changed.Broadcast()
+	l.mu.Unlock()
+	if cut {
+		return sessions.Page{}, errors.New("cut off")
+	}
+	return l.Store.Poll(ctx, since)
+}
+
+func (l *link) Swap(ctx context.Context, old, next sessions.Row) (bool, error) {
+	done, err := l.Store.Swap(ctx, old, next)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if done {
+		l.swaps++
+	}
+	return done, err
+}
+
+// Promote tells the store, or keeps what it should tell while hold is set.
+func (l *link) Promote(ctx context.Context, ps []sessions.Promotion) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hold {
+		l.held = append(l.held, ps...)
+	} else if err := l.Store.Promote(ctx, ps); err != nil {
+		return err
+	}
+	l.told += len(ps)
+	l.changed.Broadcast()
+	return nil
+}
+
+// holdPromotions keeps promotions from the store, as if late or lost.
+func (l *link) holdPromotions() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hold = true
+}
+
+// settle waits until a poll that began after the call has been applied.
+func (l *link) settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// The one under way may have begun before. The next one has been applied
+	// when the one after it begins: there is one at a time.
+	for first := l.polls; l.polls < first+2; {
+		l.changed.Wait()
+	}
+}
+
+func scenarioKey(t *testing.T) *sessions.KeyEncryptionKey {
+	t.Helper()
+	k, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// replica starts an engine over the scene's store, on a machine with the clock now.
+func (s *scene) replica(now func() time.Time) *replica {
+	s.Helper()
+	r := s.replicaOver(s.store, now)
+	s.replicas = append(s.replicas, r)
+	return r
+}
+
+func (s *scene) replicaOver(store sessions.Store, now func() time.Time) *replica {
+	s.Helper()
+	l := &link{Store: store}
+	l.changed = sync.NewCond(&l.mu)
+	ready := make(chan struct{})
+	cfg := sessions.Defaults()
+	cfg.KeyEncryptionKey = scenarioKey(s.T)
+	cfg.FeedPoll = 5 * time.Millisecond
+	cfg.Now = now
+	cfg.Events = func(e sessions.Event) {
+		if e.Kind == sessions.EventReady {
+			close(ready)
+		}
+	}
+	engine, err := sessions.New(l, cfg)
+	if err != nil {
+		s.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(s.Context()))
+	done := make(chan error, 1)
+	go func() { done <- engine.Run(ctx) }()
+	s.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			s.Errorf("Run: %v", err)
+		}
+	})
+	select {
+	case <-ready:
+	case err := <-done:
+		done <- err
+		s.Fatalf("Run: %v", err)
+	}
+	return &replica{engine, l}
+}
+
+func (s *scene) signIn() (sessions.Handle, holder) {
+	s.Helper()
+	i, err := s.one.Create(s.Context(), sessions.NewSession{UserID: "alice", Client: fromV})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return i.Session.Handle, holder{i.Refresh, i.Access}
+}
+
+// advance moves the store's clock, and waits until each replica knows.
+func (s *scene) advance(by time.Duration) {
+	s.store.Advance(by)
+	for _, r := range s.replicas {
+		r.link.settle()
+	}
+}
+
+// refreshed is a refresh that must be answered with tokens, by rule.
+func (s *scene) refreshed(r *replica, token sessions.Token, from sessions.Client, rule sessions.Rule) sessions.Issued {
+	s.Helper()
+	i, err := r.Refresh(s.Context(), []string{token.Reveal()}, from)
+	if err != nil || i.Rule != rule {
+		s.Fatalf("refresh from %c: %s, %v; want tokens by %s", from[0], i.Rule, err, rule)
+	}
+	if handsOut := rule == sessions.R4 || rule == sessions.R5; handsOut != (i.Refresh != "") {
+		s.Fatalf("%s hands out a refresh token: %v", rule, !handsOut)
+	}
+	return i
+}
+
+// refused is a refresh that must end with the error want.
+func (s *scene) refused(r *replica, token sessions.Token, from sessions.Client, want error) {
+	s.Helper()
+	i, err := r.Refresh(s.Context(), []string{token.Reveal()}, from)
+	// Nobody is called a thief by the way.
+	if !errors.Is(err, want) || errors.Is(err, sessions.ErrTheft) != errors.Is(want, sessions.ErrTheft) {
+		s.Fatalf("refresh from %c: %s, %v; want %v", from[0], i.Rule, err, want)
+	}
+	if i.Access != "" || i.Refresh != "" {
+		s.Fatal("a refused refresh carries tokens")
+	}
+}
+
+func (s *scene) allowed(r *replica, access sessions.Token) {
+	s.Helper()
+	if _, denial := r.Verify([]string{access.Reveal()}); denial != nil {
+		s.Fatalf("denied: %v", denial)
+	}
+}
+
+// denied waits for what the feed has brought, as a replica may for its bound.
+func (s *scene) denied(access sessions.Token, want *sessions.Denial) {
+	s.Helper()
+	for i, r := range s.replicas {
+		r.link.settle()
+		if _, denial := r.Verify([]string{access.Reveal()}); denial != want {
+			s.Fatalf("replica %d: %v, want %v", i+1, denial, want)
+		}
+	}
+}
+
+// used is a Check of a child's first access token; it waits until the promotion
+// has left the engine.
+func (s *scene) used(r *replica, access sessions.Token) {
+	s.Helper()
+	r.link.mu.Lock()
+	told := r.link.told
+	r.link.mu.Unlock()
+	s.allowed(r, access)
+	r.link.mu.Lock()
+	defer r.link.mu.Unlock()
+	for r.link.told == told {
+		r.link.changed.Wait()
+	}
+}
+
+// signedIn waits until every window has passed, refreshes and uses the answer.
+func (s *scene) signedIn() {
+	s.Helper()
+	s.advance(repeat + moment)
+	i, err := s.two.Refresh(s.Context(), []string{s.client.refresh.Reveal()}, fromW)
+	if err != nil {
+		s.Fatalf("not signed in: %v", err)
+	}
+	s.client.take(i)
+	s.allowed(s.one, s.client.access)
+	s.allowed(s.two, s.client.access)
+}
+
+func (s *scene) row() sessions.Row {
+	s.Helper()
+	rec, _, err := s.store.Get(s.Context(), s.handle)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return rec.Row
+}
+
+// putBack makes the store forget what was written since it held row.
+func (s *scene) putBack(row sessions.Row) {
+	s.Helper()
+	if done, err := s.store.Swap(s.Context(), s.row(), row); err != nil || !done {
+		s.Fatalf("putting a row back: %v, %v", done, err)
+	}
+}
+
+func burst(s *scene) {
+	const attempts = 50
+	answers := make([]sessions.Issued, attempts)
+	var all errgroup.Group
+	for n := range answers {
+		all.Go(func() (err error) {
+			r := []*replica{s.one, s.two}[n%2]
+			answers[n], err = r.Refresh(s.Context(), []string{s.client.refresh.Reveal()}, fromV)
+			return err
+		})
+	}
+	if err := all.Wait(); err != nil {
+		s.Fatal(err)
+	}
+	if writes := s.one.link.swaps + s.two.link.swaps; writes < 1 || writes > 2 {
+		s.Errorf("%d writes", writes)
+	}
+	rule := sessions.R6 // the first promotes the child, the others then have the current token
+	for _, i := range answers {
+		s.refreshed(s.one, i.Refresh, fromV, rule)
+		rule = sessions.R3
+		s.client.take(i)
+	}
+	s.signedIn()
+}
+
+func lateAnswer(s *scene) {
+	soon := s.refreshed(s.one, s.client.refresh, fromV, sessions.R4)
+	late := s.refreshed(s.two, s.client.refresh, fromV, sessions.R5)
+	s.client.take(soon)
+	s.used(s.one, s.client.access)
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R3))
+	s.client.take(late)
+	s.advance(grace + moment)
+	s.refreshed(s.one, s.client.refresh, fromV, sessions.R4)
+	s.signedIn()
+}
+
+func lateStraggler(s *scene) {
+	s.refreshed(s.one, s.client.refresh, fromV, sessions.R4) // lost
+	s.advance(repeat - 2*moment)
+	s.one.link.holdPromotions()
+	token := s.client.refresh
+	s.client.take(s.refreshed(s.one, token, fromV, sessions.R5))
+	s.used(s.one, s.client.access)
+	s.advance(3 * moment)
+	s.client.take(s.refreshed(s.two, token, fromV, sessions.R5))
+	if err := s.store.Promote(s.Context(), s.one.link.held); err != nil {
+		s.Fatal(err)
+	}
+	s.signedIn()
+}
+
+func newAccessTokenOnly(s *scene) {
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+	s.used(s.one, s.client.access)
+	soon := s.refreshed(s.one, s.client.refresh, fromV, sessions.R3)
+	late := s.refreshed(s.two, s.client.refresh, fromV, sessions.R3)
+	s.client.take(soon)
+	s.advance(grace + moment)
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+	s.used(s.one, s.client.access)
+	s.client.take(late)
+	s.signedIn()
+}
+
+func twoNetworks(s *scene) {
+	token := s.client.refresh
+	s.client.take(s.refreshed(s.one, token, fromV, sessions.R4))
+	s.refused(s.two, token, fromW, sessions.ErrSuperseded)
+	s.allowed(s.two, s.client.access) // from the shared jar
+	s.signedIn()
+}
+
+func hop(s *scene) {
+	s.refreshed(s.one, s.client.refresh, fromV, sessions.R4) // lost
+	s.refused(s.two, s.client.refresh, fromW, sessions.ErrSuperseded)
+	s.advance(repeat - 2*moment)
+	s.refused(s.two, s.client.refresh, fromW, sessions.ErrSuperseded)
+	s.advance(2 * moment)
+	s.client.take(s.refreshed(s.two, s.client.refresh, fromW, sessions.R4))
+	s.used(s.two, s.client.access)
+	s.signedIn()
+}
+
+func lostPromotions(s *scene) {
+	s.one.link.holdPromotions()
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+	s.used(s.one, s.client.access)
+	s.advance(time.Hour)
+	s.client.take(s.refreshed(s.two, s.client.refresh, fromV, sessions.R6))
+	s.allowed(s.two, s.client.access)
+	s.signedIn()
+}
+
+func lateAncestor(s *scene) {
+	s.one.link.holdPromotions()
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+	ancestor := s.client.access
+	s.used(s.one, ancestor)
+	for range 2 {
+		s.client.take(s.refreshed(s.two, s.client.refresh, fromV, sessions.R6))
+		s.advance(grace + moment)
+		s.client.take(s.refreshed(s.two, s.client.refresh, fromV, sessions.R4))
+	}
+	s.client.take(s.refreshed(s.two, s.client.refresh, fromV, sessions.R6))
+	if err := s.store.Promote(s.Context(), s.one.link.held); err != nil {
+		s.Fatal(err)
+	}
+	s.denied(ancestor, sessions.DenyLost)
+	s.allowed(s.one, s.client.access)
+	s.signedIn()
+}
+
+func idle(s *scene) {
+	const month = 30 * 24 * time.Hour
+	s.advance(month - 24*time.Hour)
+	s.one.link.holdPromotions()
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+	s.used(s.one, s.client.access)
+	s.advance(time.Hour)
+	s.denied(s.client.access, sessions.DenyExpired)
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R6))
+	s.advance(month - 24*time.Hour)
+	s.signedIn()
+	s.advance(month)
+	s.refused(s.one, s.client.refresh, fromV, sessions.ErrOver)
+}
+
+func thiefFirst(s *scene) {
+	thief := s.client
+	thief.take(s.refreshed(s.one, thief.refresh, fromX, sessions.R4))
+	s.used(s.one, thief.access)
+	s.refused(s.two, s.client.refresh, fromV, sessions.ErrSuperseded)
+	s.advance(grace)
+	s.refused(s.two, s.client.refresh, fromV, sessions.ErrTheft)
+	s.denied(thief.access, sessions.DenyEnded)
+	s.refused(s.one, thief.refresh, fromX, sessions.ErrOver)
+}
+
+func victimFirst(s *scene) {
+	stolen := s.client.refresh
+	s.client.take(s.refreshed(s.one, stolen, fromV, sessions.R4))
+	s.used(s.one, s.client.access)
+	s.refused(s.two, stolen, fromX, sessions.ErrSuperseded)
+	s.allowed(s.two, s.client.access)
+	s.advance(grace)
+	s.refused(s.two, stolen, fromX, sessions.ErrTheft)
+	s.denied(s.client.access, sessions.DenyEnded)
+}
+
+func sibling(s *scene) {
+	thief := s.client
+	thief.take(s.refreshed(s.one, thief.refresh, fromX, sessions.R4))
+	s.advance(30 * time.Minute)
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+	s.used(s.one, s.client.access)
+	s.used(s.two, thief.access) // nobody knows yet
+	s.denied(thief.access, sessions.DenyLost)
+	s.allowed(s.two, s.client.access)
+	s.refused(s.two, thief.refresh, fromX, sessions.ErrTheft)
+	s.denied(s.client.access, sessions.DenyEnded)
+}
+
+func idleSession(s *scene) {
+	thief := s.client
+	for range 24 {
+		thief.take(s.refreshed(s.one, thief.refresh, fromX, sessions.R4))
+		s.used(s.one, thief.access)
+		s.advance(time.Hour)
+	}
+	s.refused(s.one, s.client.refresh, fromV, sessions.ErrTheft)
+	s.refused(s.one, thief.refresh, fromX, sessions.ErrOver)
+}
+
+func poll(s *scene) {
+	s.refreshed(s.one, s.client.refresh, fromX, sessions.R4)
+	for range sessions.Defaults().HandOutsMax - 1 {
+		s.refused(s.two, s.client.refresh, fromV, sessions.ErrSuperseded)
+		s.advance(grace / 2)
+		for range 3 {
+			s.refreshed(s.one, s.client.refresh, fromX, sessions.R5)
+		}
+	}
+	if s.one.link.swaps != sessions.Defaults().HandOutsMax {
+		s.Errorf("%d writes", s.one.link.swaps)
+	}
+	s.advance(grace / 2)
+	s.refused(s.one, s.client.refresh, fromX, sessions.ErrOver)
+	s.denied(s.client.access, sessions.DenyExpired) // of an hour ago: nothing else was used
+}
+
+func lostWrite(s *scene) {
+	before := s.row()
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+	s.putBack(before) // the draw
+	s.allowed(s.two, s.client.access)
+	s.client.take(s.refreshed(s.two, s.client.refresh, fromV, sessions.R6))
+	s.advance(grace)
+	s.client.take(s.refreshed(s.two, s.client.refresh, fromV, sessions.R4))
+	before = s.row()
+	s.used(s.one, s.client.access)
+	s.putBack(before) // the promotion
+	s.client.take(s.refreshed(s.two, s.client.refresh, fromV, sessions.R6))
+	s.signedIn()
+}
+
+func restore(s *scene) {
+	yesterday := s.row()
+	for range 2 {
+		s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+		s.used(s.one, s.client.access)
+		s.advance(time.Hour)
+	}
+	s.putBack(yesterday)
+	s.refused(s.one, s.client.refresh, fromV, sessions.ErrOver) // and not theft
+}
+
+func outAndIn(s *scene) {
+	late := s.client.refresh
+	if err := s.one.SignOut(s.Context(), []string{late.Reveal()}, nil); err != nil {
+		s.Fatal(err)
+	}
+	s.denied(s.client.access, sessions.DenyExpired)
+	old := s.handle
+	s.handle, s.client = s.signIn()
+	if s.handle == old {
+		s.Fatal("the new session is the old one")
+	}
+	for _, r := range s.replicas {
+		s.refused(r, late, fromV, sessions.ErrSuperseded)
+	}
+	s.allowed(s.two, s.client.access)
+	s.advance(2 * grace)
+	s.refused(s.two, late, fromV, sessions.ErrOver)
+	s.signedIn()
+}
+
+// rollout: the second replica cannot read the feed when a key is published, and
+// is still cut off when the first one uses it.
+func rollout(s *scene) {
+	var ahead atomic.Int64
+	cut := s.replicaOver(s.store, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+	cut.link.mu.Lock()
+	cut.link.cut = true
+	cut.link.mu.Unlock()
+	cut.link.settle()
+
+	delay := sessions.Defaults().FeedBound + moment
+	for _, k := range s.otherKeys() {
+		k.Generation = 2
+		if done, err := s.store.AddKey(s.Context(), k, delay); err != nil || !done {
+			s.Fatalf("adding a key: %v, %v", done, err)
+		}
+	}
+	s.advance(delay)
+	ahead.Store(int64(delay))
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+	s.allowed(s.two, s.client.access)
+	s.refused(cut, s.client.refresh, fromV, sessions.ErrUnavailable)
+	if _, denial := cut.Verify([]string{s.client.access.Reveal()}); denial != sessions.DenyStaleKeys {
+		s.Fatalf("cut off: %v, want %v", denial, sessions.DenyStaleKeys)
+	}
+
+	cut.link.mu.Lock()
+	cut.link.cut = false
+	cut.link.mu.Unlock()
+	cut.link.settle()
+	s.allowed(cut, s.client.access)
+	s.refreshed(cut, s.client.refresh, fromV, sessions.R6)
+	s.signedIn()
+}
+
+// otherKeys makes keys by starting an engine over another store.
+func (s *scene) otherKeys() []sessions.StoredKey {
+	s.Helper()
+	other := s.open(s.T)
+	s.replicaOver(other, time.Now)
+	keys, err := other.Keys(s.Context())
+	if err != nil || len(keys) < 2 {
+		s.Fatalf("%d keys, %v", len(keys), err)
+	}
+	return keys
+}
+
+func otherClock(s *scene) {
+	for _, off := range []time.Duration{time.Hour, -time.Hour, 365 * 24 * time.Hour} {
+		wrong := s.replica(func() time.Time { return time.Now().Add(off) })
+		s.client.take(s.refreshed(wrong, s.client.refresh, fromV, sessions.R4))
+		s.used(s.one, s.client.access)
+		s.allowed(wrong, s.client.access)
+		s.client.take(s.refreshed(wrong, s.client.refresh, fromV, sessions.R3))
+		s.allowed(s.one, s.client.access)
+		i, err := wrong.Create(s.Context(), sessions.NewSession{UserID: "bob"})
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.allowed(s.one, i.Access)
+		s.advance(time.Hour)
+		s.denied(s.client.access, sessions.DenyExpired)
+	}
+	s.signedIn()
+}
