@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/sessiongate/sessiongate/envoy"
 )
 
 // host is the name that browsers reach Envoy by. It has a parent domain, where cookies might be planted.
@@ -39,7 +41,9 @@ type browser struct {
 
 type cookieKey struct{ name, domain, path string }
 
-func (s *stack) newBrowser(network string) *browser { return s.newBrowserAt(s.proxy.URL("ingress"), network, nil) }
+func (s *stack) newBrowser(network string) *browser {
+	return s.newBrowserAt(s.proxy.URL("ingress"), network, nil)
+}
 
 // newBrowserAt has a browser reach another Envoy, with the protocols that are given.
 func (s *stack) newBrowserAt(target, network string, protocols *http.Protocols) *browser {
@@ -50,6 +54,15 @@ func (s *stack) newBrowserAt(target, network string, protocols *http.Protocols) 
 		stack: s, target: target, jar: map[cookieKey]string{},
 		client: &http.Client{Transport: transport, CheckRedirect: direct.CheckRedirect},
 	}
+}
+
+// newTab shares what the browser holds, and reaches another Envoy.
+func (b *browser) newTab(proxy *envoy.Proxy) *browser {
+	tab := b.stack.newBrowserAt(proxy.URL("ingress"), networkV, nil)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	tab.jar, tab.antiCSRF = maps.Clone(b.jar), b.antiCSRF
+	return tab
 }
 
 // stolenBy is a thief with a copy of everything, in another network.

@@ -27,7 +27,6 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -210,11 +209,31 @@ func (s *stack) startEnvoy(name string, edit func(*bootstrapv3.Bootstrap) error)
 		s.Fatal(err)
 	}
 	s.Cleanup(func() {
+		if s.Failed() {
+			s.Logf("--- %s, what it counted\n%s", name, stats(proxy))
+		}
 		if err := proxy.Stop(); err != nil {
 			s.Error(err)
 		}
 	})
 	return proxy
+}
+
+// stats are Envoy's counters of the check and of the clusters behind it, those that are not 0.
+func stats(proxy *envoy.Proxy) string {
+	response, err := direct.Get(proxy.AdminURL() + "/stats?usedonly&filter=sessiongate|ext_authz")
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, _ := io.ReadAll(response.Body)
+	var kept []string
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasSuffix(line, ": 0\n") && !strings.Contains(line, "P0(") {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "")
 }
 
 func (s *stack) logFile(name string) *os.File {
@@ -337,6 +356,7 @@ func (s *stack) launch(file, name string, o stackOptions) *process {
 	}
 	p.command = exec.Command(file, "serve") //nolint:noctx // it is ended by a signal
 	p.command.Env = append([]string{
+		"GORACE=atexit_sleep_ms=0", // by default every race-built process waits a second at its end
 		"SESSIONGATE_KEY=" + s.key,
 		"SESSIONGATE_API_KEYS=app:" + s.apiKey,
 		"SESSIONGATE_DATABASE_URL=" + s.url,
@@ -546,6 +566,41 @@ func (s *stack) advance(by time.Duration) {
 	}
 }
 
+// setClock replaces the one function by which everything reads the time.
+func (s *stack) setClock() {
+	s.Helper()
+	s.exec(fmt.Sprintf(`CREATE OR REPLACE FUNCTION sessiongate.now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE
+		AS $$ SELECT clock_timestamp() + interval '%d milliseconds' $$`, s.moved.Milliseconds()))
+}
+
+// awaitPromoted waits until the session's child, once used, is the current one.
+func (s *stack) awaitPromoted(handle string) {
+	s.Helper()
+	s.eventually("a promotion", func() bool {
+		return s.count(`SELECT count(*) FROM sessiongate.sessions WHERE handle = $1 AND previous IS NOT NULL AND next_nonce IS NULL`, handleBytes(handle)) == 1
+	})
+}
+
+// handOuts is how often the session's row was written for a hand-out of its child.
+func (s *stack) handOuts(handle string) int {
+	s.Helper()
+	return s.count(`SELECT hand_outs FROM sessiongate.sessions WHERE handle = $1`, handleBytes(handle))
+}
+
+// endedFor counts the events that say that a session ended for a reason.
+func (s *stack) endedFor(handle, reason string) int {
+	s.Helper()
+	return s.count(`SELECT count(*) FROM sessiongate.events WHERE handle = $1 AND reason = $2`, handleBytes(handle), reason)
+}
+
+// denied waits until each process by itself denies an access token, as a status other than 200 tells.
+func (s *stack) denied(access, antiCSRF string, status int) {
+	s.Helper()
+	for _, p := range s.processes {
+		s.eventually(p.name+" denies", func() bool { return p.check(access, antiCSRF) == status })
+	}
+}
+
 // exec and count are for what only the database can show.
 func (s *stack) exec(statement string, args ...any) {
 	s.Helper()
@@ -680,7 +735,7 @@ func mapped(b *bootstrapv3.Bootstrap) error {
 	})
 }
 
-// lines waits for a log line that holds text.
+// awaitLine waits for a log line that holds text.
 func (p *process) awaitLine(text string) {
 	p.Helper()
 	p.eventually(p.name+" logs "+text, func() bool {
@@ -697,5 +752,3 @@ func (p *process) awaitLine(text string) {
 		return false
 	})
 }
-
-var _ = corev3.HeaderValue{}

@@ -4,5 +4,5 @@ package envoy
 
 import "syscall"
 
-// dieWithParent has no counterpart outside Linux: there a killed parent leaves its Envoy behind.
-func dieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+// dieWithParent has no counterpart outside Linux: there a killed parent leaves its Envoy behind. The terminal's Ctrl-C reaches both.
+func dieWithParent() *syscall.SysProcAttr { return nil }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -91,11 +92,8 @@ const redacted = "[redacted]"
 // Reveal returns the text of the token, for the one place that hands it out.
 func (t Token) Reveal() string { return string(t) }
 
-// String implements fmt.Stringer.
-func (Token) String() string { return redacted }
-
-// GoString implements fmt.GoStringer.
-func (Token) GoString() string { return redacted }
+// Format implements fmt.Formatter: also a wrong verb prints no token.
+func (Token) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
 
 // LogValue implements slog.LogValuer.
 func (Token) LogValue() slog.Value { return slog.StringValue(redacted) }

@@ -28,7 +28,6 @@ func TestMain(m *testing.M) {
 
 var build = sync.OnceValues(func() ([]byte, error) {
 	const module = "github.com/sessiongate/sessiongate/cmd/"
-	//nolint:gosec // builds what is tested, once for all tests
 	return exec.Command("go", "build", "-o", built+"/", module+"demo", module+"demoapp", module+"sessiongate").CombinedOutput()
 })
 
@@ -38,7 +37,7 @@ func demo(t *testing.T, args ...string) *exec.Cmd {
 	if output, err := build(); err != nil {
 		t.Fatalf("building: %v\n%s", err, output)
 	}
-	cmd := exec.CommandContext(t.Context(), built+"/demo", args...) //nolint:gosec // what was just built
+	cmd := exec.CommandContext(t.Context(), built+"/demo", args...)
 	cmd.Env = append(os.Environ(), "NO_COLOR=1")
 	return cmd
 }

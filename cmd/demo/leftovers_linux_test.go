@@ -33,7 +33,7 @@ func TestNothingOutlivesTheDemo(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = os.RemoveAll(dir) }()
-			if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // see above
+			if err := os.Chmod(dir, 0o755); err != nil {
 				t.Fatal(err)
 			}
 			test.play(t, dir)
@@ -66,6 +66,7 @@ func (e ending) play(t *testing.T, dir string) {
 	t.Helper()
 	cmd := demo(t, e.args...)
 	cmd.Env = append(cmd.Env, "TMPDIR="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var failure strings.Builder
 	cmd.Stderr = &failure
 	stdout, err := cmd.StdoutPipe()
@@ -99,13 +100,13 @@ func (e ending) act(t *testing.T, demo *os.Process, running map[string]string) {
 	if len(running) < e.parts {
 		t.Errorf("only %d processes are seen: %q", len(running), running)
 	}
-	var err error
-	if e.signal != 0 {
-		err = demo.Signal(e.signal)
-	} else {
-		err = syscall.Kill(pidOf(t, running, "demoapp"), syscall.SIGKILL)
+	pid, signal := demo.Pid, e.signal
+	if signal == syscall.SIGINT {
+		pid = -pid // a terminal's Ctrl-C is for the whole process group
+	} else if signal == 0 {
+		pid, signal = pidOf(t, running, "demoapp"), syscall.SIGKILL
 	}
-	if err != nil {
+	if err := syscall.Kill(pid, signal); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -120,8 +121,8 @@ func processes(t *testing.T, dir string) map[string]string {
 	}
 	for _, folder := range folders {
 		// A process may end while it is looked at; one of somebody else's is not ours.
-		environment, _ := os.ReadFile(folder + "/environ") //nolint:gosec // below /proc
-		arguments, _ := os.ReadFile(folder + "/cmdline")   //nolint:gosec // below /proc
+		environment, _ := os.ReadFile(folder + "/environ")
+		arguments, _ := os.ReadFile(folder + "/cmdline")
 		working, _ := os.Readlink(folder + "/cwd")
 		if strings.Contains(string(environment)+string(arguments)+working, dir) {
 			found[filepath.Base(folder)] = strings.ReplaceAll(string(arguments), "\x00", " ")

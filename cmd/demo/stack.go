@@ -190,14 +190,14 @@ func (s *stack) url() string { return s.proxy.URL("ingress") }
 
 // watch returns when ctx ends, or with an error when a part ends by itself.
 func (s *stack) watch(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan string, len(s.processes)+1) // has room for all: nobody waits to tell
 	tell := func(name string, exited <-chan struct{}) {
 		select {
 		case <-exited:
 			ended <- name
-		case <-ctx.Done():
+		case <-watching.Done():
 		}
 	}
 	for _, p := range s.processes {
@@ -208,6 +208,9 @@ func (s *stack) watch(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case name := <-ended:
+		if ctx.Err() != nil {
+			return nil
+		}
 		return fmt.Errorf("%s ended by itself", name)
 	}
 }

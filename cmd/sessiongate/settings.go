@@ -187,7 +187,7 @@ func settings(c *Config) []setting {
 		},
 		{
 			key: "feed.bound", def: "1s", kind: duration(&c.Feed.Bound, 100*time.Millisecond, 10*time.Second),
-			doc: "Age from which the feed counts as stale: metrics say so, strict routes ask the database. At least twice `feed.poll_interval`.",
+			doc: "Age from which the feed counts as stale: then a token of an unknown key is answered 503, and no verdict. At least twice `feed.poll_interval`.",
 		},
 
 		{
@@ -200,8 +200,8 @@ func settings(c *Config) []setting {
 		},
 
 		{
-			key: "cache.tokens", def: "100000", kind: integer(&c.Cache.Tokens, 0, 10_000_000),
-			doc: "Verified access tokens kept in memory; 0 verifies each signature anew.",
+			key: "cache.tokens", def: "100000", kind: integer(&c.Cache.Tokens, 1, 10_000_000),
+			doc: "Verified access tokens kept in memory; the signature of one that is not there is checked anew.",
 		},
 
 		{

@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,7 +28,7 @@ func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page,
 	if since == 0 {
 		rows, err = s.pool.Query(ctx, head+`f.at >= p.now - p.horizon`)
 	} else {
-		rows, err = s.pool.Query(ctx, head+`f.xid >= $1::text::xid8`, fmt.Sprint(uint64(since)))
+		rows, err = s.pool.Query(ctx, head+`f.xid >= $1::text::xid8`, strconv.FormatUint(uint64(since), 10))
 	}
 	if err != nil {
 		return sessions.Page{}, fmt.Errorf("reading the feed: %w", err)
@@ -55,6 +57,9 @@ func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page,
 	})
 	if err != nil {
 		return sessions.Page{}, fmt.Errorf("reading the feed: %w", err)
+	}
+	if page.Now.IsZero() {
+		return sessions.Page{}, errors.New("reading the feed: the horizon's row is missing")
 	}
 	page.Next, page.Now = sessions.Cursor(xmin), page.Now.UTC() //nolint:gosec // a transaction id is positive
 	return page, nil

@@ -51,8 +51,12 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	sources := provider.ListSources()
 	newest := sources[len(sources)-1].Version
 	// Most starts find nothing to do, and then take no lock.
-	if current, err := schemaVersion(ctx, db); err != nil || current >= newest {
-		return 0, err
+	current, err := schemaVersion(ctx, db)
+	if err != nil {
+		return 0, fmt.Errorf("reading the schema's version: %w", err)
+	}
+	if current >= newest {
+		return 0, nil
 	}
 	lock, err := db.Conn(ctx)
 	if err != nil {
@@ -65,8 +69,17 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	defer func() {
 		_, _ = lock.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, int64(migrateLock))
 	}()
-	if _, err := lock.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS sessiongate`); err != nil {
-		return 0, fmt.Errorf("creating the schema: %w", err)
+	// The schema holds goose's table of versions, so it comes before the first
+	// migration. IF NOT EXISTS asks for the right to create it even where it
+	// exists; an administrator may have made it for a role without that right.
+	var exists bool
+	if err := lock.QueryRowContext(ctx, `SELECT to_regnamespace('sessiongate') IS NOT NULL`).Scan(&exists); err != nil {
+		return 0, fmt.Errorf("looking for the schema: %w", err)
+	}
+	if !exists {
+		if _, err := lock.ExecContext(ctx, `CREATE SCHEMA sessiongate`); err != nil {
+			return 0, fmt.Errorf("creating the schema: %w", err)
+		}
 	}
 	results, err := provider.Up(ctx)
 	if err != nil {

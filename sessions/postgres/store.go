@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -13,20 +15,31 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// Config is how to reach the database, and what a connection may cost.
+// Config is how to reach the database, and what a connection may cost. Only URL
+// has no default.
 type Config struct {
 	// URL is a postgres:// connection string; Password, if set, replaces its.
 	URL, Password string
-	// MaxConnections is the size of the pool.
+	// MaxConnections is the size of the pool; 0: 10.
 	MaxConnections int
 	// StatementTimeout ends a statement in the server, ConnectTimeout an attempt
-	// to connect.
+	// to connect; 0: 5 seconds. The server also ends a transaction that was left
+	// idle for twice StatementTimeout, so that a vanished replica keeps no lock.
+	//
+	// PgBouncer refuses the two settings of the server that this takes unless its
+	// ignore_startup_parameters names them (statement_timeout,
+	// idle_in_transaction_session_timeout); then set them on the role.
 	StatementTimeout, ConnectTimeout time.Duration
 	// EventsKeep is how long events are kept; 0: 90 days.
 	EventsKeep time.Duration
 }
 
-const eventsKeep = 90 * 24 * time.Hour
+const (
+	defaultConnections = 10
+	maxConnections     = 1000
+	defaultTimeout     = 5 * time.Second
+	defaultEventsKeep  = 90 * 24 * time.Hour
+)
 
 // Store implements [sessions.Store]. It is safe for concurrent use.
 type Store struct {
@@ -34,7 +47,7 @@ type Store struct {
 	eventsKeep time.Duration
 
 	mu        sync.Mutex
-	sweptUpTo []byte // where the next page of idle-expired sessions begins
+	sweptUpTo []byte // the handle after which the next page of idle-expired sessions begins; not nil
 }
 
 var _ sessions.Store = (*Store)(nil)
@@ -51,34 +64,30 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.Password != "" {
 		pc.ConnConfig.Password = c.Password
 	}
-	if c.MaxConnections > 0 {
-		pc.MaxConns = int32(min(c.MaxConnections, 1<<15)) //nolint:gosec // bounded
-	}
-	if c.ConnectTimeout > 0 {
-		pc.ConnConfig.ConnectTimeout = c.ConnectTimeout
-	}
-	// Through a pooler in transaction mode a named prepared statement may meet
-	// another server connection; descriptions may not.
+	pc.MaxConns = int32(min(cmp.Or(c.MaxConnections, defaultConnections), maxConnections)) //nolint:gosec // bounded
+	pc.ConnConfig.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultTimeout)
+	// A pooler in transaction mode gives each transaction any server connection,
+	// where a statement that was prepared by name is unknown or somebody else's.
+	// So statements have no name; what is cached is only the types of their
+	// parameters and results, which are the schema's and the same everywhere.
 	pc.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-	timeout := c.StatementTimeout
-	if timeout <= 0 {
-		timeout = 5 * time.Second
-	}
 	params := pc.ConnConfig.RuntimeParams
-	params["application_name"] = "sessiongate"
-	params["timezone"] = "UTC"
-	params["statement_timeout"] = fmt.Sprint(timeout.Milliseconds())
-	params["idle_in_transaction_session_timeout"] = fmt.Sprint(2 * timeout.Milliseconds())
+	if params["application_name"] == "" {
+		params["application_name"] = "sessiongate"
+	}
+	timeout := cmp.Or(c.StatementTimeout, defaultTimeout)
+	params["statement_timeout"] = milliseconds(timeout)
+	params["idle_in_transaction_session_timeout"] = milliseconds(2 * timeout)
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, errors.New("the database pool cannot be made from this connection string")
 	}
-	s := &Store{pool: pool, eventsKeep: c.EventsKeep}
-	if s.eventsKeep == 0 {
-		s.eventsKeep = eventsKeep
-	}
-	return s, nil
+	return &Store{pool: pool, eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), sweptUpTo: []byte{}}, nil
 }
+
+// milliseconds is how Postgres reads a setting of time without a unit; 0 would
+// switch the timeout off.
+func milliseconds(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }
 
 // Close waits for connections in use and closes all.
 func (s *Store) Close() { s.pool.Close() }
@@ -138,7 +147,7 @@ func (s *Store) Create(ctx context.Context, n sessions.NewRecord) (sessions.Reco
 			SELECT $1, $2, $3, $4, t.now, t.now, t.now + least($5::interval, $6::interval), t.now + $6::interval FROM t
 			RETURNING handle, created_at, expires_at, absolute_expires_at
 		), c AS (
-			INSERT INTO sessiongate.contents (handle, claims, data) SELECT handle, $7::json, $8::json FROM s RETURNING claims_version
+			INSERT INTO sessiongate.session_contents (handle, claims, data) SELECT handle, $7::json, $8::json FROM s RETURNING claims_version
 		)
 		SELECT s.created_at, s.expires_at, s.absolute_expires_at, c.claims_version FROM s, c`
 	rec := sessions.Record{
@@ -161,7 +170,7 @@ func (s *Store) Create(ctx context.Context, n sessions.NewRecord) (sessions.Reco
 // Get implements [sessions.Store].
 func (s *Store) Get(ctx context.Context, h sessions.Handle) (sessions.Record, time.Time, error) {
 	const sql = `SELECT ` + rowColumns + `, c.claims, c.claims_version, c.data, sessiongate.now()
-		FROM sessiongate.sessions s JOIN sessiongate.contents c USING (handle) WHERE s.handle = $1`
+		FROM sessiongate.sessions s JOIN sessiongate.session_contents c USING (handle) WHERE s.handle = $1`
 	var rec sessions.Record
 	var n scan
 	var now time.Time
@@ -174,4 +183,25 @@ func (s *Store) Get(ctx context.Context, h sessions.Handle) (sessions.Record, ti
 	}
 	n.finish(&rec.Row)
 	return rec, now.UTC(), nil
+}
+
+// ListUser implements [sessions.Store].
+func (s *Store) ListUser(ctx context.Context, userID string, limit int) ([]sessions.Record, error) {
+	rows, err := s.pool.Query(ctx, `SELECT `+rowColumns+`, c.claims, c.claims_version, c.data
+		FROM sessiongate.sessions s JOIN sessiongate.session_contents c USING (handle)
+		WHERE s.user_id = $1 ORDER BY s.created_at DESC, s.handle LIMIT $2`, userID, limit)
+	if err != nil {
+		return nil, fmt.Errorf("selecting the sessions of a user: %w", err)
+	}
+	records, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessions.Record, error) {
+		var rec sessions.Record
+		var n scan
+		err := row.Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data)...)
+		n.finish(&rec.Row)
+		return rec, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("selecting the sessions of a user: %w", err)
+	}
+	return records, nil
 }

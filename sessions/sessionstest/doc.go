@@ -1,4 +1,5 @@
-// Package sessionstest holds what tests of sessions share: a store in memory for
-// unit tests, the conformance suite that every store must pass, and the sequences
-// that broke earlier designs. It is for tests only.
+// Package sessionstest owns what tests of the engine and of its stores share: an
+// in-memory store with faults ([NewMemory]), the suite that every store passes
+// ([Conformance]), and the sequences that an engine over any store survives
+// ([Scenarios]). It is for tests only.
 package sessionstest

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -11,42 +13,114 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// Memory is a store in memory. Its clock is this machine's, moved by Advance. The
-// zero value is not usable; see [NewMemory].
+// Memory is a [sessions.Store] in memory, for unit tests. It keeps the promises
+// of the contract but durability. Its clock runs, and can be moved.
 type Memory struct {
-	mu      sync.Mutex
-	ahead   time.Duration
-	records map[sessions.Handle]sessions.Record
-	feed    []sessions.Entry // an entry's place is its transaction
-	keys    []sessions.StoredKey
-	horizon time.Duration
-	swept   int // entries removed from the front of feed
+	mu       sync.Mutex
+	offset   time.Duration
+	before   func(method string) error
+	after    func(method string) error
+	contents contents
 }
 
-var _ sessions.Store = (*Memory)(nil)
+// contents is what a snapshot holds.
+type contents struct {
+	records map[sessions.Handle]sessions.Record
+	keys    []sessions.StoredKey
+	feed    []entry
+	next    sessions.Cursor // of the next entry
+	horizon time.Duration
+}
+
+type entry struct {
+	sessions.Entry
+
+	at sessions.Cursor
+}
+
+var _ ClockedStore = (*Memory)(nil)
 
 // NewMemory returns an empty store.
-func NewMemory() *Memory { return &Memory{records: map[sessions.Handle]sessions.Record{}} }
+func NewMemory() *Memory {
+	return &Memory{contents: contents{records: map[sessions.Handle]sessions.Record{}, next: 1}}
+}
 
-// Advance moves the store's clock forward.
+// Advance implements [ClockedStore].
 func (m *Memory) Advance(d time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.ahead += d
+	m.offset += d
 }
 
-// now is the store's clock, in what Postgres keeps of a time.
-func (m *Memory) now() time.Time { return time.Now().Add(m.ahead).UTC().Truncate(time.Microsecond) }
-
-// locked runs one call as one transaction.
-func locked[T any](ctx context.Context, m *Memory, call func() (T, error)) (T, error) {
-	if err := ctx.Err(); err != nil {
-		var zero T
-		return zero, err
-	}
+// Fail has f called before each call of a method of the contract takes effect,
+// with the method's name; an error is the call's, and it has no effect. f may
+// block, and may use the store. A nil f ends it.
+func (m *Memory) Fail(f func(method string) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return call()
+	m.before = f
+}
+
+// FailAfter is Fail after the effect: the caller does not learn of it, as where
+// a connection drops before the answer.
+func (m *Memory) FailAfter(f func(method string) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.after = f
+}
+
+// Snapshot is a backup of a [Memory].
+type Snapshot struct{ contents contents }
+
+// Snapshot makes a backup.
+func (m *Memory) Snapshot() Snapshot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Snapshot{m.contents.clone()}
+}
+
+// Restore brings a backup back: what was written since is lost, as after a
+// failover or a restore. The cursor falls with it, the clock does not.
+func (m *Memory) Restore(s Snapshot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.contents = s.contents.clone()
+}
+
+func (c contents) clone() contents {
+	c.records, c.keys, c.feed = maps.Clone(c.records), slices.Clone(c.keys), slices.Clone(c.feed)
+	return c
+}
+
+// do runs one method atomically, between the faults.
+func do[T any](ctx context.Context, m *Memory, method string, act func(now time.Time) (T, error)) (T, error) {
+	var none T
+	m.mu.Lock()
+	before, after := m.before, m.after
+	m.mu.Unlock()
+	if before != nil {
+		if err := before(method); err != nil {
+			return none, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return none, err
+	}
+	m.mu.Lock()
+	got, err := act(time.Now().Add(m.offset).UTC().Truncate(time.Microsecond))
+	m.mu.Unlock()
+	if after != nil {
+		if err := after(method); err != nil {
+			return none, err
+		}
+	}
+	return got, err
+}
+
+func (m *Memory) append(now time.Time, e sessions.Entry) {
+	e.At = now
+	m.contents.feed = append(m.contents.feed, entry{e, m.contents.next})
+	m.contents.next++
 }
 
 func copied(r sessions.Record) sessions.Record {
@@ -56,41 +130,51 @@ func copied(r sessions.Record) sessions.Record {
 
 // Create implements [sessions.Store].
 func (m *Memory) Create(ctx context.Context, n sessions.NewRecord) (sessions.Record, error) {
-	return locked(ctx, m, func() (sessions.Record, error) {
-		now := m.now()
-		rec := sessions.Record{
+	return do(ctx, m, "Create", func(now time.Time) (sessions.Record, error) {
+		if _, exists := m.contents.records[n.Handle]; exists {
+			return sessions.Record{}, errors.New("a session with this handle exists")
+		}
+		absolute := now.Add(n.AbsoluteLife.Truncate(time.Microsecond))
+		expires := now.Add(n.SlidingLife.Truncate(time.Microsecond))
+		if expires.After(absolute) {
+			expires = absolute
+		}
+		r := copied(sessions.Record{
 			Row: sessions.Row{
-				Handle: n.Handle, UserID: n.UserID, Current: n.Current, CurrentClient: n.CurrentClient, PromotedAt: now, CreatedAt: now,
-				ExpiresAt: now.Add(min(n.SlidingLife, n.AbsoluteLife)), AbsoluteExpiresAt: now.Add(n.AbsoluteLife),
+				Handle: n.Handle, UserID: n.UserID, Current: n.Current, CurrentClient: n.CurrentClient,
+				PromotedAt: now, CreatedAt: now, ExpiresAt: expires, AbsoluteExpiresAt: absolute,
 			},
 			Claims: n.Claims, ClaimsVersion: 1, Data: n.Data,
-		}
-		m.records[n.Handle] = copied(rec)
-		return copied(rec), nil
+		})
+		m.contents.records[n.Handle] = r
+		return copied(r), nil
 	})
 }
 
 // Get implements [sessions.Store].
 func (m *Memory) Get(ctx context.Context, h sessions.Handle) (sessions.Record, time.Time, error) {
-	var now time.Time
-	rec, err := locked(ctx, m, func() (sessions.Record, error) {
-		rec, ok := m.records[h]
+	var read time.Time
+	r, err := do(ctx, m, "Get", func(now time.Time) (sessions.Record, error) {
+		r, ok := m.contents.records[h]
 		if !ok {
-			return rec, sessions.ErrNotFound
+			return sessions.Record{}, sessions.ErrNotFound
 		}
-		now = m.now()
-		return copied(rec), nil
+		read = now
+		return copied(r), nil
 	})
-	return rec, now, err
+	if err != nil {
+		return sessions.Record{}, time.Time{}, err
+	}
+	return r, read, nil
 }
 
 // ListUser implements [sessions.Store].
 func (m *Memory) ListUser(ctx context.Context, userID string, limit int) ([]sessions.Record, error) {
-	return locked(ctx, m, func() ([]sessions.Record, error) {
+	return do(ctx, m, "ListUser", func(time.Time) ([]sessions.Record, error) {
 		var list []sessions.Record
-		for _, rec := range m.records {
-			if rec.UserID == userID {
-				list = append(list, copied(rec))
+		for _, r := range m.contents.records {
+			if r.UserID == userID {
+				list = append(list, copied(r))
 			}
 		}
 		slices.SortFunc(list, func(a, b sessions.Record) int {
@@ -100,60 +184,60 @@ func (m *Memory) ListUser(ctx context.Context, userID string, limit int) ([]sess
 	})
 }
 
-// still returns the stored record where old is what a compare-and-swap read.
-func (m *Memory) still(old sessions.Row) (sessions.Record, bool) {
-	rec, ok := m.records[old.Handle]
-	return rec, ok && rec.Current == old.Current && rec.HandedAt.Equal(old.HandedAt)
+// unchanged says whether the row that was read as old is still the same one.
+func (m *Memory) unchanged(old sessions.Row) (sessions.Record, bool) {
+	r, ok := m.contents.records[old.Handle]
+	return r, ok && r.Current == old.Current && r.HandedAt.Equal(old.HandedAt)
 }
 
 // Swap implements [sessions.Store].
 func (m *Memory) Swap(ctx context.Context, old, next sessions.Row) (bool, error) {
-	return locked(ctx, m, func() (bool, error) {
-		rec, ok := m.still(old)
-		if ok {
-			rec.Row = next
-			m.records[old.Handle] = rec
+	return do(ctx, m, "Swap", func(time.Time) (bool, error) {
+		r, ok := m.unchanged(old)
+		if !ok {
+			return false, nil
 		}
-		return ok, nil
+		next.Handle, next.UserID, next.CreatedAt, next.AbsoluteExpiresAt = r.Handle, r.UserID, r.CreatedAt, r.AbsoluteExpiresAt
+		if next.ExpiresAt.After(next.AbsoluteExpiresAt) {
+			return false, errors.New("a session must not slide past its absolute expiry")
+		}
+		r.Row = next
+		m.contents.records[old.Handle] = r
+		return true, nil
 	})
 }
 
 // Promote implements [sessions.Store].
 func (m *Memory) Promote(ctx context.Context, ps []sessions.Promotion) error {
-	_, err := locked(ctx, m, func() (struct{}, error) {
+	_, err := do(ctx, m, "Promote", func(now time.Time) (any, error) {
 		for _, p := range ps {
-			rec, ok := m.records[p.Handle]
+			r, ok := m.contents.records[p.Handle]
 			switch {
-			case !ok || rec.Current == p.Own || rec.Previous == p.Own:
-			case rec.Current == p.Parent:
-				rec.Previous, rec.Current, rec.CurrentClient, rec.PromotedAt = rec.Current, p.Own, rec.NextClient, m.now()
-				rec.NextNonce, rec.NextClient, rec.HandedAt, rec.HandOuts = sessions.Nonce{}, sessions.Client{}, time.Time{}, 0
-				m.records[p.Handle] = rec
+			case !ok, r.Current == p.Own, r.Previous == p.Own:
+			case r.Current == p.Parent:
+				r.Previous, r.Current, r.CurrentClient, r.PromotedAt = r.Current, p.Own, r.NextClient, now
+				r.NextNonce, r.NextClient, r.HandedAt, r.HandOuts = sessions.Nonce{}, sessions.Client{}, time.Time{}, 0
+				m.contents.records[p.Handle] = r
 			default:
-				m.append(sessions.Entry{Kind: sessions.EntryLost, Handle: p.Handle, Mark: p.Own})
+				m.append(now, sessions.Entry{Kind: sessions.EntryLost, Handle: p.Handle, Mark: p.Own})
 			}
 		}
-		return struct{}{}, nil
+		return nil, nil
 	})
 	return err
 }
 
-func (m *Memory) append(e sessions.Entry) {
-	e.At = m.now()
-	m.feed = append(m.feed, e)
-}
-
-func (m *Memory) end(h sessions.Handle, e sessions.Ending) {
-	delete(m.records, h)
-	m.append(sessions.Entry{Kind: sessions.EntryEnded, Handle: h, Reason: e.Reason})
+func (m *Memory) end(now time.Time, h sessions.Handle, e sessions.Ending) {
+	delete(m.contents.records, h)
+	m.append(now, sessions.Entry{Kind: sessions.EntryEnded, Handle: h, Reason: e.Reason})
 }
 
 // End implements [sessions.Store].
 func (m *Memory) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (bool, error) {
-	return locked(ctx, m, func() (bool, error) {
-		_, ok := m.records[h]
+	return do(ctx, m, "End", func(now time.Time) (bool, error) {
+		_, ok := m.contents.records[h]
 		if ok {
-			m.end(h, e)
+			m.end(now, h, e)
 		}
 		return ok, nil
 	})
@@ -161,10 +245,10 @@ func (m *Memory) End(ctx context.Context, h sessions.Handle, e sessions.Ending) 
 
 // EndIf implements [sessions.Store].
 func (m *Memory) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) (bool, error) {
-	return locked(ctx, m, func() (bool, error) {
-		_, ok := m.still(old)
+	return do(ctx, m, "EndIf", func(now time.Time) (bool, error) {
+		_, ok := m.unchanged(old)
 		if ok {
-			m.end(old.Handle, e)
+			m.end(now, old.Handle, e)
 		}
 		return ok, nil
 	})
@@ -172,27 +256,26 @@ func (m *Memory) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending)
 
 // EndUser implements [sessions.Store].
 func (m *Memory) EndUser(ctx context.Context, userID string, e sessions.Ending) ([]sessions.Handle, error) {
-	return locked(ctx, m, func() ([]sessions.Handle, error) {
-		var gone []sessions.Handle
-		for h, rec := range m.records {
-			if rec.UserID == userID {
-				m.end(h, e)
-				gone = append(gone, h)
+	return do(ctx, m, "EndUser", func(now time.Time) ([]sessions.Handle, error) {
+		var handles []sessions.Handle
+		for h, r := range m.contents.records {
+			if r.UserID == userID {
+				m.end(now, h, e)
+				handles = append(handles, h)
 			}
 		}
-		return gone, nil
+		return handles, nil
 	})
 }
 
-// Poll implements [sessions.Store]. A cursor is the number of entries so far, and
-// one more, since 0 asks for all.
+// Poll implements [sessions.Store].
 func (m *Memory) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
-	return locked(ctx, m, func() (sessions.Page, error) {
-		page := sessions.Page{Next: sessions.Cursor(m.swept + len(m.feed) + 1), Now: m.now(), Horizon: m.horizon} //nolint:gosec // a count
-		for i, e := range m.feed {
-			young := !e.At.Before(page.Now.Add(-m.horizon))
-			if since == 0 && young || since > 0 && uint64(m.swept+i+1) >= uint64(since) { //nolint:gosec // a count
-				page.Entries = append(page.Entries, e)
+	return do(ctx, m, "Poll", func(now time.Time) (sessions.Page, error) {
+		page := sessions.Page{Next: m.contents.next, Now: now, Horizon: m.contents.horizon}
+		young := now.Add(-m.contents.horizon)
+		for _, e := range m.contents.feed {
+			if since == 0 && !e.At.Before(young) || since != 0 && e.at >= since {
+				page.Entries = append(page.Entries, e.Entry)
 			}
 		}
 		return page, nil
@@ -201,56 +284,60 @@ func (m *Memory) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page
 
 // RaiseHorizon implements [sessions.Store].
 func (m *Memory) RaiseHorizon(ctx context.Context, d time.Duration) error {
-	_, err := locked(ctx, m, func() (struct{}, error) {
-		m.horizon = max(m.horizon, d)
-		return struct{}{}, nil
+	_, err := do(ctx, m, "RaiseHorizon", func(time.Time) (any, error) {
+		m.contents.horizon = max(m.contents.horizon, d)
+		return nil, nil
 	})
 	return err
 }
 
 // Keys implements [sessions.Store].
 func (m *Memory) Keys(ctx context.Context) ([]sessions.StoredKey, error) {
-	return locked(ctx, m, func() ([]sessions.StoredKey, error) {
-		keys := slices.Clone(m.keys)
-		slices.SortFunc(keys, func(a, b sessions.StoredKey) int {
-			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Generation, b.Generation))
-		})
+	return do(ctx, m, "Keys", func(time.Time) ([]sessions.StoredKey, error) {
+		keys := slices.Clone(m.contents.keys)
+		for i := range keys {
+			keys[i].Wrapped = bytes.Clone(keys[i].Wrapped)
+		}
 		return keys, nil
 	})
 }
 
 // AddKey implements [sessions.Store].
 func (m *Memory) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Duration) (bool, error) {
-	return locked(ctx, m, func() (bool, error) {
-		for _, had := range m.keys {
-			if had.Kind == k.Kind && had.Generation == k.Generation {
-				return false, nil
-			}
+	return do(ctx, m, "AddKey", func(now time.Time) (bool, error) {
+		order := func(a, b sessions.StoredKey) int {
+			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Generation, b.Generation))
 		}
-		k.CreatedAt = m.now()
-		k.ActiveFrom = k.CreatedAt.Add(delay)
-		m.keys = append(m.keys, k)
-		m.append(sessions.Entry{Kind: sessions.EntryKeys})
+		i, exists := slices.BinarySearchFunc(m.contents.keys, k, order)
+		if exists {
+			return false, nil
+		}
+		k.Wrapped = bytes.Clone(k.Wrapped)
+		k.CreatedAt, k.ActiveFrom = now, now.Add(delay.Truncate(time.Microsecond))
+		m.contents.keys = slices.Insert(m.contents.keys, i, k)
+		m.append(now, sessions.Entry{Kind: sessions.EntryKeys})
 		return true, nil
 	})
 }
 
 // Sweep implements [sessions.Store].
 func (m *Memory) Sweep(ctx context.Context, limit int) (int, error) {
-	return locked(ctx, m, func() (int, error) {
-		now, removed := m.now(), 0
-		for h, rec := range m.records {
-			if removed < limit && !now.Before(rec.ExpiresAt) {
-				delete(m.records, h)
-				removed++
+	return do(ctx, m, "Sweep", func(now time.Time) (int, error) {
+		swept := 0
+		for h, r := range m.contents.records {
+			if swept < limit && !now.Before(r.ExpiresAt) {
+				delete(m.contents.records, h)
+				swept++
 			}
 		}
-		entries := 0
-		for entries < min(limit, len(m.feed)) && m.feed[entries].At.Before(now.Add(-2*m.horizon)) {
-			entries++
-		}
-		m.feed = m.feed[entries:]
-		m.swept += entries
-		return removed + entries, nil
+		old := 0
+		m.contents.feed = slices.DeleteFunc(m.contents.feed, func(e entry) bool {
+			gone := old < limit && e.At.Before(now.Add(-2*m.contents.horizon))
+			if gone {
+				old++
+			}
+			return gone
+		})
+		return swept + old, nil
 	})
 }

@@ -1,6 +1,7 @@
 -- +goose Up
 
--- The clock of everything, in one place. Volatile and inlined.
+-- The clock of everything, in one place. It is inlined; and it is volatile, so a
+-- condition on an indexed column takes it as (SELECT sessiongate.now()).
 -- +goose StatementBegin
 CREATE FUNCTION sessiongate.now() RETURNS timestamptz
     LANGUAGE sql VOLATILE PARALLEL SAFE
@@ -23,14 +24,17 @@ CREATE TABLE sessiongate.sessions (
     created_at          timestamptz NOT NULL,
     expires_at          timestamptz NOT NULL,
     absolute_expires_at timestamptz NOT NULL,
-    CONSTRAINT next_is_whole CHECK ((next_nonce IS NULL) = (handed_at IS NULL) AND (next_nonce IS NULL) = (hand_outs = 0)),
+    -- next_client may be missing, as current_client: a caller that reported none.
+    CONSTRAINT next_is_whole CHECK ((next_nonce IS NULL) = (handed_at IS NULL)
+        AND (next_nonce IS NULL) = (hand_outs = 0)
+        AND (next_client IS NULL OR next_nonce IS NOT NULL)),
     CONSTRAINT expiry_within_absolute CHECK (expires_at <= absolute_expires_at)
 ) WITH (fillfactor = 90);
 CREATE INDEX sessions_user_id ON sessiongate.sessions (user_id);
 CREATE INDEX sessions_absolute_expires_at ON sessiongate.sessions (absolute_expires_at);
 
 -- json, not jsonb: the bytes are kept.
-CREATE TABLE sessiongate.contents (
+CREATE TABLE sessiongate.session_contents (
     handle         bytea PRIMARY KEY REFERENCES sessiongate.sessions ON DELETE CASCADE,
     claims         json NOT NULL CHECK (json_typeof(claims) = 'object'),
     claims_version bigint NOT NULL DEFAULT 1 CHECK (claims_version > 0),
@@ -41,11 +45,13 @@ CREATE TABLE sessiongate.contents (
 CREATE TABLE sessiongate.feed (
     xid     xid8 NOT NULL DEFAULT pg_current_xact_id(),
     kind    text NOT NULL CHECK (kind IN ('ended', 'lost', 'claims', 'keys')),
-    handle  bytea,
-    mark    bytea,
-    version bigint,
+    handle  bytea CHECK (octet_length(handle) = 16),
+    mark    bytea CHECK (octet_length(mark) = 32),
+    version bigint CHECK (version > 0),
     reason  text,
-    at      timestamptz NOT NULL DEFAULT sessiongate.now()
+    at      timestamptz NOT NULL DEFAULT sessiongate.now(),
+    CONSTRAINT entry_is_whole CHECK ((kind = 'keys') = (handle IS NULL) AND (kind = 'ended') = (reason IS NOT NULL)
+        AND (kind = 'lost') = (mark IS NOT NULL) AND (kind = 'claims') = (version IS NOT NULL))
 );
 CREATE INDEX feed_xid ON sessiongate.feed (xid);
 CREATE INDEX feed_at ON sessiongate.feed (at);
@@ -54,7 +60,7 @@ CREATE TABLE sessiongate.events (
     id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at      timestamptz NOT NULL DEFAULT sessiongate.now(),
     kind    text NOT NULL,
-    handle  bytea NOT NULL,
+    handle  bytea NOT NULL CHECK (octet_length(handle) = 16),
     user_id text NOT NULL,
     reason  text NOT NULL,
     actor   text NOT NULL

@@ -1,0 +1,49 @@
+package envoy_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+
+	"github.com/sessiongate/sessiongate/envoy"
+)
+
+// TestComposeOpensOneDoor holds docker-compose.yml to what its first lines say.
+func TestComposeOpensOneDoor(t *testing.T) {
+	t.Parallel()
+	options, err := cli.NewProjectOptions([]string{"../docker-compose.yml"}, cli.WithName("sessiongate"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, service := range project.Services {
+		for _, port := range service.Ports {
+			if name != "envoy" || port.HostIP != "127.0.0.1" {
+				t.Errorf("%s publishes %s:%s; only Envoy's port may be published, on loopback", name, port.HostIP, port.Published)
+			}
+		}
+		if !slices.Contains(service.SecurityOpt, "no-new-privileges:true") {
+			t.Errorf("%s can gain privileges", name)
+		}
+		if name != "postgres" && (!service.ReadOnly || !slices.Equal(service.CapDrop, []string{"ALL"})) {
+			t.Errorf("%s is not read-only without capabilities", name)
+		}
+		if name != "secrets" && service.MemLimit == 0 {
+			t.Errorf("%s has no memory limit", name)
+		}
+		for key, value := range service.Environment {
+			secret := strings.Contains(key, "PASSWORD") || strings.Contains(key, "KEY")
+			if secret && !strings.Contains(key, "_FILE") {
+				t.Errorf("%s has %s=%v in the file; secrets are made at the first start", name, key, *value)
+			}
+		}
+	}
+	if image := project.Services["envoy"].Image; image != "envoyproxy/envoy:v"+envoy.Version {
+		t.Errorf("compose runs %s, the tests run %s", image, envoy.Version)
+	}
+}

@@ -1,0 +1,130 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sessiongate/sessiongate/sessions/postgres"
+	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+)
+
+// shared is the server of most tests; template the name of a migrated database.
+var shared *cluster.Cluster
+
+const template = "template_sessiongate"
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	ctx := context.Background()
+	c, err := cluster.Start(ctx, cluster.Options{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer c.Stop()
+	shared = c
+	if err := migrated(ctx, c, template); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// migrated creates a database and its schema, and leaves no connection to it.
+func migrated(ctx context.Context, c *cluster.Cluster, name string) error {
+	if err := c.CreateDatabase(ctx, name, ""); err != nil {
+		return err
+	}
+	store, err := postgres.Open(ctx, postgres.Config{URL: c.URL(name)})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	_, err = store.Migrate(ctx)
+	return err
+}
+
+var databases atomic.Int64
+
+// database creates a database for one test and returns its address; from is the
+// one that it is a copy of, or empty.
+func database(t *testing.T, from string) string {
+	t.Helper()
+	name := "test_" + strconv.FormatInt(databases.Add(1), 10)
+	if err := shared.CreateDatabase(t.Context(), name, from); err != nil {
+		t.Fatal(err)
+	}
+	return shared.URL(name)
+}
+
+// clocked is a store whose clock a test can move, with a connection of the test's
+// own beside it.
+type clocked struct {
+	*postgres.Store
+
+	t     *testing.T
+	mu    sync.Mutex
+	url   string
+	conn  *pgx.Conn
+	ahead time.Duration
+}
+
+// open gives a store over a database of its own.
+func open(t *testing.T) *clocked {
+	t.Helper()
+	url := database(t, template)
+	return &clocked{Store: openAt(t, postgres.Config{URL: url}), t: t, url: url, conn: connect(t, url)}
+}
+
+func openAt(t *testing.T, cfg postgres.Config) *postgres.Store {
+	t.Helper()
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = 4
+	}
+	store, err := postgres.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	return store
+}
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
+}
+
+// Advance implements [sessionstest.ClockedStore].
+func (c *clocked) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead += d
+	if _, err := c.conn.Exec(c.t.Context(), sessionstest.SetClock(c.ahead)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// exec runs a statement that must succeed, on the test's own connection.
+func (c *clocked) exec(sql string, args ...any) {
+	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := c.conn.Exec(c.t.Context(), sql, args...); err != nil {
+		c.t.Fatal(err)
+	}
+}

@@ -1,0 +1,952 @@
+package sessionstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// Conformance checks what [sessions.Store] promises, one caller at a time and
+// many at once: open gives a fresh, empty store for each test.
+func Conformance(t *testing.T, open func(t *testing.T) ClockedStore) {
+	t.Helper()
+	for name, check := range map[string]func(*suite){
+		"create and get":             createAndGet,
+		"times":                      times,
+		"not found":                  notFound,
+		"handle taken":               handleTaken,
+		"json bytes":                 jsonBytes,
+		"list user":                  listUser,
+		"swap":                       swap,
+		"swap of something else":     swapElse,
+		"expired until swept":        expiredUntilSwept,
+		"promote":                    promote,
+		"promote what is not theirs": promoteElse,
+		"promote a batch":            promoteBatch,
+		"end":                        end,
+		"end if":                     endIf,
+		"end user":                   endUser,
+		"poll":                       pollFrom,
+		"poll young entries":         pollYoung,
+		"horizon":                    horizon,
+		"keys":                       keys,
+		"sweep sessions":             sweepSessions,
+		"sweep goes on":              sweepGoesOn,
+		"sweep the feed":             sweepFeed,
+		"cancelled":                  cancelled,
+		"racing swaps":               racingSwaps,
+		"racing ends":                racingEnds,
+		"racing siblings":            racingSiblings,
+		"racing swap and promotion":  racingSwapAndPromotion,
+		"racing keys":                racingKeys,
+		"racing horizons":            racingHorizons,
+		"racing sweeps":              racingSweeps,
+		"following the feed":         followingTheFeed,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			check(&suite{T: t, store: open(t)})
+		})
+	}
+}
+
+// suite is one test of a store.
+type suite struct {
+	*testing.T
+
+	store ClockedStore
+}
+
+const (
+	slidingLife  = time.Hour
+	absoluteLife = 24 * time.Hour
+)
+
+var (
+	revoked  = sessions.Ending{Reason: sessions.ReasonRevoked, Actor: "test"}
+	theft    = sessions.Ending{Reason: sessions.ReasonTheft, Actor: "test"}
+	atOnce   = 16 // callers of a race
+	someMark = sessions.Mark{1}
+)
+
+func randomMark() (m sessions.Mark) {
+	for i := range m {
+		m[i] = byte(rand.Uint32()) //nolint:gosec // a test's
+	}
+	return m
+}
+
+func (s *suite) must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *suite) newRecord(user string) sessions.NewRecord {
+	return sessions.NewRecord{
+		Handle: sessions.NewHandle(), UserID: user, Current: randomMark(), CurrentClient: sessions.Client{7},
+		Claims: []byte(`{}`), Data: []byte(`{}`), SlidingLife: slidingLife, AbsoluteLife: absoluteLife,
+	}
+}
+
+func (s *suite) create(user string) sessions.Record {
+	s.Helper()
+	rec, err := s.store.Create(s.Context(), s.newRecord(user))
+	s.must(err)
+	return rec
+}
+
+func (s *suite) get(h sessions.Handle) (sessions.Record, time.Time) {
+	s.Helper()
+	rec, now, err := s.store.Get(s.Context(), h)
+	s.must(err)
+	return rec, now
+}
+
+func (s *suite) gone(h sessions.Handle) {
+	s.Helper()
+	if rec, _, err := s.store.Get(s.Context(), h); !errors.Is(err, sessions.ErrNotFound) {
+		s.Fatalf("%v, %v; want ErrNotFound", rec, err)
+	}
+}
+
+// same compares wholly; times as [time.Time] == does, so that a zone or a part of
+// a microsecond shows.
+func (s *suite) same(what string, got, want any) {
+	s.Helper()
+	exactly := cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) && a.Location() == b.Location() })
+	if diff := cmp.Diff(want, got, exactly); diff != "" {
+		s.Fatalf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// drawn is what R4 makes of a row.
+func drawn(old sessions.Row, now time.Time) sessions.Row {
+	next := old
+	next.NextNonce, next.NextClient, next.HandedAt = sessions.Nonce{9}, sessions.Client{8}, now
+	next.HandOuts++
+	next.ExpiresAt = now.Add(slidingLife)
+	if next.ExpiresAt.After(next.AbsoluteExpiresAt) {
+		next.ExpiresAt = next.AbsoluteExpiresAt
+	}
+	return next
+}
+
+// handOut creates a session whose child was handed out.
+func (s *suite) handOut(user string) sessions.Row {
+	s.Helper()
+	rec := s.create(user)
+	next := drawn(rec.Row, rec.CreatedAt)
+	s.swapped(rec.Row, next, true)
+	return next
+}
+
+func (s *suite) swapped(old, next sessions.Row, want bool) {
+	s.Helper()
+	if done, err := s.store.Swap(s.Context(), old, next); err != nil || done != want {
+		s.Fatalf("Swap: %v, %v; want %v", done, err, want)
+	}
+}
+
+func (s *suite) page(since sessions.Cursor) sessions.Page {
+	s.Helper()
+	page, err := s.store.Poll(s.Context(), since)
+	s.must(err)
+	if page.Next == 0 {
+		s.Fatal("cursor 0 would read everything again")
+	}
+	return page
+}
+
+// told waits for nothing: what a call reported is in the next poll. It returns
+// the entries since a cursor without their times and repetitions, in no order.
+func (s *suite) told(since sessions.Cursor) []sessions.Entry {
+	s.Helper()
+	var entries []sessions.Entry
+	for _, e := range s.page(since).Entries {
+		e.At = time.Time{}
+		if !slices.Contains(entries, e) {
+			entries = append(entries, e)
+		}
+	}
+	slices.SortFunc(entries, func(a, b sessions.Entry) int { return slices.Compare(a.Handle[:], b.Handle[:]) })
+	return entries
+}
+
+func ended(h sessions.Handle, why sessions.Reason) sessions.Entry {
+	return sessions.Entry{Kind: sessions.EntryEnded, Handle: h, Reason: why}
+}
+
+func lost(h sessions.Handle, m sessions.Mark) sessions.Entry {
+	return sessions.Entry{Kind: sessions.EntryLost, Handle: h, Mark: m}
+}
+
+// young makes entries stay young for the whole test.
+func (s *suite) young() sessions.Cursor {
+	s.Helper()
+	s.must(s.store.RaiseHorizon(s.Context(), 1000*time.Hour))
+	return s.page(0).Next
+}
+
+// race calls f from many goroutines at once and counts those that say true.
+func (s *suite) race(n int, f func(ctx context.Context, i int) (bool, error)) int {
+	s.Helper()
+	var won atomic.Int64
+	start := make(chan struct{})
+	g, ctx := errgroup.WithContext(s.Context())
+	for i := range n {
+		g.Go(func() error {
+			<-start
+			done, err := f(ctx, i)
+			if done {
+				won.Add(1)
+			}
+			return err
+		})
+	}
+	close(start)
+	s.must(g.Wait())
+	return int(won.Load())
+}
+
+func createAndGet(s *suite) {
+	n := s.newRecord("alice")
+	n.Claims, n.Data = []byte(`{"role":"admin"}`), []byte(`{"cart":[1,2]}`)
+	rec, err := s.store.Create(s.Context(), n)
+	s.must(err)
+	s.same("created", rec, sessions.Record{
+		Row: sessions.Row{
+			Handle: n.Handle, UserID: "alice", Current: n.Current, CurrentClient: n.CurrentClient,
+			PromotedAt: rec.CreatedAt, CreatedAt: rec.CreatedAt,
+			ExpiresAt: rec.CreatedAt.Add(slidingLife), AbsoluteExpiresAt: rec.CreatedAt.Add(absoluteLife),
+		},
+		Claims: n.Claims, ClaimsVersion: 1, Data: n.Data,
+	})
+	got, now := s.get(n.Handle)
+	s.same("read", got, rec)
+	if now.Before(rec.CreatedAt) {
+		s.Errorf("read at %s, before the creation at %s", now, rec.CreatedAt)
+	}
+
+	n = s.newRecord("bob")
+	n.CurrentClient = sessions.Client{} // none was reported
+	n.SlidingLife = 2 * absoluteLife    // no session slides past its absolute end
+	rec, err = s.store.Create(s.Context(), n)
+	s.must(err)
+	if rec.ExpiresAt != rec.AbsoluteExpiresAt || rec.AbsoluteExpiresAt != rec.CreatedAt.Add(absoluteLife) {
+		s.Errorf("expires at %s and at %s", rec.ExpiresAt, rec.AbsoluteExpiresAt)
+	}
+	got, _ = s.get(n.Handle)
+	s.same("read", got, rec)
+}
+
+// times: of the store, in UTC and whole microseconds.
+func times(s *suite) {
+	_, before := s.get(s.create("alice").Handle)
+	s.store.Advance(time.Hour)
+	rec := s.create("alice")
+	_, now := s.get(rec.Handle)
+	page := s.page(0)
+	for _, at := range []time.Time{rec.CreatedAt, now, page.Now} {
+		if at.Location() != time.UTC || at.Nanosecond()%1000 != 0 {
+			s.Errorf("%s is not in UTC and whole microseconds", at)
+		}
+		if at.Before(before.Add(time.Hour)) {
+			s.Errorf("%s, an hour after %s", at, before)
+		}
+	}
+}
+
+func notFound(s *suite) {
+	since := s.young()
+	h := sessions.NewHandle()
+	s.gone(h)
+	row := sessions.Row{Handle: h, UserID: "alice", Current: someMark}
+	s.swapped(row, row, false)
+	if done, err := s.store.End(s.Context(), h, revoked); done || err != nil {
+		s.Errorf("End: %v, %v", done, err)
+	}
+	if done, err := s.store.EndIf(s.Context(), row, revoked); done || err != nil {
+		s.Errorf("EndIf: %v, %v", done, err)
+	}
+	if gone, err := s.store.EndUser(s.Context(), "nobody", revoked); len(gone) > 0 || err != nil {
+		s.Errorf("EndUser: %v, %v", gone, err)
+	}
+	if list, err := s.store.ListUser(s.Context(), "nobody", 10); len(list) > 0 || err != nil {
+		s.Errorf("ListUser: %v, %v", list, err)
+	}
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: h, Parent: someMark, Own: randomMark()}}))
+	s.must(s.store.Promote(s.Context(), nil))
+	s.same("told", s.told(since), []sessions.Entry(nil))
+}
+
+func handleTaken(s *suite) {
+	rec := s.create("alice")
+	n := s.newRecord("mallory")
+	n.Handle = rec.Handle
+	if _, err := s.store.Create(s.Context(), n); err == nil {
+		s.Error("created twice")
+	}
+	got, _ := s.get(rec.Handle)
+	s.same("the first one", got, rec)
+}
+
+func jsonBytes(s *suite) {
+	for _, text := range []string{
+		`{}`, `{"b":1,"a":2}`, "{ \"space\" :\n\t1 }", `{"n":1.0,"big":12345678901234567890.10,"e":1E+2}`,
+		`{"twice":1,"twice":2}`, `{"u":"\u00fc\u2028\/ ü 😀"}`, `{"nul":"\u0000"}`,
+	} {
+		n := s.newRecord("alice")
+		n.Claims, n.Data = []byte(text), []byte(` `+text+` `)
+		rec, err := s.store.Create(s.Context(), n)
+		s.must(err)
+		got, _ := s.get(n.Handle)
+		for _, r := range []sessions.Record{rec, got} {
+			if string(r.Claims) != text || string(r.Data) != ` `+text+` ` {
+				s.Errorf("%q came back as %q and %q", text, r.Claims, r.Data)
+			}
+		}
+	}
+}
+
+func listUser(s *suite) {
+	s.create("bob")
+	var want []sessions.Record
+	for range 3 {
+		want = append([]sessions.Record{s.create("alice")}, want...)
+		s.store.Advance(time.Second)
+	}
+	for _, limit := range []int{3, 2, 100} {
+		got, err := s.store.ListUser(s.Context(), "alice", limit)
+		s.must(err)
+		s.same(fmt.Sprint("the newest ", limit), got, want[:min(limit, 3)])
+	}
+}
+
+func swap(s *suite) {
+	rec := s.create("alice")
+	first := drawn(rec.Row, rec.CreatedAt.Add(time.Minute))
+	s.swapped(rec.Row, first, true)
+	got, _ := s.get(rec.Handle)
+	rec.Row = first
+	s.same("drawn", got, rec)
+
+	second := first // R6: everything that may differ differs
+	second.Previous, second.Current, second.CurrentClient = first.Current, randomMark(), first.NextClient
+	second.PromotedAt = rec.CreatedAt.Add(2 * time.Minute)
+	second.NextNonce, second.NextClient, second.HandedAt, second.HandOuts = sessions.Nonce{}, sessions.Client{}, time.Time{}, 0
+	second.ExpiresAt = rec.CreatedAt.Add(2 * slidingLife)
+	s.swapped(first, second, true)
+	got, _ = s.get(rec.Handle)
+	rec.Row = second
+	s.same("promoted", got, rec)
+}
+
+// swapElse: what was read is not what is there.
+func swapElse(s *suite) {
+	row := s.handOut("alice")
+	other := s.create("alice")
+	for name, change := range map[string]func(*sessions.Row){
+		"current":        func(r *sessions.Row) { r.Current[31]++ },
+		"handed at":      func(r *sessions.Row) { r.HandedAt = r.HandedAt.Add(time.Microsecond) },
+		"not handed out": func(r *sessions.Row) { r.HandedAt = time.Time{} },
+		"another's":      func(r *sessions.Row) { r.Handle = other.Handle },
+	} {
+		old := row
+		change(&old)
+		next := drawn(old, row.HandedAt.Add(time.Minute))
+		if done, err := s.store.Swap(s.Context(), old, next); done || err != nil {
+			s.Errorf("%s: %v, %v", name, done, err)
+		}
+		if done, err := s.store.EndIf(s.Context(), old, theft); done || err != nil {
+			s.Errorf("EndIf, %s: %v, %v", name, done, err)
+		}
+	}
+	fresh := s.create("alice")
+	old := fresh.Row
+	old.HandedAt = row.HandedAt
+	s.swapped(old, drawn(old, row.HandedAt), false)
+
+	got, _ := s.get(row.Handle)
+	s.same("unchanged", got.Row, row)
+	got, _ = s.get(fresh.Handle)
+	s.same("unchanged", got, fresh)
+}
+
+func expiredUntilSwept(s *suite) {
+	rec := s.create("alice")
+	s.store.Advance(10 * absoluteLife)
+	got, now := s.get(rec.Handle)
+	s.same("expired", got, rec)
+	if now.Before(rec.AbsoluteExpiresAt) {
+		s.Errorf("read at %s", now)
+	}
+	_, err := s.store.Sweep(s.Context(), 10)
+	s.must(err)
+	s.gone(rec.Handle)
+}
+
+func promote(s *suite) {
+	since := s.young()
+	row := s.handOut("alice")
+	p := sessions.Promotion{Handle: row.Handle, Parent: row.Current, Own: randomMark()}
+	s.store.Advance(time.Minute)
+	_, before := s.get(row.Handle)
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{p}))
+	got, after := s.get(row.Handle)
+	if got.PromotedAt.Before(before) || got.PromotedAt.After(after) {
+		s.Errorf("promoted at %s, not between %s and %s", got.PromotedAt, before, after)
+	}
+	want := row
+	want.Previous, want.Current, want.CurrentClient, want.PromotedAt = row.Current, p.Own, row.NextClient, got.PromotedAt
+	want.NextNonce, want.NextClient, want.HandedAt, want.HandOuts = sessions.Nonce{}, sessions.Client{}, time.Time{}, 0
+	s.same("promoted", got.Row, want)
+
+	// Again, and where it is previous: nothing.
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{p}))
+	got, _ = s.get(row.Handle)
+	s.same("promoted again", got.Row, want)
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: p.Own, Own: randomMark()}}))
+	want2, _ := s.get(row.Handle)
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{p}))
+	got, _ = s.get(row.Handle)
+	s.same("promoted as previous", got, want2)
+	s.same("told", s.told(since), []sessions.Entry(nil))
+}
+
+func promoteElse(s *suite) {
+	since := s.young()
+	row := s.handOut("alice")
+	child, sibling, ancestor := randomMark(), randomMark(), randomMark()
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: child}}))
+	want, _ := s.get(row.Handle)
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: sibling}}))
+	s.same("told of a sibling", s.told(since), []sessions.Entry{lost(row.Handle, sibling)})
+	since = s.page(since).Next
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: randomMark(), Own: ancestor}}))
+	got, _ := s.get(row.Handle)
+	s.same("unchanged", got, want)
+	if told := s.told(since); !slices.Contains(told, lost(row.Handle, ancestor)) {
+		s.Errorf("told %v, not of the ancestor", told)
+	}
+}
+
+func promoteBatch(s *suite) {
+	since := s.young()
+	won, late, over := s.handOut("alice"), s.handOut("bob"), s.handOut("carol")
+	_, err := s.store.End(s.Context(), over.Handle, revoked)
+	s.must(err)
+	own, loser := randomMark(), randomMark()
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{
+		{Handle: over.Handle, Parent: over.Current, Own: randomMark()},
+		{Handle: late.Handle, Parent: randomMark(), Own: loser},
+		{Handle: won.Handle, Parent: won.Current, Own: own},
+	}))
+	got, _ := s.get(won.Handle)
+	if got.Current != own || got.Previous != won.Current {
+		s.Error("not promoted")
+	}
+	got, _ = s.get(late.Handle)
+	s.same("unchanged", got.Row, late)
+	s.gone(over.Handle)
+	want := []sessions.Entry{ended(over.Handle, revoked.Reason), lost(late.Handle, loser)}
+	slices.SortFunc(want, func(a, b sessions.Entry) int { return slices.Compare(a.Handle[:], b.Handle[:]) })
+	s.same("told", s.told(since), want)
+}
+
+func end(s *suite) {
+	since := s.young()
+	rec, other := s.create("alice"), s.create("alice")
+	for i, want := range []bool{true, false} {
+		if done, err := s.store.End(s.Context(), rec.Handle, theft); done != want || err != nil {
+			s.Errorf("call %d: %v, %v", i+1, done, err)
+		}
+	}
+	s.gone(rec.Handle)
+	s.get(other.Handle)
+	page := s.page(since)
+	if len(page.Entries) != 1 || page.Entries[0].At.Before(rec.CreatedAt) || page.Entries[0].At.After(page.Now) {
+		s.Errorf("told %v", page.Entries)
+	}
+	s.same("told", s.told(since), []sessions.Entry{ended(rec.Handle, theft.Reason)})
+}
+
+func endIf(s *suite) {
+	since := s.young()
+	row, fresh := s.handOut("alice"), s.create("alice").Row
+	for _, old := range []sessions.Row{row, fresh} {
+		for i, want := range []bool{true, false} {
+			if done, err := s.store.EndIf(s.Context(), old, theft); done != want || err != nil {
+				s.Errorf("call %d: %v, %v", i+1, done, err)
+			}
+		}
+		s.gone(old.Handle)
+	}
+	if told := s.told(since); len(told) != 2 {
+		s.Errorf("told %v", told)
+	}
+}
+
+func endUser(s *suite) {
+	since := s.young()
+	other := s.create("alice2")
+	var want []sessions.Handle
+	for range 5 {
+		want = append(want, s.create("alice").Handle)
+	}
+	got, err := s.store.EndUser(s.Context(), "alice", revoked)
+	s.must(err)
+	for _, handles := range [][]sessions.Handle{got, want} {
+		slices.SortFunc(handles, func(a, b sessions.Handle) int { return slices.Compare(a[:], b[:]) })
+	}
+	s.same("ended", got, want)
+	var entries []sessions.Entry
+	for _, h := range want {
+		s.gone(h)
+		entries = append(entries, ended(h, revoked.Reason))
+	}
+	s.same("told", s.told(since), entries)
+	s.get(other.Handle)
+	later := s.create("alice")
+	s.get(later.Handle)
+}
+
+func pollFrom(s *suite) {
+	since := s.young()
+	before := s.page(since)
+	first := s.create("alice").Handle
+	_, err := s.store.End(s.Context(), first, revoked)
+	s.must(err)
+	page := s.page(before.Next)
+	if page.Next < before.Next || page.Now.Before(before.Now) {
+		s.Errorf("cursor %d and clock %s after %d and %s", page.Next, page.Now, before.Next, before.Now)
+	}
+	s.same("told", s.told(before.Next), []sessions.Entry{ended(first, revoked.Reason)})
+	second := s.create("alice").Handle
+	_, err = s.store.End(s.Context(), second, theft)
+	s.must(err)
+	if told := s.told(page.Next); !slices.Contains(told, ended(second, theft.Reason)) {
+		s.Errorf("told %v", told)
+	}
+	if told := s.told(0); len(told) != 2 {
+		s.Errorf("of all: %v", told)
+	}
+	// What was read is not read for ever.
+	last := s.page(page.Next).Next
+	if told := s.told(s.page(last).Next); len(told) != 0 {
+		s.Errorf("told again: %v", told)
+	}
+}
+
+func pollYoung(s *suite) {
+	s.must(s.store.RaiseHorizon(s.Context(), time.Hour))
+	since := s.page(0).Next
+	old, young := s.create("alice").Handle, s.create("alice").Handle
+	_, err := s.store.End(s.Context(), old, revoked)
+	s.must(err)
+	s.store.Advance(45 * time.Minute)
+	_, err = s.store.End(s.Context(), young, revoked)
+	s.must(err)
+	if told := s.told(0); len(told) != 2 {
+		s.Errorf("told %v", told)
+	}
+	s.store.Advance(30 * time.Minute)
+	s.same("young ones", s.told(0), []sessions.Entry{ended(young, revoked.Reason)})
+	// A place in the feed brings what is behind it, however old.
+	if told := s.told(since); len(told) != 2 {
+		s.Errorf("since the beginning: %v", told)
+	}
+}
+
+func horizon(s *suite) {
+	for _, step := range []struct{ raise, want time.Duration }{
+		{time.Hour, time.Hour},
+		{time.Minute, time.Hour},
+		{100 * 24 * time.Hour, 100 * 24 * time.Hour},
+		{0, 100 * 24 * time.Hour},
+		{100*24*time.Hour + 1500*time.Microsecond, 100*24*time.Hour + 1500*time.Microsecond},
+	} {
+		s.must(s.store.RaiseHorizon(s.Context(), step.raise))
+		if got := s.page(0).Horizon; got != step.want {
+			s.Errorf("raised to %s: %s, want %s", step.raise, got, step.want)
+		}
+	}
+}
+
+func storedKey(kind sessions.KeyKind, generation int) sessions.StoredKey {
+	m := randomMark()
+	return sessions.StoredKey{
+		Kind: kind, Generation: generation, ID: sessions.KeyID(m[:8]), Wrapped: m[8:20], WrappedBy: sessions.KeyID(m[20:28]),
+	}
+}
+
+func keys(s *suite) {
+	since := s.young()
+	got, err := s.store.Keys(s.Context())
+	s.must(err)
+	if len(got) != 0 {
+		s.Fatalf("a new store has keys: %v", got)
+	}
+	s.store.Advance(time.Hour)
+	before := s.page(since).Now
+	const delay = 90 * time.Second
+	var want []sessions.StoredKey
+	for _, k := range []sessions.StoredKey{
+		storedKey(sessions.KeySigning, 10), storedKey(sessions.KeySealing, 1), storedKey(sessions.KeySigning, 9), storedKey(sessions.KeySealing, 2),
+	} {
+		if done, err := s.store.AddKey(s.Context(), k, delay); !done || err != nil {
+			s.Fatalf("%v, %v", done, err)
+		}
+		want = append(want, k)
+	}
+	want = []sessions.StoredKey{want[1], want[3], want[2], want[0]}
+	got, err = s.store.Keys(s.Context())
+	s.must(err)
+	after := s.page(since).Now
+	for i := range min(len(got), len(want)) {
+		at := got[i].CreatedAt
+		if at.Before(before) || at.After(after) || got[i].ActiveFrom != at.Add(delay) {
+			s.Errorf("created at %s, active from %s", at, got[i].ActiveFrom)
+		}
+		want[i].CreatedAt, want[i].ActiveFrom = at, at.Add(delay)
+	}
+	s.same("keys", got, want)
+	s.same("told", s.told(since), []sessions.Entry{{Kind: sessions.EntryKeys}})
+
+	since = s.page(s.page(since).Next).Next
+	if done, err := s.store.AddKey(s.Context(), storedKey(sessions.KeySigning, 9), 0); done || err != nil {
+		s.Errorf("a generation that exists: %v, %v", done, err)
+	}
+	again, err := s.store.Keys(s.Context())
+	s.must(err)
+	s.same("keys", again, got)
+	s.same("told", s.told(since), []sessions.Entry(nil))
+}
+
+func (s *suite) sweep(limit int) int {
+	s.Helper()
+	n, err := s.store.Sweep(s.Context(), limit)
+	s.must(err)
+	return n
+}
+
+// sweepSessions: by both ways to expire, and nobody else.
+func sweepSessions(s *suite) {
+	idle, slid := s.create("alice"), s.create("alice")
+	next := drawn(slid.Row, slid.CreatedAt)
+	next.ExpiresAt = slid.AbsoluteExpiresAt
+	s.swapped(slid.Row, next, true)
+	if n := s.sweep(10); n != 0 {
+		s.Errorf("%d rows went", n)
+	}
+	s.store.Advance(slidingLife)
+	if n := s.sweep(10); n != 1 {
+		s.Errorf("%d rows went, want 1", n)
+	}
+	s.gone(idle.Handle)
+	s.get(slid.Handle)
+	s.store.Advance(absoluteLife)
+	fresh := s.create("alice")
+	if n := s.sweep(10); n != 1 {
+		s.Errorf("%d rows went, want 1", n)
+	}
+	s.gone(slid.Handle)
+	s.get(fresh.Handle)
+}
+
+// sweepGoesOn: a call is bounded, and calls reach every row, also behind many
+// that live.
+func sweepGoesOn(s *suite) {
+	const limit, dead, living = 3, 20, 80
+	for _, rest := range []time.Duration{slidingLife, absoluteLife} {
+		var old, fresh []sessions.Handle
+		for range dead {
+			old = append(old, s.create("alice").Handle)
+		}
+		s.store.Advance(rest)
+		for range living {
+			fresh = append(fresh, s.create("alice").Handle)
+		}
+		total := 0
+		for range 10 * (dead + living) {
+			n := s.sweep(limit)
+			if n > limit {
+				s.Fatalf("%d rows went, want at most %d", n, limit)
+			}
+			if total += n; total >= dead {
+				break
+			}
+		}
+		for _, h := range old {
+			s.gone(h)
+		}
+		for _, h := range fresh {
+			s.get(h)
+			_, err := s.store.End(s.Context(), h, revoked)
+			s.must(err)
+		}
+		// The horizon is 0, so that the entries of these ends are old at once;
+		// they are none of the next round's.
+		for s.sweep(1000) > 0 {
+		}
+	}
+}
+
+func sweepFeed(s *suite) {
+	s.must(s.store.RaiseHorizon(s.Context(), time.Hour))
+	for range 5 {
+		_, err := s.store.End(s.Context(), s.create("alice").Handle, revoked)
+		s.must(err)
+	}
+	s.store.Advance(time.Hour - time.Minute)
+	if n := s.sweep(10); n != 0 {
+		s.Errorf("%d young entries went", n)
+	}
+	if told := s.told(0); len(told) != 5 {
+		s.Errorf("told %v", told)
+	}
+	s.store.Advance(2 * time.Hour)
+	for _, want := range []int{2, 2, 1, 0} {
+		if n := s.sweep(2); n != want {
+			s.Errorf("%d entries went, want %d", n, want)
+		}
+	}
+}
+
+func cancelled(s *suite) {
+	rec := s.create("alice")
+	ctx, cancel := context.WithCancel(s.Context())
+	cancel()
+	if _, err := s.store.End(ctx, rec.Handle, revoked); !errors.Is(err, context.Canceled) {
+		s.Errorf("%v, want the context's error", err)
+	}
+	if _, _, err := s.store.Get(ctx, rec.Handle); !errors.Is(err, context.Canceled) {
+		s.Errorf("%v, want the context's error", err)
+	}
+	s.get(rec.Handle)
+}
+
+const rounds = 8 // of a race
+
+func racingSwaps(s *suite) {
+	rec := s.create("alice")
+	old := rec.Row
+	for range rounds {
+		_, now := s.get(rec.Handle)
+		won := s.race(atOnce, func(ctx context.Context, i int) (bool, error) {
+			next := drawn(old, now)
+			next.NextNonce[15] = byte(i)
+			return s.store.Swap(ctx, old, next)
+		})
+		got, _ := s.get(rec.Handle)
+		if won != 1 || got.HandOuts != old.HandOuts+1 {
+			s.Fatalf("%d swaps of one row, %d hand-outs", won, got.HandOuts-old.HandOuts)
+		}
+		old = got.Row
+	}
+}
+
+func racingEnds(s *suite) {
+	for range rounds {
+		since := s.young()
+		row := s.handOut("alice")
+		var listed atomic.Int64
+		won := s.race(atOnce, func(ctx context.Context, i int) (bool, error) {
+			switch i % 3 {
+			case 0:
+				return s.store.End(ctx, row.Handle, revoked)
+			case 1:
+				return s.store.EndIf(ctx, row, revoked)
+			default:
+				gone, err := s.store.EndUser(ctx, "alice", revoked)
+				listed.Add(int64(len(gone)))
+				return len(gone) > 0, err
+			}
+		})
+		if won != 1 || listed.Load() > 1 {
+			s.Fatalf("ended %d times", won)
+		}
+		n := 0
+		for _, e := range s.page(since).Entries {
+			if e.Handle == row.Handle {
+				n++
+			}
+		}
+		if n != 1 {
+			s.Fatalf("told %d times", n)
+		}
+	}
+}
+
+// racingSiblings: I1. All losers are told of, and no winner.
+func racingSiblings(s *suite) {
+	for range rounds {
+		since := s.young()
+		row := s.handOut("alice")
+		marks := make([]sessions.Mark, atOnce)
+		for i := range marks {
+			marks[i] = randomMark()
+		}
+		s.race(atOnce, func(ctx context.Context, i int) (bool, error) {
+			return true, s.store.Promote(ctx, []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: marks[i]}})
+		})
+		got, _ := s.get(row.Handle)
+		if !slices.Contains(marks, got.Current) || got.Previous != row.Current {
+			s.Fatal("none was promoted, or several were")
+		}
+		told := map[sessions.Mark]bool{}
+		for _, e := range s.page(since).Entries {
+			if e.Handle == row.Handle && e.Kind == sessions.EntryLost {
+				told[e.Mark] = true
+			}
+		}
+		for _, m := range marks {
+			if told[m] != (m != got.Current) {
+				s.Fatalf("told that a mark lost: %v, where it won: %v", told[m], m == got.Current)
+			}
+		}
+	}
+}
+
+// racingSwapAndPromotion: R4, R6 and R8 decide on a row that a promotion changes.
+func racingSwapAndPromotion(s *suite) {
+	for range rounds {
+		row := s.handOut("alice")
+		child := randomMark()
+		var swapped, over atomic.Bool
+		s.race(3, func(ctx context.Context, i int) (bool, error) {
+			var done bool
+			var err error
+			switch i {
+			case 0:
+				err = s.store.Promote(ctx, []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: child}})
+			case 1:
+				done, err = s.store.Swap(ctx, row, drawn(row, row.HandedAt.Add(time.Minute)))
+				swapped.Store(done)
+			default:
+				done, err = s.store.EndIf(ctx, row, theft)
+				over.Store(done)
+			}
+			return done, err
+		})
+		if over.Load() {
+			s.gone(row.Handle)
+			continue
+		}
+		got, _ := s.get(row.Handle)
+		// Whichever order: the promotion stands, and a lost swap left no trace.
+		if got.Current != child || got.HandOuts != 0 || !got.HandedAt.IsZero() {
+			s.Fatalf("swapped %v, and the promotion is gone: %+v", swapped.Load(), got.Row)
+		}
+	}
+}
+
+func racingKeys(s *suite) {
+	for generation := range rounds {
+		won := s.race(atOnce, func(ctx context.Context, _ int) (bool, error) {
+			return s.store.AddKey(ctx, storedKey(sessions.KeySigning, generation+1), time.Minute)
+		})
+		all, err := s.store.Keys(s.Context())
+		s.must(err)
+		if won != 1 || len(all) != generation+1 {
+			s.Fatalf("%d of one generation, %d keys", won, len(all))
+		}
+	}
+}
+
+func racingHorizons(s *suite) {
+	s.race(atOnce, func(ctx context.Context, i int) (bool, error) {
+		return true, s.store.RaiseHorizon(ctx, time.Duration(i+1)*time.Hour)
+	})
+	if got := s.page(0).Horizon; got != time.Duration(atOnce)*time.Hour {
+		s.Errorf("the horizon is %s", got)
+	}
+}
+
+// racingSweeps: each row is counted once, and nobody waits for a deadlock.
+func racingSweeps(s *suite) {
+	const dead = 100
+	for range dead {
+		s.create("alice")
+	}
+	s.store.Advance(absoluteLife)
+	var total atomic.Int64
+	for total.Load() < dead {
+		s.race(4, func(ctx context.Context, _ int) (bool, error) {
+			n, err := s.store.Sweep(ctx, 7)
+			total.Add(int64(n))
+			return true, err
+		})
+	}
+	if list, err := s.store.ListUser(s.Context(), "alice", dead); total.Load() != dead || len(list) != 0 || err != nil {
+		s.Errorf("%d rows went, %d are left, %v", total.Load(), len(list), err)
+	}
+}
+
+// followingTheFeed: whoever polls from cursor to cursor hears of every end,
+// while many end, whatever order their transactions commit in.
+func followingTheFeed(s *suite) {
+	since := s.young()
+	const each = 30
+	heard := map[sessions.Handle]bool{}
+	var mu sync.Mutex
+	want := map[sessions.Handle]bool{}
+	ending := make(chan struct{})
+	var g errgroup.Group
+	g.Go(func() error {
+		for last := false; ; {
+			page, err := s.store.Poll(s.Context(), since)
+			if err != nil {
+				return err
+			}
+			if page.Next < since {
+				return fmt.Errorf("the cursor fell from %d to %d", since, page.Next)
+			}
+			since = page.Next
+			for _, e := range page.Entries {
+				heard[e.Handle] = true
+			}
+			if last {
+				return nil
+			}
+			select {
+			case <-ending:
+				last = true // what was committed before is in one more poll
+			default:
+			}
+		}
+	})
+	s.race(4, func(ctx context.Context, i int) (bool, error) {
+		for n := range each {
+			user := fmt.Sprintf("user-%d-%d", i, n)
+			for range 3 {
+				rec, err := s.store.Create(ctx, s.newRecord(user))
+				if err != nil {
+					return false, err
+				}
+				mu.Lock()
+				want[rec.Handle] = true
+				mu.Unlock()
+			}
+			if _, err := s.store.EndUser(ctx, user, revoked); err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	})
+	close(ending)
+	s.must(g.Wait())
+	s.same("heard of", heard, want)
+}
