@@ -117,7 +117,7 @@ func download(ctx context.Context, python, dir string) error {
 	if err := os.WriteFile(list, requirements, 0o600); err != nil {
 		return fmt.Errorf("writing requirements: %w", err)
 	}
-	pip := exec.CommandContext(ctx, python, "-m", "pip", "download", "--quiet", //nolint:gosec // the python3 of PATH, by design.
+	pip := exec.CommandContext(ctx, python, "-m", "pip", "download", "--quiet",
 		"--no-deps", "--require-hashes", "--only-binary=:all:", "--dest", dir, "--requirement", list)
 	output, err := pip.CombinedOutput()
 	if err == nil {

@@ -75,6 +75,7 @@ func patient(bootstrap *bootstrapv3.Bootstrap) error {
 				return err
 			}
 			check.GetGrpcService().Timeout = durationpb.New(patience)
+			check.GetGrpcService().GetRetryPolicy().GetRetryBackOff().MaxInterval = durationpb.New(patience) // the timeout of each try
 			return packed.MarshalFrom(check)
 		}
 		return errors.New("there is no ext_authz filter")
@@ -383,7 +384,7 @@ func (c *check) say(answer *authv3.CheckResponse) {
 // newCheck serves on a unix socket and returns its endpoint.
 func newCheck(t *testing.T) (*check, string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "check") //nolint:usetesting // t.TempDir may be too long for a socket's path
+	dir, err := os.MkdirTemp("", "check")
 	if err != nil {
 		t.Fatal(err)
 	}

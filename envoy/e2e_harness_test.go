@@ -67,7 +67,7 @@ var program = sync.OnceValues(func() (string, error) {
 	if overlay := os.Getenv("SESSIONGATE_TEST_OVERLAY"); overlay != "" {
 		args = append(args, "-overlay", overlay)
 	}
-	output, err := exec.Command("go", append(args, "../cmd/sessiongate")...).CombinedOutput() //nolint:noctx // as long as it takes
+	output, err := exec.Command("go", append(args, "../cmd/sessiongate")...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("building sessiongate: %w\n%s", err, output)
 	}
@@ -94,7 +94,7 @@ type stack struct {
 	*testing.T
 
 	db        *pgx.Conn // of the test itself
-	url       string
+	name, url string    // of the database
 	processes []*process
 	app       *app
 	proxy     *envoy.Proxy
@@ -133,14 +133,12 @@ func newStack(t *testing.T, o stackOptions) *stack {
 	s := &stack{T: t, dir: t.TempDir(), key: newSecret(), apiKey: newSecret()}
 	s.secrets.add(s.key, s.apiKey)
 	t.Cleanup(s.checkLogs) // runs last
-	if s.url == "" {
-		name := fmt.Sprintf("e2e_%d", databases.Add(1))
-		if !o.notReady {
-			if err := c.CreateDatabase(t.Context(), name, ""); err != nil {
-				t.Fatal(err)
-			}
+	s.name = fmt.Sprintf("e2e_%d", databases.Add(1))
+	s.url = c.URL(s.name)
+	if !o.notReady {
+		if err := c.CreateDatabase(t.Context(), s.name, ""); err != nil {
+			t.Fatal(err)
 		}
-		s.url = c.URL(name)
 	}
 	s.app = newApp(s)
 	count := o.processes
@@ -169,6 +167,13 @@ func newSecret() string {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:])
 	return base64.StdEncoding.EncodeToString(secret[:])
+}
+
+// reconnect is for after a restart of Postgres.
+func (s *stack) reconnect() {
+	s.Helper()
+	_ = s.db.Close(context.Background())
+	s.connect()
 }
 
 // connect gives the test its own connection to the database.
@@ -335,8 +340,9 @@ type process struct {
 	authz, public, internal string
 	gate                    authv3.AuthorizationClient
 
-	exited chan struct{}
-	exit   error
+	terminate sync.Once
+	exited    chan struct{}
+	exit      error
 }
 
 // launch starts a process and returns at once.
@@ -354,7 +360,7 @@ func (s *stack) launch(file, name string, o stackOptions) *process {
 		s.Cleanup(func() { _ = os.RemoveAll(dir) })
 		listen = "unix:" + filepath.Join(dir, "authz.sock")
 	}
-	p.command = exec.Command(file, "serve") //nolint:noctx // it is ended by a signal
+	p.command = exec.Command(file, "serve")
 	p.command.Env = append([]string{
 		"GORACE=atexit_sleep_ms=0", // by default every race-built process waits a second at its end
 		"SESSIONGATE_KEY=" + s.key,
@@ -393,7 +399,7 @@ func (p *process) stop() {
 	select {
 	case <-p.exited:
 	default:
-		_ = p.command.Process.Signal(syscall.SIGTERM)
+		p.signal()
 		select {
 		case <-p.exited:
 		case <-time.After(patience):
@@ -406,6 +412,11 @@ func (p *process) stop() {
 	if p.exit != nil {
 		p.Errorf("%s: %v", p.name, p.exit)
 	}
+}
+
+// signal asks the process to end, once: a second SIGTERM ends it at once.
+func (p *process) signal() {
+	p.terminate.Do(func() { _ = p.command.Process.Signal(syscall.SIGTERM) })
 }
 
 // alive fails the test where the process has ended.
@@ -719,6 +730,11 @@ func addRoute(v *routev3.VirtualHost, copied, prefix string, policy map[string]s
 
 // mapped makes Envoy send headers as a map, as control planes do that cannot ask for the raw lines.
 func mapped(b *bootstrapv3.Bootstrap) error {
+	return editCheck(b, func(check *extauthzv3.ExtAuthz) { check.EncodeRawHeaders = false })
+}
+
+// editCheck changes the ext_authz filter.
+func editCheck(b *bootstrapv3.Bootstrap, edit func(*extauthzv3.ExtAuthz)) error {
 	return envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
 		for _, filter := range m.GetHttpFilters() {
 			check := new(extauthzv3.ExtAuthz)
@@ -728,7 +744,7 @@ func mapped(b *bootstrapv3.Bootstrap) error {
 			if err := filter.GetTypedConfig().UnmarshalTo(check); err != nil {
 				return err
 			}
-			check.EncodeRawHeaders = false
+			edit(check)
 			return filter.GetTypedConfig().MarshalFrom(check)
 		}
 		return errors.New("there is no ext_authz filter")

@@ -108,7 +108,7 @@ func Start(ctx context.Context, options Options) (*Proxy, error) {
 	if err := os.WriteFile(configPath, config, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting Envoy: %w", err), os.RemoveAll(p.dir))
 	}
-	p.command = exec.Command(binary, //nolint:gosec,noctx // the caller's binary; ctx bounds the start, not the process's life.
+	p.command = exec.Command(binary, //nolint:noctx // the caller's binary; ctx bounds the start, not the process's life.
 		"--config-path", configPath,
 		"--admin-address-path", adminPath,
 		"--disable-hot-restart", // it shares memory by a base id, which a second Envoy on this machine would collide with
@@ -169,7 +169,7 @@ func (p *Proxy) awaitReady(ctx context.Context, adminPath string) error {
 
 // look asks the admin interface once whether Envoy is ready, and where it listens.
 func (p *Proxy) look(ctx context.Context, adminPath string) error {
-	address, err := os.ReadFile(adminPath) //nolint:gosec // in our own folder; may be missing, or written in part
+	address, err := os.ReadFile(adminPath)
 	if err != nil {
 		return fmt.Errorf("reading admin address: %w", err)
 	}
@@ -290,7 +290,6 @@ func Validate(ctx context.Context, binary string, config []byte) error {
 	if err := errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("validating Envoy bootstrap: %w", err)
 	}
-	//nolint:gosec // the caller's binary.
 	output, err := exec.CommandContext(ctx, binary, "--mode", "validate", "--log-level", "warning", "--config-path", file.Name()).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("validating Envoy bootstrap: %w\n%s", err, strings.TrimSpace(string(output)))

@@ -102,7 +102,7 @@ func TestKilledParentLeavesNoEnvoy(t *testing.T) {
 		t.Skip("only Linux can tie a process to its parent")
 	}
 	binary(t)
-	parent := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this very test binary.
+	parent := exec.CommandContext(t.Context(), os.Args[0])
 	parent.Env = append(os.Environ(), orphanEnv+"=1")
 	parent.Stderr = os.Stderr
 	stdout, err := parent.StdoutPipe()

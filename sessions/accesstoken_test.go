@@ -183,7 +183,7 @@ func TestVerifyRefusesClaims(t *testing.T) {
 		if err := json.Unmarshal([]byte(good), &claims); err != nil {
 			t.Fatal(err)
 		}
-		f(claims, claims["sg"].(map[string]any)) //nolint:forcetypeassert // our own payload
+		f(claims, claims["sg"].(map[string]any))
 		text, err := json.Marshal(claims)
 		if err != nil {
 			t.Fatal(err)

@@ -437,7 +437,7 @@ func TestLine(t *testing.T) {
 // first world in which a promise broke, and how many it took.
 func (l life) search(d decider, n int) (*world, int) {
 	run := func(i int, traced bool) *world {
-		r := rand.New(rand.NewPCG(uint64(i), 1)) //nolint:gosec // a seed that can be named in a bug report
+		r := rand.New(rand.NewPCG(uint64(i), 1))
 		w := newWorld(d)
 		w.traced = traced
 		l.live(w, func(_ string, n int) int { return r.IntN(n) })

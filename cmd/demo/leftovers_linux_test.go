@@ -28,7 +28,7 @@ func TestNothingOutlivesTheDemo(t *testing.T) {
 			t.Parallel()
 			// Its path is in the environment, the arguments or the working folder of all
 			// that the demo starts. Short, and open to Postgres's unprivileged user.
-			dir, err := os.MkdirTemp("/tmp", "sgd-") //nolint:usetesting // t.TempDir's is long, and closed to others
+			dir, err := os.MkdirTemp("/tmp", "sgd-")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,10 +101,12 @@ func (e ending) act(t *testing.T, demo *os.Process, running map[string]string) {
 		t.Errorf("only %d processes are seen: %q", len(running), running)
 	}
 	pid, signal := demo.Pid, e.signal
-	if signal == syscall.SIGINT {
+	switch signal {
+	case syscall.SIGINT:
 		pid = -pid // a terminal's Ctrl-C is for the whole process group
-	} else if signal == 0 {
+	case 0:
 		pid, signal = pidOf(t, running, "demoapp"), syscall.SIGKILL
+	default:
 	}
 	if err := syscall.Kill(pid, signal); err != nil {
 		t.Fatal(err)

@@ -39,14 +39,14 @@ func startProcess(name, program, log string, settings map[string]string, args ..
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("starting %s: %w; `make demo` builds it", name, err)
 	}
-	output, err := os.Create(log) //nolint:gosec // in our own folder
+	output, err := os.Create(log)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	defer func() { _ = output.Close() }() // the child has its own
 
 	p := &process{name: name, exited: make(chan struct{})}
-	p.cmd = exec.Command(path, args...) //nolint:gosec,noctx // our own program; it is stopped in order, not by a context
+	p.cmd = exec.Command(path, args...) //nolint:noctx // our own program; it is stopped in order, not by a context
 	p.cmd.Env = environment(settings)
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	p.cmd.SysProcAttr = childAttributes()
@@ -130,7 +130,7 @@ func cause(exit error) error {
 
 // tail is the end of a log.
 func tail(log string) string {
-	content, err := os.ReadFile(log) //nolint:gosec // in our own folder
+	content, err := os.ReadFile(log)
 	if err != nil {
 		return err.Error()
 	}

@@ -143,7 +143,7 @@ func (s *stack) startDemoApp(ctx context.Context, gate addresses, apiKey string)
 		return "", err
 	}
 	err = p.await(ctx, "listening", func() bool {
-		text, err := os.ReadFile(file) //nolint:gosec // in our own folder
+		text, err := os.ReadFile(file)
 		address = string(text)
 		return err == nil
 	})

@@ -53,7 +53,7 @@ func newHandler(g *gate, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /api/me", a.me)
 	mux.HandleFunc("/api/echo", a.echo)
 	mux.HandleFunc("GET /optional", a.optional)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(files)))
 
 	// Against sign-in CSRF: a foreign page must not sign its visitor in as

@@ -126,7 +126,7 @@ func (g *gate) call(ctx context.Context, method, path string, body any) (cookies
 	if err != nil {
 		return cookies{}, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxGateAnswer))
 	if err != nil {
 		return cookies{}, fmt.Errorf("reading the answer: %w", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -31,9 +32,7 @@ func standIn(t *testing.T, status int, header http.Header, body string) (*gate, 
 			}
 		}
 		*calls = append(*calls, c)
-		for name, values := range header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), header)
 		w.WriteHeader(status)
 		w.Write([]byte(body))
 	}))

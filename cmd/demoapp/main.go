@@ -37,11 +37,12 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	switch err := run(ctx, os.Args[1:], os.Getenv, os.Stderr); {
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stderr)
+	stop()
+	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "demoapp:", err)
+		_, _ = fmt.Fprintln(os.Stderr, "demoapp:", err)
 		os.Exit(1)
 	}
 }
@@ -94,7 +95,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	if *addressFile != "" {
 		if err := writeAddress(*addressFile, listener.Addr().String()); err != nil {
 			err = errors.Join(fmt.Errorf("writing the address file: %w", err), server.Close())
-			<-served
+			_ = <-served // it is closed
 			return err
 		}
 	}
@@ -111,7 +112,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	if err != nil {
 		err = errors.Join(fmt.Errorf("stopping: %w", err), server.Close())
 	}
-	<-served
+	_ = <-served // it is closed
 	return err
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // logEvent writes the engine's events as log lines. They hold no token.
-func logEvent(log *slog.Logger, e sessions.Event) {
+func logEvent(ctx context.Context, log *slog.Logger, e sessions.Event) {
 	level, message := slog.LevelDebug, string(e.Kind)
 	switch e.Kind {
 	case sessions.EventEnded:
@@ -50,5 +50,5 @@ func logEvent(log *slog.Logger, e sessions.Event) {
 	if e.Err != nil {
 		add("error", e.Err.Error())
 	}
-	log.LogAttrs(context.Background(), level, message, attrs...)
+	log.LogAttrs(ctx, level, message, attrs...)
 }

@@ -39,7 +39,7 @@ func serve(ctx context.Context, c Config, creds Credentials, log *slog.Logger) e
 		return err
 	}
 	defer store.Close()
-	engine, err := newEngine(store, c, creds, log)
+	engine, err := newEngine(ctx, store, c, creds, log)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func serve(ctx context.Context, c Config, creds Credentials, log *slog.Logger) e
 		}
 		draining.Store(true)
 		pause(life, c.Shutdown.DrainDelay)
-		s.stop(c.Shutdown.Timeout, log)
+		s.stop(context.WithoutCancel(ctx), c.Shutdown.Timeout, log)
 		end()
 		return nil
 	})
@@ -150,7 +150,7 @@ func openStore(ctx context.Context, c Config, creds Credentials) (*postgres.Stor
 	return store, nil
 }
 
-func newEngine(store sessions.Store, c Config, creds Credentials, log *slog.Logger) (*sessions.Engine, error) {
+func newEngine(ctx context.Context, store sessions.Store, c Config, creds Credentials, log *slog.Logger) (*sessions.Engine, error) {
 	kek, err := sessions.ParseKeyEncryptionKey(string(creds.Key))
 	if err != nil {
 		return nil, err
@@ -170,7 +170,7 @@ func newEngine(store sessions.Store, c Config, creds Credentials, log *slog.Logg
 	e.PromotionBatch = c.Promotion.Batch
 	e.SweepPause = c.Sweep.Interval
 	e.SweepBatch = c.Sweep.Batch
-	e.Events = func(event sessions.Event) { logEvent(log, event) }
+	e.Events = func(event sessions.Event) { logEvent(ctx, log, event) }
 	return sessions.New(store, e)
 }
 
@@ -297,8 +297,8 @@ func (s *servers) start(g *errgroup.Group) {
 }
 
 // stop lets what is under way finish, for at most timeout.
-func (s *servers) stop(timeout time.Duration, log *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+func (s *servers) stop(ctx context.Context, timeout time.Duration, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var g errgroup.Group
 	g.Go(func() error { return s.public.Shutdown(ctx) })

@@ -128,3 +128,14 @@ func (c *clocked) exec(sql string, args ...any) {
 		c.t.Fatal(err)
 	}
 }
+
+// count runs a query for one number, on the test's own connection.
+func (c *clocked) count(sql string, args ...any) (n int) {
+	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.conn.QueryRow(c.t.Context(), sql, args...).Scan(&n); err != nil {
+		c.t.Fatal(err)
+	}
+	return n
+}

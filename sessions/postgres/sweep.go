@@ -3,15 +3,13 @@ package postgres
 import (
 	"context"
 	"fmt"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Sweep implements [sessions.Store]. Rows that another replica is sweeping are
 // skipped, not waited for.
 func (s *Store) Sweep(ctx context.Context, limit int) (int, error) {
-	total := 0
-	for _, sweep := range []struct {
+	var swept [3]int
+	for i, sweep := range []struct {
 		what string
 		sql  string
 		args []any
@@ -35,12 +33,12 @@ func (s *Store) Sweep(ctx context.Context, limit int) (int, error) {
 	} {
 		tag, err := s.pool.Exec(ctx, sweep.sql, sweep.args...)
 		if err != nil {
-			return total, fmt.Errorf("sweeping %s: %w", sweep.what, err)
+			return swept[0] + swept[1] + swept[2], fmt.Errorf("sweeping %s: %w", sweep.what, err)
 		}
-		total += int(tag.RowsAffected())
+		swept[i] = int(tag.RowsAffected())
 	}
-	n, err := s.sweepIdle(ctx, limit)
-	return total + n, err
+	idle, err := s.sweepIdle(ctx, limit-swept[0])
+	return swept[0] + swept[1] + swept[2] + idle, err
 }
 
 // idlePage is how many sessions are looked at for each that may be removed.
@@ -50,9 +48,14 @@ const idlePage = 20
 // sessions in the order of their handles: an index on expires_at would make
 // every refresh write it.
 func (s *Store) sweepIdle(ctx context.Context, limit int) (int, error) {
+	if limit <= 0 {
+		return 0, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	rows, err := s.pool.Query(ctx, `
+	var lastSeen, lastRemoved []byte
+	var seen, removed int
+	err := s.pool.QueryRow(ctx, `
 		WITH page AS MATERIALIZED (
 			SELECT handle FROM sessiongate.sessions WHERE handle > $1 ORDER BY handle LIMIT $2
 		), gone AS (
@@ -62,30 +65,19 @@ func (s *Store) sweepIdle(ctx context.Context, limit int) (int, error) {
 				ORDER BY s.handle LIMIT $3 FOR UPDATE OF s SKIP LOCKED))
 			RETURNING handle
 		)
-		SELECT handle, true FROM gone
-		UNION ALL (SELECT handle, false FROM page ORDER BY handle DESC LIMIT 1)
-		ORDER BY 2 DESC, 1`, s.sweptUpTo, idlePage*limit, limit)
+		SELECT (SELECT handle FROM page ORDER BY handle DESC LIMIT 1), (SELECT count(*) FROM page),
+			(SELECT handle FROM gone ORDER BY handle DESC LIMIT 1), (SELECT count(*) FROM gone)`,
+		s.sweptUpTo, idlePage*limit, limit).Scan(&lastSeen, &seen, &lastRemoved, &removed)
 	if err != nil {
 		return 0, fmt.Errorf("sweeping idle sessions: %w", err)
 	}
-	removed, last := 0, []byte{} // an empty page is behind the last handle: start again
-	var handle []byte
-	var gone bool
-	_, err = pgx.ForEachRow(rows, []any{&handle, &gone}, func() error {
-		switch {
-		case gone:
-			removed++
-			last = handle
-		case removed < limit:
-			last = handle
-		default:
-			// The limit ended the page early: go on behind the last one removed.
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("sweeping idle sessions: %w", err)
+	switch {
+	case removed == limit: // which may have ended the page early
+		s.sweptUpTo = lastRemoved
+	case seen < idlePage*limit: // the end: begin again
+		s.sweptUpTo = []byte{}
+	default:
+		s.sweptUpTo = lastSeen
 	}
-	s.sweptUpTo = last
 	return removed, nil
 }

@@ -400,7 +400,7 @@ func twoNetworks(s *scene) {
 	token := s.client.refresh
 	s.client.take(s.refreshed(s.one, token, fromV, sessions.R4))
 	s.refused(s.two, token, fromW, sessions.ErrSuperseded)
-	s.allowed(s.two, s.client.access) // from the shared jar
+	s.used(s.two, s.client.access) // from the shared jar
 	s.signedIn()
 }
 
@@ -523,6 +523,7 @@ func poll(s *scene) {
 }
 
 func lostWrite(s *scene) {
+	s.two.link.holdPromotions() // R6 comes first
 	before := s.row()
 	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
 	s.putBack(before) // the draw
@@ -587,6 +588,8 @@ func rollout(s *scene) {
 	}
 	s.advance(delay)
 	ahead.Store(int64(delay))
+	s.two.link.holdPromotions() // R6 comes first
+	cut.link.holdPromotions()
 	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
 	s.allowed(s.two, s.client.access)
 	s.refused(cut, s.client.refresh, fromV, sessions.ErrUnavailable)

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -154,7 +155,7 @@ func (c *Cluster) CreateDatabase(ctx context.Context, name, template string) err
 	if err != nil {
 		return fmt.Errorf("creating database %s: %w", name, err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	statement := "CREATE DATABASE " + pgx.Identifier{name}.Sanitize() +
 		" TEMPLATE " + pgx.Identifier{cmp.Or(template, "template1")}.Sanitize()
 	if _, err := conn.Exec(ctx, statement); err != nil {
@@ -216,7 +217,7 @@ func (c *Cluster) create(ctx context.Context, o Options) error {
 	if err := writeFile(password, c.password, c.owner); err != nil {
 		return fmt.Errorf("creating a cluster: %w", err)
 	}
-	defer os.Remove(password)
+	defer func() { _ = os.Remove(password) }()
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	initdb := exec.CommandContext(ctx, filepath.Join(c.binDir, "initdb"),
@@ -308,12 +309,12 @@ func (c *Cluster) logTail() string {
 // freePort is a port of 127.0.0.1 that nobody listened on just now. Postgres has
 // no port 0; should another process be faster, the start fails.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		return 0, fmt.Errorf("looking for a free port: %w", err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	address, err := netip.ParseAddrPort(l.Addr().String())
+	return int(address.Port()), errors.Join(err, l.Close())
 }
 
 func writeFile(name, text string, owner *syscall.Credential) error {

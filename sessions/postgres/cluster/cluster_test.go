@@ -312,7 +312,7 @@ func TestKilledParentLeavesNothing(t *testing.T) {
 			defer parent.Wait() // an error: it was killed
 			defer parent.Process.Kill()
 			line, err := bufio.NewReader(out).ReadString('\n')
-			if err != nil && err != io.EOF {
+			if err != nil && !errors.Is(err, io.EOF) {
 				t.Fatal(err)
 			}
 			address := strings.TrimSpace(line)

@@ -30,8 +30,8 @@ func (c *Cluster) startServer() (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
-	cmd := exec.Command(filepath.Join(c.binDir, "postgres"), "-D", c.data())
+	defer func() { _ = log.Close() }()
+	cmd := exec.Command(filepath.Join(c.binDir, "postgres"), "-D", c.data()) //nolint:noctx // Stop ends it, in order
 	// SIGQUIT is Postgres's immediate shutdown: the postmaster ends its children
 	// and then itself. SIGKILL would leave backends, shared memory and semaphores.
 	c.prepare(cmd, syscall.SIGQUIT)
@@ -120,7 +120,7 @@ type warden struct {
 }
 
 func startWarden(dir string, owner *syscall.Credential) (*warden, error) {
-	cmd := exec.Command("/bin/sh", "-c", wardenScript, "sh", dir)
+	cmd := exec.Command("/bin/sh", "-c", wardenScript, "sh", dir) //nolint:noctx // it ends when the pipe closes
 	cmd.Dir = "/"
 	// As the owner it may remove the folder, and can signal nobody else's process.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner, Setpgid: true}

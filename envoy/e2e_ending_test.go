@@ -1,0 +1,176 @@
+package envoy_test
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+)
+
+// TestEnding: an ended session is denied by every process, whichever ended it, and its user can sign in again at once.
+func TestEnding(t *testing.T) {
+	s := newStack(t, stackOptions{})
+	one, two := s.processes[0], s.processes[1]
+	signIn := func(user string) (b *browser, handle string) {
+		b = s.newBrowser(networkV)
+		handle = b.signIn(user)
+		b.mustGet(t)
+		return b, handle
+	}
+	// ended is what an ended session is, and that its user can come back.
+	ended := func(t *testing.T, user string, holders ...*browser) {
+		t.Helper()
+		for _, b := range holders {
+			s.denied(b.access(), b.antiCSRF, http.StatusUnauthorized)
+			if a := b.get(); a.status != http.StatusFound {
+				t.Errorf("%d, want 302", a.status)
+			}
+			if a := b.do(http.MethodGet, "/optional", script); a.app == nil || a.app.Header["X-Session-User-Id"] != nil {
+				t.Errorf("an optional route: %d, want 200 without identity", a.status)
+			}
+		}
+		again, _ := signIn(user)
+		for range 4 { // either process
+			again.mustGet(t)
+		}
+	}
+
+	t.Run("sign-out", func(t *testing.T) {
+		b, handle := signIn("alice")
+		thief := b.stolenBy(networkX)
+		if a := b.send(http.MethodPost, "/auth/signout", script, with("Origin", "https://evil.example")); a.status != http.StatusForbidden {
+			t.Errorf("a foreign page signs out: %d", a.status)
+		}
+		b.mustGet(t)
+		a := b.do(http.MethodPost, "/auth/signout", script)
+		if a.status != http.StatusOK || a.body != `{"status":"OK"}` || a.header.Get("Id-Refresh-Token") != "remove" || a.header.Get("Front-Token") != "remove" {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		if b.access() != "" || b.cookie("sRefreshToken") != "" {
+			t.Error("cookies are left")
+		}
+		if a := b.do(http.MethodPost, "/auth/signout", script); a.status != http.StatusOK {
+			t.Errorf("again: %d", a.status)
+		}
+		ended(t, "alice", thief)
+		if n := s.endedFor(handle, "signed_out"); n != 1 {
+			t.Errorf("%d events", n)
+		}
+	})
+
+	t.Run("one session, by the API", func(t *testing.T) {
+		b, handle := signIn("bob")
+		other, _ := signIn("bob")
+		var answer struct {
+			Ended bool `json:"ended"`
+		}
+		if status, _ := one.api(http.MethodDelete, "/v1/sessions/"+handle, nil, &answer); status != http.StatusOK || !answer.Ended {
+			t.Errorf("%d, ended: %v", status, answer.Ended)
+		}
+		ended(t, "bob", b)
+		b.refresh().over(t, "unauthorised")
+		other.mustGet(t)
+		if status, _ := two.api(http.MethodGet, "/v1/sessions/"+handle, nil, nil); status != http.StatusNotFound {
+			t.Errorf("it is still there: %d", status)
+		}
+	})
+
+	t.Run("all sessions of a user, by the API", func(t *testing.T) {
+		b, _ := signIn("carol")
+		other, _ := signIn("carol")
+		dave, _ := signIn("dave")
+		var answer struct {
+			Ended int `json:"ended"`
+		}
+		if status, _ := two.api(http.MethodDelete, "/v1/users/carol/sessions", nil, &answer); status != http.StatusOK || answer.Ended != 2 {
+			t.Errorf("%d, ended: %d", status, answer.Ended)
+		}
+		ended(t, "carol", b, other)
+		dave.mustGet(t)
+	})
+
+	t.Run("without an API key nothing ends", func(t *testing.T) {
+		b, handle := signIn("erin")
+		for _, key := range []string{"", "Bearer " + newSecret(), "Basic " + s.apiKey} {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, "http://"+one.internal+"/v1/sessions/"+handle, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Authorization", key)
+			response, err := direct.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%d, want 401", response.StatusCode)
+			}
+		}
+		if a := b.do(http.MethodDelete, "/v1/sessions/"+handle, script); a.app == nil {
+			t.Errorf("through Envoy the API is nowhere, the path is the app's: %d", a.status)
+		}
+		b.mustGet(t)
+	})
+}
+
+// TestChecksAskNobody: what a check needs is in memory. While 10,000 are answered, nothing is asked of Postgres but the feed (and, once a
+// minute, what to sweep).
+func TestChecksAskNobody(t *testing.T) {
+	const checks, callers = 10_000, 8
+	s := newStack(t, stackOptions{noEnvoy: true})
+	s.exec(`CREATE EXTENSION pg_stat_statements`)
+	p := s.processes[0]
+	tokens := make([]created, 4)
+	for i := range tokens {
+		tokens[i] = p.create("alice")
+	}
+	s.exec(`SELECT pg_stat_statements_reset()`)
+	var all sync.WaitGroup
+	for n := range callers {
+		all.Go(func() {
+			for i := range checks / callers {
+				c := tokens[(n+i)%len(tokens)]
+				access, want := c.Tokens.Access, codes.OK
+				if i%10 == 0 { // I6: rubbish causes no query either
+					access, want = access[:len(access)-1-i%40], codes.Unauthenticated
+				}
+				response, err := p.gate.Check(t.Context(), checkRequest(access, c.Tokens.AntiCSRF))
+				if err != nil || response.GetStatus().GetCode() != int32(want) {
+					t.Errorf("check: %v, %v; want %v", response.GetStatus(), err, want)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	rows, err := s.db.Query(t.Context(), `SELECT query, calls FROM pg_stat_statements JOIN pg_database d ON d.oid = dbid WHERE d.datname = current_database()`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	polls := int64(0)
+	for rows.Next() {
+		var query string
+		var calls int64
+		if err := rows.Scan(&query, &calls); err != nil {
+			t.Fatal(err)
+		}
+		text := strings.TrimSpace(query)
+		switch {
+		case strings.Contains(text, "pg_snapshot_xmin"):
+			polls += calls
+		case strings.Contains(text, "pg_stat_statements"), text == ";", strings.HasPrefix(text, "-- ping"):
+		case strings.HasPrefix(text, "DELETE FROM sessiongate."), strings.HasPrefix(text, "WITH page AS"): // the sweep
+		default:
+			t.Errorf("%d times: %s", calls, text)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the feed goes on", func() bool {
+		return s.count(`SELECT coalesce(sum(calls), 0)::int FROM pg_stat_statements WHERE query LIKE '%pg_snapshot_xmin%'`) > int(polls)
+	})
+}

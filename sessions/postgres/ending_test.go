@@ -1,0 +1,53 @@
+package postgres_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// A session, its feed entry and its event go together or not at all (I7).
+func TestEndIsOneTransaction(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	if err := c.RaiseHorizon(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	rec := create(t, c.Store, "alice")
+	why := sessions.Ending{Reason: sessions.ReasonRevoked, Actor: "the back office"}
+	ends := map[string]func() error{
+		"End":     func() error { _, err := c.End(t.Context(), rec.Handle, why); return err },
+		"EndIf":   func() error { _, err := c.EndIf(t.Context(), rec.Row, why); return err },
+		"EndUser": func() error { _, err := c.EndUser(t.Context(), "alice", why); return err },
+	}
+	c.exec(`CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$`)
+	for _, table := range []string{"events", "feed"} {
+		c.exec(`CREATE TRIGGER broken BEFORE INSERT ON sessiongate.` + table + ` FOR EACH ROW EXECUTE FUNCTION broken()`)
+		for name, end := range ends {
+			if err := end(); err == nil {
+				t.Errorf("%s reports success without %s", name, table)
+			}
+			if got, _, err := c.Get(t.Context(), rec.Handle); err != nil || got.Row != rec.Row {
+				t.Errorf("%s without %s: the session: %+v, %v", name, table, got, err)
+			}
+			if page, err := c.Poll(t.Context(), 0); len(page.Entries) != 0 || err != nil {
+				t.Errorf("%s without %s: the feed: %v, %v", name, table, page.Entries, err)
+			}
+			if n := c.count(`SELECT count(*) FROM sessiongate.events`); n != 0 {
+				t.Errorf("%s without %s: %d events", name, table, n)
+			}
+		}
+		c.exec(`DROP TRIGGER broken ON sessiongate.` + table)
+	}
+	if err := ends["EndIf"](); err != nil {
+		t.Fatal(err)
+	}
+	if n := c.count(`SELECT count(*) FROM sessiongate.events
+		WHERE kind = 'ended' AND handle = $1 AND user_id = 'alice' AND reason = 'revoked' AND actor = $2`, rec.Handle[:], why.Actor); n != 1 {
+		t.Errorf("%d events", n)
+	}
+	if n := c.count(`SELECT count(*) FROM sessiongate.session_contents`); n != 0 {
+		t.Errorf("%d contents of no session", n)
+	}
+}

@@ -1,0 +1,9 @@
+package postgres
+
+import "context"
+
+// Setting is what a connection of the store has for a setting of the server.
+func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	return value, err
+}

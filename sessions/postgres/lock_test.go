@@ -1,0 +1,71 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/sessiongate/sessiongate/sessions/postgres"
+)
+
+// A start that finds the schema up to date takes no lock: it must not wait for
+// somebody who holds it. One that is behind waits, and can be told to stop.
+func TestMigrationLock(t *testing.T) {
+	t.Parallel()
+	const lock = `SELECT pg_advisory_lock(x'73657373676174'::bigint)`
+	c := open(t)
+	c.exec(lock)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if n, err := c.Migrate(ctx); n != 0 || err != nil {
+		t.Errorf("nothing to do: %d, %v", n, err)
+	}
+
+	url := database(t, "")
+	holder := connect(t, url)
+	if _, err := holder.Exec(t.Context(), lock); err != nil {
+		t.Fatal(err)
+	}
+	behind := openAt(t, postgres.Config{URL: url})
+	waiting, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { _, err := behind.Migrate(waiting); done <- err }()
+	awaitWaiting(t, holder, "advisory")
+	stop()
+	if err := <-done; err == nil {
+		t.Error("migrated beside somebody who held the lock")
+	}
+	if _, err := holder.Exec(t.Context(), `SELECT pg_advisory_unlock_all()`); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := behind.Migrate(t.Context()); n == 0 || err != nil {
+		t.Errorf("afterwards: %d, %v", n, err)
+	}
+}
+
+// A caller who gives up takes the statement along.
+func TestCancelEndsTheStatement(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	c.exec(`CREATE OR REPLACE FUNCTION sessiongate.now() RETURNS timestamptz LANGUAGE plpgsql AS $$
+		BEGIN PERFORM pg_sleep(3600); RETURN clock_timestamp(); END $$`)
+	store := openAt(t, postgres.Config{URL: c.url, StatementTimeout: time.Hour})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { _, err := store.Poll(ctx, 0); done <- err }()
+	sleeping := func() bool {
+		var n int
+		if err := c.conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event = 'PgSleep'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n > 0
+	}
+	await(t, "a statement", sleeping)
+	cancel()
+	if err := <-done; err == nil {
+		t.Error("a canceled call succeeded")
+	}
+	await(t, "the end of the statement", func() bool { return !sleeping() })
+}

@@ -1,0 +1,133 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// handOut creates a session and hands a child out; the promotion is the child's.
+func handOut(t *testing.T, s sessions.Store, user string) (sessions.Row, sessions.Promotion) {
+	t.Helper()
+	h := sessions.NewHandle()
+	rec, err := s.Create(t.Context(), sessions.NewRecord{
+		Handle: h, UserID: user, Current: markOf(h), Claims: []byte(`{}`), Data: []byte(`{}`),
+		SlidingLife: time.Hour, AbsoluteLife: 24 * time.Hour,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, next := rec.Row, rec.Row
+	next.NextNonce, next.NextClient, next.HandedAt, next.HandOuts = sessions.Nonce{1}, sessions.Client{2}, row.PromotedAt.Add(time.Second), 1
+	if done, err := s.Swap(t.Context(), row, next); err != nil || !done {
+		t.Fatalf("Swap: %v, %v", done, err)
+	}
+	return next, sessions.Promotion{Handle: row.Handle, Parent: row.Current, Own: markOf(sessions.NewHandle())}
+}
+
+func markOf(h sessions.Handle) (m sessions.Mark) {
+	copy(m[:], h[:])
+	return m
+}
+
+func current(t *testing.T, s sessions.Store, h sessions.Handle) sessions.Row {
+	t.Helper()
+	rec, _, err := s.Get(t.Context(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec.Row
+}
+
+// A promotion that waits for another one's lock decides by what that one left,
+// not by the snapshot from before the wait; and promoted_at is read when the lock
+// is held, or the grace of those who wait would be over before it began.
+func TestPromoteDecidesUnderTheLock(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	row, own := handOut(t, c, "alice")
+	sibling := sessions.Promotion{Handle: row.Handle, Parent: row.Current, Own: markOf(sessions.NewHandle())}
+	other, otherOwn := handOut(t, c, "bob")
+	since := poll(t, c, 0).Next
+
+	tx, err := c.conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `
+		UPDATE sessiongate.sessions SET previous = current, current = $2, next_nonce = NULL, next_client = NULL, handed_at = NULL, hand_outs = 0
+		WHERE handle = $1`, row.Handle[:], own.Own[:]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT FROM sessiongate.sessions WHERE handle = $1 FOR UPDATE`, other.Handle[:]); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- c.Promote(t.Context(), []sessions.Promotion{sibling, otherOwn}) }()
+	awaitWaiting(t, connect(t, c.url), "transactionid")
+	var unlocked time.Time
+	if err := tx.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&unlocked); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := current(t, c, row.Handle); got.Current != own.Own {
+		t.Error("I1: a sibling replaced the current token")
+	}
+	lost := false
+	for _, e := range poll(t, c, since).Entries {
+		lost = lost || e.Kind == sessions.EntryLost && e.Mark == sibling.Own
+	}
+	if !lost {
+		t.Error("the sibling is not on the feed")
+	}
+	if got := current(t, c, other.Handle); got.Current != otherOwn.Own || got.PromotedAt.Before(unlocked) {
+		t.Errorf("promoted at %v, the lock was free at %v", got.PromotedAt, unlocked)
+	}
+}
+
+func poll(t *testing.T, s sessions.Store, since sessions.Cursor) sessions.Page {
+	t.Helper()
+	page, err := s.Poll(t.Context(), since)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
+}
+
+// awaitWaiting waits until somebody in the connection's database waits for
+// a lock of a kind.
+func awaitWaiting(t *testing.T, conn *pgx.Conn, kind string) {
+	t.Helper()
+	await(t, "somebody who waits for a lock", func() bool {
+		var waiting int
+		if err := conn.QueryRow(context.WithoutCancel(t.Context()), `
+			SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = $1`, kind).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+		return waiting > 0
+	})
+}
+
+// await asks until something that sends no event is so.
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	giveUp := time.After(time.Minute)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-giveUp:
+			t.Fatal("waited in vain for " + what)
+		}
+	}
+}
