@@ -610,7 +610,7 @@ func TestCheckIsAskedWithWhatItReads(t *testing.T) {
 			}
 		}
 		slices.Sort(lines)
-		if want := []string{"cookie: a=1", "cookie: b=2", "sec-fetch-mode: cors"}; !slices.Equal(lines, want) {
+		if want := []string{"cookie: a=1", "cookie: b=2", "sec-fetch-mode: cors", "x-forwarded-proto: http"}; !slices.Equal(lines, want) {
 			t.Errorf("%s: headers %q, want %q", target, lines, want)
 		}
 	}

@@ -44,7 +44,7 @@ import (
 
 const (
 	// patience bounds every wait for something that must happen. It is a limit for broken code, not a promise.
-	patience = 60 * time.Second
+	patience = 30 * time.Second
 	// The durations of the protocol, as the processes have them by default.
 	accessLife = time.Hour
 	attempt    = 10 * time.Second // D

@@ -56,13 +56,13 @@ func TestReadmeLogins(t *testing.T) {
 			if err := os.WriteFile(file, []byte(blocks[0][1]), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			command := exec.Command(tool, file) //nolint:noctx // our README's own text; it is killed below
+			command := exec.Command(tool, file) // our README's own text; killed below
 			if l.fence == "go" {
 				binary := filepath.Join(dir, "login")
 				if output, err := exec.CommandContext(t.Context(), tool, "build", "-o", binary, file).CombinedOutput(); err != nil {
 					t.Fatalf("building: %v\n%s", err, output)
 				}
-				command = exec.Command(binary) //nolint:noctx // as above
+				command = exec.Command(binary)
 			}
 			s.runLogin(t, command, addresses[l.fence])
 

@@ -182,7 +182,11 @@ func TestRefresh(t *testing.T) {
 		other := b.stolenBy(networkW)
 		b.mustRefresh(t)
 		other.refresh().superseded(t)
-		other.jar = b.jar // one browser, one jar
+		b.use(handle)
+		other.take(b.refresh()) // within G: a new access token only
+		other.jar = b.jar       // one browser, one jar
+		other.refresh().superseded(t)
+		s.advance(grace + moment)
 		other.mustGet(t)
 		other.mustRefresh(t)
 		signedIn(t, other, handle)

@@ -173,7 +173,7 @@ func TestLocalPath(t *testing.T) {
 		`\/evil.example`:          "/",
 		"/\t/evil.example":        "/",
 		"/\n/evil.example":        "/",
-		"\x20//evil.example":         "/",
+		"\x20//evil.example":      "/",
 		"https://evil.example":    "/",
 		"https:evil.example":      "/",
 		"javascript:alert(1)":     "/",

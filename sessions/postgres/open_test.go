@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -28,6 +29,9 @@ func TestOpenShowsNoPassword(t *testing.T) {
 		"postgres://u:" + password + "@127.0.0.1/db?sslrootcert=/does/not/exist&sslmode=verify-full",
 		"host=127.0.0.1 password='" + password,
 		"127.0.0.1 password=" + password,
+		// Where pgx's own redaction does not see it.
+		"postgres://u:" + password + ":more@127.0.0.1:notaport/db",
+		"host=127.0.0.1 port=many password = " + password,
 	} {
 		store, err := postgres.Open(t.Context(), postgres.Config{URL: address, Password: password})
 		if err == nil {
@@ -117,7 +121,9 @@ func TestStatementTimeout(t *testing.T) {
 	impatient := openAt(t, postgres.Config{URL: c.url, StatementTimeout: 50 * time.Millisecond})
 	c.exec(`BEGIN`)
 	c.exec(`SELECT 1 FROM sessiongate.sessions FOR UPDATE`)
-	if _, err := impatient.Swap(t.Context(), rec.Row, handedOut(rec)); !timedOut(err) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := impatient.Swap(ctx, rec.Row, handedOut(rec)); !timedOut(err) {
 		t.Errorf("Swap: %v", err)
 	}
 	c.exec(`ROLLBACK`)
