@@ -94,9 +94,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	log.Info("listening", "address", listener.Addr().String())
 	if *addressFile != "" {
 		if err := writeAddress(*addressFile, listener.Addr().String()); err != nil {
-			err = errors.Join(fmt.Errorf("writing the address file: %w", err), server.Close())
-			_ = <-served // it is closed
-			return err
+			return errors.Join(fmt.Errorf("writing the address file: %w", err), server.Close(), ended(<-served))
 		}
 	}
 
@@ -112,7 +110,14 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	if err != nil {
 		err = errors.Join(fmt.Errorf("stopping: %w", err), server.Close())
 	}
-	_ = <-served // it is closed
+	return errors.Join(err, ended(<-served))
+}
+
+// ended is what a server that was told to stop has to complain of.
+func ended(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
 	return err
 }
 
