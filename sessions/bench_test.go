@@ -65,6 +65,29 @@ func BenchmarkVerifyUncached(b *testing.B) {
 	}
 }
 
+// BenchmarkFirstCheckToNext measures both side by side in one run: how many
+// times a token's first Check costs what each later one does.
+func BenchmarkFirstCheckToNext(b *testing.B) {
+	e := offline(b)
+	e.feed.clock.local = time.Now
+	e.feed.clock.set(testEpoch, time.Now())
+	tokens := []string{issueAt(b, e, testEpoch, `{"role":"admin"}`).Access.Reveal()}
+	const laterChecks = 100
+	var first, later time.Duration
+	for b.Loop() {
+		e.cache.InvalidateAll()
+		began := time.Now()
+		e.Verify(tokens)
+		seen := time.Now()
+		for range laterChecks {
+			e.Verify(tokens)
+		}
+		first += seen.Sub(began)
+		later += time.Since(seen)
+	}
+	b.ReportMetric(float64(first)*laterChecks/float64(later), "first/later")
+}
+
 // BenchmarkVerifyGarbage is what an attacker's invented token costs.
 func BenchmarkVerifyGarbage(b *testing.B) {
 	e := offline(b)

@@ -1,0 +1,79 @@
+package sessions
+
+import (
+	"context"
+	"time"
+)
+
+// NewSession is what a login service says of the session it creates.
+type NewSession struct {
+	UserID    string
+	Claims    []byte // a JSON object, or nil
+	Data      []byte // a JSON object, or nil
+	Transport Transport
+	Client    Client // none: whoever holds the first refresh token
+}
+
+// Issued is what a client is to be given.
+type Issued struct {
+	Session  Record
+	Access   Token
+	Refresh  Token // empty: the client keeps the one it has
+	AntiCSRF Token
+	// Payload is the JSON payload of the access token, AccessExpires its exp.
+	Payload       []byte
+	AccessExpires time.Time
+	// RefreshLife is how long the session lives from now without another
+	// refresh: the life of its cookies.
+	RefreshLife time.Duration
+	Transport   Transport
+	Rule        Rule // that decided a refresh
+}
+
+// Create starts a session. Bad input is an [*InvalidError].
+func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
+	if !e.Ready() {
+		return Issued{}, ErrUnavailable
+	}
+	if err := n.check(); err != nil {
+		return Issued{}, err
+	}
+	t := newRefreshToken(NewHandle(), n.Transport)
+	if err := e.checkSize(n, t); err != nil {
+		return Issued{}, err
+	}
+	rec, err := e.store.Create(ctx, NewRecord{
+		Handle: t.handle, UserID: n.UserID, Current: t.mark(), CurrentClient: n.Client,
+		Claims: n.Claims, Data: n.Data, SlidingLife: e.cfg.SlidingLife, AbsoluteLife: e.cfg.AbsoluteLife,
+	})
+	if err != nil {
+		return Issued{}, unavailable("creating session", err)
+	}
+	t.issuedAt = rec.CreatedAt
+	issued, err := e.issue(rec, t, Mark{}, rec.CreatedAt, true)
+	if err != nil {
+		return Issued{}, err
+	}
+	e.cfg.Events(Event{Kind: EventCreated, Handle: rec.Handle, UserID: rec.UserID})
+	return issued, nil
+}
+
+// issue mints the access token of the line's token t and, if handOut, seals t.
+func (e *Engine) issue(rec Record, t refreshToken, parent Mark, now time.Time, handOut bool) (Issued, error) {
+	own := t.mark()
+	if !handOut {
+		own = rec.Current // t may be the previous one (R7)
+	}
+	m, err := e.mint(rec, t, own, parent, now)
+	if err != nil {
+		return Issued{}, unavailable("minting", err)
+	}
+	i := Issued{
+		Session: rec, Access: m.token, AntiCSRF: t.antiCSRF.token(), Payload: m.payload, AccessExpires: m.expires,
+		RefreshLife: earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt).Sub(now), Transport: t.transport,
+	}
+	if handOut {
+		i.Refresh = t.seal(e.keys.Load().sealer(now))
+	}
+	return i, nil
+}

@@ -1,0 +1,100 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+)
+
+// Get returns a living session, or [ErrNotFound].
+func (e *Engine) Get(ctx context.Context, h Handle) (Record, error) {
+	rec, now, err := e.store.Get(ctx, h)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Record{}, ErrNotFound
+	case err != nil:
+		return Record{}, unavailable("reading session", err)
+	case !now.Before(rec.ExpiresAt) || !now.Before(rec.AbsoluteExpiresAt):
+		return Record{}, ErrNotFound
+	}
+	return rec, nil
+}
+
+// End ends a session. It reports whether there was one; ending none is no error.
+// From when it returns, no token is minted for the session (I4) and this engine
+// allows none; every other one follows within its feed's bound.
+func (e *Engine) End(ctx context.Context, h Handle, ending Ending) (bool, error) {
+	done, err := e.store.End(ctx, h, ending)
+	if err != nil {
+		return false, unavailable("ending session", err)
+	}
+	if done {
+		e.ended(h, "", ending, "")
+	}
+	return done, nil
+}
+
+// EndUser ends all sessions of a user and returns how many there were.
+func (e *Engine) EndUser(ctx context.Context, userID string, ending Ending) (int, error) {
+	if err := checkUserID(userID); err != nil {
+		return 0, err
+	}
+	handles, err := e.store.EndUser(ctx, userID, ending)
+	if err != nil {
+		return 0, unavailable("ending the sessions of a user", err)
+	}
+	for _, h := range handles {
+		e.ended(h, userID, ending, "")
+	}
+	return len(handles), nil
+}
+
+// ended lets this engine deny at once what the others learn from the feed.
+func (e *Engine) ended(h Handle, userID string, ending Ending, rule Rule) {
+	if e.Ready() {
+		e.feed.set.add(Entry{Kind: EntryEnded, Handle: h, Reason: ending.Reason, At: e.feed.clock.now()})
+	}
+	e.cfg.Events(Event{Kind: EventEnded, Handle: h, UserID: userID, Rule: rule, Reason: ending.Reason, Actor: ending.Actor})
+}
+
+// SignOut ends the sessions that the tokens of a request name: by any refresh
+// token that opens, or by an access token that is valid. It is idempotent.
+// Where nothing but an expired access token is there, the error is DenyExpired:
+// refresh, then sign out.
+func (e *Engine) SignOut(ctx context.Context, refresh, access []string) error {
+	if !e.Ready() {
+		return ErrUnavailable
+	}
+	if len(refresh) > tokensMax || len(access) > tokensMax {
+		refresh, access = nil, nil
+	}
+	handles := map[Handle]bool{}
+	for _, text := range refresh {
+		t, err := openRefreshToken(text, e.keys.Load())
+		switch {
+		case err == nil:
+			handles[t.handle] = true
+		case errors.Is(err, errNewerFormat), errors.Is(err, errUnknownSealingKey) && !e.fresh():
+			return unavailable("opening refresh token", err)
+		}
+	}
+	expired := false
+	for _, text := range access {
+		switch a, d := e.Verify([]string{text}); {
+		case d == nil:
+			handles[a.Handle] = true
+		case d == DenyExpired:
+			expired = true
+		case d.Outcome == Unavailable:
+			return unavailable("verifying access token", d)
+		}
+	}
+	if len(handles) == 0 && expired {
+		return DenyExpired
+	}
+	for h := range handles {
+		if _, err := e.End(ctx, h, Ending{Reason: ReasonSignedOut, Actor: "sign-out"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

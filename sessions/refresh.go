@@ -1,0 +1,148 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// casAttempts bounds how often a refresh decides anew because another was
+// faster. Each loser of a race finds the winner's row, so few are needed.
+const casAttempts = 16
+
+// Refresh answers the refresh tokens that a request carries (R1 to R8). The
+// error is [ErrOver] (or [ErrTheft]), [ErrSuperseded] or [ErrUnavailable].
+func (e *Engine) Refresh(ctx context.Context, tokens []string, client Client) (Issued, error) {
+	if !e.Ready() {
+		return Issued{}, ErrUnavailable
+	}
+	// Our half of D is kept by force: a later answer could reach a browser whose
+	// token has left the line meanwhile.
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.RefreshAttemptMax/2)
+	defer cancel()
+	issued, err := e.refresh(ctx, tokens, client)
+	if ctx.Err() != nil { // "over" too: it clears cookies, perhaps those of a new sign-in
+		return Issued{}, unavailable("refreshing", errors.Join(err, ctx.Err()))
+	}
+	return issued, err
+}
+
+func (e *Engine) refresh(ctx context.Context, tokens []string, client Client) (Issued, error) {
+	t, err := e.openRefresh(tokens)
+	if err != nil {
+		return Issued{}, err
+	}
+	var nonce Nonce
+	fill(nonce[:])
+	for range casAttempts {
+		rec, now, err := e.store.Get(ctx, t.handle)
+		if errors.Is(err, ErrNotFound) {
+			return Issued{}, e.gone(ctx, t.handle)
+		}
+		if err != nil {
+			return Issued{}, unavailable("reading session", err)
+		}
+		d := decide(rec.Row, t, client, now, nonce, e.windows)
+		if d.end != "" {
+			ending := Ending{Reason: d.end, Actor: "refresh"}
+			done, err := e.store.EndIf(ctx, rec.Row, ending)
+			if err != nil {
+				return Issued{}, unavailable("ending session", err)
+			}
+			if !done {
+				continue
+			}
+			e.ended(rec.Handle, rec.UserID, ending, d.rule)
+			if d.end == ReasonTheft {
+				return Issued{}, ErrTheft
+			}
+			return Issued{}, ErrOver
+		}
+		if d.next != rec.Row {
+			done, err := e.store.Swap(ctx, rec.Row, d.next)
+			if err != nil {
+				return Issued{}, unavailable("writing session", err)
+			}
+			if !done {
+				continue
+			}
+			rec.Row = d.next
+		}
+		return e.answer(rec, t, d, now)
+	}
+	return Issued{}, unavailable("refreshing", errors.New("too many others at once"))
+}
+
+// answer gives what was decided.
+func (e *Engine) answer(rec Record, t refreshToken, d decision, now time.Time) (issued Issued, err error) {
+	event := Event{Kind: EventRefreshed, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule}
+	switch d.answer {
+	case answerChild:
+		child := t.child(rec.NextNonce)
+		child.issuedAt = now
+		issued, err = e.issue(rec, child, rec.Current, now, true)
+	case answerKeep:
+		issued, err = e.issue(rec, t, Mark{}, now, false)
+	case answerSuperseded:
+		event.Kind, err = EventSuperseded, ErrSuperseded
+	default:
+		event.Kind, err = EventOver, ErrOver
+	}
+	issued.Rule = d.rule
+	if err == nil || event.Kind != EventRefreshed {
+		e.cfg.Events(event)
+	}
+	return issued, err
+}
+
+// openRefresh is R1: of the tokens that open, the one issued last; over, without
+// a query, where none opens or they belong to several sessions.
+func (e *Engine) openRefresh(tokens []string) (refreshToken, error) {
+	var best refreshToken
+	found := false
+	var unsure error
+	if len(tokens) > tokensMax {
+		tokens = nil
+	}
+	for _, text := range tokens {
+		t, err := openRefreshToken(text, e.keys.Load())
+		switch {
+		case errors.Is(err, errNewerFormat), errors.Is(err, errUnknownSealingKey) && !e.fresh():
+			unsure = err
+		case err != nil:
+		case found && t.handle != best.handle:
+			e.cfg.Events(Event{Kind: EventOver, Rule: R1})
+			return refreshToken{}, ErrOver
+		case !found || t.issuedAt.After(best.issuedAt):
+			best, found = t, true
+		}
+	}
+	switch {
+	case found:
+		return best, nil
+	case unsure != nil:
+		return refreshToken{}, unavailable("opening refresh token", unsure)
+	default:
+		e.cfg.Events(Event{Kind: EventOver, Rule: R1})
+		return refreshToken{}, ErrOver
+	}
+}
+
+// gone is R2 for a session that the store does not hold: over. But where its
+// client signed out a moment ago, a new sign-in may have set new cookies since,
+// and a late "over" would clear those.
+func (e *Engine) gone(ctx context.Context, h Handle) error {
+	how, known := e.feed.set.endedAs(h)
+	if !known { // another replica's sign-out may be newer than the last poll
+		if err := e.poll(ctx); err != nil {
+			return unavailable("reading why the session is gone", err)
+		}
+		how, known = e.feed.set.endedAs(h)
+	}
+	if known && how.reason == ReasonSignedOut && e.feed.clock.now().Before(how.at.Add(2*e.cfg.RefreshAttemptMax)) {
+		e.cfg.Events(Event{Kind: EventSuperseded, Handle: h, Rule: R2})
+		return ErrSuperseded
+	}
+	e.cfg.Events(Event{Kind: EventOver, Handle: h, Rule: R2})
+	return ErrOver
+}

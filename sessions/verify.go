@@ -1,0 +1,87 @@
+package sessions
+
+import (
+	"crypto/sha256"
+	"sync/atomic"
+)
+
+// tokensMax bounds the values of one session cookie that are looked at: each may
+// cost a signature check.
+const tokensMax = 8
+
+// Verify judges the access tokens that a request carries (V1 to V5): those with
+// no good signature are ignored, the one issued last counts, and tokens of
+// several sessions decide nothing. It reads memory only. The Access is shared
+// and must not be changed.
+func (e *Engine) Verify(tokens []string) (*Access, *Denial) {
+	if !e.Ready() {
+		return nil, DenyStarting
+	}
+	if len(tokens) == 0 {
+		return nil, DenyNoToken
+	}
+	if len(tokens) > tokensMax {
+		return nil, DenyMalformed
+	}
+	var best *verified
+	var denial *Denial
+	for _, text := range tokens {
+		v, d := e.open(text)
+		switch {
+		case d != nil:
+			if denial == nil || d.Outcome == Unavailable {
+				denial = d
+			}
+		case best != nil && best.Handle != v.Handle:
+			return nil, DenySeveral
+		case best == nil || v.IssuedAt.After(best.IssuedAt):
+			best = v
+		}
+	}
+	if best == nil {
+		return nil, denial
+	}
+	now := e.feed.clock.now()
+	if !now.Before(best.Expires) {
+		return nil, DenyExpired
+	}
+	if best.IssuedAt.After(now.Add(leeway)) {
+		return nil, DenyClaims
+	}
+	if d := e.feed.set.deny(&best.Access); d != nil {
+		return nil, d
+	}
+	if best.parent != (Mark{}) {
+		e.promoter.offer(best) // V4
+	}
+	return &best.Access, nil
+}
+
+// verified is a cached access token, and whether its first use was offered to
+// the promoter.
+type verified struct {
+	Access
+
+	offered atomic.Bool
+}
+
+// open finds a token in the cache, by a digest of its exact bytes, or checks it.
+func (e *Engine) open(text string) (*verified, *Denial) {
+	if len(text) > accessTokenMax {
+		return nil, DenyMalformed
+	}
+	var buf [accessTokenMax]byte
+	key := sha256.Sum256(append(buf[:0], text...))
+	if v, ok := e.cache.GetIfPresent(key); ok {
+		return v, nil
+	}
+	a, d := e.keys.Load().open(text, e.cfg.Issuer)
+	if d != nil {
+		if d == DenyUnknownKey && !e.fresh() {
+			return nil, DenyStaleKeys
+		}
+		return nil, d
+	}
+	v, _ := e.cache.SetIfAbsent(key, &verified{Access: *a})
+	return v, nil
+}
