@@ -96,19 +96,17 @@ func join(field *string, joint, value string) {
 	*field += joint + value
 }
 
-// cookies returns the values of a cookie, each once. Two Cookie lines of HTTP/1
-// come as one value joined with a comma where Envoy sends headers as a map; no
-// token holds a comma, so both are cut there.
+// cookies returns the values of a cookie, each once. Where Envoy sends headers as
+// a map, two Cookie lines of HTTP/1 (browsers send one) come joined with a comma.
+// They are not cut there: a sibling host may plant a cookie whose value has a
+// comma and a session cookie's name behind it, past what __Host- promises.
 func (r *request) cookies(name string) []string {
-	var values []string
-	for part := range strings.SplitSeq(r.cookie, ",") {
-		values = sessions.AppendCookies(values, part, name)
-	}
-	return values
+	return sessions.AppendCookies(nil, r.cookie, name)
 }
 
 // withoutCookies is the Cookie header without the named ones, and whether there
-// was one. Commas in what others set stay as they are.
+// was one. Here joined lines are cut: rather a planted cookie loses a part than an
+// upstream sees a token. Commas in what others set stay as they are.
 func (r *request) withoutCookies(names []string) (string, bool) {
 	var kept []string
 	stripped := false

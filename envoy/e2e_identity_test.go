@@ -92,6 +92,13 @@ func TestSignedIn(t *testing.T) {
 						"no space between": {"a=1;" + token + ";b=2"},
 					} {
 						a := c.send(http.MethodGet, "/", script, without("Cookie"), with("Cookie", lines...))
+						if joined := name == "mapped" && version == "HTTP/1.1" && len(lines) > 1; joined {
+							// A comma may be part of a planted cookie: nobody is believed.
+							if a.app != nil {
+								t.Errorf("%s: allowed by lines that Envoy joined", title)
+							}
+							continue
+						}
 						if a.app == nil {
 							t.Errorf("%s: %d", title, a.status)
 							continue
@@ -140,6 +147,9 @@ func TestStrippedCookies(t *testing.T) {
 			if got := a.app.Header["X-Session-User-Id"]; !slices.Equal(got, []string{"alice"}) {
 				t.Errorf("%s, %s: user %q", name, title, got)
 			}
+		}
+		if name == "mapped" {
+			continue // there, lines that Envoy joined sign nobody in
 		}
 		several := b.newTab(proxy).send(http.MethodGet, "/", script, without("Cookie"), with("Cookie", "a=1", token, "b=2"))
 		if several.app == nil || strings.Contains(strings.Join(several.app.Header["Cookie"], ";"), "sAccessToken") {

@@ -144,8 +144,13 @@ func validHost(host string) bool {
 
 // AppendCookies appends the values of the cookies called name in a Cookie
 // header to values, each once. A pair that is broken spoils nothing but itself.
+// It stops at one more than are ever looked at: a header of thousands would cost
+// a comparison of each with each.
 func AppendCookies(values []string, header, name string) []string {
 	for pair := range strings.SplitSeq(header, ";") {
+		if len(values) > tokensMax {
+			break
+		}
 		k, v, ok := strings.Cut(strings.Trim(pair, " \t"), "=")
 		if ok && k == name && !slices.Contains(values, v) {
 			values = append(values, v)

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -233,4 +234,15 @@ func FuzzCookies(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A header of thousands of our cookies costs no comparison of each with each.
+func TestAppendCookiesIsBounded(t *testing.T) {
+	var header strings.Builder
+	for i := range 4000 {
+		fmt.Fprintf(&header, "s=%d; ", i)
+	}
+	if got := AppendCookies(nil, header.String(), "s"); len(got) != tokensMax+1 {
+		t.Errorf("%d values are kept, want one more than are looked at", len(got))
+	}
 }

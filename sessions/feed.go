@@ -71,30 +71,45 @@ func (s *feedSet) shard(b byte) *feedShard { return &s.shards[b%feedShards] }
 // marks and versions held before are dropped, for a store that was restored may
 // have forgotten them, while an ended session stays ended.
 func (s *feedSet) apply(entries []Entry, whole bool) {
-	if whole {
-		for i := range s.shards {
-			sh := &s.shards[i]
-			sh.Lock()
-			clear(sh.versions)
-			clear(sh.lost)
-			sh.Unlock()
-		}
-	}
+	var parts [feedShards][]Entry
 	for _, e := range entries {
-		s.add(e)
+		i := shardOf(e)
+		parts[i] = append(parts[i], e)
+	}
+	for i := range s.shards {
+		if whole || len(parts[i]) > 0 {
+			s.shards[i].apply(parts[i], whole)
+		}
 	}
 }
 
-func (s *feedSet) add(e Entry) {
-	sh := s.shard(e.Handle[0])
+func (s *feedSet) add(e Entry) { s.shards[shardOf(e)].apply([]Entry{e}, false) }
+
+// shardOf is where an entry is looked for.
+func shardOf(e Entry) int {
 	if e.Kind == EntryLost {
-		sh = s.shard(e.Mark[0])
+		return int(e.Mark[0] % feedShards)
 	}
+	return int(e.Handle[0] % feedShards)
+}
+
+// apply changes a shard under its lock, once: a Check sees it before or after,
+// never emptied and not yet filled.
+func (sh *feedShard) apply(entries []Entry, whole bool) {
 	sh.Lock()
 	defer sh.Unlock()
 	if sh.ended == nil {
-		sh.ended, sh.versions, sh.lost = map[Handle]ended{}, map[Handle]version{}, map[Mark]time.Time{}
+		sh.ended = map[Handle]ended{}
 	}
+	if whole || sh.versions == nil {
+		sh.versions, sh.lost = map[Handle]version{}, map[Mark]time.Time{}
+	}
+	for _, e := range entries {
+		sh.add(e)
+	}
+}
+
+func (sh *feedShard) add(e Entry) {
 	switch e.Kind {
 	case EntryEnded:
 		if _, known := sh.ended[e.Handle]; !known {

@@ -215,3 +215,32 @@ func TestClock(t *testing.T) {
 		t.Errorf("now %v, %s old", c.now(), c.age())
 	}
 }
+
+// A feed that is read anew replaces what is held. No Check may fall in between,
+// see nothing, and allow what lost.
+func TestFeedReadAnewHasNoGap(t *testing.T) {
+	var set feedSet
+	var entries []Entry
+	for i := range 2000 {
+		entries = append(entries, Entry{Kind: EntryLost, Mark: Mark{byte(i), byte(i >> 8)}, At: testEpoch})
+	}
+	last := entries[len(entries)-1]
+	set.apply(entries, true)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 200 {
+			set.apply(entries, true)
+		}
+	}()
+	for {
+		if d := set.deny(&Access{own: last.Mark}); d != DenyLost {
+			t.Fatalf("denied as %v while the feed was read anew", d)
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}

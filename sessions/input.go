@@ -1,8 +1,13 @@
 package sessions
 
 import (
+	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io"
+	"math"
+	"strconv"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -11,6 +16,8 @@ import (
 const (
 	userIDMax = 128       // bytes: it becomes a header's value
 	dataMax   = 16 * 1024 // bytes
+	// claimsDepthMax is how deep claims may nest, themselves counted.
+	claimsDepthMax = 16
 )
 
 func checkUserID(id string) error {
@@ -50,8 +57,32 @@ func (n *NewSession) check() error {
 			return &InvalidError{"claims." + name, "this name is reserved"}
 		}
 	}
+	if !plain(n.Claims) {
+		return &InvalidError{"claims", fmt.Sprintf("at most %d levels deep, numbers within a double's range", claimsDepthMax)}
+	}
 	_, err = object("data", &n.Data)
 	return err
+}
+
+// plain says whether claims fit Envoy's dynamic metadata (a protobuf Struct: every
+// number a double, and Envoy reads 100 nested messages, three a level). Claims that
+// do not would be signed, and then deny every Check.
+func plain(claims []byte) bool {
+	d := jsontext.NewDecoder(bytes.NewReader(claims))
+	for {
+		token, err := d.ReadToken()
+		if err != nil {
+			return errors.Is(err, io.EOF)
+		}
+		if d.StackDepth() > claimsDepthMax {
+			return false
+		}
+		if token.Kind() == '0' {
+			if f, err := strconv.ParseFloat(token.String(), 64); err != nil || math.IsInf(f, 0) {
+				return false
+			}
+		}
+	}
 }
 
 // object reads a JSON object strictly (RFC 7493: no duplicate names, valid

@@ -35,6 +35,9 @@ func TestNewSessionCheck(t *testing.T) {
 		{"claims not UTF-8", NewSession{UserID: "a", Claims: []byte("{\"a\":\"\xff\"}")}, "claims"},
 		{"claim sub", NewSession{UserID: "a", Claims: []byte(`{"sub":"b"}`)}, "claims.sub"},
 		{"claim sg", NewSession{UserID: "a", Claims: []byte(`{"sg":{}}`)}, "claims.sg"},
+		{"claims as deep as may be", NewSession{UserID: "a", Claims: []byte(strings.Repeat(`{"a":`, 15) + `[1e308]` + strings.Repeat(`}`, 15))}, ""},
+		{"claims too deep", NewSession{UserID: "a", Claims: []byte(strings.Repeat(`{"a":`, 16) + `[]` + strings.Repeat(`}`, 16))}, "claims"},
+		{"claims with a number beyond any", NewSession{UserID: "a", Claims: []byte(`{"a":[1e999]}`)}, "claims"},
 		{"claim exp, escaped", NewSession{UserID: "a", Claims: []byte(`{"\u0065xp":1}`)}, "claims.exp"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
