@@ -2,6 +2,7 @@ package authz
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
@@ -117,7 +118,22 @@ func (r *request) withoutCookies(names []string) (string, bool) {
 			kept = append(kept, rest)
 		}
 	}
-	return strings.Join(kept, ","), stripped
+	rest := strings.Join(kept, ",")
+	if stripped && !utf8.ValidString(rest) {
+		rest = validPairs(rest) // protobuf carries no others, and would answer nothing at all
+	}
+	return rest, stripped
+}
+
+// validPairs is a Cookie header without the pairs that are not UTF-8.
+func validPairs(header string) string {
+	var kept []string
+	for pair := range strings.SplitSeq(header, ";") {
+		if pair = strings.Trim(pair, " \t"); utf8.ValidString(pair) {
+			kept = append(kept, pair)
+		}
+	}
+	return strings.Join(kept, "; ")
 }
 
 // modeNavigate is the Sec-Fetch-Mode (W3C Fetch Metadata) of following a link,

@@ -503,6 +503,8 @@ func TestStripCookies(t *testing.T) {
 		{"all of ours", []string{alice + "; sRefreshToken=r; sIdRefreshToken=i; st-access-token=a; st-refresh-token=b; sAntiCsrf=c"}, "", false},
 		{"among others", []string{"a=1; " + alice + "; b=x=y"}, "a=1; b=x=y", false},
 		{"commas of others", []string{"a=1,2; " + alice + "; b=3"}, "a=1,2; b=3", false},
+		{"not UTF-8", []string{"a=1; " + alice + "; b=\xff; c=3"}, "a=1; c=3", false},
+		{"nothing but not UTF-8", []string{alice + "; b=\xff"}, "", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -128,6 +128,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 		},
 	}
 	e.feed.clock.local = cfg.Now
+	e.feed.polling = make(chan struct{}, 1)
 	return e, nil
 }
 
@@ -172,6 +173,14 @@ func (e *Engine) start(ctx context.Context) error {
 }
 
 func (e *Engine) prepare(ctx context.Context) error {
+	if err := e.prepareStore(ctx); err != nil {
+		return err
+	}
+	return e.poll(ctx)
+}
+
+// prepareStore makes what must be there before the first token is made.
+func (e *Engine) prepareStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startRetryLast)
 	defer cancel()
 	horizon := e.cfg.AccessTokenLife + leeway + e.cfg.RefreshAttemptMax
@@ -184,7 +193,7 @@ func (e *Engine) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	return e.poll(ctx)
+	return nil
 }
 
 func (e *Engine) ensureKey(ctx context.Context, kind KeyKind) error {
@@ -209,9 +218,7 @@ func (e *Engine) ensureKey(ctx context.Context, kind KeyKind) error {
 
 // poll reads the feed, and the keys where they changed.
 func (e *Engine) poll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, max(e.cfg.FeedBound, time.Second))
-	defer cancel()
-	if err := e.feed.poll(ctx, e.store, e.loadKeys); err != nil {
+	if err := e.feed.poll(ctx, e.store, e.loadKeys, max(e.cfg.FeedBound, time.Second)); err != nil {
 		return fmt.Errorf("polling the feed: %w", err)
 	}
 	return nil

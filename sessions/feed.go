@@ -186,32 +186,56 @@ type feed struct {
 	clock   clock
 	horizon atomic.Int64 // nanoseconds
 
-	mu     sync.Mutex // one poll at a time
-	cursor Cursor
+	polling chan struct{} // holds the one whose turn it is
+	cursor  Cursor
 }
 
-// poll reads the feed once. loadKeys is called where the keys may have changed.
-func (f *feed) poll(ctx context.Context, store Store, loadKeys func(context.Context) error) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// wholeReadMax bounds a poll that reads everything: an hour of a large site's
+// ends may be a million entries.
+const wholeReadMax = 30 * time.Second
 
+// poll reads the feed once, for at most bound. loadKeys is called where the keys
+// may have changed.
+func (f *feed) poll(ctx context.Context, store Store, loadKeys func(context.Context) error, bound time.Duration) error {
+	asked := f.clock.local()
+	select {
+	case f.polling <- struct{}{}:
+		defer func() { <-f.polling }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if r := f.clock.reading.Load(); r != nil && r.local.After(asked) {
+		return nil // a poll that began since has told all that this one would
+	}
 	since := f.cursor
 	f.cursor = 0 // until this poll succeeded, the next one reads everything
+	err := f.read(ctx, since, store, loadKeys, bound)
+	if err != nil && ctx.Err() != nil {
+		// Its caller went away, which says nothing about the store: else clients
+		// that hang up could keep every poll reading everything.
+		f.cursor = since
+	}
+	return err
+}
+
+func (f *feed) read(ctx context.Context, since Cursor, store Store, loadKeys func(context.Context) error, bound time.Duration) error {
+	if since == 0 {
+		bound = max(bound, wholeReadMax)
+	}
+	bounded, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
 	began := f.clock.local()
-	page, err := store.Poll(ctx, since)
+	page, err := store.Poll(bounded, since)
 	if err != nil {
 		return err
 	}
 	if page.Next < since { // a restored store: what was read may never have been
-		since = 0
-		if page, err = store.Poll(ctx, 0); err != nil {
-			return err
-		}
+		return f.read(ctx, 0, store, loadKeys, bound)
 	}
 	// First: keys that cannot be read must not keep an end from being heard.
 	f.set.apply(page.Entries, since == 0)
 	if since == 0 || tellsOfKeys(page.Entries) {
-		if err := loadKeys(ctx); err != nil {
+		if err := loadKeys(bounded); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,9 @@ package sessions
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -34,13 +36,19 @@ func newFeedBench(t *testing.T) *feedBench {
 	t.Helper()
 	b := &feedBench{T: t}
 	b.clock.local = func() time.Time { return testEpoch }
+	b.polling = make(chan struct{}, 1)
 	return b
 }
 
 func (b *feedBench) turn(answer func(Cursor) (Page, error)) error {
 	b.Helper()
+	return b.turnFor(b.Context(), answer)
+}
+
+func (b *feedBench) turnFor(ctx context.Context, answer func(Cursor) (Page, error)) error {
+	b.Helper()
 	b.store.answer = answer
-	return b.poll(b.Context(), &b.store, func(context.Context) error { b.loads++; return b.loaded })
+	return b.poll(ctx, &b.store, func(context.Context) error { b.loads++; return b.loaded }, time.Minute)
 }
 
 // read is a poll that brings entries.
@@ -128,6 +136,50 @@ func TestFeedAfterAFailedPoll(t *testing.T) {
 	b.says("ended stays ended", &Access{Handle: one}, DenyEnded)
 	b.says("no longer lost", &Access{Handle: two, own: lostMark, version: 3}, nil)
 	b.says("no longer another version", &Access{Handle: two, own: livingMark, version: 1}, nil)
+}
+
+// A caller that goes away says nothing about the store: otherwise clients that
+// hang up could keep every poll reading everything.
+func TestFeedPollThatNobodyWaitsFor(t *testing.T) {
+	b := newFeedBench(t)
+	b.read(7)
+	ctx, leave := context.WithCancel(t.Context())
+	err := b.turnFor(ctx, func(Cursor) (Page, error) {
+		leave()
+		return Page{}, ctx.Err()
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	b.read(8)
+	if got := b.store.sinces[len(b.store.sinces)-1]; got != 7 {
+		t.Errorf("the next poll reads from %d, want 7", got)
+	}
+}
+
+// While one reads, the others wait no longer than they want to, and whoever comes
+// to its turn after a poll that began later has been told.
+func TestFeedPollsOneAtATime(t *testing.T) {
+	b := newFeedBench(t)
+	var now atomic.Int64
+	b.clock.local = func() time.Time { return testEpoch.Add(time.Duration(now.Add(1))) }
+	b.polling <- struct{}{} // somebody reads
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if err := b.turnFor(gone, nil); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	waiting := make(chan error, 1)
+	asked := now.Load()
+	go func() { waiting <- b.turnFor(t.Context(), nil) }() // would panic if it read
+	for now.Load() == asked {
+		runtime.Gosched()
+	}
+	b.clock.set(testEpoch, testEpoch.Add(time.Hour)) // that poll began after it asked
+	<-b.polling
+	if err := <-waiting; err != nil {
+		t.Error(err)
+	}
 }
 
 // A cursor that falls is a store that was restored or failed over.

@@ -2,6 +2,9 @@ package postgres
 
 import "context"
 
+// SetFeedPage makes pages of a whole read small enough to be many.
+func (s *Store) SetFeedPage(entries int) { s.feedPage = entries }
+
 // Setting is what a connection of the store has for a setting of the server.
 func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
 	err = s.pool.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)

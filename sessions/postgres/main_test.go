@@ -96,6 +96,7 @@ func openAt(t *testing.T, cfg postgres.Config) *postgres.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
+	store.SetFeedPage(2)
 	return store
 }
 

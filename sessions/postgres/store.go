@@ -45,6 +45,7 @@ const (
 type Store struct {
 	pool       *pgxpool.Pool
 	eventsKeep time.Duration
+	feedPage   int
 
 	mu        sync.Mutex
 	sweptUpTo []byte // the handle after which the next page of idle-expired sessions begins; not nil
@@ -82,7 +83,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.New("the database pool cannot be made from this connection string")
 	}
-	return &Store{pool: pool, eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), sweptUpTo: []byte{}}, nil
+	return &Store{pool: pool, eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, sweptUpTo: []byte{}}, nil
 }
 
 // milliseconds is how Postgres reads a setting of time without a unit; 0 would

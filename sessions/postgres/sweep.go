@@ -22,8 +22,8 @@ func (s *Store) Sweep(ctx context.Context, limit int) (int, error) {
 		// now, or a transaction that wrote one long before it committed, must not
 		// find them gone.
 		{"the feed", `
-			DELETE FROM sessiongate.feed WHERE ctid = ANY (ARRAY(
-				SELECT ctid FROM sessiongate.feed
+			DELETE FROM sessiongate.feed WHERE id = ANY (ARRAY(
+				SELECT id FROM sessiongate.feed
 				WHERE at < (SELECT sessiongate.now() - 2 * horizon FROM sessiongate.horizon)
 				ORDER BY at LIMIT $1 FOR UPDATE SKIP LOCKED))`, []any{limit}},
 		{"events", `

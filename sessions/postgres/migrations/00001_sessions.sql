@@ -43,6 +43,7 @@ CREATE TABLE sessiongate.session_contents (
 
 -- The transaction id orders the feed so that no commit order hides an entry.
 CREATE TABLE sessiongate.feed (
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- for reading in pages; says nothing about order
     xid     xid8 NOT NULL DEFAULT pg_current_xact_id(),
     kind    text NOT NULL CHECK (kind IN ('ended', 'lost', 'claims', 'keys')),
     handle  bytea CHECK (octet_length(handle) = 16),
