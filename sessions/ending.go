@@ -82,7 +82,8 @@ func (e *Engine) SignOut(ctx context.Context, refresh, access []string) error {
 		switch a, d := e.Verify([]string{text}); {
 		case d == nil:
 			handles[a.Handle] = true
-		case d == DenyExpired:
+		case d == DenyExpired, d == DenyLost, d == DenyVersion:
+			// Of a session that lives: the client is to come back with a good one.
 			expired = true
 		case d.Outcome == Unavailable:
 			return unavailable("verifying access token", d)

@@ -160,13 +160,15 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) start(ctx context.Context) error {
 	for pause := startRetryFirst; ; pause = min(2*pause, startRetryLast) {
 		err := e.prepare(ctx)
-		if err == nil || errors.Is(err, errKeys) || ctx.Err() != nil {
+		if err == nil || errors.Is(err, errKeys) {
 			return err
 		}
-		e.cfg.Events(Event{Kind: EventStartRetried, Err: err})
+		if ctx.Err() == nil {
+			e.cfg.Events(Event{Kind: EventStartRetried, Err: err})
+		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return nil // told to stop while it waited
 		case <-time.After(pause):
 		}
 	}

@@ -21,9 +21,12 @@ const (
 )
 
 func checkUserID(id string) error {
-	bad := &InvalidError{"user_id", fmt.Sprintf("1 to %d characters from ! to ~ (no spaces)", userIDMax)}
+	bad := &InvalidError{"user_id", fmt.Sprintf("1 to %d characters from ! to ~ (no spaces), and neither . nor ..", userIDMax)}
 	if id == "" || len(id) > userIDMax {
 		return bad
+	}
+	if id == "." || id == ".." {
+		return bad // in a path of the sessions API it would name another
 	}
 	for i := range len(id) {
 		// A control character would end the header that carries it.

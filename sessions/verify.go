@@ -7,7 +7,7 @@ import (
 
 // tokensMax bounds the values of one session cookie that are looked at: each may
 // cost a signature check.
-const tokensMax = 8
+const tokensMax = 4
 
 // Verify judges the access tokens that a request carries (V1 to V5): those with
 // no good signature are ignored, the one issued last counts, and tokens of

@@ -5,8 +5,8 @@
 //
 // It promises that its output is the same each time (but for the page's address),
 // that exit code 0 means that every answer was as promised, and that nothing it
-// started outlives it, however it ends; what a killed demo leaves is a folder
-// under the temporary directory.
+// started outlives it, however it ends; what a killed demo leaves is a few
+// files under the temporary directory.
 package main
 
 import (

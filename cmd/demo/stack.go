@@ -50,6 +50,11 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 		return s, fmt.Errorf("making a folder: %w", err)
 	}
 
+	// First what may be missing.
+	binary, err := envoy.Binary(ctx, progress)
+	if err != nil {
+		return s, err
+	}
 	out.part("Postgres", "a throw-away server")
 	if s.database, err = startPostgres(ctx, s.dir, progress); err != nil {
 		return s, err
@@ -65,7 +70,7 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 		return s, err
 	}
 	out.part("Envoy", "with envoy/envoy.yaml")
-	return s, s.startEnvoy(ctx, gates, app, progress)
+	return s, s.startEnvoy(ctx, gates, app, binary)
 }
 
 // addresses are what a sessiongate process says about its listeners.
@@ -136,8 +141,8 @@ func (s *stack) startDemoApp(ctx context.Context, gate addresses, apiKey string)
 	p, err := s.start("demoapp", "demoapp", map[string]string{
 		"DEMOAPP_LISTEN":       anyPort,
 		"DEMOAPP_ADDRESS_FILE": file,
-		"SESSIONGATE_URL":      "http://" + gate.Internal,
-		"SESSIONGATE_API_KEY":  apiKey,
+		"SESSIONS_URL":         "http://" + gate.Internal,
+		"SESSIONS_API_KEY":     apiKey,
 	})
 	if err != nil {
 		return "", err
@@ -150,11 +155,7 @@ func (s *stack) startDemoApp(ctx context.Context, gate addresses, apiKey string)
 	return address, err
 }
 
-func (s *stack) startEnvoy(ctx context.Context, gates [replicas]addresses, app string, progress io.Writer) error {
-	binary, err := envoy.Binary(ctx, progress)
-	if err != nil {
-		return err
-	}
+func (s *stack) startEnvoy(ctx context.Context, gates [replicas]addresses, app, binary string) (err error) {
 	if s.envoyLog, err = os.Create(s.log("envoy")); err != nil {
 		return fmt.Errorf("starting Envoy: %w", err)
 	}

@@ -59,8 +59,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	flags.SetOutput(stderr)
 	listen := flags.String("listen", env("DEMOAPP_LISTEN", ":8080"), "`address` to listen on, :0 for any port (DEMOAPP_LISTEN)")
 	addressFile := flags.String("address-file", getenv("DEMOAPP_ADDRESS_FILE"), "`file` to write the address to, once listening (DEMOAPP_ADDRESS_FILE)")
-	gateURL := flags.String("sessiongate-url", getenv("SESSIONGATE_URL"), "base `URL` of sessiongate's internal API (SESSIONGATE_URL)")
-	keyFile := flags.String("api-key-file", getenv("SESSIONGATE_API_KEY_FILE"), "`file` with the API key (SESSIONGATE_API_KEY_FILE); or the key itself in SESSIONGATE_API_KEY")
+	gateURL := flags.String("sessiongate-url", getenv("SESSIONS_URL"), "base `URL` of sessiongate's internal API (SESSIONS_URL)")
+	keyFile := flags.String("api-key-file", getenv("SESSIONS_API_KEY_FILE"), "`file` with the API key (SESSIONS_API_KEY_FILE); or the key itself in SESSIONS_API_KEY")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -68,9 +68,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	if u, err := url.Parse(*gateURL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return fmt.Errorf("SESSIONGATE_URL must be the http or https address of sessiongate's internal API, not %q", *gateURL)
+		return fmt.Errorf("SESSIONS_URL must be the http or https address of sessiongate's internal API, not %q", *gateURL)
 	}
-	key, err := apiKey(getenv("SESSIONGATE_API_KEY"), *keyFile)
+	key, err := apiKey(getenv("SESSIONS_API_KEY"), *keyFile)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func apiKey(key, file string) (string, error) {
 		key = strings.TrimSpace(string(b))
 	}
 	if key == "" {
-		return "", errors.New("no API key: set SESSIONGATE_API_KEY or SESSIONGATE_API_KEY_FILE")
+		return "", errors.New("no API key: set SESSIONS_API_KEY or SESSIONS_API_KEY_FILE")
 	}
 	return key, nil
 }

@@ -27,10 +27,10 @@ func TestRun(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- run(ctx, []string{"-listen", "127.0.0.1:0"}, settings(map[string]string{
-			"DEMOAPP_LISTEN":           "127.0.0.1:1", // the flag counts
-			"DEMOAPP_ADDRESS_FILE":     file,
-			"SESSIONGATE_URL":          g.base,
-			"SESSIONGATE_API_KEY_FILE": keyFile,
+			"DEMOAPP_LISTEN":        "127.0.0.1:1", // the flag counts
+			"DEMOAPP_ADDRESS_FILE":  file,
+			"SESSIONS_URL":          g.base,
+			"SESSIONS_API_KEY_FILE": keyFile,
 		}), io.Discard)
 	}()
 	address := awaitFile(t, file, ended)
@@ -80,16 +80,16 @@ func awaitFile(t *testing.T, file string, ended <-chan error) string {
 
 func TestRunRefusesBadSettings(t *testing.T) {
 	t.Parallel()
-	good := map[string]string{"DEMOAPP_LISTEN": "127.0.0.1:0", "SESSIONGATE_URL": "http://127.0.0.1:1", "SESSIONGATE_API_KEY": "k"}
+	good := map[string]string{"DEMOAPP_LISTEN": "127.0.0.1:0", "SESSIONS_URL": "http://127.0.0.1:1", "SESSIONS_API_KEY": "k"}
 	tests := map[string]struct {
 		name, value string
 		args        []string
 		want        string
 	}{
-		"no URL":         {"SESSIONGATE_URL", "", nil, "SESSIONGATE_URL"},
-		"not a URL":      {"SESSIONGATE_URL", "localhost:1", nil, "SESSIONGATE_URL"},
-		"no key":         {"SESSIONGATE_API_KEY", "", nil, "SESSIONGATE_API_KEY_FILE"},
-		"no such file":   {"SESSIONGATE_API_KEY_FILE", "/no/such/file", nil, "/no/such/file"},
+		"no URL":         {"SESSIONS_URL", "", nil, "SESSIONS_URL"},
+		"not a URL":      {"SESSIONS_URL", "localhost:1", nil, "SESSIONS_URL"},
+		"no key":         {"SESSIONS_API_KEY", "", nil, "SESSIONS_API_KEY_FILE"},
+		"no such file":   {"SESSIONS_API_KEY_FILE", "/no/such/file", nil, "/no/such/file"},
 		"no such listen": {"DEMOAPP_LISTEN", "nowhere", nil, "listening"},
 		"no such folder": {"DEMOAPP_ADDRESS_FILE", "/no/such/folder/file", nil, "/no/such/folder"},
 		"an argument":    {"", "", []string{"serve"}, "serve"},

@@ -174,9 +174,10 @@ const (
 )
 
 // load reads the configuration from a file (if file or SESSIONGATE_CONFIG names
-// one) and from the environment, which wins. An error is of type [faults] and
-// holds everything that is wrong, not only the first.
-func load(file string, environ []string) (Config, origins, error) {
+// one) and from the environment, which wins. needs say what the command that is
+// run needs beyond. An error is of type [faults] and holds everything that is
+// wrong, not only the first.
+func load(file string, environ []string, needs ...func(Config) error) (Config, origins, error) {
 	if file == "" {
 		for _, e := range environ {
 			if value, ok := strings.CutPrefix(e, envConfig+"="); ok {
@@ -185,13 +186,13 @@ func load(file string, environ []string) (Config, origins, error) {
 		}
 	}
 	if file == "" {
-		return parse("", nil, environ)
+		return parse("", nil, environ, needs...)
 	}
 	content, err := readConfigFile(file)
 	if err != nil {
 		return Config{}, nil, faults{{at: origin{file: file}, found: err.Error(), allowed: "a readable file of at most 1MiB"}}
 	}
-	return parse(file, content, environ)
+	return parse(file, content, environ, needs...)
 }
 
 func readConfigFile(file string) ([]byte, error) {
@@ -218,12 +219,21 @@ func reason(err error) error {
 	return err
 }
 
-func parse(file string, content []byte, environ []string) (Config, origins, error) {
+func parse(file string, content []byte, environ []string, needs ...func(Config) error) (Config, origins, error) {
 	r := newReader(file)
 	r.readFile(content)
 	r.readEnviron(environ)
 	for _, rule := range rules(r.config) {
 		r.check(rule)
+	}
+	for _, need := range needs {
+		var missing faults
+		_ = errors.As(need(*r.config), &missing)
+		for _, m := range missing {
+			if !slices.ContainsFunc(r.faults, func(f fault) bool { return f.key == m.key }) {
+				r.faults = append(r.faults, m)
+			}
+		}
 	}
 	if len(r.faults) > 0 {
 		return Config{}, nil, r.faults.sorted()

@@ -563,3 +563,18 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+// What a command needs is named together with what is wrong, and each once.
+func TestNeedsAreNamedWithFaults(t *testing.T) {
+	t.Parallel()
+	_, _, err := load("", []string{"SESSIONGATE_ANTI_CSRF=foo", "SESSIONGATE_KEY=short"}, forServe)
+	var all faults
+	if !errors.As(err, &all) || len(all) != 3 {
+		t.Fatalf("want three faults:\n%v", err)
+	}
+	for _, key := range []string{"anti_csrf", "database.url", "key"} {
+		if !slices.ContainsFunc(all, func(f fault) bool { return f.key == key }) {
+			t.Errorf("nothing is said of %s:\n%v", key, err)
+		}
+	}
+}

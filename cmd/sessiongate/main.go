@@ -1,6 +1,6 @@
 // Command sessiongate is the process beside Envoy: it owns the configuration,
 // the wiring of the packages, the listeners, the order of start and stop, logs,
-// metrics and health. What a session is and may do is decided in
+// and health. What a session is and may do is decided in
 // [github.com/sessiongate/sessiongate/sessions].
 //
 // It starts only on a configuration without any fault, and no secret of it
@@ -64,11 +64,8 @@ type serveCmd struct{}
 
 // Run implements the command.
 func (serveCmd) Run(c *commands, p process) error {
-	config, from, err := load(c.ConfigFile, p.environ)
+	config, from, err := load(c.ConfigFile, p.environ, forServe)
 	if err != nil {
-		return err
-	}
-	if err := forServe(config); err != nil {
 		return err
 	}
 	creds, err := credentials(config, from)
@@ -82,11 +79,8 @@ type migrateCmd struct{}
 
 // Run implements the command.
 func (migrateCmd) Run(c *commands, p process) error {
-	config, from, err := load(c.ConfigFile, p.environ)
+	config, from, err := load(c.ConfigFile, p.environ, forMigrate)
 	if err != nil {
-		return err
-	}
-	if err := forMigrate(config); err != nil {
 		return err
 	}
 	// A job that only migrates needs, and should be given, no other secret.

@@ -63,7 +63,7 @@ func settings(c *Config) []setting {
 		},
 		{
 			key: "listen.internal", def: "127.0.0.1:9003", kind: tcpAddress(&c.Listen.Internal),
-			doc: "Where backends create and end sessions, and where health and metrics are (HTTP). Never route it to the outside.",
+			doc: "Where backends create and end sessions, and where health is (HTTP). Never route it to the outside.",
 		},
 		{
 			key: "listen.address_file", kind: optional(text(&c.Listen.AddressFile, "an absolute path", isAbsoluteFile)),
@@ -81,7 +81,7 @@ func settings(c *Config) []setting {
 		},
 		{
 			key: "database.max_connections", def: "10", kind: integer(&c.Database.MaxConnections, 2, 1000),
-			doc: "Most connections that this process opens to the database.",
+			doc: "Most connections that this process opens to the database, beside the one that follows the feed.",
 		},
 		{
 			key: "database.statement_timeout", def: "5s", kind: duration(&c.Database.StatementTimeout, 100*time.Millisecond, time.Minute),

@@ -38,7 +38,7 @@ func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page,
 	var whole sessions.Page
 	for last := int64(0); ; {
 		page, next, err := s.poll(ctx, pollHead+`LATERAL (
-			SELECT * FROM sessiongate.feed WHERE id > $1 AND at >= p.now - p.horizon ORDER BY id LIMIT $2) f ON true`, last, s.feedPage)
+			SELECT id, kind, handle, mark, version, reason, at FROM sessiongate.feed WHERE id > $1 AND at >= p.now - p.horizon ORDER BY id LIMIT $2) f ON true`, last, s.feedPage)
 		if err != nil {
 			return sessions.Page{}, err
 		}
@@ -56,7 +56,7 @@ func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page,
 
 // poll reads one page and says the id of its last entry.
 func (s *Store) poll(ctx context.Context, sql string, args ...any) (sessions.Page, int64, error) {
-	rows, err := s.pool.Query(ctx, sql, args...)
+	rows, err := s.feed.Query(ctx, sql, args...)
 	if err != nil {
 		return sessions.Page{}, 0, fmt.Errorf("reading the feed: %w", err)
 	}

@@ -12,7 +12,7 @@ import (
 
 // Keys implements [sessions.Store].
 func (s *Store) Keys(ctx context.Context) ([]sessions.StoredKey, error) {
-	rows, err := s.pool.Query(ctx, `
+	rows, err := s.feed.Query(ctx, `
 		SELECT kind, generation, id, wrapped, wrapped_by, created_at, active_from
 		FROM sessiongate.keys ORDER BY kind, generation`)
 	if err != nil {

@@ -188,6 +188,9 @@ func TestServerCrash(t *testing.T) {
 			t.Errorf("while the server is down: %v", err)
 		}
 	}
+	if _, err := store.Poll(t.Context(), 0); err == nil {
+		t.Error("the feed is read while the server is down")
+	}
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}

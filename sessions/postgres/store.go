@@ -20,7 +20,8 @@ import (
 type Config struct {
 	// URL is a postgres:// connection string; Password, if set, replaces its.
 	URL, Password string
-	// MaxConnections is the size of the pool; 0: 10.
+	// MaxConnections is the size of the pool, beside which the feed has one
+	// connection of its own; 0: 10.
 	MaxConnections int
 	// StatementTimeout ends a statement in the server, ConnectTimeout an attempt
 	// to connect; 0: 5 seconds. The server also ends a transaction that was left
@@ -43,7 +44,10 @@ const (
 
 // Store implements [sessions.Store]. It is safe for concurrent use.
 type Store struct {
-	pool       *pgxpool.Pool
+	pool *pgxpool.Pool
+	// feed is a connection of its own: refreshes that wait for a lock, and hold
+	// every other connection, must not keep an end from being heard.
+	feed       *pgxpool.Pool
 	eventsKeep time.Duration
 	feedPage   int
 
@@ -83,7 +87,14 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.New("the database pool cannot be made from this connection string")
 	}
-	return &Store{pool: pool, eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, sweptUpTo: []byte{}}, nil
+	own := pc.Copy()
+	own.MinConns, own.MaxConns = 0, 1
+	feed, err := pgxpool.NewWithConfig(ctx, own)
+	if err != nil {
+		pool.Close()
+		return nil, errors.New("the database pool cannot be made from this connection string")
+	}
+	return &Store{pool: pool, feed: feed, eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, sweptUpTo: []byte{}}, nil
 }
 
 // milliseconds is how Postgres reads a setting of time without a unit; 0 would
@@ -91,7 +102,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 func milliseconds(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }
 
 // Close waits for connections in use and closes all.
-func (s *Store) Close() { s.pool.Close() }
+func (s *Store) Close() {
+	s.feed.Close()
+	s.pool.Close()
+}
 
 const rowColumns = `s.handle, s.user_id, s.current, s.previous, s.current_client, s.promoted_at,
 	s.next_nonce, s.next_client, s.handed_at, s.hand_outs, s.created_at, s.expires_at, s.absolute_expires_at`

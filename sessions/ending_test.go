@@ -1,0 +1,21 @@
+package sessions
+
+import (
+	"errors"
+	"testing"
+)
+
+// An access token that lost, or whose claims have changed, is of a session that
+// may live: to say that it is signed out would be wrong.
+func TestSignOutByATokenThatIsNotGood(t *testing.T) {
+	e := offline(t)
+	text := issueAt(t, e, testEpoch, `{}`).Access.Reveal()
+	access, denial := e.Verify([]string{text})
+	if denial != nil {
+		t.Fatal(denial)
+	}
+	e.feed.set.add(Entry{Kind: EntryLost, Handle: access.Handle, Mark: access.own, At: testEpoch})
+	if err := e.SignOut(t.Context(), nil, []string{text}); !errors.Is(err, DenyExpired) {
+		t.Errorf("signing out: %v, want a refresh first", err)
+	}
+}
