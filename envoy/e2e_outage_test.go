@@ -223,7 +223,7 @@ func TestGracefulStop(t *testing.T) {
 		}
 	}
 	// Envoy may not have noticed yet that the process is gone: what cannot be sent to it goes to the other.
-	for range 10 {
+	for range 30 {
 		if a := children[0].refresh(); a.status != http.StatusOK {
 			t.Errorf("refresh: %d", a.status)
 		}
