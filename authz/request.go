@@ -191,25 +191,3 @@ func (r *request) isForm() bool { return r.method == "POST" && r.fetchMode == mo
 func (r *request) isPreflight() bool {
 	return r.method == "OPTIONS" && r.origin != "" && r.preflightMethod != "" && (r.fetchMode == "" || r.fetchMode == "cors")
 }
-
-// isOwn says whether an Origin header (RFC 6454 §7) names the request's own
-// origin. "null" never does.
-func (r *request) isOwn(origin string) bool {
-	scheme, authority, ok := strings.Cut(origin, "://")
-	if !ok || authority == "" || r.host == "" || scheme != r.scheme {
-		return false
-	}
-	port := defaultPort(scheme)
-	return port != "" && strings.EqualFold(strings.TrimSuffix(authority, port), strings.TrimSuffix(r.host, port))
-}
-
-func defaultPort(scheme string) string {
-	switch scheme {
-	case "http":
-		return ":80"
-	case "https":
-		return ":443"
-	default:
-		return ""
-	}
-}

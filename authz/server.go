@@ -79,6 +79,7 @@ type Server struct {
 	cfg      Config
 	verifier Verifier
 	log      *slog.Logger
+	allowed  []sessions.Origin
 	// stripped are the names of the cookies that do not go upstream.
 	stripped []string
 	// identities holds what Envoy is told of a session, made once per access
@@ -104,8 +105,16 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the identity cache: %w", err)
 	}
+	allowed := make([]sessions.Origin, len(cfg.AllowedOrigins))
+	for i, text := range cfg.AllowedOrigins {
+		origin, ok := sessions.ParseOrigin(text)
+		if !ok {
+			return nil, fmt.Errorf("configuring authz: AllowedOrigins: %q is no origin", text)
+		}
+		allowed[i] = origin
+	}
 	return &Server{
-		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache,
+		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache, allowed: allowed,
 		stripped: []string{
 			cfg.Cookies.Access(), cfg.Cookies.AccessName, cfg.Cookies.RefreshName, sessions.LegacyCookie,
 			// What the web SDKs keep of tokens where scripts can read it.
@@ -238,7 +247,14 @@ func (s *Server) checkAntiCSRF(r *request, mode AntiCSRF, stream bool, access *s
 
 // trusts says whether the request's Origin is its own or an allowed one.
 func (s *Server) trusts(r *request) bool {
-	return r.isOwn(r.origin) || slices.Contains(s.cfg.AllowedOrigins, r.origin)
+	origin, ok := sessions.ParseOrigin(r.origin)
+	if !ok {
+		return false
+	}
+	if own, ok := sessions.NewOrigin(r.scheme, r.host); ok && origin == own {
+		return true
+	}
+	return slices.Contains(s.allowed, origin)
 }
 
 // nobody says whether a denial means that there is no session. The others have

@@ -416,8 +416,8 @@ func TestOwnOrigin(t *testing.T) {
 		{"ftp", "app.example", "ftp://app.example", false},
 	}
 	for _, tt := range tests {
-		r := request{scheme: tt.scheme, host: tt.host}
-		if r.isOwn(tt.origin) != tt.own {
+		r := request{scheme: tt.scheme, host: tt.host, origin: tt.origin}
+		if (&Server{}).trusts(&r) != tt.own {
 			t.Errorf("%+v", tt)
 		}
 	}

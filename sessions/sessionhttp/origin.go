@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
 // checkOrigin is the Origin rule: a request that changes a session must come from
@@ -28,12 +30,12 @@ func (s *server) checkOrigin(r *http.Request) error {
 	if len(origins) > 1 {
 		return errForeignOrigin // no browser does that; two readers could see two
 	}
-	origin, ok := parseOrigin(origins[0])
+	origin, ok := sessions.ParseOrigin(origins[0])
 	if !ok { // null, for one: a sandboxed frame, or a redirect from elsewhere
 		return errForeignOrigin
 	}
 	for _, text := range s.cfg.AllowedOrigins {
-		if a, ok := parseOrigin(text); ok && a == origin {
+		if a, ok := sessions.ParseOrigin(text); ok && a == origin {
 			return nil
 		}
 	}
@@ -43,46 +45,21 @@ func (s *server) checkOrigin(r *http.Request) error {
 	return nil
 }
 
-// origin is a tuple origin (RFC 6454 §4), its host with the port that is not the
-// scheme's own. The zero value is none and equals none that was parsed.
-type origin struct{ scheme, host string }
-
-func parseOrigin(text string) (origin, bool) {
-	scheme, host, ok := strings.Cut(text, "://")
-	if !ok || strings.ContainsAny(host, "/?#@\\ ,") {
-		return origin{}, false
-	}
-	return newOrigin(scheme, host)
-}
-
-func newOrigin(scheme, host string) (origin, bool) {
-	scheme, host = strings.ToLower(scheme), strings.ToLower(host)
-	switch scheme {
-	case "http":
-		host = strings.TrimSuffix(host, ":80")
-	case "https":
-		host = strings.TrimSuffix(host, ":443")
-	default:
-		return origin{}, false
-	}
-	return origin{scheme, host}, host != ""
-}
-
 // ownOrigin is the origin at which the client reached Envoy, which says what the
 // scheme was there. Without a proxy it is ours, which knows no TLS. Where two
 // schemes are said, it is none.
-func ownOrigin(r *http.Request) origin {
+func ownOrigin(r *http.Request) sessions.Origin {
 	scheme := "http"
 	switch forwarded := r.Header.Values("X-Forwarded-Proto"); len(forwarded) {
 	case 0:
 	case 1:
 		scheme = forwarded[0]
 	default:
-		return origin{}
+		return sessions.Origin{}
 	}
-	own, ok := newOrigin(scheme, r.Host)
+	own, ok := sessions.NewOrigin(scheme, r.Host)
 	if !ok {
-		return origin{}
+		return sessions.Origin{}
 	}
 	return own
 }

@@ -1,0 +1,34 @@
+package sessions
+
+import "strings"
+
+// Origin is a tuple origin (RFC 6454 §4): its scheme, and its host with the port
+// that is not the scheme's own. The zero value is none, and equals none that was
+// parsed.
+type Origin struct{ scheme, host string }
+
+// ParseOrigin reads the value of an Origin header. It is false for null (a
+// sandboxed frame, or a redirect from elsewhere) and for whatever is not http or
+// https, or more than an origin.
+func ParseOrigin(text string) (Origin, bool) {
+	scheme, host, ok := strings.Cut(text, "://")
+	if !ok || strings.ContainsAny(host, "/?#@\\ ,") {
+		return Origin{}, false
+	}
+	return NewOrigin(scheme, host)
+}
+
+// NewOrigin is the origin at which a request reached us: the scheme that the
+// browser used and the Host that it sent.
+func NewOrigin(scheme, host string) (Origin, bool) {
+	scheme, host = strings.ToLower(scheme), strings.ToLower(host)
+	switch scheme {
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	default:
+		return Origin{}, false
+	}
+	return Origin{scheme, host}, host != ""
+}
