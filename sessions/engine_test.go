@@ -785,3 +785,24 @@ func TestTokensAreNeverFormatted(t *testing.T) {
 		}
 	}
 }
+
+// An engine that is told to stop while its store is away stops, without a complaint.
+func TestStopWhileTheStoreIsAway(t *testing.T) {
+	store := sessionstest.NewMemory()
+	store.Fail(func(string) error { return errors.New("away") })
+	ctx, stop := context.WithCancel(t.Context())
+	cfg := sessions.Defaults()
+	cfg.KeyEncryptionKey = key(t, "k")
+	cfg.Events = func(e sessions.Event) {
+		if e.Kind == sessions.EventStartRetried {
+			stop()
+		}
+	}
+	e, err := sessions.New(store, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}

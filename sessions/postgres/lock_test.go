@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
 )
 
@@ -68,4 +69,33 @@ func TestCancelEndsTheStatement(t *testing.T) {
 		t.Error("a canceled call succeeded")
 	}
 	await(t, "the end of the statement", func() bool { return !sleeping() })
+}
+
+// Writes that wait for a lock, and hold every connection of the pool, keep no
+// replica from hearing of an end.
+func TestFeedHasAConnectionOfItsOwn(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	store := openAt(t, postgres.Config{URL: c.url, MaxConnections: 1})
+	rec := create(t, store, "alice")
+	c.exec(`BEGIN`)
+	c.exec(`SELECT FROM sessiongate.sessions FOR UPDATE`)
+	done := make(chan error, 1)
+	go func() {
+		_, err := store.End(t.Context(), rec.Handle, sessions.Ending{Reason: sessions.ReasonRevoked})
+		done <- err
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // it waits for 5
+	defer cancel()
+	awaitWaiting(t, c.conn, "transactionid")
+	if _, err := store.Poll(ctx, 0); err != nil {
+		t.Errorf("the feed: %v", err)
+	}
+	if _, err := store.Keys(ctx); err != nil {
+		t.Errorf("the keys: %v", err)
+	}
+	c.exec(`ROLLBACK`)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
