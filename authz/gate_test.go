@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"log/slog"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
 // gate is a Server over a real engine, and a session of each kind.
@@ -24,6 +24,9 @@ type gate struct {
 	header, expired sessions.Issued
 	ended           sessions.Issued
 }
+
+// pleaseRefresh is what clients know TRY_REFRESH by.
+const pleaseRefresh = "Please call the refresh token endpoint"
 
 func testConfig() Config {
 	return Config{
@@ -45,15 +48,15 @@ func newGate(tb testing.TB, change ...func(*Config)) *gate {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	store := &keyStore{}
+	engine := sessions.Defaults()
+	engine.KeyEncryptionKey = kek
+	store := sessionstest.NewMemory()
 	// A day ago by the store's clock.
-	store.offset = -24 * time.Hour
-	before := startEngine(tb, store, kek)
+	store.Advance(-24 * time.Hour)
+	before := sessionstest.StartEngine(tb, store, engine)
 	g := &gate{expired: create(tb, before, sessions.NewSession{UserID: "alice"})}
-	store.mu.Lock()
-	store.offset = 0
-	store.mu.Unlock()
-	g.engine = startEngine(tb, store, kek)
+	store.Advance(24 * time.Hour)
+	g.engine = sessionstest.StartEngine(tb, store, engine)
 	g.alice = create(tb, g.engine, sessions.NewSession{UserID: "alice", Claims: []byte(`{"role":"admin","n":[1,{"x":null}]}`)})
 	g.bob = create(tb, g.engine, sessions.NewSession{UserID: "bob"})
 	g.header = create(tb, g.engine, sessions.NewSession{UserID: "carol", Transport: sessions.TransportHeader})
@@ -67,38 +70,6 @@ func newGate(tb testing.TB, change ...func(*Config)) *gate {
 	return g
 }
 
-func startEngine(tb testing.TB, store sessions.Store, kek *sessions.KeyEncryptionKey) *sessions.Engine {
-	tb.Helper()
-	cfg := sessions.Defaults()
-	cfg.KeyEncryptionKey = kek
-	ready := make(chan struct{})
-	cfg.Events = func(e sessions.Event) {
-		if e.Kind == sessions.EventReady {
-			close(ready)
-		}
-	}
-	e, err := sessions.New(store, cfg)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- e.Run(ctx) }()
-	tb.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			tb.Errorf("running the engine: %v", err)
-		}
-	})
-	select {
-	case <-ready:
-	case err := <-done:
-		done <- nil
-		tb.Fatal(err)
-	}
-	return e
-}
-
 func create(tb testing.TB, e *sessions.Engine, n sessions.NewSession) sessions.Issued {
 	tb.Helper()
 	issued, err := e.Create(context.Background(), n)
@@ -106,63 +77,6 @@ func create(tb testing.TB, e *sessions.Engine, n sessions.NewSession) sessions.I
 		tb.Fatal(err)
 	}
 	return issued
-}
-
-// keyStore is as much of a store as a Check needs: keys, a clock and endings.
-type keyStore struct {
-	sessions.Store
-
-	mu      sync.Mutex
-	offset  time.Duration
-	keys    []sessions.StoredKey
-	entries []sessions.Entry
-}
-
-func (s *keyStore) now() time.Time {
-	return time.Now().Add(s.offset).UTC().Truncate(time.Microsecond)
-}
-
-func (s *keyStore) RaiseHorizon(context.Context, time.Duration) error { return nil }
-func (s *keyStore) Sweep(context.Context, int) (int, error)           { return 0, nil }
-
-func (s *keyStore) Keys(context.Context) ([]sessions.StoredKey, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]sessions.StoredKey(nil), s.keys...), nil
-}
-
-func (s *keyStore) AddKey(_ context.Context, k sessions.StoredKey, _ time.Duration) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	k.CreatedAt, k.ActiveFrom = s.now(), s.now()
-	s.keys = append(s.keys, k)
-	return true, nil
-}
-
-func (s *keyStore) Poll(context.Context, sessions.Cursor) (sessions.Page, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return sessions.Page{Entries: s.entries, Next: 1, Now: s.now(), Horizon: 2 * time.Hour}, nil
-}
-
-func (s *keyStore) Create(_ context.Context, n sessions.NewRecord) (sessions.Record, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.now()
-	return sessions.Record{
-		Row: sessions.Row{
-			Handle: n.Handle, UserID: n.UserID, Current: n.Current, CreatedAt: now, PromotedAt: now,
-			ExpiresAt: now.Add(n.SlidingLife), AbsoluteExpiresAt: now.Add(n.AbsoluteLife),
-		},
-		Claims: n.Claims, ClaimsVersion: 1, Data: n.Data,
-	}, nil
-}
-
-func (s *keyStore) End(_ context.Context, h sessions.Handle, e sessions.Ending) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.entries = append(s.entries, sessions.Entry{Kind: sessions.EntryEnded, Handle: h, Reason: e.Reason, At: s.now()})
-	return true, nil
 }
 
 // verifierFunc stands for an engine in a state that takes a cluster to reach.

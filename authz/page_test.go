@@ -53,7 +53,7 @@ func TestPageKnowsItsRequest(t *testing.T) {
 		{navigation.cookie(access(g.expired)).under("session", "optional"), []string{`data-public="true"`}},
 	} {
 		body := check(t, g.server, tt.ask).body
-		for _, want := range append(tt.want, tryRefreshBody, "<noscript>", `role="status"`, `lang="en"`, "prefers-color-scheme: dark") {
+		for _, want := range append(tt.want, pleaseRefresh, "<noscript>", `role="status"`, `lang="en"`, "prefers-color-scheme: dark") {
 			if !strings.Contains(body, want) {
 				t.Errorf("no %s", want)
 			}

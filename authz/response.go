@@ -24,9 +24,6 @@ const (
 	headerClaims = "x-session-claims" // base64url of the custom claims' JSON
 )
 
-// tryRefreshBody is what clients of a SuperTokens backend know TRY_REFRESH by.
-const tryRefreshBody = "Please call the refresh token endpoint"
-
 // retryAfter is told with UNAVAILABLE, in seconds.
 const retryAfter = "1"
 
@@ -164,7 +161,7 @@ func (s *Server) expired() typev3.StatusCode {
 
 func (s *Server) tryRefresh(r *request, p Policy) answer {
 	if !r.navigates() {
-		return text(code.Code_UNAUTHENTICATED, s.expired(), tryRefreshBody)
+		return text(code.Code_UNAUTHENTICATED, s.expired(), sessions.PleaseRefresh)
 	}
 	page := refreshPage{
 		refreshPath: s.cfg.RefreshPath, expiredStatus: s.cfg.SessionExpiredStatus,

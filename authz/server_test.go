@@ -131,10 +131,10 @@ func TestOutcomes(t *testing.T) {
 		{"try refresh, old browser", oldBrowser.cookie(expired), 440, "page", "text/html; charset=utf-8", ""},
 		{"try refresh, HEAD navigation", head.cookie(expired), 440, "page", "text/html; charset=utf-8", ""},
 		{"try refresh, form", formPost.cookie(expired), 440, "page", "text/html; charset=utf-8", ""},
-		{"try refresh, script", script.cookie(expired), 440, tryRefreshBody, plain, ""},
-		{"try refresh, HEAD script", ask{method: "HEAD", path: "/api"}.with("sec-fetch-mode", "cors").cookie(expired), 440, tryRefreshBody, plain, ""},
-		{"try refresh, curl", curl.cookie(expired), 440, tryRefreshBody, plain, ""},
-		{"try refresh, script that accepts HTML", oldBrowser.with("rid", "anti-csrf").cookie(expired), 440, tryRefreshBody, plain, ""},
+		{"try refresh, script", script.cookie(expired), 440, pleaseRefresh, plain, ""},
+		{"try refresh, HEAD script", ask{method: "HEAD", path: "/api"}.with("sec-fetch-mode", "cors").cookie(expired), 440, pleaseRefresh, plain, ""},
+		{"try refresh, curl", curl.cookie(expired), 440, pleaseRefresh, plain, ""},
+		{"try refresh, script that accepts HTML", oldBrowser.with("rid", "anti-csrf").cookie(expired), 440, pleaseRefresh, plain, ""},
 		{"unauthorised, navigation", navigation, 302, "", plain, "/login"},
 		{"unauthorised, script", script, 302, "", plain, "/login"},
 		{"unauthorised, auto, navigation", navigation.under("on_unauthorised", "auto"), 302, "", plain, "/login"},
@@ -156,7 +156,7 @@ func TestOutcomes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := check(t, g.server, tt.ask)
 			body := r.body
-			if strings.HasPrefix(body, "<!doctype html>") && strings.Contains(body, tryRefreshBody) {
+			if strings.HasPrefix(body, "<!doctype html>") && strings.Contains(body, pleaseRefresh) {
 				body = "page"
 			}
 			if r.status != tt.status || body != tt.body || r.headers["content-type"] != tt.kind || r.headers["location"] != tt.location {
@@ -180,7 +180,7 @@ func TestUnavailable(t *testing.T) {
 
 func TestSessionExpiredStatus(t *testing.T) {
 	g := newGate(t, func(c *Config) { c.SessionExpiredStatus = 401 })
-	if r := check(t, g.server, script.cookie(access(g.expired))); r.status != 401 || r.body != tryRefreshBody {
+	if r := check(t, g.server, script.cookie(access(g.expired))); r.status != 401 || r.body != pleaseRefresh {
 		t.Errorf("got %d %q", r.status, r.body)
 	}
 }

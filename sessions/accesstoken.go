@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -240,7 +239,7 @@ func (r *keyring) open(text, issuer string) (*Access, *Denial) {
 	if len(a.Claims) == 0 {
 		a.Claims = []byte("{}")
 	}
-	a.EncodedClaims = base64.RawURLEncoding.EncodeToString(a.Claims)
+	a.EncodedClaims = encode(a.Claims)
 	return a, nil
 }
 

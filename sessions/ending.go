@@ -73,7 +73,7 @@ func (e *Engine) SignOut(ctx context.Context, refresh, access []string) error {
 		switch {
 		case err == nil:
 			handles[t.handle] = true
-		case errors.Is(err, errNewerFormat), errors.Is(err, errUnknownSealingKey) && !e.fresh():
+		case e.unsure(err):
 			return unavailable("opening refresh token", err)
 		}
 	}

@@ -28,6 +28,10 @@ type InvalidError struct {
 
 func (e *InvalidError) Error() string { return fmt.Sprintf("%s: %s", e.Field, e.Allowed) }
 
+// PleaseRefresh is the text by which clients know that they are to refresh: that
+// of SuperTokens backends.
+const PleaseRefresh = "Please call the refresh token endpoint"
+
 // Outcome is the answer of a Check. The zero value denies.
 type Outcome uint8
 

@@ -181,24 +181,22 @@ func newKeyring(stored []StoredKey, kek *KeyEncryptionKey) (*keyring, error) {
 	return r, nil
 }
 
-// signer is the signing key in use: the newest one that is active.
-func (r *keyring) signer(now time.Time) *signingKey {
-	for i := len(r.signers) - 1; i > 0; i-- {
-		if !now.Before(r.signers[i].activeFrom) {
-			return r.signers[i]
-		}
-	}
-	return r.signers[0]
-}
+// signer is the signing key in use, sealer the sealing key.
+func (r *keyring) signer(now time.Time) *signingKey { return inUse(r.signers, now) }
+func (r *keyring) sealer(now time.Time) *sealingKey { return inUse(r.sealers, now) }
 
-// sealer is the sealing key in use.
-func (r *keyring) sealer(now time.Time) *sealingKey {
-	for i := len(r.sealers) - 1; i > 0; i-- {
-		if !now.Before(r.sealers[i].activeFrom) {
-			return r.sealers[i]
+func (k *signingKey) active(now time.Time) bool { return !now.Before(k.activeFrom) }
+func (k *sealingKey) active(now time.Time) bool { return !now.Before(k.activeFrom) }
+
+// inUse is the newest key that is active. The first one is in any case: there
+// was never another.
+func inUse[K interface{ active(now time.Time) bool }](keys []K, now time.Time) K {
+	for i := len(keys) - 1; i > 0; i-- {
+		if keys[i].active(now) {
+			return keys[i]
 		}
 	}
-	return r.sealers[0]
+	return keys[0]
 }
 
 // complete says whether there is a key of each kind.

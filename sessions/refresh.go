@@ -95,6 +95,12 @@ func (e *Engine) answer(rec Record, t refreshToken, d decision, now time.Time) (
 	return issued, err
 }
 
+// unsure says whether err, of a refresh token that did not open, may be this
+// process's fault: during a rollout a newer one may have made the token.
+func (e *Engine) unsure(err error) bool {
+	return errors.Is(err, errNewerFormat) || errors.Is(err, errUnknownSealingKey) && !e.fresh()
+}
+
 // openRefresh is R1: of the tokens that open, the one issued last; over, without
 // a query, where none opens or they belong to several sessions.
 func (e *Engine) openRefresh(tokens []string) (refreshToken, error) {
@@ -107,7 +113,7 @@ func (e *Engine) openRefresh(tokens []string) (refreshToken, error) {
 	for _, text := range tokens {
 		t, err := openRefreshToken(text, e.keys.Load())
 		switch {
-		case errors.Is(err, errNewerFormat), errors.Is(err, errUnknownSealingKey) && !e.fresh():
+		case e.unsure(err):
 			unsure = err
 		case err != nil:
 		case found && t.handle != best.handle:

@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
@@ -13,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
 // Whoever has a dump of the database, and nothing else, can neither refresh nor
@@ -27,31 +27,7 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 	}
 	cfg := sessions.Defaults()
 	cfg.KeyEncryptionKey = kek
-	ready := make(chan struct{})
-	cfg.Events = func(e sessions.Event) {
-		if e.Kind == sessions.EventReady {
-			close(ready)
-		}
-	}
-	engine, err := sessions.New(c, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- engine.Run(ctx) }()
-	defer func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-	select {
-	case <-ready:
-	case err := <-done:
-		done <- err
-		t.Fatal("Run ended")
-	}
+	engine := sessionstest.StartEngine(t, c, cfg)
 	first, err := engine.Create(t.Context(), sessions.NewSession{UserID: "alice", Claims: []byte(`{"role":"admin"}`)})
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ var openapi []byte
 // Internal serves the sessions API for backends, and its description at
 // /openapi.json. Callers are known by their API key.
 func Internal(engine *sessions.Engine, cfg Config) http.Handler {
-	a := &api{server{engine, cfg}}
+	a := &api{newServer(engine, cfg)}
 	mux := http.NewServeMux()
 	for path, m := range a.routes() {
 		mux.Handle(path, a.wrap(m.serve))

@@ -21,9 +21,6 @@ const JWKSPath = "/.well-known/jwks.json"
 // A new signing key must be published for longer than that before it signs.
 const JWKSMaxAge = 5 * time.Minute
 
-// pleaseRefresh is the text by which clients know that they are to refresh.
-const pleaseRefresh = "Please call the refresh token endpoint"
-
 // peerHeader is the client's address as Envoy, which overwrites it, reports it.
 const peerHeader = "X-Sessiongate-Peer"
 
@@ -31,7 +28,7 @@ const peerHeader = "X-Sessiongate-Peer"
 // 404 for everything else. Bodies are ignored; net/http drains a small one and
 // closes the connection behind a large one.
 func Public(engine *sessions.Engine, cfg Config) http.Handler {
-	p := &public{server{engine, cfg}}
+	p := &public{newServer(engine, cfg)}
 	routes := map[string]methods{
 		cfg.RefreshPath: {http.MethodPost: p.refresh},
 		cfg.SignoutPath: {http.MethodPost: p.signOut},
@@ -115,7 +112,7 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 	if errors.Is(err, sessions.DenyExpired) {
 		w.Header().Set("Content-Type", "text/plain")
 		w.WriteHeader(p.cfg.status(err))
-		_, _ = w.Write([]byte(pleaseRefresh))
+		_, _ = w.Write([]byte(sessions.PleaseRefresh))
 		return nil
 	}
 	if err != nil {

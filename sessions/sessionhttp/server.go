@@ -60,8 +60,19 @@ const requestMax = 10 * time.Second
 
 // server is what both listeners share.
 type server struct {
-	engine *sessions.Engine
-	cfg    Config
+	engine  *sessions.Engine
+	cfg     Config
+	allowed []sessions.Origin // cfg.AllowedOrigins, as they are compared
+}
+
+func newServer(engine *sessions.Engine, cfg Config) server {
+	s := server{engine: engine, cfg: cfg}
+	for _, text := range cfg.AllowedOrigins {
+		if origin, ok := sessions.ParseOrigin(text); ok {
+			s.allowed = append(s.allowed, origin)
+		}
+	}
+	return s
 }
 
 // handler answers a request or, before it has written anything, returns why not.

@@ -54,7 +54,7 @@ func TestClassify(t *testing.T) {
 // TestPanic: a bug is a 500 that says nothing and changes nothing, and is logged.
 func TestPanic(t *testing.T) {
 	b := newBench(t)
-	s := server{b.engine, b.cfg}
+	s := newServer(b.engine, b.cfg)
 	for name, cause := range map[string]any{"error": errors.New(secretText), "text": secretText} {
 		t.Run(name, func(t *testing.T) {
 			r := do(s.wrap(func(w http.ResponseWriter, _ *http.Request) error {
@@ -95,7 +95,7 @@ func TestPanic(t *testing.T) {
 // TestClientGone: a client that went away is not logged as a failure of ours.
 func TestClientGone(t *testing.T) {
 	b := newBench(t)
-	s := server{b.engine, b.cfg}
+	s := newServer(b.engine, b.cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	do(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -109,7 +109,7 @@ func TestClientGone(t *testing.T) {
 // TestDeadline: the work on every request ends.
 func TestDeadline(t *testing.T) {
 	b := newBench(t)
-	s := server{b.engine, b.cfg}
+	s := newServer(b.engine, b.cfg)
 	do(s.wrap(func(_ http.ResponseWriter, r *http.Request) error {
 		if _, ok := r.Context().Deadline(); !ok {
 			t.Error("no deadline")

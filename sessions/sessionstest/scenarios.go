@@ -192,35 +192,11 @@ func (s *scene) replicaOver(store sessions.Store, now func() time.Time) *replica
 	s.Helper()
 	l := &link{Store: store}
 	l.changed = sync.NewCond(&l.mu)
-	ready := make(chan struct{})
 	cfg := sessions.Defaults()
 	cfg.KeyEncryptionKey = scenarioKey(s.T)
 	cfg.FeedPoll = 5 * time.Millisecond
 	cfg.Now = now
-	cfg.Events = func(e sessions.Event) {
-		if e.Kind == sessions.EventReady {
-			close(ready)
-		}
-	}
-	engine, err := sessions.New(l, cfg)
-	if err != nil {
-		s.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(s.Context()))
-	done := make(chan error, 1)
-	go func() { done <- engine.Run(ctx) }()
-	s.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			s.Errorf("Run: %v", err)
-		}
-	})
-	select {
-	case <-ready:
-	case err := <-done:
-		done <- err
-		s.Fatalf("Run: %v", err)
-	}
+	engine := StartEngine(s.T, l, cfg)
 	return &replica{engine, l}
 }
 
