@@ -637,9 +637,11 @@ func handleBytes(handle string) []byte {
 	return b
 }
 
-// app is the "existing system". POST /login signs in whoever the body names; anything else is answered with what arrived.
+// app is the "existing system". POST /login signs in whoever the body names; what pages has is served from there; anything else is answered
+// with what arrived.
 type app struct {
 	stack    *stack
+	pages    http.ServeMux
 	address  string
 	requests atomic.Int64 // but sign-ins
 	next     atomic.Int64 // the process that is asked next
@@ -665,6 +667,10 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.requests.Add(1)
+	if handler, pattern := a.pages.Handler(r); pattern != "" {
+		handler.ServeHTTP(w, r)
+		return
+	}
 	w.Header().Set("X-From", "app")
 	_ = json.NewEncoder(w).Encode(seen{r.Method, r.URL.Path, r.Header})
 }
