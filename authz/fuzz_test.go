@@ -10,12 +10,13 @@ import (
 )
 
 // FuzzCheck: whatever a request holds, the answer is well formed, and nobody
-// gets an identity whose token was not in the Cookie header.
+// gets an identity whose token was not in the Cookie or Authorization header.
 func FuzzCheck(f *testing.F) {
 	g := newGate(f, func(c *Config) { c.StripCookies = true })
 	for _, a := range []ask{
 		navigation, script, formPost, socket, events, image, curl,
 		navigation.cookie(access(g.alice)), script.cookie(access(g.alice)).with("anti-csrf", g.alice.AntiCSRF.Reveal()),
+		script.with("authorization", "Bearer "+g.header.Access.Reveal()).cookie(access(g.alice)),
 		navigation.cookie(access(g.expired)).under("session", "optional"), navigation.under("login_url", "/x", "return_to", "true"),
 		{method: "POST", path: "/auth/session/refresh"},
 		ask{method: "OPTIONS", path: "/"}.with("origin", "null", "access-control-request-method", "GET"),
@@ -42,7 +43,7 @@ func FuzzCheck(f *testing.F) {
 		switch {
 		case r.status != 0:
 		case r.user != "":
-			if !strings.Contains(q.cookie, g.alice.Access.Reveal()) {
+			if !strings.Contains(q.cookie, g.alice.Access.Reveal()) && !strings.Contains(q.authorization, g.header.Access.Reveal()) {
 				t.Errorf("%q is let in without its token", r.user)
 			}
 		default:

@@ -23,6 +23,7 @@ type gate struct {
 	alice, bob      sessions.Issued
 	header, expired sessions.Issued
 	ended           sessions.Issued
+	headerEnded     sessions.Issued
 }
 
 // pleaseRefresh is what clients know TRY_REFRESH by.
@@ -64,6 +65,10 @@ func newGate(tb testing.TB, change ...func(*Config)) *gate {
 	if _, err := g.engine.End(tb.Context(), g.ended.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
 		tb.Fatal(err)
 	}
+	g.headerEnded = create(tb, g.engine, sessions.NewSession{UserID: "erin", Transport: sessions.TransportHeader})
+	if _, err := g.engine.End(tb.Context(), g.headerEnded.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
+		tb.Fatal(err)
+	}
 	if g.server, err = New(g.engine, cfg); err != nil {
 		tb.Fatal(err)
 	}
@@ -82,7 +87,9 @@ func create(tb testing.TB, e *sessions.Engine, n sessions.NewSession) sessions.I
 // verifierFunc stands for an engine in a state that takes a cluster to reach.
 type verifierFunc func([]string) (*sessions.Access, *sessions.Denial)
 
-func (f verifierFunc) Verify(tokens []string) (*sessions.Access, *sessions.Denial) { return f(tokens) }
+func (f verifierFunc) Verify(_ sessions.Transport, tokens []string) (*sessions.Access, *sessions.Denial) {
+	return f(tokens)
+}
 
 func denying(d *sessions.Denial) verifierFunc {
 	return func([]string) (*sessions.Access, *sessions.Denial) { return nil, d }
@@ -111,6 +118,10 @@ func (a ask) under(settings ...string) ask {
 		a.policy[pair[0]] = pair[1]
 	}
 	return a
+}
+
+func (a ask) header(name string) bool {
+	return slices.ContainsFunc(a.headers, func(h [2]string) bool { return h[0] == name })
 }
 
 func (a ask) cookie(value string) ask { return a.with("cookie", value) }

@@ -17,6 +17,8 @@ type request struct {
 
 	forwardedProto, requestID                 string
 	cookie, antiCSRF, origin, accept, upgrade string
+	authorization                             string
+	bearer                                    string // an access token of ours in it
 	fetchMode, fetchSite, preflightMethod     string
 
 	fetchMetadata bool // any Sec-Fetch header
@@ -51,6 +53,9 @@ func readRequest(c *authv3.CheckRequest) request {
 	if r.requestID != "" {
 		r.id = r.requestID
 	}
+	if r.authorization != "" {
+		r.readBearer()
+	}
 	return r
 }
 
@@ -60,6 +65,8 @@ func (r *request) field(name string) (field *string, joint string) {
 	switch strings.ToLower(name) {
 	case "cookie":
 		return &r.cookie, "; "
+	case "authorization":
+		return &r.authorization, ","
 	case "anti-csrf":
 		r.scriptHeader = true
 		return &r.antiCSRF, ","
@@ -95,6 +102,16 @@ func join(field *string, joint, value string) {
 		return
 	}
 	*field += joint + value
+}
+
+// readBearer finds an access token of ours (RFC 6750 §2.1). Other bearer tokens,
+// and other schemes, are the upstream's business.
+func (r *request) readBearer() {
+	scheme, token, _ := strings.Cut(r.authorization, " ")
+	token = strings.Trim(token, " ")
+	if strings.EqualFold(scheme, "Bearer") && sessions.IsAccessToken(token) {
+		r.bearer, r.scriptHeader = token, true
+	}
 }
 
 // cookies returns the values of a cookie, each once. Where Envoy sends headers as

@@ -78,7 +78,7 @@ func header(name, value string) *corev3.HeaderValueOption {
 type identity struct {
 	headers  []*corev3.HeaderValueOption
 	metadata *structpb.Struct
-	response *authv3.CheckResponse // for a request whose cookies stay
+	response *authv3.CheckResponse // for a request whose tokens stay
 }
 
 // identity returns what Envoy is told of access, or nil where that cannot be
@@ -111,17 +111,35 @@ func (s *Server) identity(access *sessions.Access) *identity {
 
 // allow lets the request pass as who it is.
 func (s *Server) allow(r *request, who *identity) *authv3.CheckResponse {
-	if !s.cfg.StripCookies {
+	if !s.strips(r) {
 		return who.response
 	}
 	a := answer{who: who.metadata}
 	a.headers = append(a.headers, who.headers...)
-	s.stripCookies(&a, r)
+	s.strip(&a, r)
 	return checkResponse(a)
 }
 
-func (s *Server) stripCookies(a *answer, r *request) {
-	switch rest, found := r.withoutCookies(s.stripped); {
+// In header transport the web SDKs keep the tokens themselves in cookies that
+// scripts can read, and the browser sends them along.
+const copiedAccess, copiedRefresh = "st-access-token", "st-refresh-token"
+
+// strips says whether anything may have to go from r. The SDKs' copies always do:
+// no server but ours is to receive a refresh token.
+func (s *Server) strips(r *request) bool {
+	return s.cfg.StripCookies || strings.Contains(r.cookie, copiedAccess) || strings.Contains(r.cookie, copiedRefresh)
+}
+
+// strip takes tokens out of what goes upstream.
+func (s *Server) strip(a *answer, r *request) {
+	names := []string{copiedAccess, copiedRefresh}
+	if s.cfg.StripCookies {
+		names = s.stripped
+		if r.bearer != "" {
+			a.remove = append(a.remove, "authorization")
+		}
+	}
+	switch rest, found := r.withoutCookies(names); {
 	case !found:
 	case rest == "": // Envoy drops, or keeps, an empty value: no header says it
 		a.remove = append(a.remove, "cookie")
@@ -134,8 +152,8 @@ func (s *Server) stripCookies(a *answer, r *request) {
 func (s *Server) respond(r *request, p Policy, d decision) *authv3.CheckResponse {
 	if d.denial == nil && d.passed != "" {
 		a := answer{remove: []string{headerUserID, headerHandle, headerClaims}}
-		if s.cfg.StripCookies && !d.untouched {
-			s.stripCookies(&a, r)
+		if !d.untouched && s.strips(r) {
+			s.strip(&a, r)
 		}
 		return checkResponse(a)
 	}

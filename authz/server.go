@@ -34,7 +34,7 @@ type Config struct {
 	// the request's own origin: SCHEME://HOST[:PORT], lower case, no default
 	// port.
 	AllowedOrigins []string
-	// StripCookies takes the session's cookies out of what goes upstream.
+	// StripCookies takes the session's tokens out of what goes upstream.
 	StripCookies bool
 	// RefreshAttemptMax is D: the page of TRY_REFRESH gives a refresh up after
 	// half of it.
@@ -68,7 +68,7 @@ func (c *Config) check() error {
 
 // Verifier judges access tokens: a [*sessions.Engine].
 type Verifier interface {
-	Verify(tokens []string) (*sessions.Access, *sessions.Denial)
+	Verify(by sessions.Transport, tokens []string) (*sessions.Access, *sessions.Denial)
 }
 
 // Server implements Envoy's external authorization service. It is safe for
@@ -117,8 +117,7 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache, allowed: allowed,
 		stripped: []string{
 			cfg.Cookies.Access(), cfg.Cookies.AccessName, cfg.Cookies.RefreshName, sessions.LegacyCookie,
-			// What the web SDKs keep of tokens where scripts can read it.
-			"st-access-token", "st-refresh-token", "sAntiCsrf",
+			copiedAccess, copiedRefresh, "sAntiCsrf",
 		},
 	}, nil
 }
@@ -202,18 +201,18 @@ func (s *Server) judge(r *request, p Policy) (*sessions.Access, *sessions.Denial
 		// cookies: no CORS check stands before a WebSocket.
 		return nil, denyOrigin
 	}
+	if r.bearer != "" {
+		// A script put it there, so no other site made the browser do it, and
+		// it is what the script means, whatever cookies came by themselves.
+		return s.verifier.Verify(sessions.TransportHeader, []string{r.bearer})
+	}
 	tokens := r.cookies(s.cfg.Cookies.Access())
 	if len(tokens) == 0 && len(r.cookies(sessions.LegacyCookie)) > 0 {
 		return nil, denyLegacy
 	}
-	access, denial := s.verifier.Verify(tokens)
+	access, denial := s.verifier.Verify(sessions.TransportCookie, tokens)
 	if denial != nil {
 		return nil, denial
-	}
-	if access.Transport != sessions.TransportCookie {
-		// Scripts can read a token of header transport; as a cookie it would
-		// be sent by itself.
-		return nil, sessions.DenyMalformed
 	}
 	if denial := s.checkAntiCSRF(r, p.AntiCSRF, stream, access); denial != nil {
 		return nil, denial
@@ -262,7 +261,7 @@ func (s *Server) trusts(r *request) bool {
 func nobody(d *sessions.Denial) bool {
 	switch d {
 	case sessions.DenyNoToken, sessions.DenyEnded, sessions.DenyMalformed, sessions.DenySignature,
-		sessions.DenyUnknownKey, sessions.DenyClaims:
+		sessions.DenyUnknownKey, sessions.DenyClaims, sessions.DenyTransport:
 		return true
 	default:
 		return false

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -215,7 +216,6 @@ func TestTokens(t *testing.T) {
 		{"empty", navigation.cookie("sAccessToken="), 440, ""},
 		{"other case", navigation.cookie(strings.Replace(alice, "sAccess", "SACCESS", 1)), 302, ""},
 		{"longer name", navigation.cookie("x" + alice), 302, ""},
-		{"in Authorization", navigation.with("authorization", "Bearer "+g.header.Access.Reveal(), "st-auth-mode", "header"), 302, ""},
 		{"header transport's, in a cookie", navigation.cookie(access(g.header)), 440, ""},
 		{"older backend's cookie", navigation.cookie("sIdRefreshToken=x"), 440, ""},
 		{"older backend's cookie beside a token", navigation.cookie("sIdRefreshToken=x; " + alice), 0, "alice"},
@@ -228,6 +228,92 @@ func TestTokens(t *testing.T) {
 				t.Errorf("got %d %q", r.status, r.user)
 			}
 		})
+	}
+}
+
+// A bearer token of ours is what a script means, whatever cookies came beside it;
+// nothing more is asked of the script, for no other site can make a browser send
+// it. Bearer tokens of other systems are the upstream's.
+func TestBearerTokens(t *testing.T) {
+	g := newGate(t)
+	carol, alice := g.header.Access.Reveal(), access(g.alice)
+	bearer := func(a ask, token string) ask { return a.with("authorization", "Bearer "+token) }
+	post := ask{method: "POST", path: "/api"}
+	foreign := "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.c2ln"
+	tests := []struct {
+		name   string
+		ask    ask
+		status int
+		user   string
+	}{
+		{"alone", bearer(script, carol), 0, "carol"},
+		{"from no browser", bearer(post, carol), 0, "carol"},
+		{"from another origin", bearer(post, carol).with("origin", "https://elsewhere.example", "sec-fetch-site", "cross-site", "sec-fetch-mode", "cors"), 0, "carol"},
+		{"scheme in lower case", post.with("authorization", "bearer "+carol), 0, "carol"},
+		{"beside another session's cookie", bearer(script, carol).cookie(alice), 0, "carol"},
+		{"beside an expired cookie", bearer(script, carol).cookie(access(g.expired)), 0, "carol"},
+		{"the cookie transport's", bearer(script, g.alice.Access.Reveal()), 440, ""},
+		{"the cookie transport's, beside itself", bearer(script, g.alice.Access.Reveal()).cookie(alice), 440, ""},
+		{"the cookie transport's, optional route", bearer(script, g.alice.Access.Reveal()).under("session", "optional"), 0, ""},
+		{"broken", bearer(script, carol+"x"), 440, ""},
+		{"broken, beside a cookie", bearer(navigation, carol+"x").cookie(alice), 440, ""},
+		{"ours twice", bearer(bearer(script, carol), carol), 440, ""},
+		{"ours behind a foreign one", bearer(bearer(script, foreign), carol), 302, ""},
+		{"other scheme", script.with("authorization", "Basic "+carol), 302, ""},
+		{"no scheme", script.with("authorization", carol), 302, ""},
+		{"empty", script.with("authorization", "Bearer "), 302, ""},
+		{"another system's", bearer(script, foreign), 302, ""},
+		{"another system's, beside a cookie", bearer(navigation, foreign).cookie(alice), 0, "alice"},
+		{"another system's, beside a cookie, script without anti-CSRF", bearer(script, foreign).cookie(alice), 440, ""},
+		{"opaque, beside a cookie", bearer(navigation, "opaque").cookie(alice), 0, "alice"},
+		{"a refresh token of ours", bearer(script, g.header.Refresh.Reveal()), 302, ""},
+		{"marks a script", bearer(ask{method: "GET", path: "/", headers: [][2]string{{"accept", "text/html"}}}, g.headerEnded.Access.Reveal()).under("on_unauthorised", "auto"), 401, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for how, request := range map[string]*authv3.CheckRequest{"raw": tt.ask.raw(), "mapped": tt.ask.mapped()} {
+				response, _ := g.server.Check(t.Context(), request)
+				if r := read(t, response); r.status != tt.status || r.user != tt.user {
+					t.Errorf("%s: got %d %q", how, r.status, r.user)
+				}
+			}
+		})
+	}
+}
+
+// The web SDKs keep tokens of header transport in cookies, too. Those never go
+// upstream: one is a refresh token.
+func TestSDKCopiesAreStripped(t *testing.T) {
+	copies := "st-access-token=a; st-refresh-token=r"
+	for _, strip := range []bool{false, true} {
+		g := newGate(t, func(c *Config) { c.StripCookies = strip })
+		bearer := script.with("authorization", "Bearer "+g.header.Access.Reveal())
+		for name, tt := range map[string]struct {
+			ask     ask
+			kept    string
+			removed []string
+		}{
+			"the copies":                  {bearer.cookie("a=1; " + copies + "; sFrontToken=f"), "a=1; sFrontToken=f", nil},
+			"nothing else":                {bearer.cookie(copies), "", []string{"cookie"}},
+			"one of them":                 {bearer.cookie("st-refresh-token=r; a=1"), "a=1", nil},
+			"the other":                   {bearer.cookie("st-access-token=r; a=1"), "a=1", nil},
+			"beside a cookie session":     {navigation.cookie("a=1; st-refresh-token=r; " + access(g.alice)), "a=1", nil},
+			"on an optional route":        {navigation.cookie("a=1; "+copies).under("session", "optional"), "a=1", nil},
+			"a value that sounds like it": {bearer.cookie("a=st-refresh-token"), "", nil},
+		} {
+			if strip && tt.ask.header("authorization") {
+				tt.removed = append([]string{"authorization"}, tt.removed...)
+			}
+			kept := tt.kept
+			if !strip && name == "beside a cookie session" {
+				kept += "; " + access(g.alice)
+			}
+			r := check(t, g.server, tt.ask)
+			removed := slices.DeleteFunc(r.removed, func(name string) bool { return strings.HasPrefix(name, "x-session-") })
+			if r.status != 0 || r.headers["cookie"] != kept || !slices.Equal(removed, tt.removed) {
+				t.Errorf("strip_cookies %t, %s: %d, cookie %q, removed %v", strip, name, r.status, r.headers["cookie"], removed)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -75,6 +76,19 @@ type Access struct {
 	csrf        [32]byte
 	version     int64
 	key         *signingKey
+}
+
+// IsAccessToken says whether a bearer token calls itself an access token of ours.
+// Systems use Authorization for tokens of their own; those are not ours to judge.
+// Nothing is believed by it.
+func IsAccessToken(text string) bool {
+	header, _, ok := strings.Cut(text, ".")
+	var buf [256]byte // ours are of some 100 bytes
+	if !ok || len(header) > len(buf) {
+		return false
+	}
+	n, err := base64url.Decode(buf[:], []byte(header))
+	return err == nil && bytes.Contains(buf[:n], []byte(`"typ":"`+tokenType+`"`))
 }
 
 // MatchesAntiCSRF says, in constant time, whether text is the session's

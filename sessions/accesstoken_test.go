@@ -90,7 +90,7 @@ func TestVerifyRefusesBytes(t *testing.T) {
 	key := e.keys.Load().signers[0]
 	issued := issueAt(t, e, testEpoch, `{"role":"admin"}`)
 	good := issued.Access.Reveal()
-	if _, d := e.Verify([]string{good}); d != nil {
+	if _, d := e.Verify(TransportCookie, []string{good}); d != nil {
 		t.Fatalf("the good token is refused: %v", d)
 	}
 	parts := strings.Split(good, ".")
@@ -166,7 +166,7 @@ func TestVerifyRefusesBytes(t *testing.T) {
 			if tc.text == good {
 				t.Fatal("nothing was done to the token")
 			}
-			if a, d := e.Verify([]string{tc.text}); d != tc.want || a != nil {
+			if a, d := e.Verify(TransportCookie, []string{tc.text}); d != tc.want || a != nil {
 				t.Errorf("Verify says %v, want %v", d, tc.want)
 			}
 		})
@@ -249,7 +249,7 @@ func TestVerifyRefusesClaims(t *testing.T) {
 		{"iat beyond leeway", set("iat", now+6), DenyClaims},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if _, d := e.Verify([]string{forge(t, key.private, key.header, tc.payload)}); d != tc.want {
+			if _, d := e.Verify(TransportCookie, []string{forge(t, key.private, key.header, tc.payload)}); d != tc.want {
 				t.Errorf("Verify says %v, want %v", d, tc.want)
 			}
 		})
@@ -286,11 +286,61 @@ func TestVerifySeveralTokens(t *testing.T) {
 		{"too many", []string{newer, "1", "2", "3", "4", "5", "6", "7", "8"}, DenyMalformed, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			a, d := e.Verify(tc.tokens)
+			a, d := e.Verify(TransportCookie, tc.tokens)
 			if d != tc.want || d == nil && a.version != tc.version {
 				t.Errorf("Verify says %v (%+v), want %v, version %d", d, a, tc.want, tc.version)
 			}
 		})
+	}
+}
+
+// A token counts by the transport that it was made for, whatever else is there.
+func TestVerifyByTransport(t *testing.T) {
+	e := offline(t)
+	token, row := signIn(testEpoch, netV)
+	inCookie, err := e.issue(Record{Row: row, Claims: []byte(`{}`), ClaimsVersion: 1}, token, Mark{}, testEpoch, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, row = signIn(testEpoch, netV)
+	token.transport = TransportHeader
+	inHeader, err := e.issue(Record{Row: row, Claims: []byte(`{}`), ClaimsVersion: 1}, token, Mark{}, testEpoch, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for by, tokens := range map[Transport][2]string{
+		TransportCookie: {inCookie.Access.Reveal(), inHeader.Access.Reveal()},
+		TransportHeader: {inHeader.Access.Reveal(), inCookie.Access.Reveal()},
+	} {
+		own, other := tokens[0], tokens[1]
+		if a, d := e.Verify(by, []string{other, own}); d != nil || a.Transport != by {
+			t.Errorf("transport %d: %v", by, d)
+		}
+		for range 2 { // also from the cache
+			if _, d := e.Verify(by, []string{other}); d != DenyTransport {
+				t.Errorf("transport %d takes the other's token: %v", by, d)
+			}
+		}
+	}
+}
+
+func TestIsAccessToken(t *testing.T) {
+	e := offline(t)
+	ours := issueAt(t, e, testEpoch, `{}`).Access.Reveal()
+	header, _, _ := strings.Cut(ours, ".")
+	b64 := base64.RawURLEncoding.EncodeToString
+	for text, want := range map[string]bool{
+		ours: true, header + ".": true, issueAt(t, offline(t), testEpoch, `{}`).Access.Reveal(): true,
+		"": false, "opaque": false, header: false, "." + header: false, "=.x": false,
+		b64([]byte(`{"alg":"ES256","typ":"at+jwt"}`)) + ".x.y":                             false,
+		b64([]byte(`{"alg":"none"}`)) + ".x.y":                                             false,
+		b64([]byte(`{"typ":"session+jwt","x":"`+strings.Repeat("a", 300)+`"}`)) + ".x.y":   false,
+		issueAt(t, e, testEpoch, `{}`).Refresh.Reveal():                                    false,
+		b64([]byte(`{"alg":"ES256"}`)) + "." + b64([]byte(`{"typ":"session+jwt"}`)) + ".x": false,
+	} {
+		if got := IsAccessToken(text); got != want {
+			t.Errorf("%q: %t", text, got)
+		}
 	}
 }
 
@@ -304,11 +354,11 @@ func TestAccessTokenIsNotMalleable(t *testing.T) {
 			if text == good {
 				continue
 			}
-			if _, d := e.Verify([]string{text}); d == nil {
+			if _, d := e.Verify(TransportCookie, []string{text}); d == nil {
 				t.Fatalf("byte %d may be %q instead of %q", i, b, good[i])
 			}
 		}
-		if _, d := e.Verify([]string{good[:i] + good[i+1:]}); d == nil {
+		if _, d := e.Verify(TransportCookie, []string{good[:i] + good[i+1:]}); d == nil {
 			t.Fatalf("byte %d may be missing", i)
 		}
 	}
@@ -332,7 +382,7 @@ func FuzzAccessToken(f *testing.F) {
 			t.Skip()
 		}
 		text := good[:at] + insert + good[at+cut:]
-		if a, d := e.Verify([]string{text}); (d == nil) != (text == good) {
+		if a, d := e.Verify(TransportCookie, []string{text}); (d == nil) != (text == good) {
 			t.Fatalf("%q: %v, %+v", text, d, a)
 		}
 	})
@@ -345,12 +395,12 @@ func TestUnknownSigningKey(t *testing.T) {
 	foreign := issueAt(t, offline(t), testEpoch, `{}`).Access.Reveal()
 	local := e.cfg.Now()
 	e.feed.clock.local = func() time.Time { return local.Add(e.cfg.FeedBound) }
-	if _, d := e.Verify([]string{foreign}); d != DenyUnknownKey {
+	if _, d := e.Verify(TransportCookie, []string{foreign}); d != DenyUnknownKey {
 		t.Errorf("with a fresh feed: %v", d)
 	}
 	e.feed.clock.local = func() time.Time { return local.Add(e.cfg.FeedBound + 1) }
 	for _, tokens := range [][]string{{foreign}, {"x", foreign}, {foreign, "x"}} {
-		if _, d := e.Verify(tokens); d != DenyStaleKeys {
+		if _, d := e.Verify(TransportCookie, tokens); d != DenyStaleKeys {
 			t.Errorf("with a stale feed, %d tokens: %v", len(tokens), d)
 		}
 	}
@@ -405,7 +455,7 @@ func TestJWKSIsPublic(t *testing.T) {
 func TestMatchesAntiCSRF(t *testing.T) {
 	e := offline(t)
 	issued := issueAt(t, e, testEpoch, `{}`)
-	a, d := e.Verify([]string{issued.Access.Reveal()})
+	a, d := e.Verify(TransportCookie, []string{issued.Access.Reveal()})
 	if d != nil {
 		t.Fatal(d)
 	}

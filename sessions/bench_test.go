@@ -15,7 +15,7 @@ func BenchmarkVerify(b *testing.B) {
 	b.Run("one", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, d := e.Verify(tokens); d != nil {
+			if _, d := e.Verify(TransportCookie, tokens); d != nil {
 				b.Fatal(d)
 			}
 		}
@@ -24,7 +24,7 @@ func BenchmarkVerify(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				if _, d := e.Verify(tokens); d != nil {
+				if _, d := e.Verify(TransportCookie, tokens); d != nil {
 					b.Error(d)
 					return
 				}
@@ -35,7 +35,7 @@ func BenchmarkVerify(b *testing.B) {
 		var many [1000][]string
 		for i := range many {
 			many[i] = []string{issueAt(b, e, testEpoch, fmt.Sprintf(`{"n":%d}`, i)).Access.Reveal()}
-			if _, d := e.Verify(many[i]); d != nil {
+			if _, d := e.Verify(TransportCookie, many[i]); d != nil {
 				b.Fatal(d)
 			}
 		}
@@ -43,7 +43,7 @@ func BenchmarkVerify(b *testing.B) {
 		b.ResetTimer()
 		b.RunParallel(func(pb *testing.PB) {
 			for i := 0; pb.Next(); i++ {
-				if _, d := e.Verify(many[i%len(many)]); d != nil {
+				if _, d := e.Verify(TransportCookie, many[i%len(many)]); d != nil {
 					b.Error(d)
 					return
 				}
@@ -77,10 +77,10 @@ func BenchmarkFirstCheckToNext(b *testing.B) {
 	for b.Loop() {
 		e.cache.InvalidateAll()
 		began := time.Now()
-		e.Verify(tokens)
+		e.Verify(TransportCookie, tokens)
 		seen := time.Now()
 		for range laterChecks {
-			e.Verify(tokens)
+			e.Verify(TransportCookie, tokens)
 		}
 		first += seen.Sub(began)
 		later += time.Since(seen)
@@ -94,7 +94,7 @@ func BenchmarkVerifyGarbage(b *testing.B) {
 	tokens := []string{issueAt(b, offline(b), testEpoch, `{"role":"admin"}`).Access.Reveal()}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, d := e.Verify(tokens); d != DenyUnknownKey {
+		if _, d := e.Verify(TransportCookie, tokens); d != DenyUnknownKey {
 			b.Fatal(d)
 		}
 	}
@@ -109,7 +109,7 @@ func BenchmarkRefresh(b *testing.B) {
 	now := testEpoch.Add(time.Hour)
 	b.ReportAllocs()
 	for b.Loop() {
-		token, err := e.openRefresh(texts)
+		token, err := e.openRefresh(TransportCookie, texts)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func TestVerifyAllocatesNothing(t *testing.T) {
 	e := offline(t)
 	good := []string{issueAt(t, e, testEpoch, `{"role":"admin"}`).Access.Reveal()}
 	if n := testing.AllocsPerRun(1000, func() {
-		if _, d := e.Verify(good); d != nil {
+		if _, d := e.Verify(TransportCookie, good); d != nil {
 			t.Fatal(d)
 		}
 	}); n > 0 {

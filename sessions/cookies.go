@@ -28,6 +28,10 @@ type Cookies struct {
 	// AuthPath is the Path of the refresh token's cookie: no server but ours
 	// ever receives it.
 	AuthPath string
+	// FrontendDomain is where the web SDKs keep their own cookies, those that
+	// scripts read: their websiteRootDomain or sessionTokenFrontendDomain. Empty:
+	// the host, as is their default.
+	FrontendDomain string
 	// FormerPaths are paths that earlier configurations set cookies on. They are
 	// deleted there, for a browser sends the cookie of the longer path first.
 	FormerPaths []string
@@ -92,6 +96,14 @@ func (c Cookies) misplaced(host, name, path string) []string {
 
 // line is one Set-Cookie value; a life of 0 deletes.
 func (c Cookies) line(name, value, domain, path string, life time.Duration) string {
+	line := setCookie(name, value, domain, path, life) + "; HttpOnly"
+	if c.Secure {
+		line += "; Secure"
+	}
+	return line + "; SameSite=" + c.SameSite
+}
+
+func setCookie(name, value, domain, path string, life time.Duration) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s=%s; Path=%s; Max-Age=%d", name, value, path, max(0, int64(life/time.Second)))
 	if life <= 0 {
@@ -101,11 +113,6 @@ func (c Cookies) line(name, value, domain, path string, life time.Duration) stri
 	if domain != "" {
 		b.WriteString("; Domain=" + domain)
 	}
-	b.WriteString("; HttpOnly")
-	if c.Secure {
-		b.WriteString("; Secure")
-	}
-	b.WriteString("; SameSite=" + c.SameSite)
 	return b.String()
 }
 

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
@@ -87,6 +88,63 @@ func TestClearCookies(t *testing.T) {
 			if where = strings.Replace(where, "DOMAIN", domain, 1); !deleted[where] {
 				t.Errorf("%q is left", where)
 			}
+		}
+	}
+}
+
+// The web SDKs' cookies have the attributes that these give them themselves
+// (supertokens-website, setIDToCookie of 4.2.0 and storeInCookies of 20.1.6): else
+// both a cookie of ours and one of theirs would be there.
+func TestSDKCookies(t *testing.T) {
+	i := Issued{
+		Access: "a.b.c", AntiCSRF: "csrf", Payload: []byte(`{"sub":"alice"}`), RefreshLife: time.Hour, AccessExpires: testEpoch,
+		Session: Record{Row: Row{UserID: "alice", CreatedAt: testEpoch}}, marker: "m1",
+	}
+	front := base64.StdEncoding.EncodeToString([]byte(`{"uid":"alice","ate":` + fmt.Sprint(testEpoch.UnixMilli()) + `,"up":{"sub":"alice"}}`))
+	for _, tc := range []struct {
+		name, host, domain, marker, others string
+		edit                               func(*Cookies)
+	}{
+		{name: "a host", host: "App.example.com:443", marker: "; Domain=app.example.com"},
+		{name: "localhost", host: "localhost:10000"},
+		{name: "below localhost", host: "app.localhost:10000", marker: "; Domain=app.localhost"},
+		{name: "an address", host: "10.0.0.1:80"},
+		{name: "unknown"},
+		{name: "no host", host: "a b; Domain=x"},
+		{name: "the SDKs' domain", host: "app.example.com", domain: "example.com", marker: "; Domain=example.com", others: "; Domain=example.com"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := DefaultCookies()
+			c.FrontendDomain = tc.domain
+			want := []string{
+				"sIRTFrontend=m1; Path=/; Max-Age=3600" + tc.marker + "; SameSite=Lax",
+				"sFrontToken=" + front + "; Path=/; Max-Age=3600" + tc.others + "; SameSite=Lax",
+				fmt.Sprintf("st-last-access-token-update=%d; Path=/; Max-Age=3600%s; SameSite=Lax", testEpoch.UnixMilli(), tc.others),
+				"sAntiCsrf=csrf; Path=/; Max-Age=3600" + tc.others + "; SameSite=Lax",
+			}
+			if diff := cmp.Diff(want, c.SetSDK(tc.host, i)); diff != "" {
+				t.Errorf("lines (-want +got):\n%s", diff)
+			}
+			deleted := map[string]bool{}
+			for _, line := range c.ClearSDK(tc.host) {
+				cookie, err := http.ParseSetCookie(line)
+				if err != nil || cookie.MaxAge >= 0 {
+					t.Errorf("%q does not delete", line)
+				}
+				deleted[cookie.Name+cookie.Domain] = true
+			}
+			for _, line := range want {
+				if cookie, _ := http.ParseSetCookie(line); cookie.Name != "st-last-access-token-update" && !deleted[cookie.Name+cookie.Domain] {
+					t.Errorf("%s is left", cookie.Name)
+				}
+			}
+		})
+	}
+	c := DefaultCookies()
+	c.SameSite = "None"
+	for _, line := range c.SetSDK("a.example", i) {
+		if !strings.HasSuffix(line, "; Secure; SameSite=None") {
+			t.Errorf("browsers refuse %q", line)
 		}
 	}
 }

@@ -28,6 +28,8 @@ type Issued struct {
 	RefreshLife time.Duration
 	Transport   Transport
 	Rule        Rule // that decided a refresh
+
+	marker string // random
 }
 
 // Create starts a session. Bad input is an [*InvalidError].
@@ -68,7 +70,10 @@ func (e *Engine) issue(rec Record, t refreshToken, parent Mark, now time.Time, h
 	if err != nil {
 		return Issued{}, unavailable("minting", err)
 	}
+	var marker [16]byte
+	fill(marker[:])
 	i := Issued{
+		marker:  encode(marker[:]),
 		Session: rec, Access: m.token, AntiCSRF: t.antiCSRF.token(), Payload: m.payload, AccessExpires: m.expires,
 		RefreshLife: earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt).Sub(now), Transport: t.transport,
 	}

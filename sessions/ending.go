@@ -56,11 +56,12 @@ func (e *Engine) ended(h Handle, userID string, ending Ending, rule Rule) {
 	e.cfg.Events(Event{Kind: EventEnded, Handle: h, UserID: userID, Rule: rule, Reason: ending.Reason, Actor: ending.Actor})
 }
 
-// SignOut ends the sessions that the tokens of a request name: by any refresh
-// token that opens, or by an access token that is valid. It is idempotent.
+// SignOut ends the sessions that the tokens of a request name, as one transport
+// carries them: by any refresh token that opens, or by an access token that is
+// valid. It is idempotent.
 // Where nothing but an expired access token is there, the error is DenyExpired:
 // refresh, then sign out.
-func (e *Engine) SignOut(ctx context.Context, refresh, access []string) error {
+func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []string) error {
 	if !e.Ready() {
 		return ErrUnavailable
 	}
@@ -71,7 +72,7 @@ func (e *Engine) SignOut(ctx context.Context, refresh, access []string) error {
 	for _, text := range refresh {
 		t, err := openRefreshToken(text, e.keys.Load())
 		switch {
-		case err == nil:
+		case err == nil && t.transport == by:
 			handles[t.handle] = true
 		case e.unsure(err):
 			return unavailable("opening refresh token", err)
@@ -79,7 +80,7 @@ func (e *Engine) SignOut(ctx context.Context, refresh, access []string) error {
 	}
 	expired := false
 	for _, text := range access {
-		switch a, d := e.Verify([]string{text}); {
+		switch a, d := e.Verify(by, []string{text}); {
 		case d == nil:
 			handles[a.Handle] = true
 		case d == DenyExpired, d == DenyLost, d == DenyVersion:

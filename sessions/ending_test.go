@@ -10,12 +10,12 @@ import (
 func TestSignOutByATokenThatIsNotGood(t *testing.T) {
 	e := offline(t)
 	text := issueAt(t, e, testEpoch, `{}`).Access.Reveal()
-	access, denial := e.Verify([]string{text})
+	access, denial := e.Verify(TransportCookie, []string{text})
 	if denial != nil {
 		t.Fatal(denial)
 	}
 	e.feed.set.add(Entry{Kind: EntryLost, Handle: access.Handle, Mark: access.own, At: testEpoch})
-	if err := e.SignOut(t.Context(), nil, []string{text}); !errors.Is(err, DenyExpired) {
+	if err := e.SignOut(t.Context(), TransportCookie, nil, []string{text}); !errors.Is(err, DenyExpired) {
 		t.Errorf("signing out: %v, want a refresh first", err)
 	}
 }

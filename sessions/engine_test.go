@@ -234,7 +234,7 @@ func create(t testing.TB, e *sessions.Engine) sessions.Issued {
 
 func refresh(t testing.TB, e *sessions.Engine, token sessions.Token, from sessions.Client) sessions.Issued {
 	t.Helper()
-	i, err := e.Refresh(t.Context(), []string{token.Reveal()}, from)
+	i, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{token.Reveal()}, from)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func advance(t testing.TB, store *watched, by time.Duration, engines ...*session
 }
 
 func verify(e *sessions.Engine, token sessions.Token) *sessions.Denial {
-	_, d := e.Verify([]string{token.Reveal()})
+	_, d := e.Verify(sessions.TransportCookie, []string{token.Reveal()})
 	return d
 }
 
@@ -263,7 +263,7 @@ func TestSessionFromSignInToSignOut(t *testing.T) {
 	e, log := start(t, store, quiet(t))
 	first := create(t, e)
 
-	a, d := e.Verify([]string{first.Access.Reveal()})
+	a, d := e.Verify(sessions.TransportCookie, []string{first.Access.Reveal()})
 	if d != nil {
 		t.Fatal(d)
 	}
@@ -287,7 +287,7 @@ func TestSessionFromSignInToSignOut(t *testing.T) {
 	}
 
 	for range 2 { // signing out is idempotent
-		if err := e.SignOut(t.Context(), []string{later.Refresh.Reveal()}, nil); err != nil {
+		if err := e.SignOut(t.Context(), sessions.TransportCookie, []string{later.Refresh.Reveal()}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -313,13 +313,13 @@ func TestBeforeTheFirstReading(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, d := e.Verify([]string{"x"}); d != sessions.DenyStarting {
+	if _, d := e.Verify(sessions.TransportCookie, []string{"x"}); d != sessions.DenyStarting {
 		t.Errorf("Verify: %v", d)
 	}
 	_, created := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
-	_, refreshed := e.Refresh(t.Context(), []string{"x"}, home)
+	_, refreshed := e.Refresh(t.Context(), sessions.TransportCookie, []string{"x"}, home)
 	_, jwks := e.JWKS()
-	for name, err := range map[string]error{"Create": created, "Refresh": refreshed, "JWKS": jwks, "SignOut": e.SignOut(t.Context(), []string{"x"}, nil)} {
+	for name, err := range map[string]error{"Create": created, "Refresh": refreshed, "JWKS": jwks, "SignOut": e.SignOut(t.Context(), sessions.TransportCookie, []string{"x"}, nil)} {
 		if !errors.Is(err, sessions.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -333,10 +333,14 @@ func TestSignOut(t *testing.T) {
 	store := newWatched()
 	e, _ := start(t, store, lively(t))
 	for name, end := range map[string]func(sessions.Issued) error{
-		"by refresh token": func(i sessions.Issued) error { return e.SignOut(t.Context(), []string{"x", i.Refresh.Reveal()}, nil) },
-		"by access token":  func(i sessions.Issued) error { return e.SignOut(t.Context(), nil, []string{"x", i.Access.Reveal()}) },
+		"by refresh token": func(i sessions.Issued) error {
+			return e.SignOut(t.Context(), sessions.TransportCookie, []string{"x", i.Refresh.Reveal()}, nil)
+		},
+		"by access token": func(i sessions.Issued) error {
+			return e.SignOut(t.Context(), sessions.TransportCookie, nil, []string{"x", i.Access.Reveal()})
+		},
 		"by both": func(i sessions.Issued) error {
-			return e.SignOut(t.Context(), []string{i.Refresh.Reveal()}, []string{i.Access.Reveal()})
+			return e.SignOut(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, []string{i.Access.Reveal()})
 		},
 		"by handle": func(i sessions.Issued) error {
 			_, err := e.End(t.Context(), i.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked})
@@ -358,11 +362,11 @@ func TestSignOut(t *testing.T) {
 		if name == "by handle" || name == "by user" {
 			want = sessions.ErrOver
 		}
-		if _, err := e.Refresh(t.Context(), []string{i.Refresh.Reveal()}, home); !errors.Is(err, want) {
+		if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home); !errors.Is(err, want) {
 			t.Errorf("%s: then a refresh: %v, want %v", name, err, want)
 		}
 	}
-	if err := e.SignOut(t.Context(), nil, nil); err != nil {
+	if err := e.SignOut(t.Context(), sessions.TransportCookie, nil, nil); err != nil {
 		t.Errorf("with nothing: %v", err)
 	}
 	i := create(t, e)
@@ -370,7 +374,7 @@ func TestSignOut(t *testing.T) {
 	for verify(e, i.Access) != sessions.DenyExpired {
 		runtime.Gosched()
 	}
-	if err := e.SignOut(t.Context(), nil, []string{i.Access.Reveal()}); !errors.Is(err, sessions.DenyExpired) {
+	if err := e.SignOut(t.Context(), sessions.TransportCookie, nil, []string{i.Access.Reveal()}); !errors.Is(err, sessions.DenyExpired) {
 		t.Errorf("by an expired access token: %v", err)
 	}
 	if _, err := e.Get(t.Context(), i.Session.Handle); err != nil {
@@ -390,15 +394,15 @@ func TestGarbageCausesNoCall(t *testing.T) {
 		"", "x", strings.Repeat("A", 10_000), "sgr1_", "sgr1_AAAA", "sgr2_x", good.Access.Reveal() + "x", good.Refresh.Reveal() + "x",
 		other.Access.Reveal(), other.Refresh.Reveal(), good.Session.Handle.String(), strings.ToUpper(good.Refresh.Reveal()),
 	} {
-		if _, d := e.Verify([]string{text}); d == nil {
+		if _, d := e.Verify(sessions.TransportCookie, []string{text}); d == nil {
 			t.Errorf("%q is allowed", text)
 		}
-		if _, err := e.Refresh(t.Context(), []string{text}, home); err == nil {
+		if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{text}, home); err == nil {
 			t.Errorf("%q refreshes", text)
 		}
-		_ = e.SignOut(t.Context(), []string{text}, []string{text})
+		_ = e.SignOut(t.Context(), sessions.TransportCookie, []string{text}, []string{text})
 	}
-	_, _ = e.Refresh(t.Context(), nil, home)
+	_, _ = e.Refresh(t.Context(), sessions.TransportCookie, nil, home)
 	_, _ = e.EndUser(t.Context(), "no user", sessions.Ending{})
 	_, _ = e.Create(t.Context(), sessions.NewSession{UserID: "no user"})
 	if after := store.counted(); !maps.Equal(before, after) {
@@ -424,7 +428,7 @@ func TestNoTokenAfterRevoke(t *testing.T) {
 				e := []*sessions.Engine{one, two}[n%2]
 				for stop := false; !stop; {
 					stop = over.Load() // read before the attempt begins
-					i, err := e.Refresh(context.Background(), []string{first.Refresh.Reveal()}, home)
+					i, err := e.Refresh(context.Background(), sessions.TransportCookie, []string{first.Refresh.Reveal()}, home)
 					switch {
 					case err == nil && stop:
 						t.Error("a refresh that began after the end was answered")
@@ -469,7 +473,7 @@ func TestRetryAfterAnyFault(t *testing.T) {
 		i     sessions.Issued // of a session whose first token is past its grace
 	}
 	again := func(b try, token sessions.Token, from sessions.Client) error {
-		_, err := b.e.Refresh(context.Background(), []string{token.Reveal()}, from)
+		_, err := b.e.Refresh(context.Background(), sessions.TransportCookie, []string{token.Reveal()}, from)
 		return err
 	}
 	for name, tc := range map[string]struct {
@@ -499,7 +503,9 @@ func TestRetryAfterAnyFault(t *testing.T) {
 			do:   func(b try) error { return again(b, b.i.Refresh, home) },
 			want: sessions.ErrOver,
 		},
-		"SignOut": {do: func(b try) error { return b.e.SignOut(context.Background(), []string{b.i.Refresh.Reveal()}, nil) }},
+		"SignOut": {do: func(b try) error {
+			return b.e.SignOut(context.Background(), sessions.TransportCookie, []string{b.i.Refresh.Reveal()}, nil)
+		}},
 		"EndUser": {do: func(b try) error {
 			_, err := b.e.EndUser(context.Background(), "alice", sessions.Ending{Reason: sessions.ReasonRevoked})
 			return err
@@ -578,14 +584,14 @@ func TestSignOutElsewhereAMomentAgo(t *testing.T) {
 	here, _ := start(t, store, quiet(t))
 	there, _ := start(t, store, quiet(t))
 	out, revoked := create(t, here), create(t, here)
-	if err := there.SignOut(t.Context(), []string{out.Refresh.Reveal()}, nil); err != nil {
+	if err := there.SignOut(t.Context(), sessions.TransportCookie, []string{out.Refresh.Reveal()}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := there.End(t.Context(), revoked.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range map[*sessions.Issued]error{&out: sessions.ErrSuperseded, &revoked: sessions.ErrOver} {
-		if _, err := here.Refresh(t.Context(), []string{i.Refresh.Reveal()}, home); !errors.Is(err, want) {
+		if _, err := here.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home); !errors.Is(err, want) {
 			t.Errorf("refresh: %v, want %v", err, want)
 		}
 	}
@@ -604,7 +610,7 @@ func TestOutageIsNoVerdict(t *testing.T) {
 	if d := verify(e, i.Access); d != nil {
 		t.Errorf("Verify: %v", d)
 	}
-	if _, err := e.Refresh(t.Context(), []string{i.Refresh.Reveal()}, home); !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrOver) {
+	if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home); !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrOver) {
 		t.Errorf("Refresh: %v", err)
 	}
 	if !e.Ready() {
@@ -741,16 +747,16 @@ func TestTokensAreNeverFormatted(t *testing.T) {
 	i := create(t, e)
 	store.Advance(time.Minute)
 	child := refresh(t, e, i.Refresh, home)
-	access, _ := e.Verify([]string{i.Access.Reveal()})
-	_, superseded := e.Refresh(t.Context(), []string{i.Refresh.Reveal()}, elsewhere)
+	access, _ := e.Verify(sessions.TransportCookie, []string{i.Access.Reveal()})
+	_, superseded := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, elsewhere)
 	store.failing(func(string, bool) error { return errors.New("connection reset") })
-	_, outage := e.Refresh(t.Context(), []string{i.Refresh.Reveal()}, home)
+	_, outage := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home)
 	store.failing(nil)
 	refresh(t, e, child.Refresh, home)
 	store.Advance(time.Minute)
-	_, theft := e.Refresh(t.Context(), []string{i.Refresh.Reveal()}, home)
-	_, over := e.Refresh(t.Context(), []string{i.Refresh.Reveal() + "x"}, home)
-	_, denial := e.Verify([]string{i.Access.Reveal() + "x"})
+	_, theft := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home)
+	_, over := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal() + "x"}, home)
+	_, denial := e.Verify(sessions.TransportCookie, []string{i.Access.Reveal() + "x"})
 	for name, err := range map[string]error{"409": superseded, "503": outage, "theft": theft, "over": over} {
 		if err == nil {
 			t.Errorf("%s is missing", name)

@@ -77,6 +77,7 @@ var (
 	DenyStaleKeys  = &Denial{Unavailable, "V1", "access token is signed by a key not yet known here, and the keys cannot be read"}
 	DenySignature  = &Denial{TryRefresh, "V1", "access token has a bad signature"}
 	DenyClaims     = &Denial{TryRefresh, "V1", "access token lacks required claims or has others' values"}
+	DenyTransport  = &Denial{TryRefresh, "V1", "access token came by the other transport"}
 	DenyExpired    = &Denial{TryRefresh, "V1", "access token has expired"}
 	DenyEnded      = &Denial{Unauthorised, "V2", "session was ended"}
 	DenyLost       = &Denial{TryRefresh, "V3", "access token belongs to a refresh token that lost against a sibling"}

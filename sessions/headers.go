@@ -12,11 +12,9 @@ import (
 type Header struct{ Name, Value string }
 
 // Headers gives what a client's scripts learn of i, in the headers that the
-// SuperTokens web SDKs read. Every answer has a new marker in id-refresh-token:
-// by it they tell that something changed.
+// SuperTokens web SDKs read. Everything issued has a new marker in
+// id-refresh-token: by it they tell that something changed.
 func (i Issued) Headers() []Header {
-	var marker [16]byte
-	fill(marker[:])
 	var headers []Header
 	if i.Transport == TransportCookie {
 		headers = append(headers, Header{"anti-csrf", i.AntiCSRF.Reveal()})
@@ -26,10 +24,9 @@ func (i Issued) Headers() []Header {
 			headers = append(headers, Header{"st-refresh-token", i.Refresh.Reveal()})
 		}
 	}
-	expires := i.AccessExpires.UnixMilli()
 	return append(headers,
-		Header{"front-token", i.frontToken(expires)},
-		Header{"id-refresh-token", fmt.Sprintf("%s;%d", encode(marker[:]), i.Session.ExpiresAt.UnixMilli())},
+		Header{"front-token", i.frontToken()},
+		Header{"id-refresh-token", fmt.Sprintf("%s;%d", i.marker, i.Session.ExpiresAt.UnixMilli())},
 	)
 }
 
@@ -40,12 +37,12 @@ func EndedHeaders() []Header {
 
 // frontToken is what scripts may know of the access token: padded standard
 // base64 of its user, expiry (ms) and payload.
-func (i Issued) frontToken(expires int64) string {
+func (i Issued) frontToken() string {
 	text, err := json.Marshal(struct {
 		UID     string         `json:"uid"`
 		Expires int64          `json:"ate"`
 		Payload jsontext.Value `json:"up"`
-	}{i.Session.UserID, expires, i.Payload})
+	}{i.Session.UserID, i.AccessExpires.UnixMilli(), i.Payload})
 	if err != nil {
 		panic(err) // our own payload, marshalled by us a moment ago
 	}

@@ -79,7 +79,7 @@ func TestLargestAccessToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, d := e.Verify([]string{i.Access.Reveal()}); d != nil || len(i.Access) < accessTokenMax-3 {
+	if _, d := e.Verify(TransportCookie, []string{i.Access.Reveal()}); d != nil || len(i.Access) < accessTokenMax-3 {
 		t.Errorf("a token of %d bytes: %v", len(i.Access), d)
 	}
 	var refused *InvalidError

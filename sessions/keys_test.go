@@ -153,7 +153,7 @@ func (s *keyStore) Keys(context.Context) ([]StoredKey, error) { return s.keys, n
 func TestDeletedKeyVerifiesNothing(t *testing.T) {
 	e := offline(t)
 	token := []string{issueAt(t, e, testEpoch, `{}`).Access.Reveal()}
-	if _, d := e.Verify(token); d != nil {
+	if _, d := e.Verify(TransportCookie, token); d != nil {
 		t.Fatal(d)
 	}
 	store := &keyStore{}
@@ -168,7 +168,7 @@ func TestDeletedKeyVerifiesNothing(t *testing.T) {
 	if err := e.loadKeys(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, d := e.Verify(token); d != DenyUnknownKey {
+	if _, d := e.Verify(TransportCookie, token); d != DenyUnknownKey {
 		t.Errorf("then %v", d)
 	}
 	store.keys = store.keys[:1]

@@ -10,9 +10,10 @@ import (
 // faster. Each loser of a race finds the winner's row, so few are needed.
 const casAttempts = 16
 
-// Refresh answers the refresh tokens that a request carries (R1 to R8). The
-// error is [ErrOver] (or [ErrTheft]), [ErrSuperseded] or [ErrUnavailable].
-func (e *Engine) Refresh(ctx context.Context, tokens []string, client Client) (Issued, error) {
+// Refresh answers the refresh tokens that a request carries by one transport (R1
+// to R8). The error is [ErrOver] (or [ErrTheft]), [ErrSuperseded] or
+// [ErrUnavailable].
+func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
 	if !e.Ready() {
 		return Issued{}, ErrUnavailable
 	}
@@ -20,15 +21,15 @@ func (e *Engine) Refresh(ctx context.Context, tokens []string, client Client) (I
 	// token has left the line meanwhile.
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.RefreshAttemptMax/2)
 	defer cancel()
-	issued, err := e.refresh(ctx, tokens, client)
+	issued, err := e.refresh(ctx, by, tokens, client)
 	if ctx.Err() != nil { // "over" too: it clears cookies, perhaps those of a new sign-in
 		return Issued{}, unavailable("refreshing", errors.Join(err, ctx.Err()))
 	}
 	return issued, err
 }
 
-func (e *Engine) refresh(ctx context.Context, tokens []string, client Client) (Issued, error) {
-	t, err := e.openRefresh(tokens)
+func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
+	t, err := e.openRefresh(by, tokens)
 	if err != nil {
 		return Issued{}, err
 	}
@@ -102,8 +103,10 @@ func (e *Engine) unsure(err error) bool {
 }
 
 // openRefresh is R1: of the tokens that open, the one issued last; over, without
-// a query, where none opens or they belong to several sessions.
-func (e *Engine) openRefresh(tokens []string) (refreshToken, error) {
+// a query, where none opens or they belong to several sessions. One of the other
+// transport does not open: what scripts can read must not become a cookie, nor
+// what they cannot a header.
+func (e *Engine) openRefresh(by Transport, tokens []string) (refreshToken, error) {
 	var best refreshToken
 	found := false
 	var unsure error
@@ -115,7 +118,7 @@ func (e *Engine) openRefresh(tokens []string) (refreshToken, error) {
 		switch {
 		case e.unsure(err):
 			unsure = err
-		case err != nil:
+		case err != nil, t.transport != by:
 		case found && t.handle != best.handle:
 			e.cfg.Events(Event{Kind: EventOver, Rule: R1})
 			return refreshToken{}, ErrOver

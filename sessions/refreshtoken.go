@@ -153,6 +153,10 @@ func openRefreshToken(text string, keys *keyring) (refreshToken, error) {
 	return parseRefreshBody(body)
 }
 
+// IsRefreshToken says whether a bearer token calls itself a refresh token of ours,
+// of whatever format. Nothing is believed by it.
+func IsRefreshToken(text string) bool { return strings.HasPrefix(text, refreshPrefix) }
+
 // newerFormat says whether text looks like a format version above ours.
 func newerFormat(text string) bool {
 	rest, ok := strings.CutPrefix(text, refreshPrefix)

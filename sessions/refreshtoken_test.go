@@ -97,7 +97,7 @@ func TestOpenRefreshToken(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			for age, want := range map[time.Duration]error{0: tc.fresh, e.cfg.FeedBound + 1: tc.stale} {
 				e.feed.clock.local = func() time.Time { return local.Add(age) }
-				_, err := e.openRefresh(tc.tokens)
+				_, err := e.openRefresh(TransportCookie, tc.tokens)
 				if !errors.Is(err, want) || (want == nil) != (err == nil) {
 					t.Errorf("feed of age %s: %v, want %v", age, err, want)
 				}
@@ -117,9 +117,31 @@ func TestOpenRefreshTokenTakesTheLast(t *testing.T) {
 	sealer := e.keys.Load().sealers[0]
 	a, b := older.seal(sealer).Reveal(), newer.seal(sealer).Reveal()
 	for _, tokens := range [][]string{{a, b}, {b, a}, {b, "x", a}} {
-		if got, err := e.openRefresh(tokens); err != nil || got != newer {
+		if got, err := e.openRefresh(TransportCookie, tokens); err != nil || got != newer {
 			t.Errorf("%v, %v", got.mark(), err)
 		}
+	}
+}
+
+// A token of one transport does not open in the other, whatever else is there.
+func TestOpenRefreshTokenOfOneTransport(t *testing.T) {
+	e := offline(t)
+	sealer := e.keys.Load().sealers[0]
+	inCookie, _ := signIn(testEpoch, netV)
+	inHeader := inCookie
+	inHeader.transport = TransportHeader
+	inHeader.issuedAt = testEpoch.Add(time.Hour)
+	a, b := inCookie.seal(sealer).Reveal(), inHeader.seal(sealer).Reveal()
+	for by, want := range map[Transport]refreshToken{TransportCookie: inCookie, TransportHeader: inHeader} {
+		if got, err := e.openRefresh(by, []string{a, b}); err != nil || got != want {
+			t.Errorf("by %d: %v", by, err)
+		}
+	}
+	if _, err := e.openRefresh(TransportCookie, []string{b}); !errors.Is(err, ErrOver) {
+		t.Errorf("header's, in a cookie: %v", err)
+	}
+	if _, err := e.openRefresh(TransportHeader, []string{a}); !errors.Is(err, ErrOver) {
+		t.Errorf("cookie's, in a header: %v", err)
 	}
 }
 

@@ -9,11 +9,11 @@ import (
 // cost a signature check.
 const tokensMax = 4
 
-// Verify judges the access tokens that a request carries (V1 to V5): those with
-// no good signature are ignored, the one issued last counts, and tokens of
-// several sessions decide nothing. It reads memory only. The Access is shared
-// and must not be changed.
-func (e *Engine) Verify(tokens []string) (*Access, *Denial) {
+// Verify judges the access tokens that a request carries by one transport (V1 to
+// V5): those of the other transport or with no good signature are ignored, the
+// one issued last counts, and tokens of several sessions decide nothing. It reads
+// memory only. The Access is shared and must not be changed.
+func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 	if !e.Ready() {
 		return nil, DenyStarting
 	}
@@ -27,6 +27,9 @@ func (e *Engine) Verify(tokens []string) (*Access, *Denial) {
 	var denial *Denial
 	for _, text := range tokens {
 		v, d := e.open(text)
+		if d == nil && v.Transport != by {
+			d = DenyTransport
+		}
 		switch {
 		case d != nil:
 			if denial == nil || d.Outcome == Unavailable {

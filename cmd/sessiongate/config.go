@@ -41,13 +41,14 @@ type Config struct {
 		HandOutsMax       int
 	}
 	Cookies struct {
-		AccessName  string
-		RefreshName string
-		Domain      string
-		SameSite    string // lax, strict or none
-		Secure      bool
-		HostPrefix  bool
-		FormerPaths []string
+		AccessName     string
+		RefreshName    string
+		Domain         string
+		SameSite       string // lax, strict or none
+		Secure         bool
+		HostPrefix     bool
+		FrontendDomain string
+		FormerPaths    []string
 	}
 	Paths struct {
 		Auth    string

@@ -76,13 +76,14 @@ var badValues = map[string][]string{
 	"session.refresh_attempt_max": {`999ms`, `61s`, `1000000us`},
 	"session.hand_outs_max":       {`4`, `1001`, `20.5`, `-20`},
 
-	"cookies.access_name":  {`""`, `a b`, `a;b`, `a=b`, `__Host-a`, `__secure-a`, `ä`, strings.Repeat("a", 65), `null`},
-	"cookies.refresh_name": {`"a,b"`, `"a\"b"`, `1`},
-	"cookies.domain":       {`.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`, `a_b.example`, `-a.example`},
-	"cookies.same_site":    {`Lax`, `0`, `default`},
-	"cookies.secure":       {`yes`, `"false"`},
-	"cookies.host_prefix":  {`y`, `1`},
-	"cookies.former_paths": {`/old`, `[old]`, `[/old/]`, `[/a/../b]`, `["/a;b"]`, `[/a, /a]`, `[~]`},
+	"cookies.access_name":     {`""`, `a b`, `a;b`, `a=b`, `__Host-a`, `__secure-a`, `ä`, strings.Repeat("a", 65), `null`},
+	"cookies.refresh_name":    {`"a,b"`, `"a\"b"`, `1`},
+	"cookies.frontend_domain": {`.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`},
+	"cookies.domain":          {`.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`, `a_b.example`, `-a.example`},
+	"cookies.same_site":       {`Lax`, `0`, `default`},
+	"cookies.secure":          {`yes`, `"false"`},
+	"cookies.host_prefix":     {`y`, `1`},
+	"cookies.former_paths":    {`/old`, `[old]`, `[/old/]`, `[/a/../b]`, `["/a;b"]`, `[/a, /a]`, `[~]`},
 
 	"paths.auth":    {`/`, `auth`, `/auth/`, `//auth`, `/a%20b`, `"/auth?x"`},
 	"paths.refresh": {`session/refresh`, `/auth/./refresh`, `/auth/*`},
@@ -202,6 +203,7 @@ cookies:
   refresh_name: rt
   domain: example.com
   same_site: none
+  frontend_domain: web.example
   former_paths: [/, /api]
 paths: {auth: /session, refresh: /session/refresh, signout: /session/end}
 responses:

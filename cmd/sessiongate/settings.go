@@ -50,7 +50,7 @@ func settings(c *Config) []setting {
 		},
 		{
 			key: "strip_cookies", def: "false", kind: boolean(&c.StripCookies),
-			doc: "Takes the session cookies out of what goes to the upstream.",
+			doc: "Takes the session's tokens, cookies and bearer token, out of what goes to the upstream. What web SDKs copy of tokens into cookies of their own is taken out in any case.",
 		},
 
 		{
@@ -140,6 +140,10 @@ func settings(c *Config) []setting {
 		{
 			key: "cookies.host_prefix", def: "false", kind: boolean(&c.Cookies.HostPrefix),
 			doc: "Puts `__Host-` before the name of cookies with Path=/, so that no sibling host can set them; requires `cookies.secure` and no `cookies.domain`. Recommended wherever there is TLS.",
+		},
+		{
+			key: "cookies.frontend_domain", kind: optional(text(&c.Cookies.FrontendDomain, "a domain name in lower case, without a leading dot", isCookieDomain)),
+			doc: "Where a web SDK keeps the cookies that scripts read: its websiteRootDomain or sessionTokenFrontendDomain, without a leading dot. For `sdk_cookies` of the sessions API; empty is the host, as by the SDKs' default.",
 		},
 		{
 			key: "cookies.former_paths", kind: list(&c.Cookies.FormerPaths, "paths, each "+allowedPath, isPath),

@@ -33,7 +33,7 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Advance(cfg.RefreshAttemptMax)
-	second, err := engine.Refresh(t.Context(), []string{first.Refresh.Reveal()}, sessions.Client{1})
+	second, err := engine.Refresh(t.Context(), sessions.TransportCookie, []string{first.Refresh.Reveal()}, sessions.Client{1})
 	if err != nil || second.Refresh == "" {
 		t.Fatalf("%s, %v", second.Rule, err)
 	}

@@ -137,10 +137,12 @@ func checkHost(host string) error {
 // created is the answer to POST /v1/sessions. It is one of the few places that
 // reveal tokens: the login service hands them to the client.
 type created struct {
-	Session   session           `json:"session"`
-	Tokens    tokens            `json:"tokens"`
-	SetCookie []string          `json:"set_cookie,omitempty"` // cookie transport only
-	Headers   map[string]string `json:"headers"`
+	Session   session  `json:"session"`
+	Tokens    tokens   `json:"tokens"`
+	SetCookie []string `json:"set_cookie,omitempty"` // cookie transport only
+	// SDKCookies are for a sign-in whose answer no script reads.
+	SDKCookies []string          `json:"sdk_cookies,omitempty"` // cookie transport only
+	Headers    map[string]string `json:"headers"`
 }
 
 type tokens struct {
@@ -191,6 +193,7 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, _ string) error {
 	if issued.Transport == sessions.TransportCookie {
 		answer.Tokens.AntiCSRF = issued.AntiCSRF.Reveal()
 		answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
+		answer.SDKCookies = a.cfg.Cookies.SetSDK(body.Host, issued)
 	}
 	w.Header().Set("Location", "/v1/sessions/"+answer.Session.Handle)
 	writeJSON(w, http.StatusCreated, answer)
@@ -215,9 +218,14 @@ func (a *api) get(w http.ResponseWriter, r *http.Request, _ string) error {
 // ended is the answer to both DELETEs: whether, or how many, sessions there were,
 // and what makes the client forget them.
 type ended[T bool | int] struct {
-	Ended     T                 `json:"ended"`
-	SetCookie []string          `json:"set_cookie"`
-	Headers   map[string]string `json:"headers"`
+	Ended      T                 `json:"ended"`
+	SetCookie  []string          `json:"set_cookie"`
+	SDKCookies []string          `json:"sdk_cookies"`
+	Headers    map[string]string `json:"headers"`
+}
+
+func newEnded[T bool | int](t T, cookies sessions.Cookies, host string) ended[T] {
+	return ended[T]{t, cookies.Clear(host), cookies.ClearSDK(host), headerObject(sessions.EndedHeaders())}
 }
 
 func (a *api) end(w http.ResponseWriter, r *http.Request, caller string) error {
@@ -233,7 +241,7 @@ func (a *api) end(w http.ResponseWriter, r *http.Request, caller string) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, ended[bool]{done, a.cfg.Cookies.Clear(host), headerObject(sessions.EndedHeaders())})
+	writeJSON(w, http.StatusOK, newEnded(done, a.cfg.Cookies, host))
 	return nil
 }
 
@@ -246,7 +254,7 @@ func (a *api) endUser(w http.ResponseWriter, r *http.Request, caller string) err
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, ended[int]{n, a.cfg.Cookies.Clear(host), headerObject(sessions.EndedHeaders())})
+	writeJSON(w, http.StatusOK, newEnded(n, a.cfg.Cookies, host))
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,10 +57,11 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 	if err := p.checkOrigin(r); err != nil {
 		return err
 	}
-	issued, err := p.renew(r)
+	by, tokens := p.refreshTokens(r)
+	issued, err := p.renew(r, by, tokens)
 	switch {
 	case errors.Is(err, sessions.ErrOver):
-		p.clearClient(w, r)
+		p.clearClient(w, r, by)
 		told := refreshError{"unauthorised"}
 		if errors.Is(err, sessions.ErrTheft) {
 			told = refreshError{"token theft detected"}
@@ -72,7 +74,7 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	}
-	if issued.Transport == sessions.TransportCookie {
+	if by == sessions.TransportCookie {
 		addCookies(w, p.cfg.Cookies.Set(r.Host, issued))
 	}
 	p.clearLegacy(w, r)
@@ -81,34 +83,36 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// renew refreshes with the tokens of r: those in cookies or, where there is none,
-// the one in the Authorization header, where header transport has it.
-func (p *public) renew(r *http.Request) (sessions.Issued, error) {
-	tokens, carrier := cookieValues(r, p.cfg.Cookies.RefreshName), sessions.TransportCookie
-	if len(tokens) == 0 {
-		tokens, carrier = bearers(r), sessions.TransportHeader
+// refreshTokens are the refresh tokens of r and how they came: the one in the
+// Authorization header, where a script put it on purpose, or those in cookies,
+// which come by themselves. Another system's bearer token is none.
+func (p *public) refreshTokens(r *http.Request) (sessions.Transport, []string) {
+	if tokens := bearers(r); len(tokens) > 0 && sessions.IsRefreshToken(tokens[0]) {
+		return sessions.TransportHeader, tokens
 	}
+	return sessions.TransportCookie, cookieValues(r, p.cfg.Cookies.RefreshName)
+}
+
+func (p *public) renew(r *http.Request, by sessions.Transport, tokens []string) (sessions.Issued, error) {
 	if len(tokens) == 0 {
 		return sessions.Issued{}, sessions.ErrOver // a first visit; costs nothing
 	}
-	issued, err := p.engine.Refresh(r.Context(), tokens, clientOf(r))
-	if err == nil && issued.Transport != carrier {
-		// A token that scripts can read must not work as a cookie, nor the
-		// reverse: a stolen one would otherwise change its kind.
-		return sessions.Issued{}, sessions.ErrOver
-	}
-	return issued, err
+	return p.engine.Refresh(r.Context(), by, tokens, clientOf(r))
 }
 
 func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 	if err := p.checkOrigin(r); err != nil {
 		return err
 	}
-	access := cookieValues(r, p.cfg.Cookies.Access())
-	if len(access) == 0 {
-		access = bearers(r)
+	by, refresh := p.refreshTokens(r)
+	var access []string
+	switch tokens := bearers(r); {
+	case len(tokens) > 0 && sessions.IsAccessToken(tokens[0]):
+		by, refresh, access = sessions.TransportHeader, nil, tokens
+	case by == sessions.TransportCookie:
+		access = cookieValues(r, p.cfg.Cookies.Access())
 	}
-	err := p.engine.SignOut(r.Context(), cookieValues(r, p.cfg.Cookies.RefreshName), access)
+	err := p.engine.SignOut(r.Context(), by, refresh, access)
 	if errors.Is(err, sessions.DenyExpired) {
 		w.Header().Set("Content-Type", "text/plain")
 		w.WriteHeader(p.cfg.status(err))
@@ -118,7 +122,7 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p.clearClient(w, r)
+	p.clearClient(w, r, by)
 	writeJSON(w, http.StatusOK, struct {
 		Status string `json:"status"`
 	}{"OK"})
@@ -139,11 +143,24 @@ func (p *public) jwks(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// clearClient makes the client forget a session that is over.
-func (p *public) clearClient(w http.ResponseWriter, r *http.Request) {
-	addCookies(w, p.cfg.Cookies.Clear(r.Host))
-	p.clearLegacy(w, r)
+// clearClient makes the client forget a session that is over. Cookies are left
+// alone where the session came in a header: they may be another session's.
+func (p *public) clearClient(w http.ResponseWriter, r *http.Request, by sessions.Transport) {
+	if by == sessions.TransportCookie {
+		addCookies(w, p.cfg.Cookies.Clear(r.Host))
+		p.clearLegacy(w, r)
+		p.clearSDK(w, r)
+	}
 	setHeaders(w, sessions.EndedHeaders())
+}
+
+// clearSDK deletes the web SDKs' own cookies where the request carried one: what
+// refreshed or signed out may be a page without the SDK, and the SDK would go on
+// believing in the session.
+func (p *public) clearSDK(w http.ResponseWriter, r *http.Request) {
+	if slices.ContainsFunc(sessions.SDKCookieNames(), func(name string) bool { return len(cookieValues(r, name)) > 0 }) {
+		addCookies(w, p.cfg.Cookies.ClearSDK(r.Host))
+	}
 }
 
 // clearLegacy deletes the older backends' cookie where the request carried it, or

@@ -238,7 +238,8 @@ func TestHeaderTransport(t *testing.T) {
 	if r.Header.Get("St-Access-Token") == "" || len(r.Cookies()) > 0 {
 		t.Errorf("header transport: %v", r.Header)
 	}
-	// A token of one transport is refused in the other.
+	// A token of one transport is refused in the other, and changes nothing.
+	gets := b.store.gets.Load()
 	r = do(b.public, refreshCall(refreshCookie(inHeader.Tokens.Refresh)))
 	want(t, r, 440)
 	wantCleared(t, r)
@@ -247,11 +248,93 @@ func TestHeaderTransport(t *testing.T) {
 	if got := r.Header.Get("Anti-Csrf"); got != "" {
 		t.Error("tokens in an answer to the wrong transport")
 	}
+	if n := b.store.gets.Load() - gets; n > 0 {
+		t.Errorf("%d queries for a token of the other transport", n)
+	}
+	for name, c := range map[string]call{
+		"header's, as cookies":       signOutCall(accessCookie(inHeader.Tokens.Access), refreshCookie(inHeader.Tokens.Refresh)),
+		"cookie's access, as header": signOutCall().with("Authorization", "Bearer "+inCookie.Tokens.Access),
+		"cookie's RT, as header":     signOutCall().with("Authorization", "Bearer "+inCookie.Tokens.Refresh),
+	} {
+		want(t, do(b.public, c), http.StatusOK)
+		if !b.alive(t, inHeader.Session.Handle) || !b.alive(t, inCookie.Session.Handle) {
+			t.Fatalf("%s: ends a session of the other transport", name)
+		}
+	}
+}
 
-	r = do(b.public, signOutCall().with("Authorization", "Bearer "+inHeader.Tokens.Access))
+// What a script puts into Authorization is what it means; the cookies that come by
+// themselves, perhaps another session's, are left alone. Bearer tokens that are not
+// ours say nothing.
+func TestHeaderBesideCookies(t *testing.T) {
+	for name, tt := range map[string]struct {
+		call   func(string) call
+		bearer func(inHeader created) string
+		cookie bool // the cookies' session is meant
+	}{
+		"refresh, ours":                         {refreshOf, func(c created) string { return c.Tokens.Refresh }, false},
+		"refresh, ours but broken":              {refreshOf, func(created) string { return "sgr1_broken" }, false},
+		"refresh, another system's":             {refreshOf, func(created) string { return "eyJhbGciOiJFUzI1NiJ9.e30.c2ln" }, true},
+		"refresh, our access token":             {refreshOf, func(c created) string { return c.Tokens.Access }, true},
+		"sign-out, our access token":            {signOutOf, func(c created) string { return c.Tokens.Access }, false},
+		"sign-out, our refresh token":           {signOutOf, func(c created) string { return c.Tokens.Refresh }, false},
+		"sign-out, another system's":            {signOutOf, func(created) string { return "opaque" }, true},
+		"sign-out, another system's JWT":        {signOutOf, func(created) string { return "eyJhbGciOiJFUzI1NiJ9.e30.c2ln" }, true},
+		"sign-out, ours without a signature":    {signOutOf, func(c created) string { return c.Tokens.Access[:200] }, false},
+		"sign-out, our header and nothing more": {signOutOf, func(c created) string { return strings.SplitAfter(c.Tokens.Access, ".")[0] }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			inHeader, inCookie := b.create(t, `{"user_id":"u1","transport":"header"}`), b.signIn(t)
+			r := do(b.public, tt.call(refreshCookie(inCookie.Tokens.Refresh)).with("Authorization", "Bearer "+tt.bearer(inHeader)))
+			if got := len(r.Cookies()) > 0; got != tt.cookie {
+				t.Errorf("%d, and cookies touched: %t", r.StatusCode, got)
+			}
+			if !tt.cookie && !b.alive(t, inCookie.Session.Handle) {
+				t.Error("the cookies' session has ended")
+			}
+			if tt.cookie && !b.alive(t, inHeader.Session.Handle) {
+				t.Error("the header's session has ended")
+			}
+		})
+	}
+	t.Run("sign-out ends the session meant", func(t *testing.T) {
+		for _, text := range []func(created) string{func(c created) string { return c.Tokens.Access }, func(c created) string { return c.Tokens.Refresh }} {
+			b := newBench(t)
+			c := b.create(t, `{"user_id":"u1","transport":"header"}`)
+			want(t, do(b.public, signOutCall().with("Authorization", "Bearer "+text(c))), http.StatusOK)
+			if b.alive(t, c.Session.Handle) {
+				t.Error("the session lives")
+			}
+		}
+	})
+}
+
+func refreshOf(cookie string) call { return refreshCall(cookie) }
+func signOutOf(cookie string) call { return signOutCall(cookie) }
+
+// A page without the SDK may refresh or sign out where the SDK is at home, too.
+func TestSDKCookies(t *testing.T) {
+	b := newBench(t)
+	sdk := map[string]func(call) *answer{
+		"over":     func(c call) *answer { return do(b.public, c) },
+		"sign-out": func(c call) *answer { c.path = "/auth/signout"; return do(b.public, c) },
+	}
+	for name, end := range sdk {
+		for _, carried := range sessions.SDKCookieNames() {
+			wantCleared(t, end(refreshCall(carried+"=x")), sessions.SDKCookieNames()...)
+		}
+		for _, line := range end(refreshCall("other=x")).Header.Values("Set-Cookie") {
+			if strings.HasPrefix(line, "sFront") {
+				t.Errorf("%s: an SDK's cookie is deleted where none came", name)
+			}
+		}
+	}
+	c := b.signIn(t)
+	r := do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh), "sFrontToken=x"))
 	want(t, r, http.StatusOK)
-	if b.alive(t, inHeader.Session.Handle) {
-		t.Error("sign-out by access token in the header did not end the session")
+	if _, touched := jar(r)["sFrontToken"]; touched {
+		t.Error("a refresh that succeeds touches an SDK's cookie")
 	}
 }
 

@@ -220,7 +220,7 @@ func (s *scene) advance(by time.Duration) {
 // refreshed is a refresh that must be answered with tokens, by rule.
 func (s *scene) refreshed(r *replica, token sessions.Token, from sessions.Client, rule sessions.Rule) sessions.Issued {
 	s.Helper()
-	i, err := r.Refresh(s.Context(), []string{token.Reveal()}, from)
+	i, err := r.Refresh(s.Context(), sessions.TransportCookie, []string{token.Reveal()}, from)
 	if err != nil || i.Rule != rule {
 		s.Fatalf("refresh from %c: %s, %v; want tokens by %s", from[0], i.Rule, err, rule)
 	}
@@ -233,7 +233,7 @@ func (s *scene) refreshed(r *replica, token sessions.Token, from sessions.Client
 // refused is a refresh that must end with the error want.
 func (s *scene) refused(r *replica, token sessions.Token, from sessions.Client, want error) {
 	s.Helper()
-	i, err := r.Refresh(s.Context(), []string{token.Reveal()}, from)
+	i, err := r.Refresh(s.Context(), sessions.TransportCookie, []string{token.Reveal()}, from)
 	// Nobody is called a thief by the way.
 	if !errors.Is(err, want) || errors.Is(err, sessions.ErrTheft) != errors.Is(want, sessions.ErrTheft) {
 		s.Fatalf("refresh from %c: %s, %v; want %v", from[0], i.Rule, err, want)
@@ -245,7 +245,7 @@ func (s *scene) refused(r *replica, token sessions.Token, from sessions.Client, 
 
 func (s *scene) allowed(r *replica, access sessions.Token) {
 	s.Helper()
-	if _, denial := r.Verify([]string{access.Reveal()}); denial != nil {
+	if _, denial := r.Verify(sessions.TransportCookie, []string{access.Reveal()}); denial != nil {
 		s.Fatalf("denied: %v", denial)
 	}
 }
@@ -255,7 +255,7 @@ func (s *scene) denied(access sessions.Token, want *sessions.Denial) {
 	s.Helper()
 	for i, r := range s.replicas {
 		r.link.settle()
-		if _, denial := r.Verify([]string{access.Reveal()}); denial != want {
+		if _, denial := r.Verify(sessions.TransportCookie, []string{access.Reveal()}); denial != want {
 			s.Fatalf("replica %d: %v, want %v", i+1, denial, want)
 		}
 	}
@@ -280,7 +280,7 @@ func (s *scene) used(r *replica, access sessions.Token) {
 func (s *scene) signedIn() {
 	s.Helper()
 	s.advance(repeat + moment)
-	i, err := s.two.Refresh(s.Context(), []string{s.client.refresh.Reveal()}, fromW)
+	i, err := s.two.Refresh(s.Context(), sessions.TransportCookie, []string{s.client.refresh.Reveal()}, fromW)
 	if err != nil {
 		s.Fatalf("not signed in: %v", err)
 	}
@@ -313,7 +313,7 @@ func burst(s *scene) {
 	for n := range answers {
 		all.Go(func() (err error) {
 			r := []*replica{s.one, s.two}[n%2]
-			answers[n], err = r.Refresh(s.Context(), []string{s.client.refresh.Reveal()}, fromV)
+			answers[n], err = r.Refresh(s.Context(), sessions.TransportCookie, []string{s.client.refresh.Reveal()}, fromV)
 			return err
 		})
 	}
@@ -527,7 +527,7 @@ func restore(s *scene) {
 
 func outAndIn(s *scene) {
 	late := s.client.refresh
-	if err := s.one.SignOut(s.Context(), []string{late.Reveal()}, nil); err != nil {
+	if err := s.one.SignOut(s.Context(), sessions.TransportCookie, []string{late.Reveal()}, nil); err != nil {
 		s.Fatal(err)
 	}
 	s.denied(s.client.access, sessions.DenyExpired)
@@ -569,7 +569,7 @@ func rollout(s *scene) {
 	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
 	s.allowed(s.two, s.client.access)
 	s.refused(cut, s.client.refresh, fromV, sessions.ErrUnavailable)
-	if _, denial := cut.Verify([]string{s.client.access.Reveal()}); denial != sessions.DenyStaleKeys {
+	if _, denial := cut.Verify(sessions.TransportCookie, []string{s.client.access.Reveal()}); denial != sessions.DenyStaleKeys {
 		s.Fatalf("cut off: %v, want %v", denial, sessions.DenyStaleKeys)
 	}
 

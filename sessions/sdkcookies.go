@@ -1,0 +1,76 @@
+package sessions
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The cookies in which supertokens-website keeps what it knows of a session, for
+// all its tabs: the marker of id-refresh-token (4.x), and front-token, the time of
+// the last change and the anti-CSRF token (20.x). It sets them itself wherever a
+// script of its own reads the answer of a sign-in.
+const (
+	sdkMarker     = "sIRTFrontend"
+	sdkFrontToken = "sFrontToken"
+	sdkUpdated    = "st-last-access-token-update"
+	sdkAntiCSRF   = "sAntiCsrf"
+)
+
+// SDKCookieNames are those of the cookies that [Cookies.ClearSDK] deletes.
+func SDKCookieNames() []string { return []string{sdkMarker, sdkFrontToken, sdkAntiCSRF} }
+
+// SetSDK gives the Set-Cookie lines by which the web SDKs see i at a client that
+// reached us as host, though no script read the answer: a sign-in by a plain form.
+// Scripts can read them; no token is in them that works without the others.
+func (c Cookies) SetSDK(host string, i Issued) []string {
+	updated := strconv.FormatInt(i.Session.CreatedAt.UnixMilli(), 10)
+	return []string{
+		c.sdkLine(sdkMarker, i.marker, c.markerDomain(host), i.RefreshLife),
+		c.sdkLine(sdkFrontToken, i.frontToken(), c.FrontendDomain, i.RefreshLife),
+		c.sdkLine(sdkUpdated, updated, c.FrontendDomain, i.RefreshLife),
+		c.sdkLine(sdkAntiCSRF, i.AntiCSRF.Reveal(), c.FrontendDomain, i.RefreshLife),
+	}
+}
+
+// ClearSDK gives the lines that delete the SDKs' cookies on the host and wherever
+// a page of it may have put them. The time of the last change stays: without a
+// front token beside it, it tells an SDK that there is no session.
+func (c Cookies) ClearSDK(host string) []string {
+	domains := append([]string{""}, parentDomains(host)...)
+	if !slices.Contains(domains, c.FrontendDomain) {
+		domains = append(domains, c.FrontendDomain)
+	}
+	var lines []string
+	for _, name := range SDKCookieNames() {
+		for _, domain := range domains {
+			lines = append(lines, c.sdkLine(name, "", domain, 0))
+		}
+	}
+	return lines
+}
+
+// sdkLine is a line with the attributes that the SDKs use. Without Secure: from
+// plain HTTP to localhost they could not replace a cookie that has it.
+func (c Cookies) sdkLine(name, value, domain string, life time.Duration) string {
+	line := setCookie(name, value, domain, "/", life)
+	if c.SameSite == "None" { // or browsers refuse it
+		line += "; Secure"
+	}
+	return line + "; SameSite=" + c.SameSite
+}
+
+// markerDomain is the Domain that 4.x gives its cookie: also where it is the
+// page's own host, unlike 20.x. Its deletion would miss a cookie without.
+func (c Cookies) markerDomain(host string) string {
+	if c.FrontendDomain != "" {
+		return c.FrontendDomain
+	}
+	name, _, _ := strings.Cut(strings.ToLower(host), ":")
+	if _, err := netip.ParseAddr(name); err == nil || !validHost(name) || !strings.Contains(name, ".") {
+		return "" // the browser takes an address or a single label as the host itself
+	}
+	return name
+}
