@@ -2,6 +2,7 @@ package authz
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +19,9 @@ type Policy struct {
 	// ReturnTo adds the path that was asked for to the login address, as the
 	// query parameter return_to.
 	ReturnTo bool
+	// Require are what the session's claims must be, sorted by claim: else the
+	// outcome is FORBIDDEN.
+	Require []Requirement
 }
 
 // AntiCSRF says which requests must repeat the session's anti-CSRF token.
@@ -61,6 +65,7 @@ func (p Policy) With(settings map[string]string) (Policy, error) {
 			return Policy{}, &PolicyError{key, value}
 		}
 	}
+	slices.SortFunc(p.Require, func(a, b Requirement) int { return strings.Compare(a.Claim, b.Claim) })
 	return p, nil
 }
 
@@ -80,8 +85,20 @@ func set(p *Policy, key, value string) bool {
 		p.ReturnTo = value == "true"
 		return p.ReturnTo || value == "false"
 	default:
+		claim, ok := strings.CutPrefix(key, "require.")
+		return ok && p.require(claim, value)
+	}
+}
+
+// require adds a requirement, in place of a default one of that claim.
+func (p *Policy) require(claim, value string) bool {
+	q, ok := parseRequirement(claim, value)
+	if !ok || len(p.Require) >= requirementsMax {
 		return false
 	}
+	others := slices.DeleteFunc(slices.Clone(p.Require), func(o Requirement) bool { return o.Claim == claim })
+	p.Require = append(others, q)
+	return true
 }
 
 func (m *AntiCSRF) parse(text string) bool {

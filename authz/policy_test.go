@@ -23,13 +23,13 @@ func TestPolicy(t *testing.T) {
 		{map[string]string{"on_unauthorised": "403"}, Policy{LoginURL: "/login", OnUnauthorised: Unauthorised403}},
 	} {
 		got, err := base.With(tt.settings)
-		if err != nil || got != tt.want {
+		if err != nil || !cmp.Equal(got, tt.want) {
 			t.Errorf("%v: %v %s", tt.settings, err, cmp.Diff(tt.want, got))
 		}
 	}
 	// A route can be stricter than a default that is not.
 	lax := Policy{Optional: true, AntiCSRF: AntiCSRFOff, ReturnTo: true}
-	if got, err := lax.With(map[string]string{"session": "required", "anti_csrf": "always", "return_to": "false"}); err != nil || got != (Policy{}) {
+	if got, err := lax.With(map[string]string{"session": "required", "anti_csrf": "always", "return_to": "false"}); err != nil || !cmp.Equal(got, Policy{}) {
 		t.Errorf("%+v %v", got, err)
 	}
 }
@@ -85,7 +85,7 @@ func FuzzPolicy(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key, value string) {
 		p, err := (Policy{}).With(map[string]string{key: value})
 		if err != nil {
-			if p != (Policy{}) {
+			if !cmp.Equal(p, Policy{}) {
 				t.Errorf("an unknown setting changed the policy: %+v", p)
 			}
 			return

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"encoding/json"
 	"net/url"
 	"strconv"
 	"strings"
@@ -78,6 +79,7 @@ func header(name, value string) *corev3.HeaderValueOption {
 type identity struct {
 	headers  []*corev3.HeaderValueOption
 	metadata *structpb.Struct
+	claims   *structpb.Struct      // in metadata
 	response *authv3.CheckResponse // for a request whose tokens stay
 }
 
@@ -103,6 +105,7 @@ func (s *Server) identity(access *sessions.Access) *identity {
 			"handle":  structpb.NewStringValue(handle),
 			"claims":  structpb.NewStructValue(&claims),
 		}},
+		claims: &claims,
 	}
 	who.response = checkResponse(answer{headers: who.headers, who: who.metadata})
 	s.identities.Set(access, who)
@@ -167,7 +170,7 @@ func (s *Server) respond(r *request, p Policy, d decision) *authv3.CheckResponse
 	case sessions.Unauthorised:
 		return checkResponse(unauthorised(r, p))
 	case sessions.Forbidden:
-		return checkResponse(forbidden(r))
+		return checkResponse(forbidden(r, d.claims))
 	default: // also ALLOW, which no denial has
 		return checkResponse(text(code.Code_UNAVAILABLE, 503, "Service temporarily unavailable", header("retry-after", retryAfter)))
 	}
@@ -219,9 +222,18 @@ func unauthorised(r *request, p Policy) answer {
 	return a
 }
 
-func forbidden(r *request) answer {
+func forbidden(r *request, claims []claimError) answer {
 	if r.navigates() || r.isForm() {
 		return text(code.Code_PERMISSION_DENIED, 403, "Forbidden")
+	}
+	if len(claims) > 0 {
+		body, err := json.Marshal(struct {
+			Message string       `json:"message"`
+			Claims  []claimError `json:"claimValidationErrors"`
+		}{"invalid claim", claims})
+		if err == nil {
+			return jsonText(code.Code_PERMISSION_DENIED, 403, string(body))
+		}
 	}
 	return message(code.Code_PERMISSION_DENIED, 403, "forbidden")
 }
@@ -232,8 +244,12 @@ func text(c code.Code, status typev3.StatusCode, body string, more ...*corev3.He
 
 // message is the JSON answer that the web SDKs read.
 func message(c code.Code, status typev3.StatusCode, words string) answer {
+	return jsonText(c, status, `{"message":`+strconv.Quote(words)+`}`)
+}
+
+func jsonText(c code.Code, status typev3.StatusCode, body string) answer {
 	return answer{
-		code: c, status: status, body: `{"message":` + strconv.Quote(words) + `}`,
+		code: c, status: status, body: body,
 		headers: []*corev3.HeaderValueOption{header("content-type", "application/json")},
 	}
 }

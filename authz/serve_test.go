@@ -122,7 +122,11 @@ func BenchmarkCheckAllow(b *testing.B) {
 	g := newGate(b)
 	browser := navigation.cookie(access(g.alice)).with("user-agent", "Mozilla/5.0", "x-request-id", "00000000-0000-0000-0000-000000000000").
 		under("session", "required", "on_unauthorised", "auto")
-	for name, c := range map[string]*authv3.CheckRequest{"raw": browser.raw(), "mapped": browser.mapped()} {
+	app := script.with("user-agent", "app/1.0", "authorization", "Bearer "+g.header.Access.Reveal()).under("session", "required", "on_unauthorised", "auto")
+	for name, c := range map[string]*authv3.CheckRequest{
+		"raw": browser.raw(), "mapped": browser.mapped(), "bearer": app.mapped(),
+		"claim": browser.under("session", "required", "require.role", "admin").mapped(),
+	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

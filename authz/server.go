@@ -127,15 +127,18 @@ var (
 	denyLegacy   = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "legacy", Why: "no access token, but a cookie of an older backend"}
 	denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Why: "anti-CSRF token is missing, wrong or repeated"}
 	denyOrigin   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "origin", Why: "Origin is neither the request's own nor allowed"}
+	denyClaims   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "require", Why: "a claim is not what the route requires"}
 	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Why: "the session's claims cannot be told to Envoy"}
 	denyPanic    = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "panic", Why: "the check panicked"}
 )
 
-// decision is what is decided about a request: allowed for access, denied, or,
+// decision is what is decided about a request: allowed for somebody, denied, or,
 // with neither, passed without identity.
 type decision struct {
-	access *sessions.Access
+	who    *identity
 	denial *sessions.Denial
+	// claims are why denial is denyClaims.
+	claims []claimError
 	// passed says why a request passes without identity.
 	passed string
 	// untouched leaves its cookies as they are.
@@ -158,15 +161,9 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 		return s.respond(&r, policy, d), nil
 	}
 	d := s.decide(&r, policy)
-	var who *identity
-	if d.access != nil {
-		if who = s.identity(d.access); who == nil {
-			d = decision{denial: denyIdentity}
-		}
-	}
 	s.logDecision(ctx, &r, d)
-	if who != nil {
-		return s.allow(&r, who), nil
+	if d.who != nil {
+		return s.allow(&r, d.who), nil
 	}
 	return s.respond(&r, policy, d), nil
 }
@@ -179,18 +176,34 @@ func (s *Server) decide(r *request, p Policy) decision {
 	case r.isPreflight():
 		return decision{passed: "preflight", untouched: true}
 	}
-	access, denial := s.judge(r, p)
+	who, denial, claims := s.identify(r, p)
 	switch {
 	case denial == nil:
-		return decision{access: access}
+		return decision{who: who}
 	case isPathOf(s.cfg.LoginURL, r.path), isPathOf(p.LoginURL, r.path):
 		// Sending the login page to itself would never end.
 		return decision{passed: "login page"}
 	case p.Optional && nobody(denial):
 		return decision{passed: "optional"}
 	default:
-		return decision{denial: denial}
+		return decision{denial: denial, claims: claims}
 	}
+}
+
+// identify asks who there is, and whether the route is for them.
+func (s *Server) identify(r *request, p Policy) (*identity, *sessions.Denial, []claimError) {
+	access, denial := s.judge(r, p)
+	if denial != nil {
+		return nil, denial, nil
+	}
+	who := s.identity(access)
+	if who == nil {
+		return nil, denyIdentity, nil
+	}
+	if claims := unmet(p.Require, who.claims); len(claims) > 0 {
+		return nil, denyClaims, claims
+	}
+	return who, nil, nil
 }
 
 // judge asks whether there is a session and whether its owner means the request.
@@ -287,11 +300,14 @@ func (s *Server) logDecision(ctx context.Context, r *request, d decision) {
 		if outcome == sessions.Unavailable {
 			level = slog.LevelWarn
 		}
-	case d.access == nil:
+	case d.who == nil:
 		rule = "pass"
 	}
 	if !s.log.Enabled(ctx, level) {
 		return
+	}
+	if len(d.claims) > 0 {
+		why += ": " + d.claims[0].ID
 	}
 	s.log.LogAttrs(ctx, level, "check",
 		slog.String("outcome", outcome.String()), slog.String("rule", rule), slog.String("why", why),

@@ -1,0 +1,98 @@
+package authz
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// Requirement is what a route asks of one custom claim of the session.
+type Requirement struct {
+	Claim string
+	// OneOf are the values of which the claim must be one; where it is a list,
+	// one of its items must. Values that are no strings are compared as JSON
+	// writes them: true, 3. None: any value but null will do.
+	OneOf []string
+}
+
+// anyValue is the setting for a claim that only has to be there.
+const anyValue = "*"
+
+// requirementsMax and alternativesMax bound the work on one request.
+const (
+	requirementsMax = 16
+	alternativesMax = 32
+)
+
+// parseRequirement reads the setting require.<claim>: a value, several with "|"
+// between them, or "*". What no session can have is refused: the route would be
+// closed for ever, and nobody would know why.
+func parseRequirement(claim, value string) (Requirement, bool) {
+	if claim == "" || sessions.IsReservedClaim(claim) {
+		return Requirement{}, false
+	}
+	if value == anyValue {
+		return Requirement{Claim: claim}, true
+	}
+	oneOf := strings.Split(value, "|")
+	return Requirement{claim, oneOf}, len(oneOf) <= alternativesMax && !slices.Contains(oneOf, "") && !slices.Contains(oneOf, anyValue)
+}
+
+// metBy says whether the claims of a session are as required.
+func (q Requirement) metBy(claims *structpb.Struct) bool {
+	value := claims.GetFields()[q.Claim]
+	// The web SDKs' own form of a claim has the value in v, beside the time in t.
+	if object := value.GetStructValue(); object != nil {
+		value = object.GetFields()["v"]
+	}
+	if list := value.GetListValue(); list != nil {
+		return slices.ContainsFunc(list.GetValues(), q.allows)
+	}
+	return q.allows(value)
+}
+
+func (q Requirement) allows(value *structpb.Value) bool {
+	var text string
+	switch kind := value.GetKind().(type) {
+	case *structpb.Value_StringValue:
+		text = kind.StringValue
+	case *structpb.Value_BoolValue:
+		text = strconv.FormatBool(kind.BoolValue)
+	case *structpb.Value_NumberValue:
+		text = strconv.FormatFloat(kind.NumberValue, 'f', -1, 64)
+	default: // null, or none; an object or a list in a list
+		return false
+	}
+	return q.OneOf == nil || slices.Contains(q.OneOf, text)
+}
+
+// claimError is one item of claimValidationErrors, in the shape that the web SDKs
+// read. It tells what is required, not what the session has.
+type claimError struct {
+	ID     string      `json:"id"`
+	Reason claimReason `json:"reason"`
+}
+
+type claimReason struct {
+	Message  string   `json:"message"`
+	Expected []string `json:"expectedToIncludeAtLeastOneOf,omitempty"`
+}
+
+// unmet are the requirements of a route that a session's claims do not meet.
+func unmet(required []Requirement, claims *structpb.Struct) []claimError {
+	var faults []claimError
+	for _, q := range required {
+		if !q.metBy(claims) {
+			reason := claimReason{"wrong value", q.OneOf}
+			if q.OneOf == nil {
+				reason.Message = "value does not exist"
+			}
+			faults = append(faults, claimError{q.Claim, reason})
+		}
+	}
+	return faults
+}
