@@ -38,6 +38,9 @@ var reservedClaims = map[string]bool{
 	"sid": true, "auth_time": true, "sg": true,
 }
 
+// IsReservedClaim says whether no session can have a custom claim of that name.
+func IsReservedClaim(name string) bool { return reservedClaims[name] }
+
 // accessClaims is the payload of an access token.
 type accessClaims struct {
 	Issuer   string         `json:"iss"`

@@ -56,7 +56,7 @@ func (n *NewSession) check() error {
 		return err
 	}
 	for name := range claims {
-		if reservedClaims[name] {
+		if IsReservedClaim(name) {
 			return &InvalidError{"claims." + name, "this name is reserved"}
 		}
 	}
