@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
@@ -29,8 +30,15 @@ var chromium = sync.OnceValues(func() (context.Context, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Its profile and what it would leave in the temporary folder; the name is short, for a socket is in it.
+	dir, err := os.MkdirTemp("", "sge2e-")
+	if err != nil {
+		return nil, err
+	}
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(file),
+		chromedp.UserDataDir(dir),
+		chromedp.Env("TMPDIR="+dir),
 		chromedp.WindowSize(1000, 800),
 		// The names of the tests' hosts lead to this machine. Names below localhost do by themselves.
 		chromedp.Flag("host-resolver-rules", "MAP *.example.test 127.0.0.1"),
@@ -42,7 +50,7 @@ var chromium = sync.OnceValues(func() (context.Context, error) {
 	}
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)
-	envoy.AtEnd = append(envoy.AtEnd, func() { cancel(); stop() })
+	envoy.AtEnd = append(envoy.AtEnd, func() { cancel(); stop(); _ = os.RemoveAll(dir) })
 	if err := chromedp.Do(ctx); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", file, err)
 	}
@@ -65,22 +73,29 @@ func findChromium() (string, error) {
 // profile is a browser with an empty jar.
 type profile struct {
 	*stack
+	*testing.T // the test that the profile lives for
 
 	ctx context.Context //nolint:containedctx // chromedp's handle of a browser
 }
 
 func (s *stack) newProfile() *profile {
 	s.Helper()
+	return s.newProfileFor(s.T)
+}
+
+// newProfileFor gives a subtest a profile that ends with it.
+func (s *stack) newProfileFor(t *testing.T) *profile {
+	t.Helper()
 	browser, err := chromium()
 	if err != nil {
-		s.Fatal(err)
+		t.Fatal(err)
 	}
 	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
-	s.Cleanup(cancel)
+	t.Cleanup(cancel)
 	if err := chromedp.Do(ctx); err != nil {
-		s.Fatal(err)
+		t.Fatal(err)
 	}
-	return &profile{s, ctx}
+	return &profile{s, t, ctx}
 }
 
 // site is the address of a path at Envoy, as the browser knows it: below localhost, where Chromium takes plain HTTP for a secure context.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
 const (
@@ -316,6 +318,23 @@ func TestSettingsAreDistinct(t *testing.T) {
 		if slices.Equal(s.kind.texts(), want[i].kind.texts()) && !slices.Contains(unset, s.key) {
 			t.Errorf("%s: good leaves the default %v, or nothing reads it", s.key, s.kind.texts())
 		}
+	}
+}
+
+// What the file says of cookies is what clients get.
+func TestCookieSettings(t *testing.T) {
+	t.Parallel()
+	c, _ := mustParse(t, good)
+	want := sessions.Cookies{
+		AccessName: "at", RefreshName: "rt", Domain: "example.com", SameSite: "None", Secure: true,
+		AuthPath: "/session", FrontendDomain: "web.example", FormerPaths: []string{"/", "/api"},
+	}
+	if diff := cmp.Diff(want, cookies(c)); diff != "" {
+		t.Errorf("cookies (-want +got):\n%s", diff)
+	}
+	c.Cookies.HostPrefix = true
+	if !cookies(c).HostPrefix {
+		t.Error("host_prefix is lost")
 	}
 }
 

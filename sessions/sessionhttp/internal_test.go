@@ -3,6 +3,7 @@ package sessionhttp
 import (
 	"bytes"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -42,6 +43,12 @@ func TestCreate(t *testing.T) {
 		if browser["sAccessToken"] != c.Tokens.Access || browser["sRefreshToken"] != c.Tokens.Refresh {
 			t.Error("set_cookie does not hold the tokens")
 		}
+		sdk := jar(&answer{Header: http.Header{"Set-Cookie": c.SDKCookies}})
+		marker, _, _ := strings.Cut(c.Headers["id-refresh-token"], ";")
+		if sdk["sAntiCsrf"] != c.Tokens.AntiCSRF || sdk["sFrontToken"] != c.Headers["front-token"] ||
+			!strings.HasPrefix(c.SDKCookies[0], "sIRTFrontend="+marker+"; ") {
+			t.Errorf("sdk_cookies differ from headers: %v", slices.Collect(maps.Keys(sdk)))
+		}
 		for _, domain := range []string{"example.com", "eu.example.com", host} {
 			if !slices.ContainsFunc(c.SetCookie, func(line string) bool {
 				return strings.HasPrefix(line, "sRefreshToken=;") && strings.Contains(line, "; Domain="+domain+";")
@@ -54,7 +61,7 @@ func TestCreate(t *testing.T) {
 	})
 	t.Run("header transport", func(t *testing.T) {
 		c := b.create(t, `{"user_id":"u1","transport":"header"}`)
-		if c.SetCookie != nil || c.Tokens.AntiCSRF != "" {
+		if c.SetCookie != nil || c.SDKCookies != nil || c.Tokens.AntiCSRF != "" {
 			t.Error("header transport sets cookies")
 		}
 		if c.Headers["st-access-token"] != c.Tokens.Access || c.Headers["st-refresh-token"] != c.Tokens.Refresh {
@@ -101,7 +108,7 @@ func TestGetAndEnd(t *testing.T) {
 		if gone.Ended != existed || gone.Headers["front-token"] != "remove" || gone.Headers["id-refresh-token"] != "remove" {
 			t.Errorf("answer %+v, want ended %v", gone, existed)
 		}
-		wantCleared(t, &answer{Header: http.Header{"Set-Cookie": gone.SetCookie}})
+		wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, sessions.SDKCookieNames()...)
 	}
 	wantProblem(t, do(b.internal, apiCall(http.MethodGet, path, "")), http.StatusNotFound)
 	if got := b.actors(); !slices.Equal(got, []string{"revoked by " + apiCaller}) {
@@ -129,7 +136,7 @@ func TestEndUser(t *testing.T) {
 		if gone.Ended != n {
 			t.Errorf("ended %d, want %d", gone.Ended, n)
 		}
-		wantCleared(t, &answer{Header: http.Header{"Set-Cookie": gone.SetCookie}})
+		wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, sessions.SDKCookieNames()...)
 	}
 	if !b.alive(t, other.Session.Handle) {
 		t.Error("another user's session was ended")
