@@ -86,18 +86,18 @@ func set(p *Policy, key, value string) bool {
 		return p.ReturnTo || value == "false"
 	default:
 		claim, ok := strings.CutPrefix(key, "require.")
-		return ok && p.require(claim, value)
+		return ok && require(p, claim, value)
 	}
 }
 
 // require adds a requirement, in place of a default one of that claim.
-func (p *Policy) require(claim, value string) bool {
+func require(p *Policy, claim, value string) bool {
 	q, ok := parseRequirement(claim, value)
 	if !ok || len(p.Require) >= requirementsMax {
 		return false
 	}
-	others := slices.DeleteFunc(slices.Clone(p.Require), func(o Requirement) bool { return o.Claim == claim })
-	p.Require = append(others, q)
+	p.Require = slices.DeleteFunc(slices.Clone(p.Require), func(o Requirement) bool { return o.Claim == claim })
+	p.Require = append(p.Require, q)
 	return true
 }
 

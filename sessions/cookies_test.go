@@ -100,7 +100,7 @@ func TestSDKCookies(t *testing.T) {
 		Access: "a.b.c", AntiCSRF: "csrf", Payload: []byte(`{"sub":"alice"}`), RefreshLife: time.Hour, AccessExpires: testEpoch,
 		Session: Record{Row: Row{UserID: "alice", CreatedAt: testEpoch}}, marker: "m1",
 	}
-	front := base64.StdEncoding.EncodeToString([]byte(`{"uid":"alice","ate":` + fmt.Sprint(testEpoch.UnixMilli()) + `,"up":{"sub":"alice"}}`))
+	front := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `{"uid":"alice","ate":%d,"up":{"sub":"alice"}}`, testEpoch.UnixMilli()))
 	for _, tc := range []struct {
 		name, host, domain, marker, others string
 		edit                               func(*Cookies)
