@@ -17,7 +17,7 @@ type request struct {
 
 	forwardedProto, requestID                 string
 	cookie, antiCSRF, origin, accept, upgrade string
-	authorization                             string
+	authorization, authMode                   string
 	bearer                                    string // an access token of ours in it
 	fetchMode, fetchSite, preflightMethod     string
 
@@ -86,7 +86,10 @@ func (r *request) field(name string) (field *string, joint string) {
 		return &r.fetchSite, ","
 	case "sec-fetch-dest", "sec-fetch-user":
 		r.fetchMetadata = true
-	case "rid", "st-auth-mode", "supertokens-sdk-name", "x-requested-with":
+	case "st-auth-mode":
+		r.scriptHeader = true
+		return &r.authMode, ","
+	case "rid", "supertokens-sdk-name", "x-requested-with":
 		r.scriptHeader = true
 	case "x-forwarded-proto":
 		return &r.forwardedProto, ","
@@ -105,11 +108,12 @@ func join(field *string, joint, value string) {
 }
 
 // readBearer finds an access token of ours (RFC 6750 §2.1). Other bearer tokens,
-// and other schemes, are the upstream's business.
+// and other schemes, are the upstream's business; so is one of ours where the
+// script says that it keeps its session in cookies.
 func (r *request) readBearer() {
 	scheme, token, _ := strings.Cut(r.authorization, " ")
 	token = strings.Trim(token, " ")
-	if strings.EqualFold(scheme, "Bearer") && sessions.IsAccessToken(token) {
+	if strings.EqualFold(scheme, "Bearer") && r.authMode != sessions.AuthModeCookie && sessions.IsAccessToken(token) {
 		r.bearer, r.scriptHeader = token, true
 	}
 }
@@ -166,6 +170,15 @@ func (r *request) navigates() bool {
 		return r.fetchMode == modeNavigate
 	}
 	return r.reads() && accepts(r.accept, "text/html") && !r.scripted()
+}
+
+// wantsPage says whether a person will see the answer: that of a navigation, or
+// of what a service worker made of one. To Sec-Fetch-Mode the latter is a script's;
+// what gives it away is the Accept header that only navigations have. It chooses
+// between two forms of a denial, and must not decide what passes: scripts can set
+// Accept.
+func (r *request) wantsPage() bool {
+	return r.navigates() || r.reads() && !r.scriptHeader && accepts(r.accept, "text/html") && accepts(r.accept, "*/*")
 }
 
 // scripted says whether the request is plainly a script's.

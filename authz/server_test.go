@@ -267,6 +267,9 @@ func TestBearerTokens(t *testing.T) {
 		{"another system's, beside a cookie, script without anti-CSRF", bearer(script, foreign).cookie(alice), 440, ""},
 		{"opaque, beside a cookie", bearer(navigation, "opaque").cookie(alice), 0, "alice"},
 		{"a refresh token of ours", bearer(script, g.header.Refresh.Reveal()), 302, ""},
+		{"planted beside a cookie, page keeps to cookies", bearer(script, carol).with("st-auth-mode", "cookie", "anti-csrf", g.alice.AntiCSRF.Reveal()).cookie(alice), 0, "alice"},
+		{"planted, page keeps to cookies", bearer(script, carol).with("st-auth-mode", "cookie"), 302, ""},
+		{"page keeps to headers", bearer(script, carol).with("st-auth-mode", "header").cookie(alice), 0, "carol"},
 		{"marks a script", bearer(ask{method: "GET", path: "/", headers: [][2]string{{"accept", "text/html"}}}, g.headerEnded.Access.Reveal()).under("on_unauthorised", "auto"), 401, ""},
 	}
 	for _, tt := range tests {

@@ -87,10 +87,18 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 // Authorization header, where a script put it on purpose, or those in cookies,
 // which come by themselves. Another system's bearer token is none.
 func (p *public) refreshTokens(r *http.Request) (sessions.Transport, []string) {
-	if tokens := bearers(r); len(tokens) > 0 && sessions.IsRefreshToken(tokens[0]) {
+	if tokens := sessionBearers(r); len(tokens) > 0 && sessions.IsRefreshToken(tokens[0]) {
 		return sessions.TransportHeader, tokens
 	}
 	return sessions.TransportCookie, cookieValues(r, p.cfg.Cookies.RefreshName)
+}
+
+// sessionBearers are the bearer tokens of r that may be a session's.
+func sessionBearers(r *http.Request) []string {
+	if r.Header.Get("St-Auth-Mode") == sessions.AuthModeCookie {
+		return nil
+	}
+	return bearers(r)
 }
 
 func (p *public) renew(r *http.Request, by sessions.Transport, tokens []string) (sessions.Issued, error) {
@@ -106,7 +114,7 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 	}
 	by, refresh := p.refreshTokens(r)
 	var access []string
-	switch tokens := bearers(r); {
+	switch tokens := sessionBearers(r); {
 	case len(tokens) > 0 && sessions.IsAccessToken(tokens[0]):
 		by, refresh, access = sessions.TransportHeader, nil, tokens
 	case by == sessions.TransportCookie:

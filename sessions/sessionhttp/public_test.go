@@ -310,6 +310,22 @@ func TestHeaderBesideCookies(t *testing.T) {
 	})
 }
 
+// The SDKs send what looks like their tokens of header transport also where they
+// keep to cookies; a sibling host could plant those.
+func TestPlantedBearer(t *testing.T) {
+	for name, ask := range map[string]func(string) call{"refresh": refreshOf, "sign-out": signOutOf} {
+		for _, token := range []func(created) string{func(c created) string { return c.Tokens.Access }, func(c created) string { return c.Tokens.Refresh }} {
+			b := newBench(t)
+			planted, own := b.create(t, `{"user_id":"thief","transport":"header"}`), b.signIn(t)
+			r := do(b.public, ask(refreshCookie(own.Tokens.Refresh)).with("Authorization", "Bearer "+token(planted)).with("St-Auth-Mode", "cookie"))
+			want(t, r, http.StatusOK)
+			if r.Header.Get("St-Access-Token") != "" || len(r.Cookies()) == 0 || !b.alive(t, planted.Session.Handle) {
+				t.Errorf("%s: the planted session is meant", name)
+			}
+		}
+	}
+}
+
 func refreshOf(cookie string) call { return refreshCall(cookie) }
 func signOutOf(cookie string) call { return signOutCall(cookie) }
 
