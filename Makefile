@@ -5,15 +5,16 @@ TOOLS    := $(CURDIR)/.cache/tools
 FUZZTIME ?= 3s
 # A test run by hand prints the packages; TESTFLAGS adds to it (-run, -count, -v).
 TESTFLAGS ?=
+WEBSDK    := envoy/testdata/websdk
 BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 
-.PHONY: help build demo test fuzz check bench vuln fmt clean
+.PHONY: help build demo test websdk fuzz check bench screenshots vuln fmt clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/sessiongate
 	$(BUILD) ./cmd/sessiongate
@@ -25,8 +26,17 @@ demo: ## run the journey through a real Envoy and a real Postgres (ONCE=1: then 
 
 test: ## run every test, with the race detector and in random order, and each fuzzer for FUZZTIME
 	@$(GO) run ./envoy/fetch
+	@$(MAKE) --no-print-directory websdk
 	$(GO) test -race -shuffle=on -timeout 20m $(TESTFLAGS) ./...
 	@$(MAKE) --no-print-directory fuzz
+
+websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published frontend SDKs, which the tests run in Chromium
+	@:
+
+$(WEBSDK)/node_modules/.package-lock.json: $(WEBSDK)/package-lock.json $(WEBSDK)/.npmrc
+	@command -v npm >/dev/null || { echo "the web SDKs need node and npm: install them (Debian: apt-get install nodejs npm)" >&2; exit 1; }
+	@command -v npm > /dev/null || { echo "npm is missing: it fetches the web SDKs that the tests run (Debian: apt-get install nodejs npm)" >&2; exit 1; }
+	cd $(WEBSDK) && npm ci
 
 fuzz: ## run each fuzzer for FUZZTIME
 	@set -e; for pkg in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do \
@@ -48,11 +58,16 @@ fmt: $(GOFUMPT) ## format the code
 bench: ## count what the hot path costs, as ratios measured in one run
 	$(GO) test -run '^$$' -bench . -benchmem ./sessions ./authz
 
+screenshots: ## take the README's pictures of the demo's page anew (needs Chromium)
+	@$(GO) run ./envoy/fetch
+	@mkdir -p docs/images
+	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$' ./envoy
+
 vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 clean: ## remove what make made
-	rm -rf bin .cache
+	rm -rf bin .cache $(WEBSDK)/node_modules
 
 $(GOLANGCI_LINT):
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

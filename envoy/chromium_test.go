@@ -75,7 +75,7 @@ type profile struct {
 	*stack
 	*testing.T // the test that the profile lives for
 
-	ctx context.Context //nolint:containedctx // chromedp's handle of a browser
+	ctx context.Context // chromedp's handle of a browser
 }
 
 func (s *stack) newProfile() *profile {
@@ -114,7 +114,7 @@ func (s *stack) siteAt(name, path string) string {
 type tab struct {
 	*profile
 
-	ctx context.Context //nolint:containedctx // chromedp's handle of a tab
+	ctx context.Context // chromedp's handle of a tab
 
 	mu        sync.Mutex
 	exchanges []*exchange
@@ -321,7 +321,13 @@ func quote(text string) string {
 // signedIn opens a tab and signs a user in, as a page's script does.
 func (p *profile) signedIn(user string) *tab {
 	p.Helper()
-	t := p.open("/login")
+	return p.signedInAt("app.localhost", user)
+}
+
+// signedInAt is signedIn at another host.
+func (p *profile) signedInAt(name, user string) *tab {
+	p.Helper()
+	t := p.open(p.siteAt(name, "/login"))
 	if status := eval[int](t, fmt.Sprintf(`fetch("/login", { method: "POST", body: %s }).then((r) => r.status)`, quote(user))); status != 204 {
 		p.Fatalf("sign-in: %d", status)
 	}

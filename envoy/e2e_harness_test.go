@@ -114,6 +114,8 @@ type stackOptions struct {
 	notReady  bool             // do not wait until the processes are ready
 	noEnvoy   bool
 	edit      func(*bootstrapv3.Bootstrap) error
+	// existing starts another existing system than app, and returns its address.
+	existing func(*stack) string
 }
 
 // newStack deploys over a new, empty database, and takes everything down when the test ends: then every process must have ended well,
@@ -156,6 +158,9 @@ func newStack(t *testing.T, o stackOptions) *stack {
 	}
 	if !o.notReady {
 		s.connect()
+	}
+	if o.existing != nil {
+		s.app.address = o.existing(s)
 	}
 	if !o.noEnvoy {
 		s.proxy = s.startEnvoy("envoy", o.edit)
@@ -684,7 +689,11 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 	p := a.stack.processes[int(a.next.Add(1))%len(a.stack.processes)]
 	var c created
-	status, _ := p.api(http.MethodPost, "/v1/sessions", map[string]any{"user_id": string(user), "claims": map[string]any{"role": "tester"}, "host": r.Host}, &c)
+	session := map[string]any{"user_id": string(user), "claims": map[string]any{"role": "tester"}, "host": r.Host}
+	if r.Header.Get("St-Auth-Mode") == "header" {
+		session["transport"] = "header"
+	}
+	status, _ := p.api(http.MethodPost, "/v1/sessions", session, &c)
 	if status != http.StatusCreated {
 		w.WriteHeader(http.StatusBadGateway)
 		return
