@@ -21,6 +21,12 @@ var pageCSP = fmt.Sprintf("default-src 'none'; script-src '%s'; style-src '%s'; 
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
 	hashOf(pageTemplate, "script"), hashOf(pageTemplate, "style"))
 
+// pagePolicy is pageCSP, with frames of the allowed origins beside the page's own:
+// they may refresh anyway.
+func pagePolicy(allowedOrigins []string) string {
+	return strings.Join(append([]string{pageCSP}, allowedOrigins...), " ")
+}
+
 func hashOf(page, element string) string {
 	_, rest, _ := strings.Cut(page, "<"+element+">")
 	content, _, ok := strings.Cut(rest, "</"+element+">")

@@ -26,10 +26,13 @@ func TestPageMatchesItsCSP(t *testing.T) {
 			t.Errorf("no %s in %s", want, csp)
 		}
 	}
-	for _, want := range []string{"default-src 'none'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'self'"} {
+	for _, want := range []string{"default-src 'none'", "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'self' https://partner.example"} {
 		if !strings.Contains(csp, want) {
 			t.Errorf("no %s in %s", want, csp)
 		}
+	}
+	if len(r.body) > 8<<10 {
+		t.Errorf("%d bytes, for a page that is shown for a moment", len(r.body))
 	}
 	if strings.Contains(csp, "unsafe") || strings.Contains(r.body, "{{") || regexp.MustCompile(`(src|onclick|onload|style)=`).MatchString(strings.Split(r.body, "<script>")[0]) {
 		t.Error("something outside the policy is on the page")
@@ -53,10 +56,47 @@ func TestPageKnowsItsRequest(t *testing.T) {
 		{navigation.cookie(access(g.expired)).under("session", "optional"), []string{`data-public="true"`}},
 	} {
 		body := check(t, g.server, tt.ask).body
-		for _, want := range append(tt.want, pleaseRefresh, "<noscript>", `role="status"`, `lang="en"`, "prefers-color-scheme: dark") {
+		for _, want := range append(tt.want, pleaseRefresh, `role="status"`, `lang="en"`, "prefers-color-scheme: dark") {
 			if !strings.Contains(body, want) {
 				t.Errorf("no %s", want)
 			}
 		}
+	}
+}
+
+// A service worker that builds a navigation anew makes it a script's by
+// Sec-Fetch-Mode, but passes Accept on.
+func TestPageIsForWhoeverWaitsForOne(t *testing.T) {
+	g := newGate(t)
+	const navigationAccept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+	worker := func(mode string) ask {
+		return ask{method: "GET", path: "/page"}.with("accept", navigationAccept, "sec-fetch-mode", mode, "sec-fetch-dest", "empty", "sec-fetch-site", "same-origin")
+	}
+	post := worker("cors")
+	post.method = "POST"
+	for name, tt := range map[string]struct {
+		ask  ask
+		page bool
+	}{
+		"navigation":                   {navigation, true},
+		"older browser":                {oldBrowser, true},
+		"worker's, cors":               {worker("cors"), true},
+		"worker's, same-origin":        {worker("same-origin"), true},
+		"worker's form":                {post, false},
+		"with a script's header":       {worker("cors").with("anti-csrf", "x"), false},
+		"script":                       {script, false},
+		"script that wants HTML":       {ask{method: "GET", path: "/part"}.with("accept", "text/html, application/xhtml+xml", "sec-fetch-mode", "cors"), false},
+		"image":                        {image, false},
+		"curl":                         {curl, false},
+		"prefetch by speculation rule": {navigation.with("sec-purpose", "prefetch"), true},
+	} {
+		r := check(t, g.server, tt.ask.cookie(access(g.expired)).under("anti_csrf", "unsafe"))
+		if page := strings.HasPrefix(r.headers["content-type"], "text/html"); r.status != 440 || page != tt.page || !page && r.body != pleaseRefresh {
+			t.Errorf("%s: %d %s, want a page: %t", name, r.status, r.headers["content-type"], tt.page)
+		}
+	}
+	// The Accept header opens nothing.
+	if r := check(t, g.server, worker("cors").cookie(access(g.alice))); r.status != 440 {
+		t.Errorf("without an anti-CSRF token: %d", r.status)
 	}
 }

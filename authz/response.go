@@ -181,7 +181,7 @@ func (s *Server) expired() typev3.StatusCode {
 }
 
 func (s *Server) tryRefresh(r *request, p Policy) answer {
-	if !r.navigates() {
+	if !r.wantsPage() {
 		return text(code.Code_UNAUTHENTICATED, s.expired(), sessions.PleaseRefresh)
 	}
 	page := refreshPage{
@@ -193,7 +193,7 @@ func (s *Server) tryRefresh(r *request, p Policy) answer {
 		code: code.Code_UNAUTHENTICATED, status: s.expired(), body: page.html(),
 		headers: []*corev3.HeaderValueOption{
 			header("content-type", "text/html; charset=utf-8"),
-			header("content-security-policy", pageCSP),
+			header("content-security-policy", pagePolicy(s.cfg.AllowedOrigins)),
 			header("x-content-type-options", "nosniff"),
 			// A stricter one would make the Origin of the refresh "null".
 			header("referrer-policy", "same-origin"),
@@ -260,7 +260,7 @@ const returnToMax = 2048 // bytes
 // loginLocation is the login address, with return_to where the route wants it
 // and the browser would come back by the same request.
 func loginLocation(r *request, p Policy) string {
-	if !p.ReturnTo || !r.reads() || !r.navigates() {
+	if !p.ReturnTo || !r.reads() || !r.wantsPage() {
 		return p.LoginURL
 	}
 	target := r.path
