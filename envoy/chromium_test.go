@@ -300,8 +300,7 @@ func eval[T any](t *tab, expression string) T {
 	defer cancel()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
-		var thrown *chromedp.ExceptionError
-		if errors.As(err, &thrown) {
+		if thrown, ok := errors.AsType[*chromedp.ExceptionError](err); ok {
 			t.Fatalf("%s: %s", expression, thrown.Error())
 		}
 		t.Fatalf("%s: %v", expression, err)

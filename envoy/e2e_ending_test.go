@@ -23,7 +23,7 @@ func TestEnding(t *testing.T) {
 	ended := func(t *testing.T, user string, holders ...*browser) {
 		t.Helper()
 		for _, b := range holders {
-			s.denied(b.access(), b.antiCSRF, http.StatusUnauthorized)
+			s.denied(b.access(), b.antiCSRF)
 			if a := b.get(); a.status != http.StatusFound {
 				t.Errorf("%d, want 302", a.status)
 			}

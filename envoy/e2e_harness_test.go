@@ -609,18 +609,18 @@ func (s *stack) endedFor(handle, reason string) int {
 	return s.count(`SELECT count(*) FROM sessiongate.events WHERE handle = $1 AND reason = $2`, handleBytes(handle), reason)
 }
 
-// denied waits until each process by itself denies an access token, as a status other than 200 tells.
-func (s *stack) denied(access, antiCSRF string, status int) {
+// denied waits until each process by itself knows that an access token's session has ended.
+func (s *stack) denied(access, antiCSRF string) {
 	s.Helper()
 	for _, p := range s.processes {
-		s.eventually(p.name+" denies", func() bool { return p.check(access, antiCSRF) == status })
+		s.eventually(p.name+" denies", func() bool { return p.check(access, antiCSRF) == http.StatusUnauthorized })
 	}
 }
 
 // exec and count are for what only the database can show.
-func (s *stack) exec(statement string, args ...any) {
+func (s *stack) exec(statement string) {
 	s.Helper()
-	if _, err := s.db.Exec(s.Context(), statement, args...); err != nil {
+	if _, err := s.db.Exec(s.Context(), statement); err != nil {
 		s.Fatalf("%s: %v", statement, err)
 	}
 }

@@ -249,7 +249,7 @@ func (g *sdkPage) endElsewhere(handle string) {
 	access, antiCSRF, bearer := g.cookie("sAccessToken"), g.header(callPath, "anti-csrf"), g.header(callPath, "authorization")
 	g.processes[0].api(http.MethodDelete, "/v1/sessions/"+handle, nil, nil)
 	if bearer == "" {
-		g.denied(access, antiCSRF, http.StatusUnauthorized)
+		g.denied(access, antiCSRF)
 		return
 	}
 	ask := checkRequest("", "")

@@ -139,10 +139,12 @@ func (s *stack) startDemoApp(ctx context.Context, gate addresses, apiKey string)
 	defer cancel()
 	file := filepath.Join(s.dir, "demoapp.address")
 	p, err := s.start("demoapp", "demoapp", map[string]string{
-		"DEMOAPP_LISTEN":       anyPort,
-		"DEMOAPP_ADDRESS_FILE": file,
-		"SESSIONS_URL":         "http://" + gate.Internal,
-		"SESSIONS_API_KEY":     apiKey,
+		"DEMOAPP_LISTEN":              anyPort,
+		"DEMOAPP_ADDRESS_FILE":        file,
+		"DEMOAPP_PUBLIC_URL_FILE":     s.urlFile(), // Envoy, which needs the app's address first
+		"DEMOAPP_REFRESH_ATTEMPT_MAX": attemptMax,
+		"SESSIONS_URL":                "http://" + gate.Internal,
+		"SESSIONS_API_KEY":            apiKey,
 	})
 	if err != nil {
 		return "", err
@@ -169,8 +171,17 @@ func (s *stack) startEnvoy(ctx context.Context, gates [replicas]addresses, app, 
 		Clusters:  map[string][]string{"sessiongate_authz": authz, "sessiongate_public": public, "app": {app}},
 		Log:       s.envoyLog,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.urlFile(), []byte(s.url()), 0o600); err != nil {
+		return fmt.Errorf("telling the demo app where Envoy is: %w", err)
+	}
+	return nil
 }
+
+// urlFile is where the demo app finds the address of Envoy.
+func (s *stack) urlFile() string { return filepath.Join(s.dir, "envoy.url") }
 
 func (s *stack) start(name, program string, settings map[string]string, args ...string) (*process, error) {
 	p, err := startProcess(name, program, s.log(name), settings, args...)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -35,12 +36,19 @@ var (
 )
 
 type app struct {
-	gate *gate
-	log  *slog.Logger
+	gate    *gate
+	stage   stage
+	log     *slog.Logger
+	signIns *recent[*signIn] // by handle
+	tickets *recent[*signIn]
+	thieves *recent[*thief]
 }
 
-func newHandler(g *gate, log *slog.Logger) http.Handler {
-	a := &app{gate: g, log: log}
+func newHandler(g *gate, s stage, log *slog.Logger) http.Handler {
+	a := &app{
+		gate: g, stage: s, log: log,
+		signIns: newRecent[*signIn](signInsMax), tickets: newRecent[*signIn](ticketsMax), thieves: newRecent[*thief](thievesMax),
+	}
 	files, err := fs.Sub(static, "static")
 	if err != nil {
 		panic(err) // the name is a constant
@@ -49,10 +57,17 @@ func newHandler(g *gate, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /{$}", a.home)
 	mux.HandleFunc("GET /login", a.loginPage)
 	mux.HandleFunc("POST /login", a.login)
+	mux.HandleFunc("POST /logout", a.logout)
 	mux.HandleFunc("POST /logout-everywhere", a.logoutEverywhere)
 	mux.HandleFunc("GET /api/me", a.me)
 	mux.HandleFunc("/api/echo", a.echo)
 	mux.HandleFunc("GET /optional", a.optional)
+	mux.HandleFunc("POST /api/expire", a.expire)
+	mux.HandleFunc("POST /api/again", a.again)
+	mux.HandleFunc("POST /api/thief", a.openThief)
+	// Below the route that Envoy lets everybody reach: see openThief.
+	mux.HandleFunc("POST /optional/thief/refresh", a.command((*thief).refresh))
+	mux.HandleFunc("POST /optional/thief/call", a.command((*thief).call))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(files)))
 
@@ -77,11 +92,24 @@ func newHandler(g *gate, log *slog.Logger) http.Handler {
 // signedIn is the user that Envoy vouches for, or "".
 func signedIn(r *http.Request) string { return r.Header.Get("X-Session-User-Id") }
 
+// handleOf names his session.
+func handleOf(r *http.Request) string { return r.Header.Get("X-Session-Handle") }
+
+// homePage is what the page's script starts from.
+type homePage struct {
+	User, Handle string
+	Line         *line
+	First        string // mark of the refresh token of the sign-in, if remembered
+	Thief        bool   // can be played
+	Attempt      int64  // refresh_attempt_max in ms, 0 if not known
+}
+
 func (a *app) home(w http.ResponseWriter, r *http.Request) {
-	a.render(w, http.StatusOK, "home.html", map[string]string{
-		"User":   signedIn(r),
-		"Handle": r.Header.Get("X-Session-Handle"),
-	})
+	p := homePage{User: signedIn(r), Handle: handleOf(r), Line: lineOf(r), Thief: a.stage.public() != "", Attempt: a.stage.attempt.Milliseconds()}
+	if s, ok := a.signIns.get(p.Handle); ok {
+		p.First = s.first
+	}
+	a.render(w, http.StatusOK, "home.html", p)
 }
 
 func (a *app) loginPage(w http.ResponseWriter, r *http.Request) {
@@ -98,13 +126,17 @@ type loginForm struct {
 }
 
 func (a *app) login(w http.ResponseWriter, r *http.Request) {
-	user, returnTo, err := readLogin(r)
+	user, returnTo, ticket, err := readLogin(r)
 	if err != nil {
 		status := http.StatusBadRequest
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 			status = http.StatusRequestEntityTooLarge
 		}
 		a.loginFailed(w, r, status, loginForm{Note: "That was not a sign-in form."})
+		return
+	}
+	if ticket != "" {
+		a.takeBack(w, ticket)
 		return
 	}
 	form := loginForm{User: user, ReturnTo: localPath(returnTo)}
@@ -123,33 +155,37 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 		a.loginFailed(w, r, status, form)
 		return
 	}
+	if s := remember(answer); s != nil {
+		a.signIns.add(answer.Session.Handle, s)
+	}
 	answer.copyTo(w.Header())
 	a.done(w, r, form.ReturnTo)
 }
 
 // readLogin reads a form or JSON.
-func readLogin(r *http.Request) (user, returnTo string, err error) {
+func readLogin(r *http.Request) (user, returnTo, ticket string, err error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
-		return "", "", fmt.Errorf("reading the content type: %w", err)
+		return "", "", "", fmt.Errorf("reading the content type: %w", err)
 	}
 	switch mediaType {
 	case "application/json":
 		var body struct {
 			User     string `json:"user"`
 			ReturnTo string `json:"return_to"`
+			Again    string `json:"again"`
 		}
 		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-			return "", "", fmt.Errorf("reading the sign-in: %w", err)
+			return "", "", "", fmt.Errorf("reading the sign-in: %w", err)
 		}
-		return body.User, body.ReturnTo, nil
+		return body.User, body.ReturnTo, body.Again, nil
 	case "application/x-www-form-urlencoded":
 		if err := r.ParseForm(); err != nil {
-			return "", "", fmt.Errorf("reading the sign-in: %w", err)
+			return "", "", "", fmt.Errorf("reading the sign-in: %w", err)
 		}
-		return r.PostForm.Get("user"), r.PostForm.Get("return_to"), nil
+		return r.PostForm.Get("user"), r.PostForm.Get("return_to"), "", nil
 	}
-	return "", "", fmt.Errorf("unexpected content type %q", mediaType)
+	return "", "", "", fmt.Errorf("unexpected content type %q", mediaType)
 }
 
 func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, status int, form loginForm) {
@@ -161,13 +197,22 @@ func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, status int, fo
 	a.render(w, status, "login.html", form)
 }
 
+// logout is for a form without scripts, which needs a page next. Scripts ask
+// sessiongate itself.
+func (a *app) logout(w http.ResponseWriter, r *http.Request) {
+	a.signOut(w, r, a.gate.endSession, handleOf(r))
+}
+
 func (a *app) logoutEverywhere(w http.ResponseWriter, r *http.Request) {
-	user := signedIn(r)
-	if user == "" {
+	a.signOut(w, r, a.gate.endSessions, signedIn(r))
+}
+
+func (a *app) signOut(w http.ResponseWriter, r *http.Request, end func(_ context.Context, whose, host string) (cookies, error), whose string) {
+	if whose == "" {
 		http.Error(w, "nobody is signed in", http.StatusUnauthorized)
 		return
 	}
-	answer, err := a.gate.endSessions(r.Context(), user, r.Host)
+	answer, err := end(r.Context(), whose, r.Host)
 	if err != nil {
 		http.Error(w, "signing out does not work at the moment", a.gateFailed(w, r, err))
 		return
@@ -187,12 +232,16 @@ func (a *app) me(w http.ResponseWriter, r *http.Request) {
 	for _, c := range r.Cookies() {
 		names = append(names, c.Name) // never the value: it may be a token
 	}
-	a.json(w, http.StatusOK, map[string]any{
+	answer := map[string]any{
 		"user_id": signedIn(r),
-		"handle":  r.Header.Get("X-Session-Handle"),
+		"handle":  handleOf(r),
 		"headers": headers,
 		"cookies": names,
-	})
+	}
+	if l := lineOf(r); l != nil {
+		answer["line"] = l
+	}
+	a.json(w, http.StatusOK, answer)
 }
 
 func (a *app) echo(w http.ResponseWriter, r *http.Request) {

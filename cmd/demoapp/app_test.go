@@ -15,12 +15,18 @@ import (
 // ask sends one request to the app and returns its answer.
 func ask(t *testing.T, g *gate, method, target, body string, header map[string]string) *http.Response {
 	t.Helper()
+	return serve(t, newHandler(g, stage{}, slog.New(slog.DiscardHandler)), method, target, body, header)
+}
+
+// serve is ask, of an app that goes on.
+func serve(t *testing.T, app http.Handler, method, target, body string, header map[string]string) *http.Response {
+	t.Helper()
 	r := httptest.NewRequest(method, "http://demo.example"+target, strings.NewReader(body))
 	for name, value := range header {
 		r.Header.Set(name, value)
 	}
 	w := httptest.NewRecorder()
-	newHandler(g, slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
+	app.ServeHTTP(w, r)
 	return w.Result()
 }
 
@@ -67,7 +73,7 @@ func TestLogin(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g, calls := standIn(t, http.StatusCreated, nil, created)
+			g, calls := standIn(t, http.StatusCreated, nil, createdAnswer)
 			resp := ask(t, g, "POST", "/login", test.body, test.header)
 			if resp.StatusCode != test.status || resp.Header.Get("Location") != test.location {
 				t.Errorf("answer %d to %q, want %d to %q", resp.StatusCode, resp.Header.Get("Location"), test.status, test.location)
@@ -111,7 +117,7 @@ func TestLoginRefused(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g, calls := standIn(t, http.StatusCreated, nil, created)
+			g, calls := standIn(t, http.StatusCreated, nil, createdAnswer)
 			resp := ask(t, g, "POST", "/login", test.body, test.header)
 			if resp.StatusCode != test.status {
 				t.Errorf("answer %d, want %d", resp.StatusCode, test.status)
@@ -185,10 +191,25 @@ func TestLocalPath(t *testing.T) {
 	}
 }
 
+func TestLogout(t *testing.T) {
+	t.Parallel()
+	g, calls := standIn(t, http.StatusOK, nil, `{"set_cookie":["sAccessToken=; Max-Age=0"],"headers":{"front-token":"remove"}}`)
+	resp := ask(t, g, "POST", "/logout", "", map[string]string{"X-Session-User-Id": "ada", "X-Session-Handle": "h"})
+	if resp.StatusCode != 303 || resp.Header.Get("Location") != "/login" || resp.Header.Get("Set-Cookie") != "sAccessToken=; Max-Age=0" {
+		t.Errorf("answer %d to %q, headers %v", resp.StatusCode, resp.Header.Get("Location"), resp.Header)
+	}
+	if len(*calls) != 1 || (*calls)[0].Method != "DELETE" || (*calls)[0].URI != "/v1/sessions/h?host=demo.example" {
+		t.Errorf("calls %v, want one DELETE of the session", *calls)
+	}
+	if resp := ask(t, g, "POST", "/logout", "", nil); resp.StatusCode != 401 || len(*calls) != 1 {
+		t.Errorf("without identity: %d, calls %v", resp.StatusCode, *calls)
+	}
+}
+
 func TestLogoutEverywhere(t *testing.T) {
 	t.Parallel()
 	ended := `{"set_cookie":["sAccessToken=; Max-Age=0"],"headers":{"front-token":"remove"}}`
-	identity := map[string]string{"X-Session-User-Id": "ada"}
+	identity := map[string]string{"X-Session-User-Id": "ada", "X-Session-Handle": "h"}
 
 	g, calls := standIn(t, http.StatusOK, nil, ended)
 	resp := ask(t, g, "POST", "/logout-everywhere", "", identity)
@@ -269,7 +290,7 @@ func TestStatic(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]string{
 		"/static/app.css":  "text/css; charset=utf-8",
-		"/static/app.js":   "text/javascript; charset=utf-8",
+		"/static/demo.js":  "text/javascript; charset=utf-8",
 		"/static/icon.svg": "image/svg+xml",
 	} {
 		resp := ask(t, nil, "GET", path, "", nil)

@@ -79,16 +79,38 @@ type newSession struct {
 	Host   string            `json:"host"` // that the browser asked
 }
 
+// created is a new session, with the tokens that its cookies carry.
+type created struct {
+	cookies
+
+	Session struct {
+		Handle string `json:"handle"`
+	} `json:"session"`
+	Tokens struct {
+		Access  string `json:"access_token"`
+		Refresh string `json:"refresh_token"`
+	} `json:"tokens"`
+}
+
 // createSession signs a user in.
-func (g *gate) createSession(ctx context.Context, user, host string, from client) (cookies, error) {
-	answer, err := g.call(ctx, http.MethodPost, "/v1/sessions", newSession{
+func (g *gate) createSession(ctx context.Context, user, host string, from client) (created, error) {
+	answer, err := call[created](ctx, g, http.MethodPost, "/v1/sessions", newSession{
 		UserID: user,
 		Claims: map[string]string{"role": "demo"},
 		Client: from,
 		Host:   host,
 	})
 	if err != nil {
-		return cookies{}, fmt.Errorf("creating a session: %w", err)
+		return created{}, fmt.Errorf("creating a session: %w", err)
+	}
+	return answer, nil
+}
+
+// endSession signs a user out at one browser. host is the one that it asked.
+func (g *gate) endSession(ctx context.Context, handle, host string) (cookies, error) {
+	answer, err := call[cookies](ctx, g, http.MethodDelete, "/v1/sessions/"+url.PathEscape(handle)+"?host="+url.QueryEscape(host), nil)
+	if err != nil {
+		return cookies{}, fmt.Errorf("ending a session: %w", err)
 	}
 	return answer, nil
 }
@@ -97,25 +119,27 @@ func (g *gate) createSession(ctx context.Context, user, host string, from client
 func (g *gate) endSessions(ctx context.Context, user, host string) (cookies, error) {
 	// The user "..", escaped the usual way, would end /v1/sessions.
 	segment := strings.ReplaceAll(url.PathEscape(user), ".", "%2E")
-	answer, err := g.call(ctx, http.MethodDelete, "/v1/users/"+segment+"/sessions?host="+url.QueryEscape(host), nil)
+	answer, err := call[cookies](ctx, g, http.MethodDelete, "/v1/users/"+segment+"/sessions?host="+url.QueryEscape(host), nil)
 	if err != nil {
 		return cookies{}, fmt.Errorf("ending a user's sessions: %w", err)
 	}
 	return answer, nil
 }
 
-func (g *gate) call(ctx context.Context, method, path string, body any) (cookies, error) {
+// call asks the API and reads its answer as a T.
+func call[T any](ctx context.Context, g *gate, method, path string, body any) (T, error) {
+	var none T
 	var content io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
-			return cookies{}, err
+			return none, err
 		}
 		content = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, g.base+path, content)
 	if err != nil {
-		return cookies{}, err
+		return none, err
 	}
 	req.Header.Set("Authorization", "Bearer "+g.key)
 	req.Header.Set("Accept", "application/json")
@@ -124,29 +148,29 @@ func (g *gate) call(ctx context.Context, method, path string, body any) (cookies
 	}
 	resp, err := g.client.Do(req)
 	if err != nil {
-		return cookies{}, err
+		return none, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxGateAnswer))
 	if err != nil {
-		return cookies{}, fmt.Errorf("reading the answer: %w", err)
+		return none, fmt.Errorf("reading the answer: %w", err)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		var problem struct {
 			Title string `json:"title"`
 		}
 		_ = json.Unmarshal(answer, &problem) // a proxy's error page has none
-		return cookies{}, &gateError{
+		return none, &gateError{
 			Status:     resp.StatusCode,
 			Title:      cmp.Or(problem.Title, http.StatusText(resp.StatusCode)),
 			RetryAfter: resp.Header.Get("Retry-After"),
 		}
 	}
-	var c cookies
+	var v T
 	if len(answer) > 0 {
-		if err := json.Unmarshal(answer, &c); err != nil {
-			return cookies{}, fmt.Errorf("reading the answer: %w", err)
+		if err := json.Unmarshal(answer, &v); err != nil {
+			return none, fmt.Errorf("reading the answer: %w", err)
 		}
 	}
-	return c, nil
+	return v, nil
 }

@@ -14,18 +14,18 @@ import (
 
 const testKey = "key-of-the-demo"
 
-// call is what the stand-in for sessiongate's API was asked.
-type call struct {
+// asked is what the stand-in for sessiongate's API was asked.
+type asked struct {
 	Method, URI, Authorization, ContentType string
 	Body                                    map[string]any
 }
 
 // standIn answers every request alike and records them.
-func standIn(t *testing.T, status int, header http.Header, body string) (*gate, *[]call) {
+func standIn(t *testing.T, status int, header http.Header, body string) (*gate, *[]asked) {
 	t.Helper()
-	calls := new([]call)
+	calls := new([]asked)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := call{Method: r.Method, URI: r.RequestURI, Authorization: r.Header.Get("Authorization"), ContentType: r.Header.Get("Content-Type")}
+		c := asked{Method: r.Method, URI: r.RequestURI, Authorization: r.Header.Get("Authorization"), ContentType: r.Header.Get("Content-Type")}
 		if r.ContentLength != 0 {
 			if err := json.NewDecoder(r.Body).Decode(&c.Body); err != nil {
 				t.Errorf("body: %v", err)
@@ -40,11 +40,11 @@ func standIn(t *testing.T, status int, header http.Header, body string) (*gate, 
 	return newGate(server.URL+"/", testKey), calls
 }
 
-const created = `{"session":{"handle":"h"},"set_cookie":["sAccessToken=a; Path=/","sRefreshToken=r; Path=/auth"],"headers":{"anti-csrf":"c","front-token":"f"}}`
+const createdAnswer = `{"session":{"handle":"h"},"set_cookie":["sAccessToken=a; Path=/","sRefreshToken=r; Path=/auth"],"headers":{"anti-csrf":"c","front-token":"f"}}`
 
 func TestCreateSession(t *testing.T) {
 	t.Parallel()
-	g, calls := standIn(t, http.StatusCreated, nil, created)
+	g, calls := standIn(t, http.StatusCreated, nil, createdAnswer)
 	answer, err := g.createSession(t.Context(), "ada", "demo.example", client{Address: "203.0.113.7", UserAgent: "browser"})
 	if err != nil {
 		t.Fatal(err)
@@ -53,10 +53,10 @@ func TestCreateSession(t *testing.T) {
 		SetCookie: []string{"sAccessToken=a; Path=/", "sRefreshToken=r; Path=/auth"},
 		Headers:   map[string]string{"anti-csrf": "c", "front-token": "f"},
 	}
-	if diff := cmp.Diff(want, answer); diff != "" {
+	if diff := cmp.Diff(want, answer.cookies); diff != "" {
 		t.Errorf("answer (-want +got):\n%s", diff)
 	}
-	wantCalls := []call{{
+	wantCalls := []asked{{
 		Method: "POST", URI: "/v1/sessions", Authorization: "Bearer " + testKey, ContentType: "application/json",
 		Body: map[string]any{
 			"user_id": "ada",
@@ -115,7 +115,7 @@ func TestGateError(t *testing.T) {
 
 func TestGateFollowsNoRedirect(t *testing.T) {
 	t.Parallel()
-	other, calls := standIn(t, http.StatusOK, nil, created)
+	other, calls := standIn(t, http.StatusOK, nil, createdAnswer)
 	g, _ := standIn(t, http.StatusTemporaryRedirect, http.Header{"Location": {other.base + "/v1/sessions"}}, "")
 	if _, err := g.createSession(t.Context(), "ada", "demo.example", client{}); err == nil {
 		t.Error("a redirect made a session")

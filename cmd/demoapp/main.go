@@ -17,7 +17,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -61,14 +60,25 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	addressFile := flags.String("address-file", getenv("DEMOAPP_ADDRESS_FILE"), "`file` to write the address to, once listening (DEMOAPP_ADDRESS_FILE)")
 	gateURL := flags.String("sessiongate-url", getenv("SESSIONS_URL"), "base `URL` of sessiongate's internal API (SESSIONS_URL)")
 	keyFile := flags.String("api-key-file", getenv("SESSIONS_API_KEY_FILE"), "`file` with the API key (SESSIONS_API_KEY_FILE); or the key itself in SESSIONS_API_KEY")
+	publicURL := flags.String("public-url", getenv("DEMOAPP_PUBLIC_URL"), "base `URL` at which this program reaches Envoy, to play a thief; empty: no thief (DEMOAPP_PUBLIC_URL)")
+	publicURLFile := flags.String("public-url-file", getenv("DEMOAPP_PUBLIC_URL_FILE"), "`file` with that address instead, which may come later (DEMOAPP_PUBLIC_URL_FILE)")
+	attempt := flags.String("refresh-attempt-max", env("DEMOAPP_REFRESH_ATTEMPT_MAX", "0s"), "sessiongate's session.refresh_attempt_max, so that the page can count down; 0s: it does not (DEMOAPP_REFRESH_ATTEMPT_MAX)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-	if u, err := url.Parse(*gateURL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+	if !isBaseURL(*gateURL) {
 		return fmt.Errorf("SESSIONS_URL must be the http or https address of sessiongate's internal API, not %q", *gateURL)
+	}
+	if *publicURL != "" && !isBaseURL(*publicURL) {
+		return fmt.Errorf("DEMOAPP_PUBLIC_URL must be the http or https address of Envoy, not %q", *publicURL)
+	}
+	s := stage{publicURL: *publicURL, publicURLFile: *publicURLFile}
+	var err error
+	if s.attempt, err = time.ParseDuration(*attempt); err != nil || s.attempt < 0 {
+		return fmt.Errorf("DEMOAPP_REFRESH_ATTEMPT_MAX must be a duration such as 10s, not %q", *attempt)
 	}
 	key, err := apiKey(getenv("SESSIONS_API_KEY"), *keyFile)
 	if err != nil {
@@ -81,7 +91,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 		return fmt.Errorf("listening: %w", err)
 	}
 	server := &http.Server{
-		Handler:           newHandler(newGate(*gateURL, key), log),
+		Handler:           newHandler(newGate(*gateURL, key), s, log),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,

@@ -22,7 +22,7 @@ func TestRun(t *testing.T) {
 	if err := os.WriteFile(keyFile, []byte(testKey+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g, calls := standIn(t, http.StatusCreated, nil, created)
+	g, calls := standIn(t, http.StatusCreated, nil, createdAnswer)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
@@ -93,6 +93,8 @@ func TestRunRefusesBadSettings(t *testing.T) {
 		"no such listen": {"DEMOAPP_LISTEN", "nowhere", nil, "listening"},
 		"no such folder": {"DEMOAPP_ADDRESS_FILE", "/no/such/folder/file", nil, "/no/such/folder"},
 		"an argument":    {"", "", []string{"serve"}, "serve"},
+		"no public URL":  {"DEMOAPP_PUBLIC_URL", "envoy:10000", nil, "DEMOAPP_PUBLIC_URL"},
+		"no duration":    {"DEMOAPP_REFRESH_ATTEMPT_MAX", "10", nil, "DEMOAPP_REFRESH_ATTEMPT_MAX"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// line is what an access token says of its session's line of refresh tokens:
+// marks, by which tokens are told apart and nothing can be done.
+type line struct {
+	Own    string `json:"own"`              // of the refresh token that it came with
+	Parent string `json:"parent,omitempty"` // of the one before, until its own was used
+	// ExpiresIn is how long the access token is good, in seconds.
+	ExpiresIn int64 `json:"expires_in"`
+}
+
+// payload is the part of an access token that the demo page draws.
+type payload struct {
+	Session  string `json:"sid"`
+	IssuedAt int64  `json:"iat"`
+	Expires  int64  `json:"exp"`
+	Gate     struct {
+		Own    string `json:"own"`
+		Parent string `json:"parent"`
+	} `json:"sg"`
+}
+
+// lineOf reads the access token of a request that passed the check, nil if there is
+// none. It verifies nothing: Envoy did. A token of another session, which a
+// neighbouring host can plant beside the good one, tells nothing of this one.
+func lineOf(r *http.Request) *line {
+	var best payload
+	for _, c := range r.Cookies() {
+		_, rest, _ := strings.Cut(c.Value, ".")
+		encoded, _, ok := strings.Cut(rest, ".")
+		if !ok {
+			continue
+		}
+		text, err := base64.RawURLEncoding.DecodeString(encoded)
+		var p payload
+		if err != nil || json.Unmarshal(text, &p) != nil {
+			continue
+		}
+		if p.Session == handleOf(r) && p.Gate.Own != "" && p.IssuedAt >= best.IssuedAt {
+			best = p
+		}
+	}
+	if best.Gate.Own == "" {
+		return nil
+	}
+	return &line{best.Gate.Own, best.Gate.Parent, max(0, best.Expires-time.Now().Unix())}
+}
+
+// lineIn reads a front-token header, nil if it is none.
+func lineIn(frontToken string) *line {
+	text, err := base64.StdEncoding.DecodeString(frontToken)
+	var told struct {
+		Payload payload `json:"up"`
+	}
+	if err != nil || json.Unmarshal(text, &told) != nil || told.Payload.Gate.Own == "" {
+		return nil
+	}
+	p := told.Payload
+	return &line{p.Gate.Own, p.Gate.Parent, p.Expires - p.IssuedAt}
+}

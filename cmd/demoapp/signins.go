@@ -1,0 +1,87 @@
+package main
+
+import (
+	"net/http"
+	"slices"
+	"sync"
+)
+
+// These bound the memory; the oldest goes first.
+const (
+	signInsMax = 1000
+	ticketsMax = 100
+)
+
+// signIn is what the demo remembers of a sign-in. No other system should keep tokens:
+// here they are what a thief will have copied, and what a bad network leaves.
+type signIn struct {
+	access, refresh *http.Cookie
+
+	first string // mark of the refresh token
+}
+
+// remember takes a sign-in from the answer to it, nil where that has no cookies.
+func remember(c created) *signIn {
+	s := &signIn{}
+	for _, line := range c.SetCookie {
+		cookie, err := http.ParseSetCookie(line)
+		switch {
+		case err != nil || cookie.Value == "": // one that deletes
+		case cookie.Value == c.Tokens.Access:
+			s.access = cookie
+		case cookie.Value == c.Tokens.Refresh:
+			s.refresh = cookie
+		}
+	}
+	if s.access == nil || s.refresh == nil {
+		return nil
+	}
+	if l := lineIn(c.Headers["front-token"]); l != nil {
+		s.first = l.Own
+	}
+	return s
+}
+
+// recent holds what was added last, by name. It may be used by several goroutines.
+type recent[T any] struct {
+	max int
+
+	mu    sync.Mutex
+	held  map[string]T
+	names []string // oldest first
+}
+
+func newRecent[T any](most int) *recent[T] {
+	return &recent[T]{max: most, held: map[string]T{}}
+}
+
+func (r *recent[T]) add(name string, v T) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.held[name]; !ok {
+		if len(r.names) == r.max {
+			delete(r.held, r.names[0])
+			r.names = append(r.names[:0], r.names[1:]...)
+		}
+		r.names = append(r.names, name)
+	}
+	r.held[name] = v
+}
+
+func (r *recent[T]) get(name string) (v T, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, ok = r.held[name]
+	return v, ok
+}
+
+// take is get, once.
+func (r *recent[T]) take(name string) (v T, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v, ok = r.held[name]; ok {
+		delete(r.held, name)
+		r.names = slices.DeleteFunc(r.names, func(n string) bool { return n == name })
+	}
+	return v, ok
+}

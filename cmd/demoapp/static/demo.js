@@ -1,0 +1,485 @@
+// The page of whoever is signed in: it sends requests, draws where each was answered,
+// and says why in a sentence. Rules (R1 to R8, V1 to V5) are named only where an
+// answer shows which it was.
+
+import { alone, forgetAntiCSRF, hasAntiCSRF, refreshPath, request, told } from "./gate.js";
+import { Lane, Log } from "./lanes.js";
+import { Line, draw } from "./line.js";
+
+const $ = (id) => document.getElementById(id);
+const { session, first, own, parent, expiresIn, attempt, thief: thiefCanBePlayed } = $("demo").dataset;
+const grace = Number(attempt); // G in ms, 0 if not known
+const every = 3000; // ms, of the timer
+const [asks, askAgain] = [10, 200]; // times, ms: until all processes have heard of an end
+
+const line = new Line(session);
+const lanes = { you: new Lane($("lane-you")), thief: new Lane($("lane-thief")) };
+const log = new Log($("log"));
+let spoiled = false; // the access token, by this page
+let thief = null; // its name
+let thiefCalls = false; // it has an access token
+let over = false;
+let busy = false;
+
+const seconds = (ms) => (Math.ceil(ms / 1000) === 1 ? "1 second" : `${Math.ceil(ms / 1000)} seconds`);
+
+// --- What an answer means ---
+
+const allow = (status, text) => ({ label: "ALLOW", tone: "good", at: "app", status, text });
+const unavailable = (status) => ({
+  label: "UNAVAILABLE", tone: "warn", at: "gate", status,
+  text: "The gate cannot decide at the moment. That is no verdict: nothing is lost, try again.",
+});
+const noAnswer = () => ({ label: "no answer", tone: "warn", at: "browser", status: "", text: "The network failed: no answer came." });
+const ended = (status) => ({
+  label: "UNAUTHORISED", tone: "bad", at: "gate", status, over: true,
+  text: "The session has ended. The signature of the access token is still good, but sessiongate knows better.",
+});
+
+// ofCheck explains the answer to a request that Envoy has checked.
+async function ofCheck(response, allowed) {
+  const status = response.type === "opaqueredirect" ? 302 : response.status;
+  switch (status) {
+    case 440:
+      return {
+        label: "TRY_REFRESH", tone: "warn", at: "gate", status,
+        text: !hasAntiCSRF()
+          ? "This page has no anti-CSRF token yet, as after a sign-in by a plain form. A refresh brings one."
+          : spoiled
+            ? "The access token is not good (V1): expired or spoiled, the check says the same. Refresh, then repeat."
+            : "The access token is no longer good: it expired, or lost to a sibling. Refresh, then repeat.",
+      };
+    case 302:
+    case 401:
+      return ended(status);
+    case 403:
+      return { label: "FORBIDDEN", tone: "bad", at: "gate", status, text: "Not allowed." };
+    case 503:
+      return unavailable(status);
+  }
+  if (!response.ok) {
+    return { label: "ALLOW", tone: "warn", at: "app", status, text: "The check let it pass, but the app could not do it." };
+  }
+  return allow(status, await allowed(response));
+}
+
+// fromApp is what the app tells of the access token that it was sent.
+const fromApp = (seen) => seen && { own: seen.own, parent: seen.parent, expiresIn: seen.expires_in };
+
+function ofMe(who, seen) {
+  if (!seen) return "The check let it pass and told the app who asks.";
+  const firstUse = line.used(who, seen);
+  const whose = who === "you" ? "your" : "the thief’s";
+  if (firstUse) {
+    return `Passed (V4). It was the first use of what the last refresh brought: ${whose} refresh token is now the current one, and the one before it is retired.`;
+  }
+  return "Passed, verified in memory, without a query. The app was told who asks.";
+}
+
+// ofRefresh explains the answer to a refresh: { status, told, error }.
+function ofRefresh(who, { status, told: news, error }) {
+  const you = who === "you";
+  if (status === 200 && news?.parent) {
+    const { known, lost } = line.handedOut(who, news);
+    const answer = { label: "new tokens", tone: "good", at: "gate", status };
+    if (lost) {
+      answer.text = "The very same child that got lost (R5). The lost answer did no harm, and nobody is signed out.";
+    } else if (known) {
+      answer.text = "The same child again (R5): it was handed out moments ago and not used since.";
+    } else if (you) {
+      answer.text = "A child was drawn (R4). Its parent stays current until the child is used, in case this answer had got lost.";
+    } else {
+      answer.text = "The copy was still the current token, so the thief was given a child of it (R4). Nobody can tell yet: the owner may be on another network.";
+    }
+    return answer;
+  }
+  if (status === 200 && news) {
+    const { state, sure } = line.kept(who, news);
+    const answer = { label: "access token", tone: "good", at: "gate", status };
+    if (state === "child") {
+      answer.text = "Your refresh token was a child. This is its first use, which makes it current; it stays, and a new access token came.";
+      if (!you) answer.text = answer.text.replace("Your", "The thief’s");
+    } else if (state === "current" && sure) {
+      answer.text = "A new access token; the refresh token stays (R3). The line moved only moments ago, and answers that were under way then may still arrive.";
+    } else {
+      answer.text = "A new access token; the refresh token stays, as the line moved only moments ago.";
+    }
+    return answer;
+  }
+  switch (status) {
+    case 409:
+      return {
+        label: "superseded", tone: "warn", at: "gate", status,
+        text: you
+          ? "Another client’s refresh was faster, moments ago. No token, no alarm: the session lives, but somebody else holds its line."
+          : "Too early to judge. It could be the owner on a second network, so there is no token and no alarm; the session lives.",
+      };
+    case 503:
+    case 429:
+      return unavailable(status);
+  }
+  if (error === "token theft detected") {
+    return {
+      label: "THEFT", tone: "bad", at: "gate", status, over: true, theft: true,
+      text: you
+        ? "Theft (R8). Your refresh token has left the line, so somebody else used a copy of it. sessiongate ends the session, for both."
+        : "Theft (R8). The copy has left the line, and an honest browser would not come back with it. sessiongate ends the session, for both.",
+    };
+  }
+  if (error) return { label: "over", tone: "bad", at: "gate", status, over: true, text: "The session is over. Whoever holds its tokens holds nothing." };
+  return { label: String(status), tone: "warn", at: "gate", status, text: "An answer that this page does not expect." };
+}
+
+// --- Sending, drawing, telling ---
+
+// follow draws a request whose answer is being explained, then tells what happened.
+async function follow(who, what, explaining, { quiet = false } = {}) {
+  const event = await lanes[who].draw(what, explaining.catch(noAnswer));
+  log.add(who, what, event);
+  tell(event, quiet);
+  line.save();
+  render();
+  return event;
+}
+
+// tell says what happened. What nobody asked for and changes nothing is not announced.
+function tell({ text, tone }, quiet = false) {
+  $("wait").hidden = true;
+  if (quiet) return;
+  $("event").textContent = text;
+  $("event").dataset.tone = tone;
+}
+
+// call sends a request; on 440 it refreshes and repeats it, once.
+async function call(method, path, { allowed, quiet } = {}) {
+  const what = `${method} ${path}`;
+  const send = async () => ofCheck(await request(method, path), allowed ?? (() => "The check let it pass."));
+  let event = await follow("you", what, send(), { quiet });
+  if (event.status === 440) {
+    const refreshed = await refresh();
+    if (refreshed.status !== 200 && refreshed.status !== 409) return refreshed;
+    event = await follow("you", what, send());
+  }
+  if (event.over) await finish(event);
+  return event;
+}
+
+const callMe = (options) =>
+  call("GET", "/api/me", { allowed: async (response) => ofMe("you", fromApp((await response.json()).line)), ...options });
+
+async function readRefresh(response) {
+  const { error } = await response.json().catch(() => ({}));
+  const event = ofRefresh("you", { status: response.status, told: told(response), error });
+  if (response.ok) spoiled = false;
+  return event;
+}
+
+async function refresh() {
+  const event = await alone(() => follow("you", `POST ${refreshPath}`, request("POST", refreshPath).then(readRefresh)));
+  if (event.over) await finish(event);
+  return event;
+}
+
+// lose plays a bad network. A page cannot stop an answer whose headers are there, so
+// the app puts back the cookies from before: to sessiongate there is no difference. It
+// knows those of the sign-in alone. And it must not be asked with the new access token,
+// for that would be the use of the child: it gives a ticket first, and takes it at the
+// sign-in's address, which is not checked.
+async function lose() {
+  if (line.held.you !== first || line.current !== first) {
+    tell({ tone: "warn", text: "The app can put back the refresh token of your sign-in and no other, and the line has left it. To play this again, sign out and in." });
+    return;
+  }
+  const given = await request("POST", "/api/again");
+  if (given.status !== 201) {
+    const { message } = await given.json().catch(() => ({}));
+    tell({ tone: "warn", text: message ?? "This needs a good access token. Please call the API first." });
+    return;
+  }
+  const { again } = await given.json();
+  const losing = async () => {
+    const response = await request("POST", refreshPath);
+    const news = response.ok ? told(response) : null;
+    if (!news) return readRefresh(response);
+    const lost = { label: "new tokens", tone: "warn", at: "gate", status: response.status, lost: true };
+    if (!news.parent) {
+      line.kept("you", news);
+      return {
+        ...lost, label: "access token", tone: "good", lost: false, young: true,
+        text: "There is nothing to lose yet: you signed in only moments ago, so the refresh token stays (R3).",
+      };
+    }
+    const headers = { "content-type": "application/json" };
+    const back = await request("POST", "/login", { headers, body: JSON.stringify({ again }) });
+    if (!back.ok) {
+      line.handedOut("you", news);
+      return { ...lost, lost: false, text: "A child was drawn, but the app could not put the old cookies back: nothing got lost." };
+    }
+    spoiled = false;
+    return {
+      ...lost,
+      text: line.lost(news)
+        ? "The same child (R5), and the app has put the old cookies back once more. The child still waits. Refresh now."
+        : "A child was drawn (R4). Then the app put the old cookies back, as if the answer had got lost: nobody has the child. Refresh now.",
+    };
+  };
+  const event = await alone(() => follow("you", `POST ${refreshPath}`, losing()));
+  if (event.over) await finish(event);
+  if (event.young && line.grace(grace)) $("wait").hidden = false;
+}
+
+// --- The thief ---
+
+async function command(what) {
+  // Without cookies: what the thief does must not depend on the owner's access token,
+  // and when he is caught the owner has none.
+  const response = await fetch(`/optional/thief/${what}`, {
+    method: "POST", credentials: "omit", body: JSON.stringify({ thief }), headers: { "content-type": "application/json" },
+  });
+  if (!response.ok) throw new Error("no answer");
+  return response.json();
+}
+
+async function openThief() {
+  const response = await request("POST", "/api/thief");
+  if (response.status === 201) {
+    ({ thief } = await response.json());
+    line.held.thief = first;
+    lanes.thief.show();
+    for (const id of ["thief-refresh", "thief-call", "thief-how"]) $(id).hidden = false;
+    $("thief-open").hidden = true;
+    $("thief-refresh").focus();
+    tell({ tone: "bad", text: "A thief has copied the refresh token that you were given at sign-in. Who refreshes first?" });
+    line.save();
+    render();
+    return;
+  }
+  if (response.status === 440) {
+    await refresh();
+    return;
+  }
+  const { message } = await response.json().catch(() => ({}));
+  tell({ tone: "warn", text: message ?? "A thief cannot be opened at the moment." });
+}
+
+async function thiefRefresh() {
+  const explaining = command("refresh").then(({ status, error, line: seen }) => {
+    if (status === 200) thiefCalls = true;
+    return ofRefresh("thief", { status, told: fromApp(seen), error });
+  });
+  const event = await follow("thief", `POST ${refreshPath}`, explaining);
+  if (event.over) await finish(event, "thief");
+}
+
+async function thiefCall() {
+  const explaining = command("call").then(({ status, line: seen }) => {
+    switch (status) {
+      case 200:
+        return allow(status, ofMe("thief", fromApp(seen)));
+      case 440:
+        return { label: "TRY_REFRESH", tone: "warn", at: "gate", status, text: "The thief’s access token lost to yours, or expired. He would have to refresh." };
+      case 401:
+        return { ...ended(status), text: "The thief is out, too: his access token names a session that has ended." };
+    }
+    return unavailable(status);
+  });
+  return follow("thief", "GET /api/me", explaining);
+}
+
+// --- The end ---
+
+// finish shows on whoever did not just learn it himself that the session is over.
+async function finish({ theft = false }, who = "you") {
+  if (over) return;
+  over = true;
+  if (theft && who === "thief") {
+    const hears = async () => {
+      const response = await request("GET", "/api/me");
+      if (response.ok) return allow(200, "Passed once more: this process has not heard of it yet. All have within a second.");
+      const event = await ofCheck(response);
+      return event.over ? { ...event, text: "You are out, too: your access token names a session that has ended." } : event;
+    };
+    for (let n = 0; n < asks; n++) {
+      const event = await follow("you", "GET /api/me", hears());
+      // A spoiled or expired access token says nothing of its session.
+      if (event.status === 440) await follow("you", `POST ${refreshPath}`, request("POST", refreshPath).then(readRefresh));
+      if (event.label !== "ALLOW") break;
+      await later(askAgain);
+    }
+  }
+  if (theft && who === "you" && thiefCalls) {
+    for (let n = 0; n < asks && (await thiefCall()).label === "ALLOW"; n++) await later(askAgain);
+  }
+  forgetAntiCSRF();
+  $("timer").checked = false;
+  $("timer").disabled = true;
+  $("over-title").textContent = theft ? "Caught. The session is over, for you and for the thief." : "Your session is over.";
+  $("over-text").textContent = theft
+    ? "sessiongate cannot know which of the two was you, so both have to sign in again. Only you can."
+    : "It was ended: here, elsewhere, or because its time was up.";
+  $("over").hidden = false;
+  $("over-link").focus();
+  render();
+}
+
+async function signOut(form) {
+  const path = form.id === "signout" ? "/auth/signout" : "/logout-everywhere";
+  const signedOut = async () => {
+    if (form.id === "everywhere") {
+      return call("POST", path, { allowed: () => "The app had sessiongate end every session of yours." });
+    }
+    const send = async () => {
+      const { status } = await request("POST", path);
+      return status === 200
+        ? { label: "signed out", tone: "good", at: "gate", status, text: "The session is ended, and a copy of its tokens is worth nothing." }
+        : unavailable(status);
+    };
+    return follow("you", `POST ${path}`, send());
+  };
+  const event = await signedOut();
+  if (event.status !== 200) return;
+  forgetAntiCSRF();
+  location.assign("/login");
+}
+
+// --- The page ---
+
+const later = (ms) => new Promise((done) => setTimeout(done, ms));
+
+const actions = {
+  call: () => callMe(),
+  refresh,
+  expire: async () => {
+    const event = await call("POST", "/api/expire", {
+      allowed: () => "The app replaced the cookie by one that is no token. It cannot make an expired one; to the check, spoiled and expired are the same.",
+    });
+    spoiled = event.label === "ALLOW" && event.tone === "good";
+    render();
+  },
+  lose,
+  wait: async () => {
+    for (let left; (left = line.grace(grace)); await later(Math.min(left, 250))) {
+      $("wait").textContent = `Losing it again in ${seconds(left)}`;
+    }
+    await lose();
+  },
+  "thief-open": openThief,
+  "thief-refresh": thiefRefresh,
+  "thief-call": thiefCall,
+};
+
+// during lets one action run at a time. Buttons stay focusable meanwhile.
+async function during(work) {
+  if (busy) return;
+  busy = true;
+  render();
+  try {
+    await work();
+  } catch {
+    tell(noAnswer());
+  } finally {
+    busy = false;
+    render();
+  }
+}
+
+for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", () => !off(id) && during(action));
+for (const id of ["signout", "everywhere"]) {
+  $(id).addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!over) during(() => signOut(event.target));
+  });
+}
+
+setInterval(() => {
+  if ($("timer").checked && !busy && !over && !document.hidden) during(() => callMe({ quiet: true }));
+}, every);
+
+const off = (id) => busy || over || (id === "thief-call" && !thiefCalls);
+
+function render() {
+  for (const id of Object.keys(actions)) $(id).setAttribute("aria-disabled", off(id));
+  for (const id of ["signout", "everywhere"]) $(id).querySelector("button").setAttribute("aria-disabled", busy || over);
+  $("demo").dataset.busy = busy;
+  draw(line, $("line"));
+  $("line").dataset.over = over;
+  if (thief) $("thief-how").textContent = hint();
+  tick();
+}
+
+// hint says what the copy is worth.
+function hint() {
+  if (over) return "";
+  const holds = line.token(line.held.thief);
+  switch (line.state(holds)) {
+    case "current":
+      return line.held.you === line.held.thief
+        ? "You both hold the current token. Let the thief refresh and call first, or refresh and call yourself: whoever comes second falls off the line."
+        : "The thief holds the line. Nothing tells, until you refresh: then your token is the one that left the line.";
+    case "child":
+      return "The thief holds a child that he has not used yet. If he calls the API with it, it becomes current and yours is retired.";
+    case "retired":
+      return "The thief’s token has left the line. Once the grace is over, using it is theft; before that it might be an honest late request, and is refused without alarm.";
+    default:
+      return "Let the thief refresh.";
+  }
+}
+
+// wouldDo says what a refresh would do to the refresh token, "" if that is not for this
+// page to know.
+function wouldDo(young) {
+  const state = line.state(line.token(line.held.you));
+  if (young === null) return "";
+  if (state === "child") return "uses the child";
+  if (state !== "current") return "";
+  if (young > 0) return `keeps the token (${Math.ceil(young / 1000)} s)`;
+  const child = line.tokens.findLast((token) => line.state(token) === "child");
+  if (child && child.mark === line.held.thief) return "";
+  return child ? "repeats the child" : "draws a child";
+}
+
+// tick shows what goes with time.
+function tick() {
+  const left = (line.accessEnds ?? 0) - Date.now();
+  $("access").textContent = over || line.accessEnds === null
+    ? "none"
+    : spoiled
+      ? "spoiled by you"
+      : left <= 0
+        ? "expired"
+        : left > 120_000
+          ? `good for ${Math.floor(left / 60_000)} minutes`
+          : `good for ${seconds(left)}`;
+  const young = line.grace(grace);
+  const would = wouldDo(young);
+  $("grace").closest("div").hidden = !would || over;
+  $("grace").textContent = would;
+  if (!busy) $("wait").textContent = young ? `Wait ${seconds(young)}, then lose it again` : "Lose it again";
+}
+
+// The page itself passed the check: its navigation is the first request to draw. It may
+// have come by way of the page that a 440 shows, which refreshes and reloads.
+function begin() {
+  if (first && !line.token(first)) {
+    if (!parent || parent === first) line.tokens.unshift({ mark: first, sure: false });
+  }
+  const before = line.held.you;
+  const seen = own ? { own, parent, expiresIn: Number(expiresIn) } : null;
+  const passed = seen ? ofMe("you", seen) : "Passed.";
+  const renewed = before && seen && before !== own;
+  follow("you", "GET /", Promise.resolve(allow(200, renewed ? `Refreshed on the way, by the page that a 440 shows. ${passed}` : passed)));
+}
+
+delete line.held.thief;
+$("thief-open").hidden = !thiefCanBePlayed;
+$("thief-group").hidden = !thiefCanBePlayed;
+$("deck").hidden = false;
+addEventListener("storage", () => {
+  const { thief: thiefs } = line.held;
+  line.load();
+  if (thiefs) line.held.thief = thiefs;
+  render();
+});
+setInterval(tick, 500);
+render();
+begin();

@@ -1,0 +1,34 @@
+// What a page without an SDK has to do: keep the anti-csrf header, send it back,
+// and on 440 refresh once and repeat the request.
+
+const key = "anti-csrf";
+export const refreshPath = "/auth/session/refresh";
+
+export const hasAntiCSRF = () => localStorage.getItem(key) !== null;
+export const forgetAntiCSRF = () => localStorage.removeItem(key);
+
+// request sends one request and keeps the anti-csrf token of its answer. A redirect
+// is not followed: it is the gate's way to the sign-in page, not an answer.
+export async function request(method, path, init = {}) {
+  const headers = new Headers(init.headers);
+  headers.set("accept", "application/json");
+  const token = localStorage.getItem(key);
+  if (token) headers.set(key, token);
+  const response = await fetch(path, { ...init, method, headers, redirect: "manual", cache: "no-store" });
+  const fresh = response.headers.get(key);
+  if (fresh) localStorage.setItem(key, fresh);
+  return response;
+}
+
+// alone runs work in one tab at a time: two refreshes would only get the same answer.
+export const alone = (work) => (navigator.locks ? navigator.locks.request("session-refresh", work) : work());
+
+// told is what the headers of a sign-in or refresh tell scripts: the session, the
+// marks of its access token, and how long that is good, in seconds.
+export function told(response) {
+  const front = response.headers.get("front-token");
+  if (!front || front === "remove") return null;
+  const bytes = Uint8Array.from(atob(front), (c) => c.charCodeAt(0));
+  const { up } = JSON.parse(new TextDecoder().decode(bytes));
+  return { session: up.sid, own: up.sg.own, parent: up.sg.parent, expiresIn: up.exp - up.iat };
+}

@@ -1,0 +1,163 @@
+// The line of refresh tokens ("The line" in docs/protocol.md), as far as answers have
+// told of it. Tokens are known by their marks, which are public. Nothing is guessed:
+// what no answer has told is not here.
+
+const key = "demo.line";
+
+export class Line {
+  // tokens are oldest first: { mark, parent, sure, lost }. sure: an answer said that it
+  // is current; lost: the answer that brought it did not arrive.
+  tokens = [];
+  current = null; // mark
+  held = {}; // by "you" and "thief": the mark of the refresh token that each has
+  movedAt = null; // when the line moved last, if this browser saw it
+  accessEnds = null; // when your access token expires
+
+  constructor(session) {
+    this.session = session;
+    this.load();
+  }
+
+  // signedIn begins the line of a new session.
+  static signedIn(told) {
+    const line = new Line(told.session);
+    line.kept("you", told);
+    line.movedAt = Date.now();
+    line.save();
+  }
+
+  // load takes what another page of this browser has learnt of the session.
+  load() {
+    let stored = null;
+    try {
+      stored = JSON.parse(localStorage.getItem(key));
+    } catch {
+      // as none
+    }
+    if (stored?.session === this.session) Object.assign(this, stored);
+  }
+
+  save() {
+    localStorage.setItem(key, JSON.stringify(this));
+  }
+
+  token(mark) {
+    return this.tokens.find((token) => token.mark === mark);
+  }
+
+  #know(mark, parent) {
+    let token = this.token(mark);
+    if (!token) this.tokens.push((token = { mark, sure: false }));
+    if (parent) token.parent = parent;
+    return token;
+  }
+
+  #moveTo(mark) {
+    if (this.current === mark) return;
+    if (this.current) this.movedAt = Date.now();
+    this.current = mark;
+  }
+
+  #hold(who, told) {
+    this.held[who] = told.own;
+    if (who !== "you") return;
+    this.accessEnds = Date.now() + told.expiresIn * 1000;
+  }
+
+  // handedOut: an answer brought a child. It returns whether that is known already, and
+  // whether its last answer got lost.
+  handedOut(who, told) {
+    const { mark, lost } = this.token(told.own) ?? {};
+    this.#know(told.parent).sure = true;
+    this.#moveTo(told.parent);
+    delete this.#know(told.own, told.parent).lost;
+    this.#hold(who, told);
+    return { known: Boolean(mark), lost };
+  }
+
+  // lost: the same, but the answer did not reach you. It returns whether it is known.
+  lost(told) {
+    const known = Boolean(this.token(told.own));
+    this.#know(told.own, told.parent).lost = true;
+    return known;
+  }
+
+  // kept: an answer brought an access token alone; its own refresh token is current.
+  // It returns what that was before.
+  kept(who, told) {
+    const before = { state: this.state(this.token(told.own)), sure: this.token(told.own)?.sure };
+    this.#know(told.own).sure = true;
+    this.#moveTo(told.own);
+    this.#hold(who, told);
+    return before;
+  }
+
+  // used: an access token passed the check. It returns whether that was the first
+  // use of a child, which makes it current (V4).
+  used(who, told) {
+    const before = this.token(told.own);
+    // An access token goes on naming the parent when others have moved the line on.
+    const first = Boolean(told.parent) && this.current !== told.own && (!before || before.parent === this.current);
+    if (told.parent) this.#know(told.parent);
+    this.#know(told.own, told.parent);
+    if (first || !this.current) this.#moveTo(told.own);
+    this.#hold(who, told);
+    return first;
+  }
+
+  state(token) {
+    if (!token) return "unknown";
+    if (token.mark === this.current) return "current";
+    if (token.parent === this.current) return "child";
+    if (token.parent && token.parent === this.token(this.current)?.parent) return "beaten";
+    return "retired";
+  }
+
+  // grace is how long (ms) the current token stays, 0 if a refresh draws a child, null
+  // if this page cannot know.
+  grace(attempt) {
+    if (!attempt || !this.movedAt) return null;
+    return Math.max(0, this.movedAt + attempt - Date.now());
+  }
+}
+
+export const short = (mark) => mark.slice(0, 6);
+
+const states = {
+  current: "current",
+  child: "child, not used yet",
+  retired: "retired",
+  beaten: "lost to its sibling",
+};
+const shown = 5;
+
+// draw shows the line, newest last.
+export function draw(line, list) {
+  const hidden = Math.max(0, line.tokens.length - shown);
+  const items = line.tokens.slice(hidden).map((token) => {
+    const state = line.state(token);
+    const holders = [];
+    if (line.held.you === token.mark) holders.push("in your browser");
+    if (line.held.thief === token.mark) holders.push("in the thief’s hands");
+    const item = document.createElement("li");
+    item.className = `token ${state}`;
+    item.dataset.state = state;
+    if (holders.length) item.dataset.held = Object.keys(line.held).filter((who) => line.held[who] === token.mark).join(" ");
+    const name = document.createElement("code");
+    name.textContent = short(token.mark);
+    const tag = document.createElement("span");
+    tag.className = "tag";
+    tag.textContent = states[state];
+    const where = document.createElement("p");
+    where.textContent = token.lost ? "handed out, but the answer got lost" : holders.join(" and ");
+    item.append(name, " ", tag, where);
+    return item;
+  });
+  if (hidden) {
+    const more = document.createElement("li");
+    more.className = "more";
+    more.textContent = hidden === 1 ? "1 before, retired" : `${hidden} before, retired`;
+    items.unshift(more);
+  }
+  list.replaceChildren(...items);
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	thievesMax   = 200
+	thiefTimeout = 5 * time.Second // of one request
+	thiefAgent   = "thief/1.0"
+	refreshPath  = "/auth/session/refresh"
+)
+
+// thief is a second client: it has a copy of the refresh token of a sign-in, and
+// does with it what a browser would, through Envoy.
+type thief struct {
+	base string // Envoy
+	host string // that the owner's browser asked
+
+	mu       sync.Mutex // one request at a time
+	jar      http.CookieJar
+	antiCSRF string
+}
+
+// heist is what came of a request of the thief.
+type heist struct {
+	Status int `json:"status"`
+	// Error is sessiongate's word for a refresh that it refused.
+	Error string `json:"error,omitempty"`
+	// Line is of the access token that it got.
+	Line *line `json:"line,omitempty"`
+}
+
+func newThief(base, host string, copied *http.Cookie) *thief {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		panic(err) // it never fails
+	}
+	t := &thief{base: strings.TrimSuffix(base, "/"), host: host, jar: jar}
+	jar.SetCookies(t.url(refreshPath), []*http.Cookie{copied})
+	return t
+}
+
+// url is an address as the jar knows it: https, so that it gives out Secure cookies,
+// as browsers do to localhost.
+func (t *thief) url(path string) *url.URL {
+	return &url.URL{Scheme: "https", Host: t.host, Path: path}
+}
+
+// thiefClient knows no proxy and follows no redirect: what Envoy answers is what is
+// to be shown.
+var thiefClient = &http.Client{
+	Transport:     &http.Transport{MaxIdleConnsPerHost: 2, IdleConnTimeout: 20 * time.Second},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	Timeout:       thiefTimeout,
+}
+
+func (t *thief) refresh(ctx context.Context) (heist, error) {
+	return t.send(ctx, http.MethodPost, refreshPath)
+}
+
+func (t *thief) call(ctx context.Context) (heist, error) {
+	return t.send(ctx, http.MethodGet, "/api/me")
+}
+
+func (t *thief) send(ctx context.Context, method, path string) (heist, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r, err := http.NewRequestWithContext(ctx, method, t.base+path, nil)
+	if err != nil {
+		return heist{}, fmt.Errorf("playing the thief: %w", err)
+	}
+	r.Host = t.host
+	r.Header.Set("User-Agent", thiefAgent)
+	r.Header.Set("Accept", "application/json")
+	r.Header.Set("Anti-Csrf", t.antiCSRF)
+	for _, c := range t.jar.Cookies(t.url(path)) {
+		r.AddCookie(c)
+	}
+	response, err := thiefClient.Do(r)
+	if err != nil {
+		return heist{}, fmt.Errorf("playing the thief: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxGateAnswer))
+	if err != nil {
+		return heist{}, fmt.Errorf("playing the thief: %w", err)
+	}
+	t.jar.SetCookies(t.url(path), response.Cookies())
+	if token := response.Header.Get("Anti-Csrf"); token != "" {
+		t.antiCSRF = token
+	}
+	h := heist{Line: lineIn(response.Header.Get("Front-Token"))} // of a refresh
+	_ = json.Unmarshal(body, &h)                                 // a check's answers are no JSON, or have none of this
+	h.Status = response.StatusCode
+	return h, nil
+}

@@ -1,0 +1,790 @@
+package envoy_test
+
+// The demo's page, in a real browser: the demo app is the existing system behind Envoy.
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	pixels "image"
+	"image/color"
+	"image/png"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/sessiongate/sessiongate/envoy"
+)
+
+var demoProgram = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sessiongate-demoapp-")
+	if err != nil {
+		return "", err
+	}
+	envoy.AtEnd = append(envoy.AtEnd, func() { _ = os.RemoveAll(dir) })
+	file := filepath.Join(dir, "demoapp")
+	if output, err := exec.Command("go", "build", "-race", "-o", file, "../cmd/demoapp").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building demoapp: %w\n%s", err, output)
+	}
+	return file, nil
+})
+
+// newDemo deploys the demo app behind Envoy. It learns where Envoy is, so that it can play a thief, by openThieves.
+func newDemo(t *testing.T) (s *stack, openThieves func()) {
+	t.Helper()
+	urlFile := filepath.Join(t.TempDir(), "url")
+	s = newStack(t, stackOptions{existing: func(s *stack) string { return s.startDemoApp(urlFile) }})
+	return s, func() {
+		t.Helper()
+		if err := os.WriteFile(urlFile, []byte(s.proxy.URL("ingress")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (s *stack) startDemoApp(urlFile string) (address string) {
+	s.Helper()
+	file, err := demoProgram()
+	if err != nil {
+		s.Fatal(err)
+	}
+	log := s.logFile("demoapp")
+	addressFile := filepath.Join(s.dir, "demoapp.address")
+	command := exec.Command(file)
+	command.Env = []string{
+		"GORACE=atexit_sleep_ms=0",
+		"DEMOAPP_LISTEN=127.0.0.1:0",
+		"DEMOAPP_ADDRESS_FILE=" + addressFile,
+		"DEMOAPP_PUBLIC_URL_FILE=" + urlFile,
+		"DEMOAPP_REFRESH_ATTEMPT_MAX=" + attempt.String(),
+		"SESSIONS_URL=http://" + s.processes[0].internal,
+		"SESSIONS_API_KEY=" + s.apiKey,
+	}
+	command.Stdout, command.Stderr = log, log
+	command.SysProcAttr = envoy.DieWithParent()
+	started, exited := make(chan error), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // the parent-death signal is the thread's
+		defer runtime.UnlockOSThread()
+		err := command.Start()
+		started <- err
+		if err == nil {
+			exited <- command.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() {
+		_ = command.Process.Signal(syscall.SIGTERM)
+		select {
+		case err := <-exited:
+			if err != nil {
+				s.Errorf("demoapp: %v", err)
+			}
+		case <-time.After(patience):
+			_ = command.Process.Kill()
+			s.Error("demoapp did not end after SIGTERM")
+		}
+		_ = log.Close()
+	})
+	s.eventually("the demo app listens", func() bool {
+		text, err := os.ReadFile(addressFile)
+		address = string(text)
+		return err == nil
+	})
+	return address
+}
+
+// demoPage is the page in one tab of a browser of its own.
+type demoPage struct{ *tab }
+
+// openDemo signs a user in by the page's own script. Motion is off, so that a test need not wait for it.
+func openDemo(t *testing.T, s *stack, user string) demoPage {
+	t.Helper()
+	p := s.newProfileFor(t)
+	d := demoPage{p.newTab()}
+	d.media("light", "reduce")
+	d.goTo("/login")
+	d.signIn(user)
+	return d
+}
+
+func (d demoPage) signIn(user string) {
+	d.Helper()
+	eval[bool](d.tab, fmt.Sprintf(`(() => { document.getElementById("user").value = %s; document.querySelector("#login button").click(); return true })()`, quote(user)))
+	d.await(`location.pathname === "/" && document.querySelector("#log li") && document.getElementById("demo").dataset.busy === "false"`)
+	d.remember()
+}
+
+// media sets what the person at the browser prefers.
+func (d demoPage) media(scheme, motion string) {
+	d.Helper()
+	d.do(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: motion},
+		}})
+		return err
+	})
+}
+
+func (d demoPage) do(act func(ctx context.Context, t *chromedp.Target) error) {
+	d.Helper()
+	if err := chromedp.Do(d.ctx, chromedp.Func(act)); err != nil {
+		d.Fatal(err)
+	}
+}
+
+// remember makes the logs be held against the tokens that the browser has.
+func (d demoPage) remember() {
+	d.Helper()
+	d.do(func(ctx context.Context, t *chromedp.Target) error {
+		held, err := cdp.Call(ctx, t, network.GetCookies, network.GetCookiesParams{URLs: []string{d.site(refreshPath)}})
+		if err != nil {
+			return err
+		}
+		for _, c := range held.Cookies {
+			d.secrets.add(c.Value)
+		}
+		return nil
+	})
+}
+
+// press clicks a button as a mouse does, and waits until what it started has ended. The name is an id, perhaps with what is in it.
+func (d demoPage) press(name string) {
+	d.Helper()
+	d.await(fmt.Sprintf(`document.getElementById("demo").dataset.busy === "false" && document.querySelector("#%s").getAttribute("aria-disabled") !== "true"`, name))
+	if err := chromedp.Do(d.ctx, chromedp.Click("#"+name)); err != nil {
+		d.Fatalf("pressing %s: %v", name, err)
+	}
+	d.await(`document.getElementById("demo")?.dataset.busy !== "true"`)
+	d.remember()
+}
+
+// entry is a line of the page's log.
+type entry struct{ Who, Request, Chip string }
+
+// entries are the log, oldest first.
+func (d demoPage) entries() []entry {
+	d.Helper()
+	all := eval[[]entry](d.tab, `[...document.querySelectorAll("#log li")].reverse().map((li) => ({ who: li.querySelector(".who").textContent,
+		request: li.querySelector("code").textContent, chip: li.querySelector(".chip").textContent }))`)
+	return all
+}
+
+// since are the entries after the first n.
+func (d demoPage) since(n int) []entry { d.Helper(); return d.entries()[n:] }
+
+// said is the sentence that a screen reader hears.
+func (d demoPage) said() string {
+	d.Helper()
+	return eval[string](d.tab, `document.getElementById("event").textContent`)
+}
+
+func (d demoPage) says(words string) {
+	d.Helper()
+	if said := d.said(); !strings.Contains(said, words) {
+		d.Errorf("the page says %q, want %q in it", said, words)
+	}
+}
+
+// wants compares what was logged since n.
+func (d demoPage) wants(n int, want ...entry) {
+	d.Helper()
+	if diff := gocmp.Diff(append([]entry{}, want...), d.since(n)); diff != "" {
+		d.Errorf("log (-want +got):\n%s", diff)
+	}
+}
+
+// wantsEnd compares how a session ended. The other replica may not have heard of it at once, and allow a call or two more.
+func (d demoPage) wantsEnd(n int, first, last entry) {
+	d.Helper()
+	late := last
+	late.Chip = "200 ALLOW"
+	got := slices.DeleteFunc(d.since(n), func(e entry) bool { return e == late })
+	if diff := gocmp.Diff([]entry{first, last}, got); diff != "" {
+		d.Errorf("log (-want +got):\n%s", diff)
+	}
+}
+
+// line is the drawn line, oldest first: state, and who holds it.
+func (d demoPage) line() []string {
+	d.Helper()
+	return eval[[]string](d.tab, `[...document.querySelectorAll("#line .token")].map((li) => (li.dataset.state + " " + (li.dataset.held ?? "")).trim())`)
+}
+
+func (d demoPage) wantsLine(want ...string) {
+	d.Helper()
+	if diff := gocmp.Diff(want, d.line()); diff != "" {
+		d.Errorf("line (-want +got):\n%s", diff)
+	}
+}
+
+// pass moves the database's clock, and what the page remembers by its browser's.
+func (d demoPage) pass(by time.Duration) {
+	d.Helper()
+	d.advance(by)
+	d.shift(by)
+}
+
+// shift makes the page believe that what it saw was longer ago.
+func (d demoPage) shift(by time.Duration) {
+	d.Helper()
+	eval[bool](d.tab, fmt.Sprintf(`(() => { const line = JSON.parse(localStorage.getItem("demo.line"));
+		if (line.movedAt) line.movedAt -= %[1]d; if (line.accessEnds) line.accessEnds -= %[1]d;
+		localStorage.setItem("demo.line", JSON.stringify(line)); dispatchEvent(new Event("storage")); return true })()`, by.Milliseconds()))
+}
+
+func (d demoPage) handle() string {
+	d.Helper()
+	return eval[string](d.tab, `document.getElementById("handle").textContent`)
+}
+
+func (d demoPage) wantsLane(id, want string) {
+	d.Helper()
+	if got := eval[string](d.tab, fmt.Sprintf(`(({ outcome, at }) => outcome + " at " + at)(document.getElementById("lane-%s").dataset)`, id)); got != want {
+		d.Errorf("lane %s shows %q, want %q", id, got, want)
+	}
+}
+
+func (d demoPage) clean() {
+	d.Helper()
+	if faults := d.mishaps(); len(faults) > 0 {
+		d.Error(faults)
+	}
+}
+
+const (
+	you   = "You"
+	them  = "Thief"
+	me    = "GET /api/me"
+	renew = "POST " + refreshPath
+)
+
+func TestDemoPage(t *testing.T) {
+	s, openThieves := newDemo(t)
+
+	t.Run("without Envoy's address there is no thief", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		if !eval[bool](d.tab, `document.getElementById("thief-group").hidden`) {
+			t.Error("the page offers a thief that cannot be played")
+		}
+		d.clean()
+	})
+	openThieves()
+
+	t.Run("a call, and the page itself, pass", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.wants(0, entry{you, "GET /", "200 ALLOW"})
+		d.press("call")
+		d.wants(1, entry{you, me, "200 ALLOW"})
+		d.wantsLane("you", "ALLOW at app")
+		d.wantsLine("current you")
+		d.clean()
+	})
+
+	t.Run("a spoiled access token", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.press("expire")
+		d.wants(1, entry{you, "POST /api/expire", "200 ALLOW"})
+		d.press("call")
+		d.wants(2, entry{you, me, "440 TRY_REFRESH"}, entry{you, renew, "200 access token"}, entry{you, me, "200 ALLOW"})
+		d.wantsLine("current you")
+		d.clean()
+	})
+
+	t.Run("an expired access token", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.pass(accessLife)
+		d.press("call")
+		d.wants(1, entry{you, me, "440 TRY_REFRESH"}, entry{you, renew, "200 new tokens"}, entry{you, me, "200 ALLOW"})
+		d.says("first use")
+		d.wantsLine("retired", "current you")
+		s.awaitPromoted(d.handle())
+
+		d.pass(accessLife)
+		d.goTo("/") // by way of the page that the 440 shows
+		d.await(`document.querySelector("#log li") && document.getElementById("demo").dataset.busy === "false"`)
+		d.says("Refreshed on the way")
+		d.wantsLine("retired", "retired", "current you")
+		d.clean()
+	})
+
+	t.Run("a refresh whose answer gets lost", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.press("lose")
+		d.says("(R3)")
+		d.wantsLane("you", "access token at gate")
+		d.wantsLine("current you")
+
+		d.advance(grace)
+		d.shift(grace - 700*time.Millisecond) // the page waits for the rest by itself
+		d.press("wait")
+		d.says("(R4)")
+		d.wantsLane("you", "new tokens at gate")
+		d.wantsLine("current you", "child")
+		if n := s.handOuts(d.handle()); n != 1 {
+			t.Errorf("%d hand-outs, want the one that got lost", n)
+		}
+
+		d.press("refresh")
+		d.says("(R5)")
+		d.wantsLine("current", "child you")
+		if n := s.handOuts(d.handle()); n != 1 {
+			t.Errorf("%d hand-outs, want the same one again", n)
+		}
+		d.press("call")
+		d.says("(V4)")
+		d.wantsLine("retired", "current you")
+		s.awaitPromoted(d.handle())
+
+		before := len(d.entries())
+		d.press("lose")
+		d.says("no other")
+		d.wants(before)
+		d.clean()
+	})
+
+	t.Run("a thief who comes second", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		handle := d.handle()
+		d.press("thief-open")
+		d.wantsLine("current you thief")
+		d.press("thief-refresh") // R3 of another client
+		d.pass(grace)
+		d.press("refresh")
+		d.press("thief-refresh") // R5 of another client
+		d.press("call")
+		d.wantsLine("retired thief", "current you")
+		s.awaitPromoted(handle)
+		d.press("thief-refresh") // R7 of another client
+		d.wants(1, entry{them, renew, "409 superseded"}, entry{you, renew, "200 new tokens"}, entry{them, renew, "409 superseded"},
+			entry{you, me, "200 ALLOW"}, entry{them, renew, "409 superseded"})
+		d.pass(grace)
+		before := len(d.entries())
+		d.press("thief-refresh")
+		d.wantsLane("thief", "THEFT at gate")
+		d.wantsLane("you", "UNAUTHORISED at gate")
+		d.wantsEnd(before, entry{them, renew, "440 THEFT"}, entry{you, me, "401 UNAUTHORISED"})
+		d.over("for you and for the thief")
+		if n := s.endedFor(handle, "theft"); n != 1 {
+			t.Errorf("%d ends as theft, want 1", n)
+		}
+		d.clean()
+	})
+
+	t.Run("a thief, while the owner's own access token is no good", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.pass(grace)
+		d.press("thief-open")
+		d.press("refresh")
+		d.press("call")
+		s.awaitPromoted(d.handle())
+		d.pass(grace)
+		d.press("expire")
+		before := len(d.entries())
+		d.press("thief-refresh")
+		d.wants(before, entry{them, renew, "440 THEFT"}, entry{you, me, "440 TRY_REFRESH"}, entry{you, renew, "440 over"})
+		d.over("for you and for the thief")
+		d.clean()
+	})
+
+	t.Run("a thief who comes first", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		handle := d.handle()
+		d.pass(grace)
+		d.press("thief-open")
+		d.press("thief-refresh") // R4
+		d.wantsLine("current you", "child thief")
+		d.press("refresh") // R5 of another client
+		d.press("thief-call")
+		d.wantsLine("retired you", "current thief")
+		s.awaitPromoted(handle)
+		d.press("call")
+		d.press("refresh") // R7 of another client
+		d.wantsLine("retired you", "current thief")
+		d.wants(1, entry{them, renew, "200 new tokens"}, entry{you, renew, "409 superseded"}, entry{them, me, "200 ALLOW"},
+			entry{you, me, "200 ALLOW"}, entry{you, renew, "409 superseded"})
+		d.pass(grace)
+		before := len(d.entries())
+		d.press("refresh")
+		d.wantsLane("you", "THEFT at gate")
+		d.wantsLane("thief", "UNAUTHORISED at gate")
+		d.wantsEnd(before, entry{you, renew, "440 THEFT"}, entry{them, me, "401 UNAUTHORISED"})
+		d.over("for you and for the thief")
+		if n := s.endedFor(handle, "theft"); n != 1 {
+			t.Errorf("%d ends as theft, want 1", n)
+		}
+		d.clean()
+	})
+
+	t.Run("signing out, here and everywhere", func(t *testing.T) {
+		desk, phone := openDemo(t, s, "grace"), openDemo(t, s, "grace")
+		phone.press("signout button")
+		phone.awaitPath("/login")
+		desk.press("call")
+		desk.wants(1, entry{you, me, "200 ALLOW"})
+
+		phone.signIn("grace")
+		phone.press("everywhere button")
+		phone.awaitPath("/login")
+		s.eventually("the desk is out", func() bool {
+			desk.press("call")
+			return eval[bool](desk.tab, `!document.getElementById("over").hidden`)
+		})
+		desk.over("Your session is over")
+		desk.clean()
+		phone.clean()
+	})
+
+	t.Run("calls on a timer", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.press("refresh")
+		said := d.said()
+		if err := chromedp.Do(d.ctx, chromedp.Click("#timer")); err != nil {
+			t.Fatal(err)
+		}
+		d.await(`document.querySelectorAll("#log li").length >= 3`)
+		for _, e := range d.since(2) {
+			if e != (entry{you, me, "200 ALLOW"}) {
+				t.Errorf("the timer made %v", e)
+			}
+		}
+		if now := d.said(); now != said {
+			t.Errorf("the timer announces %q: nobody asked", now)
+		}
+		d.clean()
+	})
+
+	t.Run("without scripts", func(t *testing.T) {
+		d := demoPage{s.newProfileFor(t).newTab()}
+		d.scripts(false)
+		d.goTo("/login")
+		if err := chromedp.Do(d.ctx, chromedp.SendKeys("#user", "ada"+kb.Enter)); err != nil {
+			t.Fatal(err)
+		}
+		d.awaitPath("/")
+		if said := eval[string](d.tab, `document.body.innerText`); !strings.Contains(said, "Hello, ada") || !strings.Contains(said, "Scripts are off") {
+			t.Errorf("the page says %q", said)
+		}
+
+		// From there on with scripts: they have no anti-CSRF token yet.
+		d.scripts(true)
+		d.media("light", "reduce")
+		d.goTo("/")
+		d.await(`document.querySelector("#log li")`)
+		d.press("call")
+		d.wants(1, entry{you, me, "440 TRY_REFRESH"}, entry{you, renew, "200 access token"}, entry{you, me, "200 ALLOW"})
+
+		d.scripts(false)
+		d.goTo("/")
+		handle := d.handle()
+		if err := chromedp.Do(d.ctx, chromedp.Click("#signout button")); err != nil {
+			t.Fatal(err)
+		}
+		d.awaitPath("/login")
+		if n := s.endedFor(handle, "revoked"); n != 1 {
+			t.Errorf("%d ends of the session, want 1", n)
+		}
+		d.clean()
+	})
+
+	t.Run("motion only for those who like it", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		eval[bool](d.tab, `(() => { window.moves = 0; const animate = Element.prototype.animate;
+			Element.prototype.animate = function (...how) { window.moves++; return animate.apply(this, how); }; return true })()`)
+		d.press("call")
+		if n := eval[int](d.tab, `moves`); n != 0 {
+			t.Errorf("%d moves for somebody who wants none", n)
+		}
+		d.media("light", "no-preference")
+		d.press("call")
+		if n := eval[int](d.tab, `moves`); n == 0 {
+			t.Error("nothing moves")
+		}
+		d.clean()
+	})
+
+	t.Run("pictures", func(t *testing.T) { takePictures(t, s) })
+
+	t.Run("light to load, and fit for all", func(t *testing.T) {
+		d := openDemo(t, s, "a-user-name-as-long-as-they-come.and-longer@example.com")
+		const transferred = `[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].filter((e) => !e.name.includes("/api/")).reduce((sum, e) => sum + e.transferSize, 0)`
+		eval[bool](d.tab, `(document.querySelectorAll("img, script, link").length > 0)`)
+		if n := eval[int](d.tab, transferred); n == 0 || n > 100_000 {
+			t.Errorf("the page takes %d bytes, want at most 100,000", n)
+		}
+		d.press("thief-open")
+		d.press("thief-refresh")
+		d.press("expire")
+		d.press("call")
+		d.press("lose")
+		d.clean()
+		for _, scheme := range []string{"light", "dark"} {
+			d.media(scheme, "reduce")
+			d.legible(scheme)
+		}
+		d.labelled()
+		d.reachable()
+		d.viewport(320, 640, 1)
+		d.fits()
+
+		d.advance(accessLife)
+		d.pass(grace)
+		d.press("refresh")
+		d.press("call")
+		d.pass(grace)
+		d.press("thief-refresh")
+		d.over("for you")
+		d.fits()
+		for _, scheme := range []string{"light", "dark"} {
+			d.media(scheme, "reduce")
+			d.legible(scheme + ", over")
+		}
+		d.goTo("/login")
+		d.fits()
+		d.labelled()
+		for _, scheme := range []string{"light", "dark"} {
+			d.media(scheme, "reduce")
+			d.legible(scheme + ", sign-in")
+		}
+	})
+}
+
+func (d demoPage) scripts(on bool) {
+	d.Helper()
+	d.do(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
+		return err
+	})
+}
+
+// over is the page's last word, with the way to a new session.
+func (d demoPage) over(words string) {
+	d.Helper()
+	d.await(`document.activeElement.id === "over-link"`)
+	if title := eval[string](d.tab, `document.getElementById("over").hidden ? "" : document.getElementById("over-title").textContent`); !strings.Contains(title, words) {
+		d.Errorf("the page ends with %q, want %q in it", title, words)
+	}
+	if path := eval[string](d.tab, `document.activeElement.getAttribute("href")`); path != "/login" {
+		d.Errorf("the way on leads to %q", path)
+	}
+}
+
+// fits fails where the page is wider than the screen.
+func (d demoPage) fits() {
+	d.Helper()
+	if wide := eval[[]string](d.tab, `[...document.querySelectorAll("body, body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 || e.getBoundingClientRect().left < -1)
+		.map((e) => e.tagName + "." + e.className + "#" + e.id)`); len(wide) > 0 || eval[bool](d.tab, `document.documentElement.scrollWidth > innerWidth`) {
+		d.Errorf("wider than the screen: %q", wide)
+	}
+}
+
+// labelled asks the accessibility tree for the name of whatever can be used.
+func (d demoPage) labelled() {
+	d.Helper()
+	d.do(func(ctx context.Context, t *chromedp.Target) error {
+		tree, err := cdp.Call(ctx, t, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
+		if err != nil {
+			return err
+		}
+		controls := 0
+		for _, node := range tree.Nodes {
+			if node.Ignored || node.Role == nil {
+				continue
+			}
+			role, name := strings.Trim(string(node.Role.Value), `"`), ""
+			if node.Name != nil {
+				name = strings.Trim(string(node.Name.Value), `"`)
+			}
+			switch role {
+			case "button", "link", "switch", "textbox", "region", "group", "heading", "image":
+				controls++
+				if name == "" {
+					d.Errorf("a %s has no name", role)
+				}
+			}
+		}
+		if controls == 0 {
+			d.Error("the accessibility tree has no controls")
+		}
+		return nil
+	})
+}
+
+// reachable goes through the page by the Tab key. The order must be that of reading, and the focus be seen.
+func (d demoPage) reachable() {
+	d.Helper()
+	want := []string{
+		"Sign out here", "Sign out everywhere", "Call the API", "timer", "Expire the access token", "Refresh now",
+		"Lose the answer of a refresh", "Let the thief refresh", "Let the thief call the API",
+	}
+	if eval[bool](d.tab, `!document.getElementById("wait").hidden`) {
+		want = slices.Insert(want, 2, "wait")
+	}
+	eval[bool](d.tab, `((start) => { start.tabIndex = -1; start.focus(); return true; })(document.querySelector("h1"))`)
+	var got []string
+	for range want {
+		if err := chromedp.Do(d.ctx, chromedp.KeyEvent(kb.Tab)); err != nil {
+			d.Fatal(err)
+		}
+		got = append(got, eval[string](d.tab, `document.activeElement.id === "wait" ? "wait" : document.activeElement.textContent || document.activeElement.id`))
+		if !eval[bool](d.tab, `[document.activeElement, document.activeElement.closest("label") ?? document.activeElement].some((e) => parseFloat(getComputedStyle(e).outlineWidth) >= 2 && getComputedStyle(e).outlineStyle !== "none")`) {
+			d.Errorf("nobody sees the focus on %s", got[len(got)-1])
+		}
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		d.Errorf("focus order (-want +got):\n%s", diff)
+	}
+}
+
+// legible computes the contrast of every text with what is behind it (WCAG 2, 1.4.3).
+func (d demoPage) legible(where string) {
+	d.Helper()
+	poor := eval[[]string](d.tab, `(() => {
+		const context = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+		const paint = (colours) => {
+			context.clearRect(0, 0, 1, 1);
+			for (const colour of colours) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
+			return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => v / 255);
+		};
+		const luminance = (rgb) => rgb.map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+		const behind = (e) => { const layers = []; for (; e; e = e.parentElement) layers.unshift(getComputedStyle(e).backgroundColor); return ["white", ...layers]; };
+		const seen = (e) => e.checkVisibility({ visibilityProperty: true }) && !e.closest("svg");
+		const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+		const poor = new Set();
+		let n = 0;
+		for (let node; (node = texts.nextNode()); ) {
+			const e = node.parentElement;
+			if (!node.data.trim() || !seen(e) || e.closest("noscript")) continue;
+			n++;
+			const ground = behind(e);
+			const [a, b] = [luminance(paint(ground)), luminance(paint([...ground, getComputedStyle(e).color]))].sort((x, y) => x - y);
+			const ratio = (b + 0.05) / (a + 0.05);
+			if (ratio < 4.5) poor.add(ratio.toFixed(2) + " " + node.data.trim().slice(0, 40) + " ." + e.className);
+		}
+		return n < 4 ? ["only " + n + " texts"] : [...poor];
+	})()`)
+	if len(poor) > 0 {
+		d.Errorf("%s: too little contrast:\n%s", where, strings.Join(poor, "\n"))
+	}
+}
+
+// takePictures takes those of the README. SESSIONGATE_SCREENSHOTS names the folder that gets them (make screenshots).
+func takePictures(t *testing.T, s *stack) {
+	d := openDemo(t, s, "ada")
+	d.viewport(1120, 820, 1)
+	d.press("call")
+	d.pass(grace)
+	d.press("refresh")
+	d.press("call")
+	d.press("expire")
+	d.press("call")
+	d.pass(grace)
+	d.press("refresh")
+	d.shoot("demo")
+
+	d.press("call")
+	d.pass(grace)
+	d.press("thief-open")
+	d.press("thief-refresh")
+	d.viewport(1120, 900, 1)
+	d.shoot("demo-theft")
+	d.clean()
+
+	phone := openDemo(t, s, "grace")
+	phone.media("dark", "reduce")
+	phone.viewport(390, 1060, 2)
+	phone.pass(grace)
+	phone.press("lose")
+	phone.press("refresh")
+	phone.shoot("demo-phone")
+
+	// Another tab holds the lock, as one that is refreshing does: this one waits.
+	other := phone.open("/static/icon.svg")
+	eval[bool](other, `new Promise((held) => navigator.locks.request("sessiongate.refresh", () => { held(true); return new Promise(() => {}); }))`)
+	phone.media("light", "reduce")
+	phone.viewport(720, 360, 1)
+	s.advance(accessLife)
+	phone.goTo("/")
+	phone.await(`getComputedStyle(document.querySelector("main")).opacity === "1"`) // it is shown to those who have to wait
+	phone.shoot("refresh-page")
+}
+
+func (d demoPage) viewport(width, height int64, scale float64) {
+	d.Helper()
+	if err := chromedp.Do(d.ctx, chromedp.EmulateViewport(width, height, chromedp.EmulateScale(scale))); err != nil {
+		d.Fatal(err)
+	}
+}
+
+// shoot takes a picture of what is in view.
+func (d demoPage) shoot(name string) {
+	d.Helper()
+	eval[bool](d.tab, `(document.activeElement?.blur(), scrollTo(0, 0), new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(() => painted(true)))))`)
+	shot, err := chromedp.Run(d.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		d.Fatal(err)
+	}
+	dir := os.Getenv("SESSIONGATE_SCREENSHOTS")
+	if dir == "" {
+		return // it could be taken; making the file small takes long
+	}
+	picture, err := png.Decode(bytes.NewReader(shot))
+	if err != nil {
+		d.Fatal(err)
+	}
+	var small bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, inFewColours(picture)); err != nil {
+		d.Fatal(err)
+	}
+	if n := small.Len(); n > 150_000 {
+		d.Errorf("%s has %d bytes, want at most 150,000", name, n)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), small.Bytes(), 0o644); err != nil {
+		d.Fatal(err)
+	}
+}
+
+// inFewColours keeps the 256 most frequent colours of a picture, which is flat but for the edges of its letters.
+func inFewColours(picture pixels.Image) *pixels.Paletted {
+	bounds := picture.Bounds()
+	frequency := map[color.Color]int{}
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			frequency[picture.At(x, y)]++
+		}
+	}
+	colours := slices.SortedFunc(maps.Keys(frequency), func(a, b color.Color) int {
+		return cmp.Or(frequency[b]-frequency[a], strings.Compare(fmt.Sprint(a), fmt.Sprint(b)))
+	})
+	palette := color.Palette(colours[:min(len(colours), 256)])
+	nearest := make(map[color.Color]uint8, len(colours))
+	for _, c := range colours {
+		nearest[c] = uint8(palette.Index(c))
+	}
+	flat := pixels.NewPaletted(bounds, palette)
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			flat.SetColorIndex(x, y, nearest[picture.At(x, y)])
+		}
+	}
+	return flat
+}
