@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -69,6 +70,37 @@ func TestCancelEndsTheStatement(t *testing.T) {
 		t.Error("a canceled call succeeded")
 	}
 	await(t, "the end of the statement", func() bool { return !sleeping() })
+}
+
+// A caller who gives up takes no connection along: a client could cost Postgres one
+// with each request that it starts.
+func TestHangUpKeepsTheConnection(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	store := openAt(t, postgres.Config{URL: c.url, MaxConnections: 1})
+	rec := create(t, store, "alice")
+	backend := func() int {
+		return c.count(`SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sessiongate' AND pid <> pg_backend_pid()`)
+	}
+	before := backend()
+	c.exec(`BEGIN`)
+	c.exec(`SELECT FROM sessiongate.sessions FOR UPDATE`)
+	ctx, hangUp := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := store.End(ctx, rec.Handle, sessions.Ending{Reason: sessions.ReasonRevoked})
+		done <- err
+	}()
+	awaitWaiting(t, c.conn, "transactionid")
+	hangUp()
+	c.exec(`ROLLBACK`)
+	<-done // whether it was done or not
+	if _, _, err := store.Get(t.Context(), rec.Handle); err != nil && !errors.Is(err, sessions.ErrNotFound) {
+		t.Error(err)
+	}
+	if after := backend(); after != before {
+		t.Error("the connection is another one")
+	}
 }
 
 // Writes that wait for a lock, and hold every connection of the pool, keep no

@@ -401,7 +401,7 @@ function render() {
   for (const id of Object.keys(actions)) $(id).setAttribute("aria-disabled", off(id));
   for (const id of ["signout", "everywhere"]) $(id).querySelector("button").setAttribute("aria-disabled", busy || over);
   $("demo").dataset.busy = busy;
-  draw(line, $("line"));
+  draw(line, $("line"), over);
   $("line").dataset.over = over;
   if (thief) $("thief-how").textContent = hint();
   tick();

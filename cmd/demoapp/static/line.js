@@ -131,8 +131,8 @@ const states = {
 };
 const shown = 5;
 
-// draw shows the line, newest last.
-export function draw(line, list) {
+// draw shows the line, newest last. over: the session has ended, and with it each token.
+export function draw(line, list, over) {
   const hidden = Math.max(0, line.tokens.length - shown);
   const items = line.tokens.slice(hidden).map((token) => {
     const state = line.state(token);
@@ -147,7 +147,7 @@ export function draw(line, list) {
     name.textContent = short(token.mark);
     const tag = document.createElement("span");
     tag.className = "tag";
-    tag.textContent = states[state];
+    tag.textContent = over && ["current", "child"].includes(state) ? "ended" : states[state];
     const where = document.createElement("p");
     where.textContent = token.lost ? "handed out, but the answer got lost" : holders.join(" and ");
     item.append(name, " ", tag, where);
