@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 
 	"github.com/sessiongate/sessiongate/envoy"
@@ -146,6 +147,27 @@ func (p *profile) newTab() *tab {
 		}
 	})
 	return t
+}
+
+// frame attaches to a frame that has a process of its own, by a part of its address.
+func (p *profile) frame(address string) *tab {
+	p.Helper()
+	var id target.ID
+	p.eventually("a frame of "+address, func() bool {
+		targets, err := chromedp.Targets(p.ctx)
+		if err != nil {
+			p.Fatal(err)
+		}
+		for _, info := range targets {
+			if info.Type == "iframe" && strings.Contains(info.URL, address) {
+				id = info.TargetID
+			}
+		}
+		return id != ""
+	})
+	ctx, cancel := chromedp.NewContext(p.ctx, chromedp.WithTargetID(id))
+	p.Cleanup(cancel)
+	return &tab{profile: p, ctx: ctx}
 }
 
 // open opens a tab and navigates it.
