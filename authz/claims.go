@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,8 +15,8 @@ import (
 type Requirement struct {
 	Claim string
 	// OneOf are the values of which the claim must be one; where it is a list,
-	// one of its items must. Values that are no strings are compared as JSON
-	// writes them: true, 3. None: any value but null will do.
+	// one of its items must. Booleans are true and false, numbers plain decimals
+	// (1000, not 1e3) below 2^53. None: any string, number or boolean will do.
 	OneOf []string
 }
 
@@ -63,6 +64,9 @@ func (q Requirement) allows(value *structpb.Value) bool {
 	case *structpb.Value_BoolValue:
 		text = strconv.FormatBool(kind.BoolValue)
 	case *structpb.Value_NumberValue:
+		if q.OneOf != nil && math.Abs(kind.NumberValue) >= 1<<53 {
+			return false // a double stands for several integers there, for other tenants' perhaps
+		}
 		text = strconv.FormatFloat(kind.NumberValue, 'f', -1, 64)
 	default: // null, or none; an object or a list in a list
 		return false

@@ -14,7 +14,8 @@ import (
 
 func TestRequirement(t *testing.T) {
 	const claims = `{"role":"editor","empty":"","verified":true,"blocked":false,"level":3,"half":0.5,"none":null,"list":["a","b"],"nothing":[],
-		"object":{"x":1},"mixed":[null,{"a":1},["deep"],7],"st-role":{"v":["admin"],"t":1700000000000},"st-flag":{"v":true},"st-none":{"t":1},"a.b":"c"}`
+		"object":{"x":1},"mixed":[null,{"a":1},["deep"],7],"st-role":{"v":["admin"],"t":1700000000000},"st-flag":{"v":true},"st-none":{"t":1},"a.b":"c",
+		"big":9007199254740993,"id":"9007199254740993","small":-9007199254740991}`
 	var session structpb.Struct
 	if err := protojson.Unmarshal([]byte(claims), &session); err != nil {
 		t.Fatal(err)
@@ -55,6 +56,11 @@ func TestRequirement(t *testing.T) {
 		{"st-flag", "true", true},
 		{"st-none", "*", false},
 		{"a.b", "c", true},
+		{"big", "9007199254740993", false}, // a double cannot tell it from its neighbour
+		{"big", "9007199254740992", false},
+		{"big", "*", true},
+		{"id", "9007199254740993", true},
+		{"small", "-9007199254740991", true},
 	} {
 		q, ok := parseRequirement(tt.claim, tt.value)
 		if !ok {

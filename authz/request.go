@@ -18,7 +18,8 @@ type request struct {
 	forwardedProto, requestID                 string
 	cookie, antiCSRF, origin, accept, upgrade string
 	authorization, authMode                   string
-	bearer                                    string // an access token of ours in it
+	bearer                                    string // the access token of ours in it that is judged
+	holdsOurs                                 bool   // any token of ours in it, judged or not
 	fetchMode, fetchSite, preflightMethod     string
 
 	fetchMetadata bool // any Sec-Fetch header
@@ -111,11 +112,22 @@ func join(field *string, joint, value string) {
 // and other schemes, are the upstream's business; so is one of ours where the
 // script says that it keeps its session in cookies.
 func (r *request) readBearer() {
-	scheme, token, _ := strings.Cut(r.authorization, " ")
-	token = strings.Trim(token, " ")
-	if strings.EqualFold(scheme, "Bearer") && r.authMode != sessions.AuthModeCookie && sessions.IsAccessToken(token) {
+	if token := bearerOf(r.authorization); r.authMode != sessions.AuthModeCookie && sessions.IsAccessToken(token) {
 		r.bearer, r.scriptHeader = token, true
 	}
+	for line := range strings.SplitSeq(r.authorization, ",") { // Envoy joins several, also where it sends raw headers
+		token := bearerOf(strings.ReplaceAll(line, "\t", " "))
+		r.holdsOurs = r.holdsOurs || sessions.IsAccessToken(token) || sessions.IsRefreshToken(token)
+	}
+}
+
+// bearerOf is the token of an Authorization header, "" where its scheme is another.
+func bearerOf(authorization string) string {
+	scheme, token, _ := strings.Cut(strings.Trim(authorization, " "), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.Trim(token, " ")
 }
 
 // cookies returns the values of a cookie, each once. Where Envoy sends headers as
@@ -127,19 +139,10 @@ func (r *request) cookies(name string) []string {
 }
 
 // withoutCookies is the Cookie header without the named ones, and whether there
-// was one. Here joined lines are cut: rather a planted cookie loses a part than an
-// upstream sees a token. Commas in what others set stay as they are.
+// was one. Here joined lines are told apart, as cookies does not: rather a planted
+// cookie loses a part than an upstream sees a token.
 func (r *request) withoutCookies(names []string) (string, bool) {
-	var kept []string
-	stripped := false
-	for part := range strings.SplitSeq(r.cookie, ",") {
-		rest, found := sessions.StripCookies(part, names...)
-		stripped = stripped || found
-		if !found || rest != "" {
-			kept = append(kept, rest)
-		}
-	}
-	rest := strings.Join(kept, ",")
+	rest, stripped := sessions.StripCookies(r.cookie, names...)
 	if stripped && !utf8.ValidString(rest) {
 		rest = validPairs(rest) // protobuf carries no others, and would answer nothing at all
 	}

@@ -128,9 +128,11 @@ func (s *Server) allow(r *request, who *identity) *authv3.CheckResponse {
 const copiedAccess, copiedRefresh = "st-access-token", "st-refresh-token"
 
 // strips says whether anything may have to go from r. The SDKs' copies always do:
-// no server but ours is to receive a refresh token.
+// no server but ours is to receive a refresh token. So does a token of ours in
+// Authorization that was not judged: an upstream that verifies tokens by itself
+// would take it for the session.
 func (s *Server) strips(r *request) bool {
-	return s.cfg.StripCookies || strings.Contains(r.cookie, copiedAccess) || strings.Contains(r.cookie, copiedRefresh)
+	return s.cfg.StripCookies || r.holdsOurs && r.bearer == "" || strings.Contains(r.cookie, copiedAccess) || strings.Contains(r.cookie, copiedRefresh)
 }
 
 // strip takes tokens out of what goes upstream.
@@ -138,9 +140,9 @@ func (s *Server) strip(a *answer, r *request) {
 	names := []string{copiedAccess, copiedRefresh}
 	if s.cfg.StripCookies {
 		names = s.stripped
-		if r.bearer != "" {
-			a.remove = append(a.remove, "authorization")
-		}
+	}
+	if r.holdsOurs && (s.cfg.StripCookies || r.bearer == "") {
+		a.remove = append(a.remove, "authorization")
 	}
 	switch rest, found := r.withoutCookies(names); {
 	case !found:

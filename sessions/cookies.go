@@ -168,22 +168,40 @@ func AppendCookies(values []string, header, name string) []string {
 
 // StripCookies returns a Cookie header without the cookies called by any of
 // names, and whether there was one.
+//
+// Lines may have come joined with commas, so a pair ends before its first piece
+// that is one of them. What is behind that goes, too: it may be a part of that
+// cookie's value, where a sibling host plants what would then be a cookie of a name
+// that it may not set, __Host- included.
 func StripCookies(header string, names ...string) (string, bool) {
 	var kept []string
 	stripped := false
 	for pair := range strings.SplitSeq(header, ";") {
 		pair = strings.Trim(pair, " \t")
-		k, _, _ := strings.Cut(pair, "=")
-		k = strings.TrimRight(k, " \t") // as the upstream's parser may do
-		switch {
-		case slices.Contains(names, k):
-			stripped = true
-		case pair != "":
-			kept = append(kept, pair)
+		rest, found := beforeCookie(pair, names)
+		stripped = stripped || found
+		if rest != "" {
+			kept = append(kept, rest)
 		}
 	}
 	if !stripped {
 		return header, false
 	}
 	return strings.Join(kept, "; "), true
+}
+
+// beforeCookie is what of a pair stands before the first piece that is a cookie of
+// one of the names.
+func beforeCookie(pair string, names []string) (string, bool) {
+	for at := 0; ; {
+		piece, _, more := strings.Cut(pair[at:], ",")
+		name, _, _ := strings.Cut(piece, "=")
+		if slices.Contains(names, strings.Trim(name, " \t")) { // as the upstream's parser may do
+			return strings.TrimRight(pair[:max(0, at-1)], " \t"), true
+		}
+		if !more {
+			return pair, false
+		}
+		at += len(piece) + 1
+	}
 }

@@ -126,7 +126,7 @@ func TestSDKCookies(t *testing.T) {
 				t.Errorf("lines (-want +got):\n%s", diff)
 			}
 			deleted := map[string]bool{}
-			for _, line := range c.ClearSDK(tc.host) {
+			for _, line := range c.ClearSDK(tc.host, SDKCookieNames()...) {
 				cookie, err := http.ParseSetCookie(line)
 				if err != nil || cookie.MaxAge >= 0 {
 					t.Errorf("%q does not delete", line)
@@ -247,6 +247,15 @@ func TestStripCookies(t *testing.T) {
 		{"a=b; s=1; t=2; s=3; c=\"d e\"", "a=b; c=\"d e\"", true},
 		{"ss=1; s=1; xs=2", "ss=1; xs=2", true},
 		{"a=s=1; s=2", "a=s=1", true},
+		// Lines that came joined.
+		{"a=b,s=1; c=d", "a=b; c=d", true},
+		{"a=b , s=1; c=d", "a=b; c=d", true},
+		{"a=1,2; s=1", "a=1,2", true},
+		{"a=1,ss=2; c=d", "a=1,ss=2; c=d", false},
+		// Planted: what stands in a value does not become a cookie.
+		{"s=x,__Host-id=evil; c=d", "c=d", true},
+		{"c=d; s=x,evil", "c=d", true},
+		{"a=b,s=x,__Host-id=evil; c=d", "a=b; c=d", true},
 	} {
 		t.Run(tc.header, func(t *testing.T) {
 			got, stripped := StripCookies(tc.header, "s", "t")
@@ -260,7 +269,7 @@ func TestStripCookies(t *testing.T) {
 // FuzzCookies: what is stripped is not there any more, for net/http's parser
 // either, and what else is there keeps its value.
 func FuzzCookies(f *testing.F) {
-	for _, header := range []string{"", "s=1; a=b", "a=b;s=1;s=2; t=\"x\"", "s =1", "\ts\t=1", "a=s=1; =s; s; ;=", "a=\"b; s=1\""} {
+	for _, header := range []string{"", "s=1; a=b", "a=b;s=1;s=2; t=\"x\"", "s =1", "\ts\t=1", "a=s=1; =s; s; ;=", "a=\"b; s=1\"", "s=x,u=1; a=b,s=2,c; u=2"} {
 		f.Add(header)
 	}
 	f.Fuzz(func(t *testing.T, header string) {
@@ -282,9 +291,20 @@ func FuzzCookies(f *testing.F) {
 				t.Fatalf("%q: net/http sees %s in %q", header, c.Name, stripped)
 			}
 		}
+		had := map[string]bool{}
+		for pair := range strings.SplitSeq(header, ";") {
+			name, _, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
+			had[strings.Trim(name, " \t")] = true
+		}
+		for pair := range strings.SplitSeq(stripped, ";") {
+			name, _, ok := strings.Cut(strings.Trim(pair, " \t"), "=")
+			if ok && !had[strings.Trim(name, " \t")] {
+				t.Fatalf("%q: a cookie %q came to be in %q", header, name, stripped)
+			}
+		}
 		for pair := range strings.SplitSeq(header, ";") {
 			name, _, ok := strings.Cut(strings.Trim(pair, " \t"), "=")
-			if !ok || slices.Contains([]string{"s", "t"}, strings.Trim(name, " \t")) {
+			if !ok || strings.Contains(header, ",") || slices.Contains([]string{"s", "t"}, strings.Trim(name, " \t")) {
 				continue
 			}
 			if diff := cmp.Diff(AppendCookies(nil, header, name), AppendCookies(nil, stripped, name)); diff != "" {

@@ -19,7 +19,7 @@ const (
 	sdkAntiCSRF   = "sAntiCsrf"
 )
 
-// SDKCookieNames are those of the cookies that [Cookies.ClearSDK] deletes.
+// SDKCookieNames are those of the cookies that go when a session ends.
 func SDKCookieNames() []string { return []string{sdkMarker, sdkFrontToken, sdkAntiCSRF} }
 
 // SetSDK gives the Set-Cookie lines by which the web SDKs see i at a client that
@@ -35,16 +35,16 @@ func (c Cookies) SetSDK(host string, i Issued) []string {
 	}
 }
 
-// ClearSDK gives the lines that delete the SDKs' cookies on the host and wherever
-// a page of it may have put them. The time of the last change stays: without a
+// ClearSDK gives the lines that delete SDKs' cookies on the host and wherever a page
+// of it may have put them. The time of the last change stays: without a
 // front token beside it, it tells an SDK that there is no session.
-func (c Cookies) ClearSDK(host string) []string {
+func (c Cookies) ClearSDK(host string, names ...string) []string {
 	domains := append([]string{""}, parentDomains(host)...)
 	if !slices.Contains(domains, c.FrontendDomain) {
 		domains = append(domains, c.FrontendDomain)
 	}
 	var lines []string
-	for _, name := range SDKCookieNames() {
+	for _, name := range names {
 		for _, domain := range domains {
 			lines = append(lines, c.sdkLine(name, "", domain, 0))
 		}

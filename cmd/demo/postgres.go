@@ -33,7 +33,8 @@ func startPostgres(ctx context.Context, dir string, progress io.Writer) (*cluste
 //
 // The library has no call that only fetches. So it is made to fail at its next step:
 // told that there are data already, it runs no initdb (which refuses root), and its
-// server finds no configuration among them.
+// server finds no configuration among them. The log of that would stay in the temporary
+// folder, so dir is it for so long.
 func fetchPostgres(dir string) (string, error) {
 	programs, data := filepath.Join(dir, "programs"), filepath.Join(dir, "data")
 	if err := os.MkdirAll(data, 0o755); err != nil { //nolint:gosec // see above
@@ -48,7 +49,17 @@ func fetchPostgres(dir string) (string, error) {
 	if cache, err := os.UserCacheDir(); err == nil {
 		config = config.CachePath(filepath.Join(cache, "sessiongate"))
 	}
+	const folder = "TMPDIR"
+	before, set := os.LookupEnv(folder)
+	if err := os.Setenv(folder, dir); err != nil {
+		return "", err
+	}
 	err := embeddedpostgres.NewDatabase(config).Start()
+	if set {
+		err = errors.Join(err, os.Setenv(folder, before))
+	} else {
+		err = errors.Join(err, os.Unsetenv(folder))
+	}
 	bin := filepath.Join(programs, "bin")
 	if _, statErr := os.Stat(filepath.Join(bin, "postgres")); statErr != nil {
 		return "", errors.Join(err, statErr)

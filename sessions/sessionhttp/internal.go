@@ -225,7 +225,7 @@ type ended[T bool | int] struct {
 }
 
 func newEnded[T bool | int](t T, cookies sessions.Cookies, host string) ended[T] {
-	return ended[T]{t, cookies.Clear(host), cookies.ClearSDK(host), headerObject(sessions.EndedHeaders())}
+	return ended[T]{t, cookies.Clear(host), cookies.ClearSDK(host, sessions.SDKCookieNames()...), headerObject(sessions.EndedHeaders())}
 }
 
 func (a *api) end(w http.ResponseWriter, r *http.Request, caller string) error {

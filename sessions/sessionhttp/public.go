@@ -95,7 +95,7 @@ func (p *public) refreshTokens(r *http.Request) (sessions.Transport, []string) {
 
 // sessionBearers are the bearer tokens of r that may be a session's.
 func sessionBearers(r *http.Request) []string {
-	if r.Header.Get("St-Auth-Mode") == sessions.AuthModeCookie {
+	if strings.Join(r.Header.Values("St-Auth-Mode"), ",") == sessions.AuthModeCookie { // as the check reads it
 		return nil
 	}
 	return bearers(r)
@@ -162,13 +162,12 @@ func (p *public) clearClient(w http.ResponseWriter, r *http.Request, by sessions
 	setHeaders(w, sessions.EndedHeaders())
 }
 
-// clearSDK deletes the web SDKs' own cookies where the request carried one: what
+// clearSDK deletes those of the web SDKs' own cookies that the request carried: what
 // refreshed or signed out may be a page without the SDK, and the SDK would go on
 // believing in the session.
 func (p *public) clearSDK(w http.ResponseWriter, r *http.Request) {
-	if slices.ContainsFunc(sessions.SDKCookieNames(), func(name string) bool { return len(cookieValues(r, name)) > 0 }) {
-		addCookies(w, p.cfg.Cookies.ClearSDK(r.Host))
-	}
+	carried := slices.DeleteFunc(sessions.SDKCookieNames(), func(name string) bool { return len(cookieValues(r, name)) == 0 })
+	addCookies(w, p.cfg.Cookies.ClearSDK(r.Host, carried...))
 }
 
 // clearLegacy deletes the older backends' cookie where the request carried it, or
