@@ -84,8 +84,24 @@ func create(tb testing.TB, e *sessions.Engine, n sessions.NewSession) sessions.I
 	return issued
 }
 
+// aged is an engine whose clock is ahead, and which cannot confirm everything.
+type aged struct {
+	*sessions.Engine
+
+	by      time.Duration
+	confirm *sessions.Denial
+}
+
+func (a aged) Now() time.Time { return a.Engine.Now().Add(a.by) }
+
+func (a aged) Confirm(context.Context, *sessions.Access) *sessions.Denial { return a.confirm }
+
 // verifierFunc stands for an engine in a state that takes a cluster to reach.
 type verifierFunc func([]string) (*sessions.Access, *sessions.Denial)
+
+func (verifierFunc) Confirm(context.Context, *sessions.Access) *sessions.Denial { return nil }
+
+func (verifierFunc) Now() time.Time { return time.Now() }
 
 func (f verifierFunc) Verify(_ sessions.Transport, tokens []string) (*sessions.Access, *sessions.Denial) {
 	return f(tokens)

@@ -3,7 +3,9 @@ package authz
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Policy is what a route asks of its requests. The zero value is the strictest.
@@ -19,6 +21,13 @@ type Policy struct {
 	// ReturnTo adds the path that was asked for to the login address, as the
 	// query parameter return_to.
 	ReturnTo bool
+	// MaxAge is how long ago the sign-in may be at most, on the store's clock:
+	// else the outcome is UNAUTHORISED, and the login address has reauth=1. 0: no
+	// limit.
+	MaxAge time.Duration
+	// Strict routes ask the store where the feed is too old to tell whether a
+	// session has ended.
+	Strict bool
 	// Require are what the session's claims must be, sorted by claim: else the
 	// outcome is FORBIDDEN.
 	Require []Requirement
@@ -84,10 +93,28 @@ func set(p *Policy, key, value string) bool {
 	case "return_to":
 		p.ReturnTo = value == "true"
 		return p.ReturnTo || value == "false"
+	case "max_age":
+		return parseMaxAge(&p.MaxAge, value)
+	case "strict":
+		p.Strict = value == "true"
+		return p.Strict || value == "false"
 	default:
 		claim, ok := strings.CutPrefix(key, "require.")
 		return ok && require(p, claim, value)
 	}
+}
+
+// maxAgeMax is a hundred years, in seconds.
+const maxAgeMax = 3_155_760_000
+
+// parseMaxAge reads whole seconds, as OpenID Connect's max_age (Core §3.1.2.1).
+func parseMaxAge(age *time.Duration, value string) bool {
+	n, err := strconv.ParseUint(value, 10, 64)
+	if err != nil || n == 0 || n > maxAgeMax || value[0] == '0' {
+		return false
+	}
+	*age = time.Duration(n) * time.Second //nolint:gosec // bounded
+	return true
 }
 
 // require adds a requirement, in place of a default one of that claim.

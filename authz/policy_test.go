@@ -3,6 +3,7 @@ package authz
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -20,6 +21,8 @@ func TestPolicy(t *testing.T) {
 			Policy{Optional: true, AntiCSRF: AntiCSRFUnsafe, OnUnauthorised: UnauthorisedAuto, ReturnTo: true, LoginURL: "https://id.example/?a=b"},
 		},
 		{map[string]string{"anti_csrf": "off", "on_unauthorised": "401"}, Policy{LoginURL: "/login", AntiCSRF: AntiCSRFOff, OnUnauthorised: Unauthorised401}},
+		{map[string]string{"max_age": "900", "strict": "true"}, Policy{LoginURL: "/login", MaxAge: 15 * time.Minute, Strict: true}},
+		{map[string]string{"strict": "false", "max_age": "3155760000"}, Policy{LoginURL: "/login", MaxAge: 3155760000 * time.Second}},
 		{map[string]string{"on_unauthorised": "403"}, Policy{LoginURL: "/login", OnUnauthorised: Unauthorised403}},
 	} {
 		got, err := base.With(tt.settings)
@@ -49,6 +52,17 @@ func TestUnknownPolicyDenies(t *testing.T) {
 		{"on_unauthorised", "200"},
 		{"on_unauthorized", "401"},
 		{"return_to", "yes"},
+		{"strict", ""},
+		{"strict", "yes"},
+		{"max_age", ""},
+		{"max_age", "0"},
+		{"max_age", "-1"},
+		{"max_age", "+1"},
+		{"max_age", "015"},
+		{"max_age", "1.5"},
+		{"max_age", "15m"},
+		{"max_age", "3155760001"},
+		{"max_age", "99999999999999999999"},
 		{"login_url", ""},
 		{"login_url", "login"},
 		{"login_url", "//evil.example"},

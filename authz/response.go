@@ -170,7 +170,7 @@ func (s *Server) respond(r *request, p Policy, d decision) *authv3.CheckResponse
 	case sessions.TryRefresh:
 		return checkResponse(s.tryRefresh(r, p))
 	case sessions.Unauthorised:
-		return checkResponse(unauthorised(r, p))
+		return checkResponse(unauthorised(r, p, d.denial))
 	case sessions.Forbidden:
 		return checkResponse(forbidden(r, d.claims))
 	default: // also ALLOW, which no denial has
@@ -203,7 +203,7 @@ func (s *Server) tryRefresh(r *request, p Policy) answer {
 	}
 }
 
-func unauthorised(r *request, p Policy) answer {
+func unauthorised(r *request, p Policy, why *sessions.Denial) answer {
 	var fixed typev3.StatusCode
 	switch p.OnUnauthorised {
 	case Unauthorised401:
@@ -219,8 +219,12 @@ func unauthorised(r *request, p Policy) answer {
 	if fixed != 0 {
 		return message(code.Code_UNAUTHENTICATED, fixed, "unauthorised")
 	}
+	location := loginLocation(r, p)
+	if why == denyMaxAge {
+		location = withQuery(location, "reauth=1") // or the login page would send who is signed in straight back
+	}
 	a := text(code.Code_UNAUTHENTICATED, 302, "")
-	a.headers = append(a.headers, header("location", loginLocation(r, p)))
+	a.headers = append(a.headers, header("location", location))
 	return a
 }
 
@@ -272,9 +276,12 @@ func loginLocation(r *request, p Policy) string {
 	if !isLocal(target) || !isVisible(target) || len(target) > returnToMax {
 		return p.LoginURL
 	}
-	joint := "?"
-	if strings.Contains(p.LoginURL, "?") {
-		joint = "&"
+	return withQuery(p.LoginURL, "return_to="+url.QueryEscape(target))
+}
+
+func withQuery(address, parameter string) string {
+	if strings.Contains(address, "?") {
+		return address + "&" + parameter
 	}
-	return p.LoginURL + joint + "return_to=" + url.QueryEscape(target)
+	return address + "?" + parameter
 }

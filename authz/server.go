@@ -69,6 +69,10 @@ func (c *Config) check() error {
 // Verifier judges access tokens: a [*sessions.Engine].
 type Verifier interface {
 	Verify(by sessions.Transport, tokens []string) (*sessions.Access, *sessions.Denial)
+	// Confirm asks the store where Verify's memory is too old.
+	Confirm(ctx context.Context, access *sessions.Access) *sessions.Denial
+	// Now is the clock of the tokens' times.
+	Now() time.Time
 }
 
 // Server implements Envoy's external authorization service. It is safe for
@@ -128,6 +132,7 @@ var (
 	denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Why: "anti-CSRF token is missing, wrong or repeated"}
 	denyOrigin   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "origin", Why: "Origin is neither the request's own nor allowed"}
 	denyClaims   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "require", Why: "a claim is not what the route requires"}
+	denyMaxAge   = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "max_age", Why: "the sign-in is longer ago than the route allows"}
 	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Why: "the session's claims cannot be told to Envoy"}
 	denyPanic    = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "panic", Why: "the check panicked"}
 )
@@ -160,7 +165,7 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 		s.logDecision(ctx, &r, d)
 		return s.respond(&r, policy, d), nil
 	}
-	d := s.decide(&r, policy)
+	d := s.decide(ctx, &r, policy)
 	s.logDecision(ctx, &r, d)
 	if d.who != nil {
 		return s.allow(&r, d.who), nil
@@ -169,14 +174,14 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 }
 
 // decide is the whole of what may pass.
-func (s *Server) decide(r *request, p Policy) decision {
+func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 	switch {
 	case r.method == "POST" && (r.path == s.cfg.RefreshPath || s.cfg.SignoutPath != "" && r.path == s.cfg.SignoutPath):
 		return decision{passed: "auth path", untouched: true}
 	case r.isPreflight():
 		return decision{passed: "preflight", untouched: true}
 	}
-	who, denial, claims := s.identify(r, p)
+	who, denial, claims := s.identify(ctx, r, p)
 	switch {
 	case denial == nil:
 		return decision{who: who}
@@ -191,10 +196,18 @@ func (s *Server) decide(r *request, p Policy) decision {
 }
 
 // identify asks who there is, and whether the route is for them.
-func (s *Server) identify(r *request, p Policy) (*identity, *sessions.Denial, []claimError) {
+func (s *Server) identify(ctx context.Context, r *request, p Policy) (*identity, *sessions.Denial, []claimError) {
 	access, denial := s.judge(r, p)
 	if denial != nil {
 		return nil, denial, nil
+	}
+	if p.MaxAge > 0 && s.verifier.Now().Sub(access.AuthTime) > p.MaxAge {
+		return nil, denyMaxAge, nil
+	}
+	if p.Strict {
+		if denial := s.verifier.Confirm(ctx, access); denial != nil {
+			return nil, denial, nil
+		}
 	}
 	who := s.identity(access)
 	if who == nil {
@@ -274,7 +287,7 @@ func (s *Server) trusts(r *request) bool {
 func nobody(d *sessions.Denial) bool {
 	switch d {
 	case sessions.DenyNoToken, sessions.DenyEnded, sessions.DenyMalformed, sessions.DenySignature,
-		sessions.DenyUnknownKey, sessions.DenyClaims, sessions.DenyTransport:
+		sessions.DenyUnknownKey, sessions.DenyClaims, sessions.DenyTransport, denyMaxAge:
 		return true
 	default:
 		return false

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/google/go-cmp/cmp"
@@ -176,6 +177,74 @@ func TestUnavailable(t *testing.T) {
 		if r := check(t, s, a); r.status != 503 || r.headers["retry-after"] == "" || r.body == "" {
 			t.Errorf("got %d %v", r.status, r.headers)
 		}
+	}
+}
+
+// A sign-in that is too long ago counts as none, and the login page is told why.
+func TestMaxAge(t *testing.T) {
+	g := newGate(t)
+	asScript := script.cookie(access(g.alice)).with("anti-csrf", g.alice.AntiCSRF.Reveal())
+	page := navigation.cookie(access(g.alice))
+	for _, tt := range []struct {
+		name     string
+		ask      ask
+		ago      time.Duration
+		status   int
+		location string
+	}{
+		{"young enough", page.under("max_age", "900"), 15*time.Minute - 5*time.Second, 0, ""},
+		{"too old", page.under("max_age", "900"), 15*time.Minute + 5*time.Second, 302, "/login?reauth=1"},
+		{"too old, with return_to", page.under("max_age", "900", "return_to", "true"), time.Hour, 302, "/login?return_to=%2Fpage%3Fq%3D1&reauth=1"},
+		{"too old, login address with a query", page.under("max_age", "900", "login_url", "/in?a=b"), time.Hour, 302, "/in?a=b&reauth=1"},
+		{"too old, script", asScript.under("max_age", "900", "on_unauthorised", "auto"), time.Hour, 401, ""},
+		{"too old, optional route", page.under("max_age", "900", "session", "optional"), time.Hour, 0, ""},
+		{"no limit", page, time.Hour, 0, ""},
+		{"nobody", navigation.under("max_age", "900"), 0, 302, "/login"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := New(aged{Engine: g.engine, by: tt.ago}, testConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := check(t, s, tt.ask)
+			if r.status != tt.status || r.headers["location"] != tt.location {
+				t.Errorf("got %d %s", r.status, r.headers["location"])
+			}
+			if optional := tt.ask.policy["session"] == "optional"; r.status == 0 && (r.user == "") != optional {
+				t.Errorf("passes as %q", r.user)
+			}
+		})
+	}
+}
+
+// Only a strict route asks for confirmation, and then it counts.
+func TestStrict(t *testing.T) {
+	g := newGate(t)
+	for _, tt := range []struct {
+		name    string
+		confirm *sessions.Denial
+		policy  []string
+		status  int
+		user    string
+	}{
+		{"confirmed", nil, []string{"strict", "true"}, 0, "alice"},
+		{"ended", sessions.DenyEnded, []string{"strict", "true"}, 302, ""},
+		{"ended, optional route", sessions.DenyEnded, []string{"strict", "true", "session", "optional"}, 0, ""},
+		{"claims changed", sessions.DenyVersion, []string{"strict", "true"}, 440, ""},
+		{"cannot be told", sessions.DenyUnconfirmed, []string{"strict", "true"}, 503, ""},
+		{"cannot be told, optional route", sessions.DenyUnconfirmed, []string{"strict", "true", "session", "optional"}, 503, ""},
+		{"not strict", sessions.DenyUnconfirmed, nil, 0, "alice"},
+		{"not strict, said so", sessions.DenyUnconfirmed, []string{"strict", "false"}, 0, "alice"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := New(aged{Engine: g.engine, confirm: tt.confirm}, testConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := check(t, s, navigation.cookie(access(g.alice)).under(tt.policy...)); r.status != tt.status || r.user != tt.user {
+				t.Errorf("got %d %q", r.status, r.user)
+			}
+		})
 	}
 }
 

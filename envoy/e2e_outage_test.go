@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
 	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 )
 
@@ -22,7 +24,9 @@ func TestOutage(t *testing.T) {
 	c.Kill()
 	s := newStack(t, stackOptions{cluster: c, notReady: true, settings: []string{
 		"SESSIONGATE_DATABASE_CONNECT_TIMEOUT=1s", "SESSIONGATE_DATABASE_STATEMENT_TIMEOUT=1s",
-	}})
+	}, edit: editRoutes(func(v *routev3.VirtualHost) error {
+		return addRoute(v, "default", "/strict", map[string]string{"session": "required", "strict": "true"})
+	})})
 	b := s.newBrowser(networkV)
 	unavailable := func(t *testing.T, what string, a answer) {
 		t.Helper()
@@ -85,6 +89,9 @@ func TestOutage(t *testing.T) {
 		if a := b.do(http.MethodGet, "/", script, without("Cookie")); a.status != http.StatusFound {
 			t.Errorf("nobody: %d", a.status)
 		}
+		s.eventually("a strict route waits for Postgres", func() bool { return b.do(http.MethodGet, "/strict", script).status != http.StatusOK })
+		unavailable(t, "strict", b.do(http.MethodGet, "/strict", script))
+		b.mustGet(t)
 	})
 	if err := c.Restart(t.Context()); err != nil {
 		t.Fatal(err)
@@ -92,6 +99,7 @@ func TestOutage(t *testing.T) {
 	s.reconnect()
 
 	t.Run("once it is back", func(t *testing.T) {
+		s.eventually("a strict route passes again", func() bool { return b.do(http.MethodGet, "/strict", script).status == http.StatusOK })
 		s.eventually("refresh works again", func() bool { return b.refresh().status == http.StatusOK })
 		b.mustGet(t)
 		for _, p := range s.processes {

@@ -623,6 +623,49 @@ func TestOutageIsNoVerdict(t *testing.T) {
 	refresh(t, e, i.Refresh, home)
 }
 
+// Confirm asks the store only where the feed is too old to tell, and then believes
+// it: what ended unheard of is denied, and an outage of the store is no verdict.
+func TestConfirm(t *testing.T) {
+	store := newWatched()
+	cfg := quiet(t)
+	cfg.AccessTokenLife = 24 * time.Hour
+	var ahead atomic.Int64
+	cfg.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	e, _ := start(t, store, cfg)
+	access := func(i sessions.Issued) *sessions.Access {
+		a, d := e.Verify(sessions.TransportCookie, []string{i.Access.Reveal()})
+		if d != nil {
+			t.Fatal(d)
+		}
+		return a
+	}
+	alive, gone := access(create(t, e)), access(create(t, e))
+	// By another engine, which this one does not hear.
+	if _, err := store.End(t.Context(), gone.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
+		t.Fatal(err)
+	}
+	before := store.counted()
+	if d := e.Confirm(t.Context(), gone); d != nil {
+		t.Errorf("while the feed is fresh: %v", d)
+	}
+	if after := store.counted(); !maps.Equal(before, after) {
+		t.Errorf("while the feed is fresh the store is asked: %v, before %v", after, before)
+	}
+	ahead.Store(int64(2 * cfg.FeedBound))
+	if d := e.Confirm(t.Context(), alive); d != nil {
+		t.Errorf("a living session: %v", d)
+	}
+	if d := e.Confirm(t.Context(), gone); d != sessions.DenyEnded {
+		t.Errorf("one that ended: %v", d)
+	}
+	store.failing(func(string, bool) error { return errors.New("the store is on fire") })
+	for _, a := range []*sessions.Access{alive, gone} {
+		if d := e.Confirm(t.Context(), a); d != sessions.DenyUnconfirmed {
+			t.Errorf("without the store: %v", d)
+		}
+	}
+}
+
 // A promotion that fails is told again by a later Check.
 func TestPromotionIsRetried(t *testing.T) {
 	store := newWatched()

@@ -71,17 +71,18 @@ func (d *Denial) Error() string { return d.Outcome.String() + ": " + d.Why }
 
 // The denials of Verify, one value each so that denying allocates nothing.
 var (
-	DenyNoToken    = &Denial{Unauthorised, "V0", "no access token"}
-	DenyMalformed  = &Denial{TryRefresh, "V1", "access token is malformed"}
-	DenyUnknownKey = &Denial{TryRefresh, "V1", "access token is signed by an unknown key"}
-	DenyStaleKeys  = &Denial{Unavailable, "V1", "access token is signed by a key not yet known here, and the keys cannot be read"}
-	DenySignature  = &Denial{TryRefresh, "V1", "access token has a bad signature"}
-	DenyClaims     = &Denial{TryRefresh, "V1", "access token lacks required claims or has others' values"}
-	DenyTransport  = &Denial{TryRefresh, "V1", "access token came by the other transport"}
-	DenyExpired    = &Denial{TryRefresh, "V1", "access token has expired"}
-	DenyEnded      = &Denial{Unauthorised, "V2", "session was ended"}
-	DenyLost       = &Denial{TryRefresh, "V3", "access token belongs to a refresh token that lost against a sibling"}
-	DenyVersion    = &Denial{TryRefresh, "V3", "the session's claims have changed"}
-	DenySeveral    = &Denial{TryRefresh, "V1", "access tokens of several sessions"}
-	DenyStarting   = &Denial{Unavailable, "V0", "keys and feed have not been read yet"}
+	DenyNoToken     = &Denial{Unauthorised, "V0", "no access token"}
+	DenyMalformed   = &Denial{TryRefresh, "V1", "access token is malformed"}
+	DenyUnknownKey  = &Denial{TryRefresh, "V1", "access token is signed by an unknown key"}
+	DenyStaleKeys   = &Denial{Unavailable, "V1", "access token is signed by a key not yet known here, and the keys cannot be read"}
+	DenySignature   = &Denial{TryRefresh, "V1", "access token has a bad signature"}
+	DenyClaims      = &Denial{TryRefresh, "V1", "access token lacks required claims or has others' values"}
+	DenyTransport   = &Denial{TryRefresh, "V1", "access token came by the other transport"}
+	DenyExpired     = &Denial{TryRefresh, "V1", "access token has expired"}
+	DenyEnded       = &Denial{Unauthorised, "V2", "session was ended"}
+	DenyLost        = &Denial{TryRefresh, "V3", "access token belongs to a refresh token that lost against a sibling"}
+	DenyVersion     = &Denial{TryRefresh, "V3", "the session's claims have changed"}
+	DenySeveral     = &Denial{TryRefresh, "V1", "access tokens of several sessions"}
+	DenyUnconfirmed = &Denial{Unavailable, "V2", "whether the session lives cannot be read now, and the route is strict"}
+	DenyStarting    = &Denial{Unavailable, "V0", "keys and feed have not been read yet"}
 )

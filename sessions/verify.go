@@ -1,8 +1,11 @@
 package sessions
 
 import (
+	"context"
 	"crypto/sha256"
+	"errors"
 	"sync/atomic"
+	"time"
 )
 
 // tokensMax bounds the values of one session cookie that are looked at: each may
@@ -58,6 +61,31 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 		e.promoter.offer(best) // V4
 	}
 	return &best.Access, nil
+}
+
+// Now is the store's time, by which every engine judges. It is only asked once
+// the engine is ready.
+func (e *Engine) Now() time.Time { return e.feed.clock.now() }
+
+// Confirm asks the store whether the session of a lives, with the claims that a
+// carries, where the feed is too old to tell: an end that this engine cannot hear
+// of then waits for no expiry. While the feed is fresh it reads memory only.
+func (e *Engine) Confirm(ctx context.Context, a *Access) *Denial {
+	if e.fresh() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.FeedBound)
+	defer cancel()
+	rec, err := e.Get(ctx, a.Handle)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return DenyEnded
+	case err != nil:
+		return DenyUnconfirmed
+	case rec.ClaimsVersion > a.version:
+		return DenyVersion
+	}
+	return nil
 }
 
 // verified is a cached access token, and whether its first use was offered to
