@@ -19,6 +19,18 @@ func (e *Engine) Get(ctx context.Context, h Handle) (Record, error) {
 	return rec, nil
 }
 
+// ListUser returns the living sessions of a user, the newest first, at most limit.
+func (e *Engine) ListUser(ctx context.Context, userID string, limit int) ([]Record, error) {
+	if err := checkUserID(userID); err != nil {
+		return nil, err
+	}
+	records, err := e.store.ListUser(ctx, userID, limit)
+	if err != nil {
+		return nil, unavailable("listing the sessions of a user", err)
+	}
+	return records, nil
+}
+
 // End ends a session. It reports whether there was one; ending none is no error.
 // From when it returns, no token is minted for the session (I4) and this engine
 // allows none; every other one follows within its feed's bound.

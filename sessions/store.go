@@ -29,7 +29,8 @@ type Store interface {
 	// that was not yet swept is returned like any other: the caller judges.
 	Get(ctx context.Context, h Handle) (Record, time.Time, error)
 
-	// ListUser returns the sessions of a user, the newest first, at most limit.
+	// ListUser returns the sessions of a user that have not expired, the newest
+	// first, at most limit.
 	ListUser(ctx context.Context, userID string, limit int) ([]Record, error)
 
 	// Swap replaces old by next where Current and HandedAt are still those of

@@ -213,7 +213,8 @@ func (s *Store) Get(ctx context.Context, h sessions.Handle) (sessions.Record, ti
 func (s *Store) ListUser(ctx context.Context, userID string, limit int) ([]sessions.Record, error) {
 	rows, err := s.pool.Query(ctx, `SELECT `+rowColumns+`, c.claims, c.claims_version, c.data
 		FROM sessiongate.sessions s JOIN sessiongate.session_contents c USING (handle)
-		WHERE s.user_id = $1 ORDER BY s.created_at DESC, s.handle LIMIT $2`, userID, limit)
+		WHERE s.user_id = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now()
+		ORDER BY s.created_at DESC, s.handle LIMIT $2`, userID, limit)
 	if err != nil {
 		return nil, fmt.Errorf("selecting the sessions of a user: %w", err)
 	}

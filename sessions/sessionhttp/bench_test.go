@@ -71,6 +71,13 @@ func (s *shifted) End(ctx context.Context, h sessions.Handle, e sessions.Ending)
 	return s.Store.End(ctx, h, e)
 }
 
+func (s *shifted) ListUser(ctx context.Context, id string, limit int) ([]sessions.Record, error) {
+	if err := s.err(); err != nil {
+		return nil, err
+	}
+	return s.Store.ListUser(ctx, id, limit)
+}
+
 func (s *shifted) EndUser(ctx context.Context, id string, e sessions.Ending) ([]sessions.Handle, error) {
 	if err := s.err(); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -42,7 +43,7 @@ func (a *api) routes() map[string]methods {
 	return map[string]methods{
 		"/v1/sessions":                 {http.MethodPost: a.as(a.create)},
 		"/v1/sessions/{handle}":        {http.MethodGet: a.as(a.get), http.MethodDelete: a.as(a.end)},
-		"/v1/users/{user_id}/sessions": {http.MethodDelete: a.as(a.endUser)},
+		"/v1/users/{user_id}/sessions": {http.MethodGet: a.as(a.list), http.MethodDelete: a.as(a.endUser)},
 	}
 }
 
@@ -215,6 +216,35 @@ func (a *api) get(w http.ResponseWriter, r *http.Request, _ string) error {
 	return nil
 }
 
+// The sessions that a list has at most: by default, and if asked for.
+const (
+	listDefault = 100
+	listMax     = 1000
+)
+
+// listed is the answer to a list. More: there are others, older ones.
+type listed struct {
+	Sessions []session `json:"sessions"`
+	More     bool      `json:"more"`
+}
+
+func (a *api) list(w http.ResponseWriter, r *http.Request, _ string) error {
+	limit, err := limitOf(r)
+	if err != nil {
+		return err
+	}
+	records, err := a.engine.ListUser(r.Context(), r.PathValue("user_id"), limit+1)
+	if err != nil {
+		return err
+	}
+	answer := listed{Sessions: []session{}, More: len(records) > limit}
+	for _, record := range records[:min(limit, len(records))] {
+		answer.Sessions = append(answer.Sessions, newSession(record))
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
 // ended is the answer to both DELETEs: whether, or how many, sessions there were,
 // and what makes the client forget them.
 type ended[T bool | int] struct {
@@ -271,12 +301,33 @@ func handleOf(r *http.Request) (sessions.Handle, error) {
 // hostOf is the query parameter host of a DELETE. Any other is refused: a typo
 // would leave cookies behind.
 func hostOf(r *http.Request) (string, error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil || len(query) > 1 || len(query) == 1 && len(query["host"]) != 1 {
-		return "", &sessions.InvalidError{Field: "query", Allowed: "one parameter, host"}
+	host, err := parameterOf(r, "host")
+	if err != nil {
+		return "", err
 	}
-	host := query.Get("host")
 	return host, checkHost(host)
+}
+
+// limitOf is the query parameter limit of a list.
+func limitOf(r *http.Request) (int, error) {
+	text, err := parameterOf(r, "limit")
+	if err != nil || text == "" {
+		return listDefault, err
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > listMax || strconv.Itoa(limit) != text {
+		return 0, &sessions.InvalidError{Field: "limit", Allowed: "1 to " + strconv.Itoa(listMax)}
+	}
+	return limit, nil
+}
+
+// parameterOf is the value of the only query parameter that there may be.
+func parameterOf(r *http.Request, name string) (string, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil || len(query) > 1 || len(query) == 1 && len(query[name]) != 1 {
+		return "", &sessions.InvalidError{Field: "query", Allowed: "one parameter, " + name}
+	}
+	return query.Get(name), nil
 }
 
 func headerObject(headers []sessions.Header) map[string]string {

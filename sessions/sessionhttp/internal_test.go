@@ -120,6 +120,52 @@ func TestGetAndEnd(t *testing.T) {
 	wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/sessions/"+other.Session.Handle, "")), http.StatusNotFound)
 }
 
+func TestList(t *testing.T) {
+	b := newBench(t)
+	var handles []string
+	for range 3 {
+		handles = append([]string{b.create(t, `{"user_id":"a/b%?","data":{"device":"phone"}}`).Session.Handle}, handles...)
+		b.pass(time.Second)
+	}
+	b.signIn(t)
+	for _, tt := range []struct {
+		query string
+		want  []string
+		more  bool
+	}{
+		{"", handles, false},
+		{"?limit=3", handles, false},
+		{"?limit=2", handles[:2], true},
+		{"?limit=1000", handles, false},
+	} {
+		r := do(b.internal, apiCall(http.MethodGet, "/v1/users/a%2Fb%25%3F/sessions"+tt.query, ""))
+		want(t, r, http.StatusOK)
+		var got listed
+		if err := json.Unmarshal([]byte(r.Body), &got, json.RejectUnknownMembers(true)); err != nil {
+			t.Fatal(err)
+		}
+		var found []string
+		for _, s := range got.Sessions {
+			found = append(found, s.Handle)
+			if s.UserID != "a/b%?" || string(s.Data) != `{"device":"phone"}` {
+				t.Errorf("session %+v", s)
+			}
+		}
+		if !slices.Equal(found, tt.want) || got.More != tt.more {
+			t.Errorf("%q: %d sessions, more %t", tt.query, len(found), got.More)
+		}
+	}
+	if r := do(b.internal, apiCall(http.MethodGet, "/v1/users/nobody/sessions", "")); r.Body != `{"sessions":[],"more":false}` {
+		t.Errorf("nobody: %s", r.Body)
+	}
+	for _, query := range []string{"?limit=0", "?limit=1001", "?limit=-1", "?limit=01", "?limit=1.5", "?limit=x", "?limit=1&limit=2", "?host=a", "?limit=1&host=a", "?%zz"} {
+		wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/nobody/sessions"+query, "")), http.StatusBadRequest)
+	}
+	wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/%20/sessions", "")), http.StatusBadRequest)
+	b.store.down.Store(true)
+	wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/nobody/sessions", "")), http.StatusServiceUnavailable)
+}
+
 func TestEndUser(t *testing.T) {
 	b := newBench(t)
 	for range 3 {
@@ -409,6 +455,7 @@ func TestOpenAPI(t *testing.T) {
 		{"Created", post},
 		{"Created", apiCall(http.MethodPost, "/v1/sessions", `{"user_id":"u1","transport":"header"}`)},
 		{"Read", apiCall(http.MethodGet, "/v1/sessions/"+handle, "")},
+		{"Listed", apiCall(http.MethodGet, "/v1/users/u1/sessions", "")},
 		{"Ended", apiCall(http.MethodDelete, "/v1/sessions/"+handle, "")},
 		{"EndedMany", apiCall(http.MethodDelete, "/v1/users/u1/sessions", "")},
 		{"Problem", apiCall(http.MethodGet, "/v1/sessions/x", "")},

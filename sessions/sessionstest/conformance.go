@@ -333,6 +333,10 @@ func listUser(s *suite) {
 		s.must(err)
 		s.same(fmt.Sprint("the newest ", limit), got, want[:min(limit, 3)])
 	}
+	s.store.Advance(slidingLife - 3*time.Second) // the oldest has expired, the others not yet
+	got, err := s.store.ListUser(s.Context(), "alice", 100)
+	s.must(err)
+	s.same("the living", got, want[:2])
 }
 
 func swap(s *suite) {

@@ -170,10 +170,10 @@ func (m *Memory) Get(ctx context.Context, h sessions.Handle) (sessions.Record, t
 
 // ListUser implements [sessions.Store].
 func (m *Memory) ListUser(ctx context.Context, userID string, limit int) ([]sessions.Record, error) {
-	return do(ctx, m, "ListUser", func(time.Time) ([]sessions.Record, error) {
+	return do(ctx, m, "ListUser", func(now time.Time) ([]sessions.Record, error) {
 		var list []sessions.Record
 		for _, r := range m.contents.records {
-			if r.UserID == userID {
+			if r.UserID == userID && now.Before(r.ExpiresAt) && now.Before(r.AbsoluteExpiresAt) {
 				list = append(list, copied(r))
 			}
 		}
