@@ -113,7 +113,7 @@ func parseMaxAge(age *time.Duration, value string) bool {
 	if err != nil || n == 0 || n > maxAgeMax || value[0] == '0' {
 		return false
 	}
-	*age = time.Duration(n) * time.Second //nolint:gosec // bounded
+	*age = time.Duration(n) * time.Second
 	return true
 }
 

@@ -75,10 +75,9 @@ type Access struct {
 	Claims        []byte
 	EncodedClaims string
 
-	own, parent Mark
-	csrf        [32]byte
-	version     int64
-	key         *signingKey
+	at      place // its transport is Transport
+	version int64
+	key     *signingKey
 }
 
 // IsAccessToken says whether a bearer token calls itself an access token of ours.
@@ -98,7 +97,7 @@ func IsAccessToken(text string) bool {
 // anti-CSRF token.
 func (a *Access) MatchesAntiCSRF(text string) bool {
 	d := csrfDigest(text)
-	return subtle.ConstantTimeCompare(a.csrf[:], d[:]) == 1
+	return subtle.ConstantTimeCompare(a.at.csrf[:], d[:]) == 1
 }
 
 func newSigningSecret() ([]byte, error) {
@@ -164,27 +163,34 @@ func (r *keyring) jwks() ([]byte, error) {
 	return json.Marshal(set)
 }
 
-// payload is the JSON payload of an access token for the session rec, naming own
-// and, until it was promoted, its parent. It expires with the session at the
-// latest (I5).
-func (e *Engine) payload(rec Record, t refreshToken, own, parent Mark, now time.Time) ([]byte, time.Time, error) {
-	csrf := t.antiCSRF.digest()
-	expires := earlier(now.Add(e.cfg.AccessTokenLife), earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt))
+// place is where an access token stands in its session's line: the mark of its
+// refresh token and, until that was promoted, of its parent; and what it shares
+// with all of the session's.
+type place struct {
+	own, parent Mark
+	csrf        [32]byte
+	transport   Transport
+}
+
+// payload is the JSON payload of an access token for the session rec. It expires
+// with the session at the latest (I5).
+func (e *Engine) payload(rec Record, p place, now, expires time.Time) ([]byte, time.Time, error) {
+	expires = earlier(expires, earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt))
 	claims := accessClaims{
 		Issuer: e.cfg.Issuer, Subject: rec.UserID, Session: rec.Handle.String(),
 		IssuedAt: now.Unix(), Expires: expires.Unix(), AuthTime: rec.CreatedAt.Unix(),
-		Gate:   gateClaims{Own: encode(own[:]), CSRF: encode(csrf[:]), Version: rec.ClaimsVersion, Transport: t.transport},
+		Gate:   gateClaims{Own: encode(p.own[:]), CSRF: encode(p.csrf[:]), Version: rec.ClaimsVersion, Transport: p.transport},
 		Custom: rec.Claims,
 	}
-	if parent != (Mark{}) {
-		claims.Gate.Parent = encode(parent[:])
+	if p.parent != (Mark{}) {
+		claims.Gate.Parent = encode(p.parent[:])
 	}
 	payload, err := json.Marshal(claims)
 	return payload, time.Unix(claims.Expires, 0).UTC(), err
 }
 
-func (e *Engine) mint(rec Record, t refreshToken, own, parent Mark, now time.Time) (minted, error) {
-	payload, expires, err := e.payload(rec, t, own, parent, now)
+func (e *Engine) mint(rec Record, p place, now, expires time.Time) (minted, error) {
+	payload, expires, err := e.payload(rec, p, now, expires)
 	if err != nil {
 		return minted{}, fmt.Errorf("marshalling access token: %w", err)
 	}
@@ -237,7 +243,7 @@ func (r *keyring) open(text, issuer string) (*Access, *Denial) {
 		return nil, DenyClaims
 	}
 	a := &Access{
-		UserID: c.Subject, Transport: c.Gate.Transport, Claims: c.Custom, version: c.Gate.Version,
+		UserID: c.Subject, Transport: c.Gate.Transport, at: place{transport: c.Gate.Transport}, Claims: c.Custom, version: c.Gate.Version,
 		AuthTime: time.Unix(c.AuthTime, 0).UTC(), IssuedAt: time.Unix(c.IssuedAt, 0).UTC(), Expires: time.Unix(c.Expires, 0).UTC(),
 		key: k,
 	}
@@ -249,8 +255,8 @@ func (r *keyring) open(text, issuer string) (*Access, *Denial) {
 	case c.Issuer != issuer, c.Subject == "", c.IssuedAt <= 0, c.Expires <= 0, c.AuthTime <= 0,
 		c.Gate.Version <= 0,
 		c.Gate.Transport != TransportCookie && c.Gate.Transport != TransportHeader,
-		!decodeInto(a.own[:], c.Gate.Own), !decodeInto(a.csrf[:], c.Gate.CSRF),
-		c.Gate.Parent != "" && !decodeInto(a.parent[:], c.Gate.Parent):
+		!decodeInto(a.at.own[:], c.Gate.Own), !decodeInto(a.at.csrf[:], c.Gate.CSRF),
+		c.Gate.Parent != "" && !decodeInto(a.at.parent[:], c.Gate.Parent):
 		return nil, DenyClaims
 	}
 	if len(a.Claims) == 0 {

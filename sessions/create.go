@@ -41,7 +41,7 @@ func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
 		return Issued{}, err
 	}
 	t := newRefreshToken(NewHandle(), n.Transport)
-	if err := e.checkSize(n, t); err != nil {
+	if err := e.checkSize(n.UserID, n.Claims, t); err != nil {
 		return Issued{}, err
 	}
 	rec, err := e.store.Create(ctx, NewRecord{
@@ -66,19 +66,25 @@ func (e *Engine) issue(rec Record, t refreshToken, parent Mark, now time.Time, h
 	if !handOut {
 		own = rec.Current // t may be the previous one (R7)
 	}
-	m, err := e.mint(rec, t, own, parent, now)
+	p := place{own, parent, t.antiCSRF.digest(), t.transport}
+	m, err := e.mint(rec, p, now, now.Add(e.cfg.AccessTokenLife))
 	if err != nil {
 		return Issued{}, unavailable("minting", err)
 	}
-	var marker [16]byte
-	fill(marker[:])
-	i := Issued{
-		marker:  encode(marker[:]),
-		Session: rec, Access: m.token, AntiCSRF: t.antiCSRF.token(), Payload: m.payload, AccessExpires: m.expires,
-		RefreshLife: earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt).Sub(now), Transport: t.transport,
-	}
+	i := newIssued(rec, m, t.transport, now)
+	i.AntiCSRF = t.antiCSRF.token()
 	if handOut {
 		i.Refresh = t.seal(e.keys.Load().sealer(now))
 	}
 	return i, nil
+}
+
+// newIssued has no refresh token and no anti-CSRF token.
+func newIssued(rec Record, m minted, tr Transport, now time.Time) Issued {
+	var marker [16]byte
+	fill(marker[:])
+	return Issued{
+		Session: rec, Access: m.token, Payload: m.payload, AccessExpires: m.expires,
+		RefreshLife: earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt).Sub(now), Transport: tr, marker: encode(marker[:]),
+	}
 }

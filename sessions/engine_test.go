@@ -623,6 +623,43 @@ func TestOutageIsNoVerdict(t *testing.T) {
 	refresh(t, e, i.Refresh, home)
 }
 
+// New claims send tokens with the former ones to refresh, here at once and elsewhere
+// by the feed; a refresh brings them.
+func TestUpdate(t *testing.T) {
+	store := newWatched()
+	here, _ := start(t, store, lively(t))
+	there, _ := start(t, store, lively(t))
+	i := create(t, here)
+	if d := verify(there, i.Access); d != nil {
+		t.Fatal(d)
+	}
+	rec, err := here.Update(t.Context(), i.Session.Handle, sessions.Contents{Claims: []byte(` {"role": "admin"} `)})
+	if err != nil || string(rec.Claims) != `{"role":"admin"}` || rec.ClaimsVersion != 2 {
+		t.Fatalf("%s, version %d, %v", rec.Claims, rec.ClaimsVersion, err)
+	}
+	if d := verify(here, i.Access); d != sessions.DenyVersion {
+		t.Errorf("here: %v", d)
+	}
+	for verify(there, i.Access) != sessions.DenyVersion {
+		runtime.Gosched()
+	}
+	next := refresh(t, there, i.Refresh, home)
+	for _, e := range []*sessions.Engine{here, there} {
+		a, d := e.Verify(sessions.TransportCookie, []string{next.Access.Reveal()})
+		if d != nil || string(a.Claims) != `{"role":"admin"}` {
+			t.Errorf("after a refresh: %v", d)
+		}
+	}
+	if _, err := here.Update(t.Context(), sessions.NewHandle(), sessions.Contents{Data: []byte(`{}`)}); !errors.Is(err, sessions.ErrNotFound) {
+		t.Errorf("no such session: %v", err)
+	}
+	a, _ := here.Verify(sessions.TransportCookie, []string{next.Access.Reveal()})
+	other := create(t, here)
+	if _, err := here.Succeed(a, other.Session); err == nil {
+		t.Error("a token of one session succeeds in another")
+	}
+}
+
 // Confirm asks the store only where the feed is too old to tell, and then believes
 // it: what ended unheard of is denied, and an outage of the store is no verdict.
 func TestConfirm(t *testing.T) {

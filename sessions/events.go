@@ -10,6 +10,7 @@ const (
 	EventSuperseded       EventKind = "superseded"
 	EventOver             EventKind = "over" // a refresh told "over" by R1 or R2; nothing changed
 	EventEnded            EventKind = "ended"
+	EventClaims           EventKind = "claims"   // a session has new ones
 	EventPromoted         EventKind = "promoted" // Count sessions, by Checks that saw a child's access token
 	EventPromotionsFailed EventKind = "promotions_failed"
 	EventFeedFailed       EventKind = "feed_failed"

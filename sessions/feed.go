@@ -162,9 +162,9 @@ func (s *feedSet) deny(a *Access) *Denial {
 	if stale {
 		return DenyVersion
 	}
-	sh = s.shard(a.own[0])
+	sh = s.shard(a.at.own[0])
 	sh.RLock()
-	_, lost := sh.lost[a.own]
+	_, lost := sh.lost[a.at.own]
 	sh.RUnlock()
 	if lost {
 		return DenyLost

@@ -82,18 +82,18 @@ var (
 // TestFeedDenies is V2, V3 and V5.
 func TestFeedDenies(t *testing.T) {
 	b := newFeedBench(t)
-	b.says("an empty feed", &Access{Handle: one, own: lostMark}, nil)
+	b.says("an empty feed", &Access{Handle: one, at: place{own: lostMark}}, nil)
 	b.read(1, endedOne, lostSibling, claimsOfTwo)
-	b.says("V2", &Access{Handle: one, own: livingMark, version: 9}, DenyEnded)
-	b.says("V3 a lost mark", &Access{Handle: two, own: lostMark, version: 3}, DenyLost)
-	b.says("V3 an older version", &Access{Handle: two, own: livingMark, version: 2}, DenyVersion)
-	b.says("V5 the version", &Access{Handle: two, own: livingMark, version: 3}, nil)
-	b.says("V5 a newer version", &Access{Handle: two, own: livingMark, version: 4}, nil)
-	b.says("V5 another session", &Access{Handle: Handle{1, 1}, own: livingMark, version: 1}, nil)
+	b.says("V2", &Access{Handle: one, at: place{own: livingMark}, version: 9}, DenyEnded)
+	b.says("V3 a lost mark", &Access{Handle: two, at: place{own: lostMark}, version: 3}, DenyLost)
+	b.says("V3 an older version", &Access{Handle: two, at: place{own: livingMark}, version: 2}, DenyVersion)
+	b.says("V5 the version", &Access{Handle: two, at: place{own: livingMark}, version: 3}, nil)
+	b.says("V5 a newer version", &Access{Handle: two, at: place{own: livingMark}, version: 4}, nil)
+	b.says("V5 another session", &Access{Handle: Handle{1, 1}, at: place{own: livingMark}, version: 1}, nil)
 	older := claimsOfTwo
 	older.Version = 2
 	b.read(2, older) // polls overlap: an entry may come again, or late
-	b.says("versions never fall", &Access{Handle: two, own: livingMark, version: 2}, DenyVersion)
+	b.says("versions never fall", &Access{Handle: two, at: place{own: livingMark}, version: 2}, DenyVersion)
 }
 
 func TestFeedPollsFromTheCursor(t *testing.T) {
@@ -125,7 +125,7 @@ func TestFeedAfterAFailedPoll(t *testing.T) {
 		t.Fatalf("error %v", err)
 	}
 	b.says("ended, after the failure", &Access{Handle: one}, DenyEnded)
-	b.says("lost, after the failure", &Access{Handle: two, own: lostMark, version: 3}, DenyLost)
+	b.says("lost, after the failure", &Access{Handle: two, at: place{own: lostMark}, version: 3}, DenyLost)
 	if b.clock.reading.Load() != before {
 		t.Error("a failed poll made the feed look fresh")
 	}
@@ -134,8 +134,8 @@ func TestFeedAfterAFailedPoll(t *testing.T) {
 		t.Errorf("polled from %v, want %v", got, want)
 	}
 	b.says("ended stays ended", &Access{Handle: one}, DenyEnded)
-	b.says("no longer lost", &Access{Handle: two, own: lostMark, version: 3}, nil)
-	b.says("no longer another version", &Access{Handle: two, own: livingMark, version: 1}, nil)
+	b.says("no longer lost", &Access{Handle: two, at: place{own: lostMark}, version: 3}, nil)
+	b.says("no longer another version", &Access{Handle: two, at: place{own: livingMark}, version: 1}, nil)
 }
 
 // A caller that goes away says nothing about the store: otherwise clients that
@@ -204,7 +204,7 @@ func TestFeedWhoseCursorFell(t *testing.T) {
 	}
 	b.says("ended stays ended", &Access{Handle: one}, DenyEnded)
 	b.says("what the restored store holds", &Access{Handle: two}, DenyEnded)
-	b.says("no longer lost", &Access{Handle: Handle{3}, own: lostMark}, nil)
+	b.says("no longer lost", &Access{Handle: Handle{3}, at: place{own: lostMark}}, nil)
 	b.read(41)
 	if got := b.store.sinces[3]; got != 40 {
 		t.Errorf("then polled from %d", got)
@@ -247,8 +247,8 @@ func TestFeedPrunesWhatIsBeyondTheHorizon(t *testing.T) {
 		local = testEpoch.Add(tc.later)
 		b.prune()
 		b.says("ended", &Access{Handle: one}, tc.ended)
-		b.says("lost", &Access{Handle: Handle{3}, own: lostMark}, tc.lost)
-		b.says("version", &Access{Handle: two, own: livingMark, version: 2}, tc.old)
+		b.says("lost", &Access{Handle: Handle{3}, at: place{own: lostMark}}, tc.lost)
+		b.says("version", &Access{Handle: two, at: place{own: livingMark}, version: 2}, tc.old)
 	}
 }
 
@@ -286,7 +286,7 @@ func TestFeedReadAnewHasNoGap(t *testing.T) {
 		}
 	}()
 	for {
-		if d := set.deny(&Access{own: last.Mark}); d != DenyLost {
+		if d := set.deny(&Access{at: place{own: last.Mark}}); d != DenyLost {
 			t.Fatalf("denied as %v while the feed was read anew", d)
 		}
 		select {

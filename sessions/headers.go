@@ -17,7 +17,9 @@ type Header struct{ Name, Value string }
 func (i Issued) Headers() []Header {
 	var headers []Header
 	if i.Transport == TransportCookie {
-		headers = append(headers, Header{"anti-csrf", i.AntiCSRF.Reveal()})
+		if i.AntiCSRF != "" { // or the client keeps the one it has
+			headers = append(headers, Header{"anti-csrf", i.AntiCSRF.Reveal()})
+		}
 	} else {
 		headers = append(headers, Header{"st-access-token", i.Access.Reveal()})
 		if i.Refresh != "" {

@@ -48,23 +48,42 @@ func (n *NewSession) check() error {
 	if n.Transport != TransportCookie && n.Transport != TransportHeader {
 		return &InvalidError{"transport", `"cookie" or "header"`}
 	}
-	if len(n.Data) > dataMax {
-		return &InvalidError{"data", fmt.Sprintf("at most %d bytes", dataMax)}
-	}
-	claims, err := object("claims", &n.Claims)
-	if err != nil {
-		return err
-	}
-	for name := range claims {
-		if IsReservedClaim(name) {
-			return &InvalidError{"claims." + name, "this name is reserved"}
+	for _, text := range []*[]byte{&n.Claims, &n.Data} {
+		if len(*text) == 0 {
+			*text = []byte("{}")
 		}
 	}
-	if !plain(n.Claims) {
-		return &InvalidError{"claims", fmt.Sprintf("at most %d levels deep, numbers within a double's range", claimsDepthMax)}
-	}
-	_, err = object("data", &n.Data)
+	c := Contents{n.Claims, n.Data}
+	err := c.check()
+	n.Claims, n.Data = c.Claims, c.Data
 	return err
+}
+
+// check refuses contents that no session may have, and makes them compact.
+func (c *Contents) check() error {
+	if len(c.Data) > dataMax {
+		return &InvalidError{"data", fmt.Sprintf("at most %d bytes", dataMax)}
+	}
+	if c.Claims != nil {
+		claims, err := object("claims", &c.Claims)
+		if err != nil {
+			return err
+		}
+		for name := range claims {
+			if IsReservedClaim(name) {
+				return &InvalidError{"claims." + name, "this name is reserved"}
+			}
+		}
+		if !plain(c.Claims) {
+			return &InvalidError{"claims", fmt.Sprintf("at most %d levels deep, numbers within a double's range", claimsDepthMax)}
+		}
+	}
+	if c.Data != nil {
+		if _, err := object("data", &c.Data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // plain says whether claims fit Envoy's dynamic metadata (a protobuf Struct: every
@@ -91,10 +110,6 @@ func plain(claims []byte) bool {
 // object reads a JSON object strictly (RFC 7493: no duplicate names, valid
 // UTF-8) and leaves it compact in its place.
 func object(field string, text *[]byte) (map[string]jsontext.Value, error) {
-	if len(*text) == 0 {
-		*text = []byte("{}")
-		return map[string]jsontext.Value{}, nil
-	}
 	var members map[string]jsontext.Value
 	if err := json.Unmarshal(*text, &members); err != nil || members == nil {
 		return nil, &InvalidError{field, "a JSON object without duplicate names"}
@@ -108,12 +123,12 @@ func object(field string, text *[]byte) (map[string]jsontext.Value, error) {
 }
 
 // checkSize refuses claims that would make an access token too large for a
-// cookie, at creation rather than at some later refresh.
-func (e *Engine) checkSize(n NewSession, t refreshToken) error {
-	rec := Record{Row: Row{Handle: t.handle, UserID: n.UserID}, Claims: n.Claims, ClaimsVersion: 1 << 53}
+// cookie, when they are given rather than at some later refresh.
+func (e *Engine) checkSize(userID string, claims []byte, t refreshToken) error {
+	rec := Record{Row: Row{Handle: t.handle, UserID: userID}, Claims: claims, ClaimsVersion: 1 << 53}
 	now := e.feed.clock.now()
 	rec.CreatedAt, rec.ExpiresAt, rec.AbsoluteExpiresAt = now, now.Add(e.cfg.SlidingLife), now.Add(e.cfg.AbsoluteLife)
-	payload, _, err := e.payload(rec, t, t.mark(), t.mark(), now)
+	payload, _, err := e.payload(rec, place{t.mark(), t.mark(), t.antiCSRF.digest(), t.transport}, now, rec.ExpiresAt)
 	if err != nil {
 		return &InvalidError{"claims", "a JSON object"}
 	}

@@ -60,13 +60,11 @@ func TestNewSessionCheck(t *testing.T) {
 // is refused at Create.
 func TestLargestAccessToken(t *testing.T) {
 	e := offline(t)
-	claims := func(n int) NewSession {
-		return NewSession{UserID: "alice", Transport: TransportCookie, Claims: []byte(`{"x":"` + strings.Repeat("c", n) + `"}`)}
-	}
+	claims := func(n int) []byte { return []byte(`{"x":"` + strings.Repeat("c", n) + `"}`) }
 	token, row := signIn(testEpoch, netV)
 	largest := 0
 	for n := range accessTokenMax {
-		if e.checkSize(claims(n), token) != nil {
+		if e.checkSize("alice", claims(n), token) != nil {
 			break
 		}
 		largest = n
@@ -74,7 +72,7 @@ func TestLargestAccessToken(t *testing.T) {
 	if largest < 1500 {
 		t.Fatalf("claims of %d bytes are too large", largest)
 	}
-	rec := Record{Row: row, Claims: claims(largest).Claims, ClaimsVersion: 1 << 53}
+	rec := Record{Row: row, Claims: claims(largest), ClaimsVersion: 1 << 53}
 	i, err := e.issue(rec, token.child(nonceA), token.mark(), testEpoch, true)
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +81,7 @@ func TestLargestAccessToken(t *testing.T) {
 		t.Errorf("a token of %d bytes: %v", len(i.Access), d)
 	}
 	var refused *InvalidError
-	if err := e.checkSize(claims(largest+1), token); !errors.As(err, &refused) || refused.Field != "claims" {
+	if err := e.checkSize("alice", claims(largest+1), token); !errors.As(err, &refused) || refused.Field != "claims" {
 		t.Errorf("one byte more: %v", err)
 	}
 }

@@ -67,7 +67,7 @@ func (p *promoter) promote(ctx context.Context, first *verified) bool {
 		var members []*verified
 		next := (*verified)(nil)
 		add := func(v *verified) {
-			own := Promotion{v.Handle, v.parent, v.own}
+			own := Promotion{v.Handle, v.at.parent, v.at.own}
 			if had, ok := batch[v.Handle]; ok && had != own {
 				next = v
 				return

@@ -42,7 +42,7 @@ func (p *promotions) told() [][]Promotion {
 }
 
 func seen(session, own byte) *verified {
-	return &verified{Access: Access{Handle: Handle{session}, own: Mark{own}, parent: Mark{own - 1}}}
+	return &verified{Access: Access{Handle: Handle{session}, at: place{own: Mark{own}, parent: Mark{own - 1}}}}
 }
 
 // promoting runs a promoter in a bubble of its own time.

@@ -33,6 +33,11 @@ type Store interface {
 	// first, at most limit.
 	ListUser(ctx context.Context, userID string, limit int) ([]Record, error)
 
+	// Update replaces the claims, the data or both of a session that has not
+	// expired; nil leaves what is there. New claims raise ClaimsVersion by one, and
+	// append EntryClaims to the feed in the same transaction.
+	Update(ctx context.Context, h Handle, c Contents) (Record, error)
+
 	// Swap replaces old by next where Current and HandedAt are still those of
 	// old, and says whether it did. Only Current, Previous, CurrentClient,
 	// PromotedAt, NextNonce, NextClient, HandedAt, HandOuts and ExpiresAt may
@@ -93,6 +98,9 @@ type NewRecord struct {
 	Claims, Data              []byte // JSON objects
 	SlidingLife, AbsoluteLife time.Duration
 }
+
+// Contents is what a session's owner keeps in it: JSON objects, nil for none given.
+type Contents struct{ Claims, Data []byte }
 
 // Promotion reports the first use of a child.
 type Promotion struct {

@@ -57,7 +57,7 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 	if d := e.feed.set.deny(&best.Access); d != nil {
 		return nil, d
 	}
-	if best.parent != (Mark{}) {
+	if best.at.parent != (Mark{}) {
 		e.promoter.offer(best) // V4
 	}
 	return &best.Access, nil

@@ -29,7 +29,7 @@ func logEvent(ctx context.Context, log *slog.Logger, e sessions.Event) {
 	case sessions.EventSweepFailed:
 		level, message = slog.LevelWarn, "expired rows could not be removed; trying again"
 	case sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventOver,
-		sessions.EventPromoted, sessions.EventSwept:
+		sessions.EventPromoted, sessions.EventSwept, sessions.EventClaims:
 	}
 	attrs := make([]slog.Attr, 0, 8)
 	add := func(name, value string) {

@@ -78,6 +78,13 @@ func (s *shifted) ListUser(ctx context.Context, id string, limit int) ([]session
 	return s.Store.ListUser(ctx, id, limit)
 }
 
+func (s *shifted) Update(ctx context.Context, h sessions.Handle, c sessions.Contents) (sessions.Record, error) {
+	if err := s.err(); err != nil {
+		return sessions.Record{}, err
+	}
+	return s.Store.Update(ctx, h, c)
+}
+
 func (s *shifted) EndUser(ctx context.Context, id string, e sessions.Ending) ([]sessions.Handle, error) {
 	if err := s.err(); err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ type api struct{ server }
 func (a *api) routes() map[string]methods {
 	return map[string]methods{
 		"/v1/sessions":                 {http.MethodPost: a.as(a.create)},
-		"/v1/sessions/{handle}":        {http.MethodGet: a.as(a.get), http.MethodDelete: a.as(a.end)},
+		"/v1/sessions/{handle}":        {http.MethodGet: a.as(a.get), http.MethodPatch: a.as(a.update), http.MethodDelete: a.as(a.end)},
 		"/v1/users/{user_id}/sessions": {http.MethodGet: a.as(a.list), http.MethodDelete: a.as(a.endUser)},
 	}
 }
@@ -213,6 +213,79 @@ func (a *api) get(w http.ResponseWriter, r *http.Request, _ string) error {
 	writeJSON(w, http.StatusOK, struct {
 		Session session `json:"session"`
 	}{newSession(record)})
+	return nil
+}
+
+// change is the body of PATCH /v1/sessions/{handle}. What it gives replaces the
+// whole of what was there.
+type change struct {
+	Claims jsontext.Value `json:"claims"`
+	Data   jsontext.Value `json:"data"`
+	// AccessToken is that of the request that caused the change. The answer then
+	// has its successor, so that this client needs no refresh.
+	AccessToken string `json:"access_token"`
+	// Host is the one that the browser asked.
+	Host string `json:"host"`
+}
+
+// changed is the answer to it.
+type changed struct {
+	Session       session           `json:"session"`
+	Access        string            `json:"access_token,omitempty"`
+	AccessExpires time.Time         `json:"access_token_expires_at,omitzero"`
+	SetCookie     []string          `json:"set_cookie,omitempty"`
+	Headers       map[string]string `json:"headers,omitempty"`
+}
+
+func (a *api) update(w http.ResponseWriter, r *http.Request, _ string) error {
+	handle, err := handleOf(r)
+	if err != nil {
+		return err
+	}
+	body, err := decode[change](w, r, a.cfg.BodyMax)
+	if err != nil {
+		return err
+	}
+	if body.Claims == nil && body.Data == nil {
+		return &sessions.InvalidError{Field: "body", Allowed: "claims, data or both"}
+	}
+	if err := checkHost(body.Host); err != nil {
+		return err
+	}
+	var access *sessions.Access
+	if body.AccessToken != "" {
+		// Before the change, which would send it to refresh.
+		if access = a.verify(body.AccessToken); access == nil || access.Handle != handle {
+			return &sessions.InvalidError{Field: "access_token", Allowed: "a valid one of this session"}
+		}
+	}
+	record, err := a.engine.Update(r.Context(), handle, sessions.Contents{Claims: body.Claims, Data: body.Data})
+	if err != nil {
+		return err
+	}
+	answer := changed{Session: newSession(record)}
+	if access != nil {
+		issued, err := a.engine.Succeed(access, record)
+		if err != nil {
+			return err
+		}
+		answer.Access, answer.AccessExpires = issued.Access.Reveal(), issued.AccessExpires.UTC()
+		answer.Headers = headerObject(issued.Headers())
+		if issued.Transport == sessions.TransportCookie {
+			answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
+		}
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+// verify judges an access token of either transport; nil: it is not valid.
+func (a *api) verify(token string) *sessions.Access {
+	for _, by := range []sessions.Transport{sessions.TransportCookie, sessions.TransportHeader} {
+		if access, denial := a.engine.Verify(by, []string{token}); denial == nil {
+			return access
+		}
+	}
 	return nil
 }
 

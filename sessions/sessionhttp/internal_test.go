@@ -120,6 +120,79 @@ func TestGetAndEnd(t *testing.T) {
 	wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/sessions/"+other.Session.Handle, "")), http.StatusNotFound)
 }
 
+func TestUpdate(t *testing.T) {
+	b := newBench(t)
+	c := b.create(t, `{"user_id":"u1","claims":{"role":"user","x":1},"data":{"cart":[1]}}`)
+	path := "/v1/sessions/" + c.Session.Handle
+	patch := func(body string) (got changed) {
+		t.Helper()
+		r := do(b.internal, apiCall(http.MethodPatch, path, body))
+		want(t, r, http.StatusOK)
+		if err := json.Unmarshal([]byte(r.Body), &got, json.RejectUnknownMembers(true)); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := patch(`{"data":{"cart":[]}}`); string(got.Session.Data) != `{"cart":[]}` || string(got.Session.Claims) != `{"role":"user","x":1}` || got.Access != "" || got.Headers != nil || got.SetCookie != nil {
+		t.Errorf("data: %+v", got.Session)
+	}
+	if _, d := b.engine.Verify(sessions.TransportCookie, []string{c.Tokens.Access}); d != nil {
+		t.Errorf("data are in no token, and yet: %v", d)
+	}
+	b.pass(time.Minute)
+	got := patch(`{"claims":{"role":"admin"},"access_token":"` + c.Tokens.Access + `","host":"` + host + `"}`)
+	if string(got.Session.Claims) != `{"role":"admin"}` || string(got.Session.Data) != `{"cart":[]}` {
+		t.Errorf("claims: %+v", got.Session)
+	}
+	if _, d := b.engine.Verify(sessions.TransportCookie, []string{c.Tokens.Access}); d != sessions.DenyVersion {
+		t.Errorf("the former access token: %v", d)
+	}
+	next, d := b.engine.Verify(sessions.TransportCookie, []string{got.Access})
+	if d != nil || string(next.Claims) != `{"role":"admin"}` || !next.MatchesAntiCSRF(c.Tokens.AntiCSRF) {
+		t.Fatalf("the successor: %v", d)
+	}
+	if !got.AccessExpires.Equal(c.Tokens.AccessExpires) {
+		t.Errorf("it expires at %s, its predecessor did at %s", got.AccessExpires, c.Tokens.AccessExpires)
+	}
+	browser := jar(&answer{Header: http.Header{"Set-Cookie": got.SetCookie}})
+	if browser["sAccessToken"] != got.Access || browser["sRefreshToken"] != "" || got.Headers["front-token"] == "" || got.Headers["anti-csrf"] != "" {
+		t.Errorf("set_cookie of %d lines, headers %v", len(got.SetCookie), slices.Collect(maps.Keys(got.Headers)))
+	}
+	// The line is where it was.
+	want(t, do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh))), http.StatusOK)
+
+	h := b.create(t, `{"user_id":"u1","transport":"header"}`)
+	path = "/v1/sessions/" + h.Session.Handle
+	if got := patch(`{"claims":{"a":1},"access_token":"` + h.Tokens.Access + `"}`); got.SetCookie != nil || got.Headers["st-access-token"] != got.Access || got.Headers["st-refresh-token"] != "" {
+		t.Error("header transport has other headers")
+	}
+
+	path = "/v1/sessions/" + c.Session.Handle
+	for body, field := range map[string]string{
+		`{}`: "body", `{"host":"a.example"}`: "body", `{"claims":null}`: "claims", `{"claims":[]}`: "claims", `{"data":1}`: "data",
+		`{"claims":{"sub":"x"}}`: "claims.sub", `{"claims":{"a":1e999}}`: "claims", `{"data":{},"host":"a b"}`: "host",
+		`{"claims":{"a":"` + strings.Repeat("x", 4000) + `"}}`:           "claims",
+		`{"data":{"a":"` + strings.Repeat("x", 17000) + `"}}`:            "data",
+		`{"data":{},"access_token":"` + secretText + `"}`:                "access_token",
+		`{"data":{},"access_token":"` + h.Tokens.Access + `"}`:           "access_token", // outdated, and another's
+		`{"data":{},"access_token":"` + b.signIn(t).Tokens.Access + `"}`: "access_token",
+		`{"data":{},"access_token":"` + c.Tokens.Access + `"}`:           "access_token",
+		`{"data":{},"user_id":"x"}`:                                      "",
+	} {
+		r := do(b.internal, apiCall(http.MethodPatch, path, body))
+		if p := wantProblem(t, r, http.StatusBadRequest); p.Field != field || strings.Contains(r.Body, secretText) {
+			t.Errorf("%.60s: field %q, want %q", body, p.Field, field)
+		}
+	}
+	for _, gone := range []string{"x", sessions.NewHandle().String()} {
+		for _, body := range []string{`{"data":{}}`, `{"claims":{}}`} {
+			wantProblem(t, do(b.internal, apiCall(http.MethodPatch, "/v1/sessions/"+gone, body)), http.StatusNotFound)
+		}
+	}
+	b.store.down.Store(true)
+	wantProblem(t, do(b.internal, apiCall(http.MethodPatch, path, `{"data":{}}`)), http.StatusServiceUnavailable)
+}
+
 func TestList(t *testing.T) {
 	b := newBench(t)
 	var handles []string
@@ -447,7 +520,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 
 	post := apiCall(http.MethodPost, "/v1/sessions", `{"user_id":"u1"}`)
-	handle := b.signIn(t).Session.Handle
+	handle, other := b.signIn(t).Session.Handle, b.signIn(t)
 	for _, answer := range []struct {
 		schema string
 		call   call
@@ -455,6 +528,8 @@ func TestOpenAPI(t *testing.T) {
 		{"Created", post},
 		{"Created", apiCall(http.MethodPost, "/v1/sessions", `{"user_id":"u1","transport":"header"}`)},
 		{"Read", apiCall(http.MethodGet, "/v1/sessions/"+handle, "")},
+		{"Changed", apiCall(http.MethodPatch, "/v1/sessions/"+handle, `{"data":{}}`)},
+		{"Changed", apiCall(http.MethodPatch, "/v1/sessions/"+other.Session.Handle, `{"claims":{},"access_token":"`+other.Tokens.Access+`"}`)},
 		{"Listed", apiCall(http.MethodGet, "/v1/users/u1/sessions", "")},
 		{"Ended", apiCall(http.MethodDelete, "/v1/sessions/"+handle, "")},
 		{"EndedMany", apiCall(http.MethodDelete, "/v1/users/u1/sessions", "")},

@@ -28,6 +28,7 @@ func Conformance(t *testing.T, open func(t *testing.T) ClockedStore) {
 		"handle taken":               handleTaken,
 		"json bytes":                 jsonBytes,
 		"list user":                  listUser,
+		"update":                     update,
 		"swap":                       swap,
 		"swap of something else":     swapElse,
 		"expired until swept":        expiredUntilSwept,
@@ -47,6 +48,7 @@ func Conformance(t *testing.T, open func(t *testing.T) ClockedStore) {
 		"cancelled":                  cancelled,
 		"racing swaps":               racingSwaps,
 		"racing ends":                racingEnds,
+		"racing updates":             racingUpdates,
 		"racing siblings":            racingSiblings,
 		"racing swap and promotion":  racingSwapAndPromotion,
 		"racing keys":                racingKeys,
@@ -337,6 +339,81 @@ func listUser(s *suite) {
 	got, err := s.store.ListUser(s.Context(), "alice", 100)
 	s.must(err)
 	s.same("the living", got, want[:2])
+}
+
+func update(s *suite) {
+	rec := s.create("alice")
+	other := s.create("alice")
+	from := s.page(0).Next
+	for _, step := range []struct {
+		change       sessions.Contents
+		claims, data string
+		version      int64
+	}{
+		{sessions.Contents{Data: []byte(`{"cart":[1]}`)}, `{}`, `{"cart":[1]}`, 1},
+		{sessions.Contents{Claims: []byte(`{"b":1,"a":[1.50]}`)}, `{"b":1,"a":[1.50]}`, `{"cart":[1]}`, 2},
+		{sessions.Contents{Claims: []byte(`{}`), Data: []byte(`{}`)}, `{}`, `{}`, 3},
+		{sessions.Contents{}, `{}`, `{}`, 3},
+	} {
+		got, err := s.store.Update(s.Context(), rec.Handle, step.change)
+		s.must(err)
+		rec.Claims, rec.Data, rec.ClaimsVersion = []byte(step.claims), []byte(step.data), step.version
+		s.same("updated", got, rec)
+		read, _ := s.get(rec.Handle)
+		s.same("read", read, rec)
+	}
+	var told []int64
+	for _, e := range s.page(from).Entries {
+		if e.Kind == sessions.EntryClaims && e.Handle == rec.Handle {
+			told = append(told, e.Version)
+		}
+	}
+	slices.Sort(told)
+	if !slices.Equal(told, []int64{2, 3}) {
+		s.Errorf("the feed tells of versions %v", told)
+	}
+	if read, _ := s.get(other.Handle); read.ClaimsVersion != 1 {
+		s.Error("another session has changed")
+	}
+	none := func(what string, h sessions.Handle) {
+		s.Helper()
+		if _, err := s.store.Update(s.Context(), h, sessions.Contents{Claims: []byte(`{}`)}); !errors.Is(err, sessions.ErrNotFound) {
+			s.Errorf("%s: %v", what, err)
+		}
+	}
+	none("unknown", sessions.NewHandle())
+	_, err := s.store.End(s.Context(), other.Handle, revoked)
+	s.must(err)
+	none("ended", other.Handle)
+	s.store.Advance(slidingLife)
+	none("expired", rec.Handle)
+}
+
+// Of many updates at once each gets a version of its own, and the feed tells of each.
+func racingUpdates(s *suite) {
+	rec := s.create("alice")
+	from := s.page(0).Next
+	var versions sync.Map
+	var g errgroup.Group
+	for range atOnce {
+		g.Go(func() error {
+			got, err := s.store.Update(s.Context(), rec.Handle, sessions.Contents{Claims: []byte(`{}`)})
+			if _, twice := versions.LoadOrStore(got.ClaimsVersion, true); twice {
+				return fmt.Errorf("two have version %d", got.ClaimsVersion)
+			}
+			return err
+		})
+	}
+	s.must(g.Wait())
+	told := map[int64]bool{}
+	for _, e := range s.page(from).Entries {
+		if e.Kind == sessions.EntryClaims {
+			told[e.Version] = true
+		}
+	}
+	if read, _ := s.get(rec.Handle); read.ClaimsVersion != int64(atOnce)+1 || len(told) != atOnce {
+		s.Errorf("version %d, the feed tells of %d", read.ClaimsVersion, len(told))
+	}
 }
 
 func swap(s *suite) {

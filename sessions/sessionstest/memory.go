@@ -184,6 +184,27 @@ func (m *Memory) ListUser(ctx context.Context, userID string, limit int) ([]sess
 	})
 }
 
+// Update implements [sessions.Store].
+func (m *Memory) Update(ctx context.Context, h sessions.Handle, c sessions.Contents) (sessions.Record, error) {
+	return do(ctx, m, "Update", func(now time.Time) (sessions.Record, error) {
+		r, ok := m.contents.records[h]
+		if !ok || !now.Before(r.ExpiresAt) || !now.Before(r.AbsoluteExpiresAt) {
+			return sessions.Record{}, sessions.ErrNotFound
+		}
+		if c.Claims != nil {
+			r.Claims = c.Claims
+			r.ClaimsVersion++
+			m.append(now, sessions.Entry{Kind: sessions.EntryClaims, Handle: h, Version: r.ClaimsVersion})
+		}
+		if c.Data != nil {
+			r.Data = c.Data
+		}
+		r = copied(r)
+		m.contents.records[h] = r
+		return copied(r), nil
+	})
+}
+
 // unchanged says whether the row that was read as old is still the same one.
 func (m *Memory) unchanged(old sessions.Row) (sessions.Record, bool) {
 	r, ok := m.contents.records[old.Handle]
