@@ -278,7 +278,11 @@ const (
 	renew = "POST " + refreshPath
 )
 
+// opening is that of a thief.
+var opening = entry{you, "POST /api/thief", "201 ALLOW"}
+
 func TestDemoPage(t *testing.T) {
+	needChromium(t)
 	s, openThieves := newDemo(t)
 
 	t.Run("without Envoy's address there is no thief", func(t *testing.T) {
@@ -337,6 +341,9 @@ func TestDemoPage(t *testing.T) {
 		d.advance(grace)
 		d.shift(grace - 700*time.Millisecond) // the page waits for the rest by itself
 		d.press("wait")
+		if id := eval[string](d.tab, `document.activeElement.id`); id != "refresh" {
+			t.Errorf("the pressed button is gone and the focus at %q, want refresh", id)
+		}
 		d.says("(R4)")
 		d.wantsLane("you", "new tokens at gate")
 		d.wantsLine("current you", "child")
@@ -362,6 +369,49 @@ func TestDemoPage(t *testing.T) {
 		d.clean()
 	})
 
+	t.Run("losing an answer without a good access token", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.press("expire")
+		d.press("lose")
+		d.wants(2, entry{you, renew, "200 access token"}, entry{you, renew, "200 access token"})
+		d.says("(R3)")
+		d.pass(grace)
+		d.press("lose")
+		d.says("(R4)")
+
+		late := openDemo(t, s, "ada")
+		late.press("expire")
+		late.pass(grace)
+		late.press("lose")
+		late.wants(2)
+		late.says("Sign out and in to play this.")
+		d.clean()
+		late.clean()
+	})
+
+	t.Run("a thief of somebody whose access token is no good", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.pass(accessLife)
+		d.press("thief-open")
+		d.wants(1, entry{you, "POST /api/thief", "440 TRY_REFRESH"}, entry{you, renew, "200 new tokens"}, opening)
+		d.wantsLine("retired thief", "current you")
+		d.hints("Once the grace is over")
+		s.awaitPromoted(d.handle())
+		d.pass(grace)
+		d.hints("left the line: using it is theft")
+
+		// The grace is the parent's alone.
+		d.press("refresh")
+		d.press("call")
+		d.wantsLine("retired thief", "retired", "current you")
+		d.hints("left the line: using it is theft")
+		s.awaitPromoted(d.handle())
+		d.press("thief-refresh")
+		d.wantsLane("thief", "THEFT at gate")
+		d.over("for you and for the thief")
+		d.clean()
+	})
+
 	t.Run("a thief who comes second", func(t *testing.T) {
 		d := openDemo(t, s, "ada")
 		handle := d.handle()
@@ -375,7 +425,7 @@ func TestDemoPage(t *testing.T) {
 		d.wantsLine("retired thief", "current you")
 		s.awaitPromoted(handle)
 		d.press("thief-refresh") // R7 of another client
-		d.wants(1, entry{them, renew, "409 superseded"}, entry{you, renew, "200 new tokens"}, entry{them, renew, "409 superseded"},
+		d.wants(1, opening, entry{them, renew, "409 superseded"}, entry{you, renew, "200 new tokens"}, entry{them, renew, "409 superseded"},
 			entry{you, me, "200 ALLOW"}, entry{them, renew, "409 superseded"})
 		d.pass(grace)
 		before := len(d.entries())
@@ -420,7 +470,7 @@ func TestDemoPage(t *testing.T) {
 		d.press("call")
 		d.press("refresh") // R7 of another client
 		d.wantsLine("retired you", "current thief")
-		d.wants(1, entry{them, renew, "200 new tokens"}, entry{you, renew, "409 superseded"}, entry{them, me, "200 ALLOW"},
+		d.wants(1, opening, entry{them, renew, "200 new tokens"}, entry{you, renew, "409 superseded"}, entry{them, me, "200 ALLOW"},
 			entry{you, me, "200 ALLOW"}, entry{you, renew, "409 superseded"})
 		d.pass(grace)
 		before := len(d.entries())
@@ -452,6 +502,81 @@ func TestDemoPage(t *testing.T) {
 		desk.over("Your session is over")
 		desk.clean()
 		phone.clean()
+	})
+
+	t.Run("signing out in another tab", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		other := demoPage{d.newTab()}
+		other.media("light", "reduce")
+		other.goTo("/")
+		other.await(`document.querySelector("#log li") && document.getElementById("demo").dataset.busy === "false"`)
+		other.press("signout button")
+		d.await(`!document.getElementById("over").hidden`)
+		d.over("Your session is over")
+		d.wants(1, entry{you, me, "401 UNAUTHORISED"})
+		if why := eval[string](d.tab, `document.querySelector("#log li p").textContent`); !strings.Contains(why, "somebody signed out here") {
+			t.Errorf("the log says %q", why)
+		}
+		d.clean()
+		other.clean()
+	})
+
+	// What the page then does must neither break the other's session nor tell of it as its own.
+	for _, action := range []string{"call", "refresh", "expire", "lose", "thief-open"} {
+		t.Run("somebody else signed in: "+action, func(t *testing.T) {
+			d := openDemo(t, s, "ada")
+			const memory = `localStorage.getItem("demo.line")`
+			before := eval[string](d.tab, memory)
+			// Not by the page's own script, so that the page does not hear of it.
+			eval[bool](d.tab, `fetch("/login", { method: "POST", headers: { "content-type": "application/json" }, body: '{"user":"eve"}' })
+				.then((answer) => (localStorage.setItem("anti-csrf", answer.headers.get("anti-csrf")), answer.ok))`)
+			line := d.line()
+			d.press(action)
+			d.overForStranger()
+			d.wantsLine(line...)
+			if after := eval[string](d.tab, memory); after != before {
+				t.Error("the line of ada's session was told what eve's has done")
+			}
+			if user := eval[string](d.tab, `fetch("/api/me", { headers: { "anti-csrf": localStorage.getItem("anti-csrf") } }).then((answer) => answer.json()).then((said) => said.user_id)`); user != "eve" {
+				t.Errorf("the browser is signed in as %q, want eve as before", user)
+			}
+			d.clean()
+		})
+	}
+
+	t.Run("somebody else signs in, in another tab", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		other := demoPage{d.newTab()}
+		other.media("light", "reduce")
+		other.goTo("/login")
+		other.signIn("eve")
+		d.await(`!document.getElementById("over").hidden`)
+		d.overForStranger()
+		other.press("call")
+		other.wants(1, entry{you, me, "200 ALLOW"})
+		other.wantsLine("current you")
+		if err := chromedp.Do(d.ctx, chromedp.Click("#over-link")); err != nil {
+			t.Fatal(err)
+		}
+		d.await(`document.getElementById("user")?.textContent === "eve" && document.querySelector("#log li") && document.getElementById("demo").dataset.busy === "false"`)
+		d.press("call")
+		d.wants(1, entry{you, me, "200 ALLOW"})
+		d.clean()
+		other.clean()
+	})
+
+	t.Run("on a small screen the lanes come into view", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.viewport(390, 640, 1)
+		d.press("thief-open")
+		if top := eval[float64](d.tab, `(document.getElementById("thief-call").scrollIntoView({ block: "center" }), document.getElementById("lane-thief").getBoundingClientRect().top)`); top >= 0 {
+			t.Fatalf("the lane begins at %g: nothing to bring into view", top)
+		}
+		d.press("thief-refresh")
+		if !eval[bool](d.tab, `[...document.querySelectorAll(".lane")].map((lane) => lane.getBoundingClientRect()).every(({ top, bottom }) => top >= 0 && bottom <= innerHeight)`) {
+			t.Error("a lane is out of view")
+		}
+		d.clean()
 	})
 
 	t.Run("calls on a timer", func(t *testing.T) {
@@ -550,6 +675,7 @@ func TestDemoPage(t *testing.T) {
 		d.pass(grace)
 		d.press("refresh")
 		d.press("call")
+		s.awaitPromoted(d.handle()) // the grace begins with it
 		d.pass(grace)
 		d.press("thief-refresh")
 		d.over("for you")
@@ -579,12 +705,39 @@ func (d demoPage) scripts(on bool) {
 // over is the page's last word, with the way to a new session.
 func (d demoPage) over(words string) {
 	d.Helper()
+	// Whatever a test pressed has ended: if the session is not over now, it never will be.
+	if eval[bool](d.tab, `document.getElementById("over").hidden`) {
+		d.Fatalf("the session is not over; the log: %v", d.entries())
+	}
 	d.await(`document.activeElement.id === "over-link"`)
 	if title := eval[string](d.tab, `document.getElementById("over").hidden ? "" : document.getElementById("over-title").textContent`); !strings.Contains(title, words) {
 		d.Errorf("the page ends with %q, want %q in it", title, words)
 	}
 	if path := eval[string](d.tab, `document.activeElement.getAttribute("href")`); path != "/login" {
 		d.Errorf("the way on leads to %q", path)
+	}
+}
+
+// overForStranger is the page's last word where its browser has somebody else's session.
+func (d demoPage) overForStranger() {
+	d.Helper()
+	if title := eval[string](d.tab, `document.getElementById("over").hidden ? "" : document.getElementById("over-title").textContent`); title != "This browser is now signed in as somebody else." {
+		d.Fatalf("the page ends with %q; the log: %v", title, d.entries())
+	}
+	d.await(`document.activeElement.id === "over-link" && document.activeElement.getAttribute("href") === "/"`)
+	if able := eval[int](d.tab, `document.querySelectorAll('button:not([aria-disabled="true"])').length`); able > 0 {
+		d.Errorf("%d buttons can still be pressed", able)
+	}
+	if !eval[bool](d.tab, `localStorage.getItem("anti-csrf") !== null`) {
+		d.Error("the other's anti-CSRF token is gone")
+	}
+}
+
+// hints is what the page says that the thief's token is worth.
+func (d demoPage) hints(words string) {
+	d.Helper()
+	if hint := eval[string](d.tab, `document.getElementById("thief-how").textContent`); !strings.Contains(hint, words) {
+		d.Errorf("the page hints %q, want %q in it", hint, words)
 	}
 }
 
@@ -702,9 +855,11 @@ func takePictures(t *testing.T, s *stack) {
 	d.shoot("demo")
 
 	d.press("call")
+	s.awaitPromoted(d.handle())
 	d.pass(grace)
 	d.press("thief-open")
 	d.press("thief-refresh")
+	d.over("for you and for the thief")
 	d.viewport(1120, 900, 1)
 	d.shoot("demo-theft")
 	d.clean()

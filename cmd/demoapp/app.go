@@ -150,7 +150,7 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 		status := a.gateFailed(w, r, err)
 		form.Note = "Signing in does not work at the moment. Please try again."
 		if status == http.StatusBadRequest {
-			form.Note = "That user name cannot be used. Letters, digits and signs can, blanks cannot."
+			form.Note = "That user name cannot be used. ASCII letters, digits and signs can; blanks and accents cannot."
 		}
 		a.loginFailed(w, r, status, form)
 		return
@@ -232,16 +232,7 @@ func (a *app) me(w http.ResponseWriter, r *http.Request) {
 	for _, c := range r.Cookies() {
 		names = append(names, c.Name) // never the value: it may be a token
 	}
-	answer := map[string]any{
-		"user_id": signedIn(r),
-		"handle":  handleOf(r),
-		"headers": headers,
-		"cookies": names,
-	}
-	if l := lineOf(r); l != nil {
-		answer["line"] = l
-	}
-	a.json(w, http.StatusOK, answer)
+	a.passed(w, r, http.StatusOK, map[string]any{"user_id": signedIn(r), "headers": headers, "cookies": names})
 }
 
 func (a *app) echo(w http.ResponseWriter, r *http.Request) {

@@ -44,21 +44,52 @@ func isBaseURL(s string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
-// forgotten is said where an action needs a sign-in that is not remembered.
-const forgotten = "This app was restarted since you signed in, and has forgotten your sign-in. Please sign in again."
+const (
+	// forgotten is said where an action needs a sign-in that is not remembered.
+	forgotten = "This app was restarted since you signed in, and has forgotten your sign-in. Please sign in again."
+	// strange is said to a page whose browser has another session by now.
+	strange = "This browser is now signed in as somebody else."
+)
+
+// shown is the remembered sign-in of the session that the page shows, nil where it has
+// answered instead. The page names it: a page that was opened before somebody else signed
+// in to the same browser must not break what is his.
+func (a *app) shown(w http.ResponseWriter, r *http.Request) *signIn {
+	var page struct {
+		Handle string `json:"handle"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&page); err != nil || page.Handle != handleOf(r) {
+		a.json(w, http.StatusConflict, map[string]string{"message": strange, "handle": handleOf(r)})
+		return nil
+	}
+	s, ok := a.signIns.get(page.Handle)
+	if !ok {
+		a.json(w, http.StatusConflict, map[string]string{"message": forgotten})
+		return nil
+	}
+	return s
+}
+
+// passed answers a script whose request the check let pass, with what it used.
+func (a *app) passed(w http.ResponseWriter, r *http.Request, status int, answer map[string]any) {
+	answer["handle"] = handleOf(r)
+	if l := lineOf(r); l != nil {
+		answer["line"] = l
+	}
+	a.json(w, status, answer)
+}
 
 // expire replaces the access token by a text that is none. The app cannot make one
 // that expired; to the check both are the same (V1).
 func (a *app) expire(w http.ResponseWriter, r *http.Request) {
-	s, ok := a.signIns.get(handleOf(r))
-	if !ok {
-		a.json(w, http.StatusConflict, map[string]string{"message": forgotten})
+	s := a.shown(w, r)
+	if s == nil {
 		return
 	}
 	spoiled := *s.access //nolint:gosec // its attributes are those that sessiongate chose
 	spoiled.Value = "spoiled-by-the-demo"
 	http.SetCookie(w, &spoiled)
-	a.json(w, http.StatusOK, map[string]string{"status": "OK"})
+	a.passed(w, r, http.StatusOK, map[string]any{})
 }
 
 // again gives a ticket for the cookies of the signed-in user's sign-in, once more. The
@@ -66,14 +97,13 @@ func (a *app) expire(w http.ResponseWriter, r *http.Request) {
 // as lost. The app could not be asked for them directly: that would be a use of what
 // the refresh brought.
 func (a *app) again(w http.ResponseWriter, r *http.Request) {
-	s, ok := a.signIns.get(handleOf(r))
-	if !ok {
-		a.json(w, http.StatusConflict, map[string]string{"message": forgotten})
+	s := a.shown(w, r)
+	if s == nil {
 		return
 	}
 	ticket := rand.Text()
 	a.tickets.add(ticket, s)
-	a.json(w, http.StatusCreated, map[string]string{"again": ticket})
+	a.passed(w, r, http.StatusCreated, map[string]any{"again": ticket})
 }
 
 // takeBack answers a sign-in with such a ticket. It is good once.
@@ -97,14 +127,13 @@ func (a *app) openThief(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	s, ok := a.signIns.get(handleOf(r))
-	if !ok {
-		a.json(w, http.StatusConflict, map[string]string{"message": forgotten})
+	s := a.shown(w, r)
+	if s == nil {
 		return
 	}
 	name := rand.Text()
 	a.thieves.add(name, newThief(base, r.Host, s.refresh))
-	a.json(w, http.StatusCreated, map[string]string{"thief": name})
+	a.passed(w, r, http.StatusCreated, map[string]any{"thief": name})
 }
 
 // command has a thief do something.

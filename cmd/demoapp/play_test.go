@@ -47,6 +47,23 @@ func newSignedIn(t *testing.T, s stage) http.Handler {
 // ada is what Envoy adds for the session of newSignedIn.
 var ada = map[string]string{"X-Session-User-Id": "ada", "X-Session-Handle": "h"}
 
+// adasPage is what a page says that was loaded in that session.
+const adasPage = `{"handle":"h"}`
+
+// A page that was opened before somebody else signed in to the same browser breaks nothing of his.
+func TestPlayIsOfThePagesSession(t *testing.T) {
+	t.Parallel()
+	app := newSignedIn(t, stage{publicURL: "http://127.0.0.1:1"})
+	for _, path := range []string{"/api/expire", "/api/again", "/api/thief"} {
+		for _, page := range []string{"", "{}", `{"handle":"other"}`} {
+			resp := serve(t, app, "POST", path, page, ada)
+			if got := object(t, resp); resp.StatusCode != 409 || len(resp.Cookies()) > 0 || got["handle"] != "h" || got["message"] != strange {
+				t.Errorf("%s of the page %q: %d %v, cookies %v", path, page, resp.StatusCode, got, resp.Cookies())
+			}
+		}
+	}
+}
+
 func TestHomeTellsTheScriptOfTheLine(t *testing.T) {
 	t.Parallel()
 	urlFile := filepath.Join(t.TempDir(), "url")
@@ -90,12 +107,12 @@ func TestMeTellsOfTheLine(t *testing.T) {
 func TestExpire(t *testing.T) {
 	t.Parallel()
 	app := newSignedIn(t, stage{})
-	resp := serve(t, app, "POST", "/api/expire", "", ada)
+	resp := serve(t, app, "POST", "/api/expire", adasPage, ada)
 	if want := "sAccessToken=spoiled-by-the-demo; " + accessAttributes; resp.StatusCode != 200 || resp.Header.Get("Set-Cookie") != want {
 		t.Errorf("%d, cookie %q, want %q", resp.StatusCode, resp.Header.Get("Set-Cookie"), want)
 	}
 	for _, handle := range []string{"", "other"} {
-		resp := serve(t, app, "POST", "/api/expire", "", map[string]string{"X-Session-Handle": handle})
+		resp := serve(t, app, "POST", "/api/expire", fmt.Sprintf(`{"handle":%q}`, handle), map[string]string{"X-Session-Handle": handle})
 		if resp.StatusCode != 409 || len(resp.Cookies()) > 0 {
 			t.Errorf("session %q: %d, cookies %v", handle, resp.StatusCode, resp.Cookies())
 		}
@@ -105,10 +122,10 @@ func TestExpire(t *testing.T) {
 func TestAgain(t *testing.T) {
 	t.Parallel()
 	app := newSignedIn(t, stage{})
-	if resp := serve(t, app, "POST", "/api/again", "", map[string]string{"X-Session-Handle": "other"}); resp.StatusCode != 409 {
+	if resp := serve(t, app, "POST", "/api/again", `{"handle":"other"}`, map[string]string{"X-Session-Handle": "other"}); resp.StatusCode != 409 {
 		t.Errorf("a ticket for a sign-in that is not known: %d", resp.StatusCode)
 	}
-	resp := serve(t, app, "POST", "/api/again", "", ada)
+	resp := serve(t, app, "POST", "/api/again", adasPage, ada)
 	ticket, _ := object(t, resp)["again"].(string)
 	if resp.StatusCode != 201 || len(ticket) < 20 {
 		t.Fatalf("%d, a ticket of %d characters", resp.StatusCode, len(ticket))
@@ -159,7 +176,7 @@ func TestThief(t *testing.T) {
 	}))
 	defer gate.Close()
 	app := newSignedIn(t, stage{publicURL: gate.URL + "/"})
-	name, _ := object(t, serve(t, app, "POST", "/api/thief", "", ada))["thief"].(string)
+	name, _ := object(t, serve(t, app, "POST", "/api/thief", adasPage, ada))["thief"].(string)
 	if len(name) < 20 {
 		t.Fatalf("a thief's name of %d characters can be guessed", len(name))
 	}
@@ -196,7 +213,7 @@ func TestThiefRefused(t *testing.T) {
 		status             int
 	}{
 		"nobody signed in":     {"POST", "/api/thief", "", nil, 409},
-		"another session":      {"POST", "/api/thief", "", map[string]string{"X-Session-User-Id": "ada", "X-Session-Handle": "other"}, 409},
+		"another session":      {"POST", "/api/thief", `{"handle":"other"}`, map[string]string{"X-Session-User-Id": "ada", "X-Session-Handle": "other"}, 409},
 		"a GET":                {"GET", "/api/thief", "", ada, 405},
 		"a foreign page":       {"POST", "/api/thief", "", map[string]string{"X-Session-Handle": "h", "Origin": "https://evil.example"}, 403},
 		"a guess":              {"POST", "/optional/thief/refresh", `{"thief":"x"}`, jsonType, 404},
@@ -220,7 +237,7 @@ func TestThiefRefused(t *testing.T) {
 func TestThiefWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	app := newSignedIn(t, stage{publicURL: "http://127.0.0.1:1"})
-	name, _ := object(t, serve(t, app, "POST", "/api/thief", "", ada))["thief"].(string)
+	name, _ := object(t, serve(t, app, "POST", "/api/thief", adasPage, ada))["thief"].(string)
 	resp := serve(t, app, "POST", "/optional/thief/refresh", fmt.Sprintf(`{"thief":%q}`, name), jsonType)
 	if body := text(t, resp); resp.StatusCode != 502 || strings.Contains(body, "127.0.0.1") {
 		t.Errorf("%d %q, want 502 without the cause", resp.StatusCode, body)

@@ -2,8 +2,8 @@
 // and says why in a sentence. Rules (R1 to R8, V1 to V5) are named only where an
 // answer shows which it was.
 
-import { alone, forgetAntiCSRF, hasAntiCSRF, refreshPath, request, told } from "./gate.js";
-import { Lane, Log } from "./lanes.js";
+import { alone, antiCSRF, forgetAntiCSRF, hasAntiCSRF, refreshPath, request, told } from "./gate.js";
+import { Lane, Log, bringIntoView } from "./lanes.js";
 import { Line, draw } from "./line.js";
 
 const $ = (id) => document.getElementById(id);
@@ -19,6 +19,8 @@ let spoiled = false; // the access token, by this page
 let thief = null; // its name
 let thiefCalls = false; // it has an access token
 let over = false;
+let strange = false; // the browser has another session than this page
+let doubtful = false; // whether it is over or strange
 let busy = false;
 
 const seconds = (ms) => (Math.ceil(ms / 1000) === 1 ? "1 second" : `${Math.ceil(ms / 1000)} seconds`);
@@ -33,10 +35,18 @@ const unavailable = (status) => ({
 const noAnswer = () => ({ label: "no answer", tone: "warn", at: "browser", status: "", text: "The network failed: no answer came." });
 const ended = (status) => ({
   label: "UNAUTHORISED", tone: "bad", at: "gate", status, over: true,
-  text: "The session has ended. The signature of the access token is still good, but sessiongate knows better.",
+  text: "No session: it has ended, or somebody signed out here.",
 });
 
-// ofCheck explains the answer to a request that Envoy has checked.
+// stranger explains an answer about another session than this page's: somebody has
+// signed in since, in another tab. What it tells is not of this line.
+const stranger = (status, at) => ({
+  label: "not yours", tone: "bad", at, status, over: true, stranger: true,
+  text: "This browser is now signed in as somebody else.",
+});
+
+// ofCheck explains the answer to a request that Envoy has checked. allowed explains what
+// the app said.
 async function ofCheck(response, allowed) {
   const status = response.type === "opaqueredirect" ? 302 : response.status;
   switch (status) {
@@ -57,14 +67,19 @@ async function ofCheck(response, allowed) {
     case 503:
       return unavailable(status);
   }
+  const said = await response.json().catch(() => ({}));
+  if (said.handle && said.handle !== session) return stranger(status, "app");
   if (!response.ok) {
-    return { label: "ALLOW", tone: "warn", at: "app", status, text: "The check let it pass, but the app could not do it." };
+    return { label: "ALLOW", tone: "warn", at: "app", status, text: said.message ?? "The check let it pass, but the app could not do it." };
   }
-  return allow(status, await allowed(response));
+  return allow(status, allowed(said));
 }
 
 // fromApp is what the app tells of the access token that it was sent.
 const fromApp = (seen) => seen && { own: seen.own, parent: seen.parent, expiresIn: seen.expires_in };
+
+// use notes that an access token has passed, whatever it was sent for.
+const use = (said) => said.line && line.used("you", fromApp(said.line));
 
 function ofMe(who, seen) {
   if (!seen) return "The check let it pass and told the app who asks.";
@@ -137,23 +152,28 @@ async function follow(who, what, explaining, { quiet = false } = {}) {
   const event = await lanes[who].draw(what, explaining.catch(noAnswer));
   log.add(who, what, event);
   tell(event, quiet);
-  line.save();
+  if (!event.stranger) line.save();
   render();
   return event;
 }
 
 // tell says what happened. What nobody asked for and changes nothing is not announced.
 function tell({ text, tone }, quiet = false) {
+  if (document.activeElement === $("wait")) $("refresh").focus({ preventScroll: true });
   $("wait").hidden = true;
   if (quiet) return;
   $("event").textContent = text;
   $("event").dataset.tone = tone;
 }
 
+// playing asks the app to break something, of this page's session alone.
+const page = { headers: { "content-type": "application/json" }, body: JSON.stringify({ handle: session }) };
+const playing = (path) => request("POST", path, page);
+
 // call sends a request; on 440 it refreshes and repeats it, once.
-async function call(method, path, { allowed, quiet } = {}) {
+async function call(method, path, { allowed, quiet, init } = {}) {
   const what = `${method} ${path}`;
-  const send = async () => ofCheck(await request(method, path), allowed ?? (() => "The check let it pass."));
+  const send = async () => ofCheck(await request(method, path, init), allowed ?? (() => "The check let it pass."));
   let event = await follow("you", what, send(), { quiet });
   if (event.status === 440) {
     const refreshed = await refresh();
@@ -165,11 +185,13 @@ async function call(method, path, { allowed, quiet } = {}) {
 }
 
 const callMe = (options) =>
-  call("GET", "/api/me", { allowed: async (response) => ofMe("you", fromApp((await response.json()).line)), ...options });
+  call("GET", "/api/me", { allowed: (said) => ofMe("you", fromApp(said.line)), ...options });
 
 async function readRefresh(response) {
   const { error } = await response.json().catch(() => ({}));
-  const event = ofRefresh("you", { status: response.status, told: told(response), error });
+  const news = told(response);
+  if (news && news.session !== session) return stranger(response.status, "gate");
+  const event = ofRefresh("you", { status: response.status, told: news, error });
   if (response.ok) spoiled = false;
   return event;
 }
@@ -185,22 +207,31 @@ async function refresh() {
 // knows those of the sign-in alone. And it must not be asked with the new access token,
 // for that would be the use of the child: it gives a ticket first, and takes it at the
 // sign-in's address, which is not checked.
-async function lose() {
+async function lose({ again: repeated = false } = {}) {
   if (line.held.you !== first || line.current !== first) {
     tell({ tone: "warn", text: "The app can put back the refresh token of your sign-in and no other, and the line has left it. To play this again, sign out and in." });
     return;
   }
-  const given = await request("POST", "/api/again");
-  if (given.status !== 201) {
-    const { message } = await given.json().catch(() => ({}));
-    tell({ tone: "warn", text: message ?? "This needs a good access token. Please call the API first." });
+  let ticket;
+  const given = await ofCheck(await playing("/api/again"), (said) => (ticket = said.again));
+  if (given.status === 440) {
+    // Within the grace a refresh leaves the line as it is (R3); after it, it moves it on.
+    if (!repeated && line.grace(grace)) {
+      if ((await refresh()).status === 200) await lose({ again: true });
+      return;
+    }
+    tell({ tone: "warn", text: "This needs a good access token, and the refresh that brings one moves the line on. Sign out and in to play this." });
     return;
   }
-  const { again } = await given.json();
+  if (!ticket) {
+    tell(given);
+    if (given.over) await finish(given);
+    return;
+  }
   const losing = async () => {
     const response = await request("POST", refreshPath);
     const news = response.ok ? told(response) : null;
-    if (!news) return readRefresh(response);
+    if (!news || news.session !== session) return readRefresh(response);
     const lost = { label: "new tokens", tone: "warn", at: "gate", status: response.status, lost: true };
     if (!news.parent) {
       line.kept("you", news);
@@ -210,7 +241,7 @@ async function lose() {
       };
     }
     const headers = { "content-type": "application/json" };
-    const back = await request("POST", "/login", { headers, body: JSON.stringify({ again }) });
+    const back = await request("POST", "/login", { headers, body: JSON.stringify({ again: ticket }) });
     if (!back.ok) {
       line.handedOut("you", news);
       return { ...lost, lost: false, text: "A child was drawn, but the app could not put the old cookies back: nothing got lost." };
@@ -241,25 +272,22 @@ async function command(what) {
 }
 
 async function openThief() {
-  const response = await request("POST", "/api/thief");
-  if (response.status === 201) {
-    ({ thief } = await response.json());
-    line.held.thief = first;
-    lanes.thief.show();
-    for (const id of ["thief-refresh", "thief-call", "thief-how"]) $(id).hidden = false;
-    $("thief-open").hidden = true;
-    $("thief-refresh").focus();
-    tell({ tone: "bad", text: "A thief has copied the refresh token that you were given at sign-in. Who refreshes first?" });
-    line.save();
-    render();
-    return;
-  }
-  if (response.status === 440) {
-    await refresh();
-    return;
-  }
-  const { message } = await response.json().catch(() => ({}));
-  tell({ tone: "warn", text: message ?? "A thief cannot be opened at the moment." });
+  const text = "A thief has copied the refresh token that you were given at sign-in. Who refreshes first?";
+  const allowed = (said) => {
+    ({ thief } = said);
+    use(said);
+    return text;
+  };
+  await call("POST", "/api/thief", { init: page, allowed });
+  if (!thief) return;
+  line.held.thief = first;
+  lanes.thief.show();
+  for (const id of ["thief-refresh", "thief-call", "thief-how"]) $(id).hidden = false;
+  $("thief-refresh").focus({ preventScroll: true });
+  $("thief-open").hidden = true;
+  tell({ tone: "bad", text });
+  line.save();
+  render();
 }
 
 async function thiefRefresh() {
@@ -289,20 +317,23 @@ async function thiefCall() {
 // --- The end ---
 
 // finish shows on whoever did not just learn it himself that the session is over.
-async function finish({ theft = false }, who = "you") {
+async function finish({ theft = false, stranger: foreign = false }, who = "you") {
   if (over) return;
   over = true;
+  strange = foreign;
   if (theft && who === "thief") {
     const hears = async () => {
-      const response = await request("GET", "/api/me");
-      if (response.ok) return allow(200, "Passed once more: this process has not heard of it yet. All have within a second.");
-      const event = await ofCheck(response);
-      return event.over ? { ...event, text: "You are out, too: your access token names a session that has ended." } : event;
+      const event = await ofCheck(await request("GET", "/api/me"), () => "Passed once more: this process has not heard of it yet. All have within a second.");
+      return event.over && !event.stranger ? { ...event, text: "You are out, too: your access token names a session that has ended." } : event;
     };
     for (let n = 0; n < asks; n++) {
       const event = await follow("you", "GET /api/me", hears());
+      strange ||= Boolean(event.stranger);
       // A spoiled or expired access token says nothing of its session.
-      if (event.status === 440) await follow("you", `POST ${refreshPath}`, request("POST", refreshPath).then(readRefresh));
+      if (event.status === 440) {
+        const refreshed = await follow("you", `POST ${refreshPath}`, request("POST", refreshPath).then(readRefresh));
+        strange ||= Boolean(refreshed.stranger);
+      }
       if (event.label !== "ALLOW") break;
       await later(askAgain);
     }
@@ -310,13 +341,19 @@ async function finish({ theft = false }, who = "you") {
   if (theft && who === "you" && thiefCalls) {
     for (let n = 0; n < asks && (await thiefCall()).label === "ALLOW"; n++) await later(askAgain);
   }
-  forgetAntiCSRF();
+  if (!strange) forgetAntiCSRF(); // else it is somebody else's
   $("timer").checked = false;
   $("timer").disabled = true;
   $("over-title").textContent = theft ? "Caught. The session is over, for you and for the thief." : "Your session is over.";
   $("over-text").textContent = theft
     ? "sessiongate cannot know which of the two was you, so both have to sign in again. Only you can."
     : "It was ended: here, elsewhere, or because its time was up.";
+  if (foreign) {
+    $("over-title").textContent = "This browser is now signed in as somebody else.";
+    $("over-text").textContent = "Another tab has begun a new session. This page knows nothing of it until it is loaded anew.";
+    $("over-link").textContent = "Reload";
+    $("over-link").href = "/";
+  }
   $("over").hidden = false;
   $("over-link").focus();
   render();
@@ -351,7 +388,11 @@ const actions = {
   refresh,
   expire: async () => {
     const event = await call("POST", "/api/expire", {
-      allowed: () => "The app replaced the cookie by one that is no token. It cannot make an expired one; to the check, spoiled and expired are the same.",
+      init: page,
+      allowed: (said) => {
+        use(said);
+        return "The app replaced the cookie by one that is no token. It cannot make an expired one; to the check, spoiled and expired are the same.";
+      },
     });
     spoiled = event.label === "ALLOW" && event.tone === "good";
     render();
@@ -375,6 +416,10 @@ async function during(work) {
   render();
   try {
     await work();
+    while (doubtful && !over) {
+      doubtful = false;
+      await callMe({ quiet: true });
+    }
   } catch {
     tell(noAnswer());
   } finally {
@@ -383,7 +428,13 @@ async function during(work) {
   }
 }
 
-for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", () => !off(id) && during(action));
+for (const [id, action] of Object.entries(actions)) {
+  $(id).addEventListener("click", () => {
+    if (off(id)) return;
+    bringIntoView($("stage"));
+    during(action);
+  });
+}
 for (const id of ["signout", "everywhere"]) {
   $(id).addEventListener("submit", (event) => {
     event.preventDefault();
@@ -401,9 +452,8 @@ function render() {
   for (const id of Object.keys(actions)) $(id).setAttribute("aria-disabled", off(id));
   for (const id of ["signout", "everywhere"]) $(id).querySelector("button").setAttribute("aria-disabled", busy || over);
   $("demo").dataset.busy = busy;
-  draw(line, $("line"), over);
+  draw(line, $("line"), over && !strange);
   $("line").dataset.over = over;
-  if (thief) $("thief-how").textContent = hint();
   tick();
 }
 
@@ -419,7 +469,12 @@ function hint() {
     case "child":
       return "The thief holds a child that he has not used yet. If he calls the API with it, it becomes current and yours is retired.";
     case "retired":
-      return "The thief’s token has left the line. Once the grace is over, using it is theft; before that it might be an honest late request, and is refused without alarm.";
+      // The grace is that of the token just before the current one (R7).
+      return holds.mark === line.token(line.current)?.parent && line.grace(grace) !== 0
+        ? "The thief’s token has left the line. Once the grace is over, using it is theft; before that it might be an honest late request, and is refused without alarm."
+        : "The thief’s token has left the line: using it is theft.";
+    case "beaten":
+      return "The thief’s child lost to its sibling and has left the line: using it is theft.";
     default:
       return "Let the thief refresh.";
   }
@@ -440,6 +495,7 @@ function wouldDo(young) {
 
 // tick shows what goes with time.
 function tick() {
+  if (thief) $("thief-how").textContent = hint();
   const left = (line.accessEnds ?? 0) - Date.now();
   $("access").textContent = over || line.accessEnds === null
     ? "none"
@@ -460,6 +516,7 @@ function tick() {
 // The page itself passed the check: its navigation is the first request to draw. It may
 // have come by way of the page that a 440 shows, which refreshes and reloads.
 function begin() {
+  line.begin();
   if (first && !line.token(first)) {
     if (!parent || parent === first) line.tokens.unshift({ mark: first, sure: false });
   }
@@ -474,11 +531,15 @@ delete line.held.thief;
 $("thief-open").hidden = !thiefCanBePlayed;
 $("thief-group").hidden = !thiefCanBePlayed;
 $("deck").hidden = false;
-addEventListener("storage", () => {
+addEventListener("storage", ({ key }) => {
   const { thief: thiefs } = line.held;
   line.load();
   if (thiefs) line.held.thief = thiefs;
   render();
+  // Another tab has signed out, or somebody in.
+  if (over || !(line.left() || (key === antiCSRF && !hasAntiCSRF()))) return;
+  doubtful = true;
+  if (!busy) during(() => {});
 });
 setInterval(tick, 500);
 render();

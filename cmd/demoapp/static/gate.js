@@ -1,22 +1,22 @@
 // What a page without an SDK has to do: keep the anti-csrf header, send it back,
 // and on 440 refresh once and repeat the request.
 
-const key = "anti-csrf";
+export const antiCSRF = "anti-csrf"; // the header's name, and where its value is kept
 export const refreshPath = "/auth/session/refresh";
 
-export const hasAntiCSRF = () => localStorage.getItem(key) !== null;
-export const forgetAntiCSRF = () => localStorage.removeItem(key);
+export const hasAntiCSRF = () => localStorage.getItem(antiCSRF) !== null;
+export const forgetAntiCSRF = () => localStorage.removeItem(antiCSRF);
 
 // request sends one request and keeps the anti-csrf token of its answer. A redirect
 // is not followed: it is the gate's way to the sign-in page, not an answer.
 export async function request(method, path, init = {}) {
   const headers = new Headers(init.headers);
   headers.set("accept", "application/json");
-  const token = localStorage.getItem(key);
-  if (token) headers.set(key, token);
+  const token = localStorage.getItem(antiCSRF);
+  if (token) headers.set(antiCSRF, token);
   const response = await fetch(path, { ...init, method, headers, redirect: "manual", cache: "no-store" });
-  const fresh = response.headers.get(key);
-  if (fresh) localStorage.setItem(key, fresh);
+  const fresh = response.headers.get(antiCSRF);
+  if (fresh) localStorage.setItem(antiCSRF, fresh);
   return response;
 }
 

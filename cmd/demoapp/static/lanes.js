@@ -4,6 +4,9 @@
 const stations = { browser: 12.5, envoy: 37.5, gate: 62.5, app: 87.5 }; // % of the width
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
+// bringIntoView moves the page no farther than it takes to see what is about to happen.
+export const bringIntoView = (element) => element.scrollIntoView({ block: "nearest", behavior: still.matches ? "instant" : "smooth" });
+
 export class Lane {
   constructor(element) {
     this.element = element;

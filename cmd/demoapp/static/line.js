@@ -23,22 +23,36 @@ export class Line {
     const line = new Line(told.session);
     line.kept("you", told);
     line.movedAt = Date.now();
-    line.save();
+    line.begin();
+  }
+
+  #stored() {
+    try {
+      return JSON.parse(localStorage.getItem(key));
+    } catch {
+      return null;
+    }
   }
 
   // load takes what another page of this browser has learnt of the session.
   load() {
-    let stored = null;
-    try {
-      stored = JSON.parse(localStorage.getItem(key));
-    } catch {
-      // as none
-    }
+    const stored = this.#stored();
     if (stored?.session === this.session) Object.assign(this, stored);
   }
 
-  save() {
+  // begin makes this line the browser's.
+  begin() {
     localStorage.setItem(key, JSON.stringify(this));
+  }
+
+  // left: another session has begun in this browser.
+  left() {
+    const stored = this.#stored();
+    return Boolean(stored) && stored.session !== this.session;
+  }
+
+  save() {
+    if (!this.left()) this.begin();
   }
 
   token(mark) {
