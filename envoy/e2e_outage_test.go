@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/grpc/codes"
 
 	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 )
@@ -89,7 +90,14 @@ func TestOutage(t *testing.T) {
 		if a := b.do(http.MethodGet, "/", script, without("Cookie")); a.status != http.StatusFound {
 			t.Errorf("nobody: %d", a.status)
 		}
-		s.eventually("a strict route waits for Postgres", func() bool { return b.do(http.MethodGet, "/strict", script).status != http.StatusOK })
+		for _, p := range s.processes { // each finds by itself that its feed is too old
+			strict := checkRequest(b.access(), b.antiCSRF)
+			strict.GetAttributes().ContextExtensions["strict"] = "true"
+			p.eventually(p.name+" asks Postgres for a strict route", func() bool {
+				response, err := p.gate.Check(t.Context(), strict)
+				return err == nil && response.GetStatus().GetCode() == int32(codes.Unavailable)
+			})
+		}
 		unavailable(t, "strict", b.do(http.MethodGet, "/strict", script))
 		b.mustGet(t)
 	})
