@@ -74,7 +74,6 @@ func (p Policy) With(settings map[string]string) (Policy, error) {
 			return Policy{}, &PolicyError{key, value}
 		}
 	}
-	slices.SortFunc(p.Require, func(a, b Requirement) int { return strings.Compare(a.Claim, b.Claim) })
 	return p, nil
 }
 
@@ -123,8 +122,10 @@ func require(p *Policy, claim, value string) bool {
 	if !ok || len(p.Require) >= requirementsMax {
 		return false
 	}
+	// A copy: what p began with is shared by all requests.
 	p.Require = slices.DeleteFunc(slices.Clone(p.Require), func(o Requirement) bool { return o.Claim == claim })
 	p.Require = append(p.Require, q)
+	slices.SortFunc(p.Require, func(a, b Requirement) int { return strings.Compare(a.Claim, b.Claim) })
 	return true
 }
 
