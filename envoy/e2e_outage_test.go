@@ -210,6 +210,7 @@ func TestGracefulStop(t *testing.T) {
 				sent.Add(1)
 				if a := b.send(http.MethodGet, "/", script); a.status != http.StatusOK {
 					failed.Add(1)
+					t.Logf("answered %d", a.status)
 				}
 			}
 		})
