@@ -112,22 +112,14 @@ func join(field *string, joint, value string) {
 // and other schemes, are the upstream's business; so is one of ours where the
 // script says that it keeps its session in cookies.
 func (r *request) readBearer() {
-	if token := bearerOf(r.authorization); r.authMode != sessions.AuthModeCookie && sessions.IsAccessToken(token) {
-		r.bearer, r.scriptHeader = token, true
+	if token := sessions.SessionBearer(r.authorization, r.authMode); sessions.IsAccessToken(token) {
+		r.bearer, r.scriptHeader, r.holdsOurs = token, true, true
+		return
 	}
 	for line := range strings.SplitSeq(r.authorization, ",") { // Envoy joins several, also where it sends raw headers
-		token := bearerOf(strings.ReplaceAll(line, "\t", " "))
+		token := sessions.Bearer(strings.ReplaceAll(line, "\t", " "))
 		r.holdsOurs = r.holdsOurs || sessions.IsAccessToken(token) || sessions.IsRefreshToken(token)
 	}
-}
-
-// bearerOf is the token of an Authorization header, "" where its scheme is another.
-func bearerOf(authorization string) string {
-	scheme, token, _ := strings.Cut(strings.Trim(authorization, " "), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return strings.Trim(token, " ")
 }
 
 // cookies returns the values of a cookie, each once. Where Envoy sends headers as

@@ -617,6 +617,28 @@ func (s *stack) denied(access, antiCSRF string) {
 	}
 }
 
+// lockSessions holds the rows of some sessions until release is called.
+func (s *stack) lockSessions(where string, args ...any) (release func()) {
+	s.Helper()
+	conn, err := pgx.Connect(s.Context(), s.url)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { _ = conn.Close(context.Background()) })
+	tx, err := conn.Begin(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
+	if _, err := tx.Exec(s.Context(), `SELECT FROM sessiongate.sessions WHERE `+where+` FOR UPDATE`, args...); err != nil {
+		s.Fatal(err)
+	}
+	return func() {
+		if err := tx.Rollback(s.Context()); err != nil {
+			s.Error(err)
+		}
+	}
+}
+
 // exec and count are for what only the database can show.
 func (s *stack) exec(statement string) {
 	s.Helper()

@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/grpc/codes"
 
@@ -175,18 +173,7 @@ func TestGracefulStop(t *testing.T) {
 			t.Fatal("no child")
 		}
 	}
-	lock, err := pgx.Connect(t.Context(), s.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = lock.Close(t.Context()) }()
-	tx, err := lock.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.Exec(t.Context(), `SELECT FROM sessiongate.sessions WHERE handle = $1 FOR UPDATE`, handleBytes(handles[0])); err != nil {
-		t.Fatal(err)
-	}
+	release := s.lockSessions(`handle = $1`, handleBytes(handles[0]))
 	first := leaving.check(children[0].access(), children[0].antiCSRF)
 	s.eventually("the first promotion waits for its row", func() bool {
 		return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
@@ -224,9 +211,7 @@ func TestGracefulStop(t *testing.T) {
 	leaving.signal()
 	leaving.awaitLine(`"draining"`)
 	more(20)
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Error(err)
-	}
+	release()
 	leaving.stop() // waits, and wants exit code 0
 	more(50)
 	close(enough)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
-	"github.com/jackc/pgx/v5"
 )
 
 func testTrouble(t *testing.T, s *stack) {
@@ -102,18 +101,7 @@ func testTrouble(t *testing.T, s *stack) {
 
 	t.Run("a refresh that hangs is given up after D/2", func(t *testing.T) {
 		tab := start(t, one, "hangs")
-		lock, err := pgx.Connect(t.Context(), s.url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = lock.Close(t.Context()) }()
-		tx, err := lock.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := tx.Exec(t.Context(), `SELECT FROM sessiongate.sessions WHERE user_id = 'hangs' FOR UPDATE`); err != nil {
-			t.Fatal(err)
-		}
+		release := s.lockSessions(`user_id = 'hangs'`)
 		tab.goTo("/page")
 		tab.await(`limits.length === 2`) // that of the lock, and that of the request
 		if ms := eval[int](tab, `limits[1].ms`); ms != int((attempt / 2).Milliseconds()) {
@@ -121,9 +109,7 @@ func testTrouble(t *testing.T, s *stack) {
 		}
 		eval[any](tab, `void limits[1].abort()`)
 		tab.await(away)
-		if err := tx.Rollback(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		release()
 		tab.pass()
 		tab.await(onApp)
 		tab.want(2, 3)

@@ -32,12 +32,6 @@ func (i Issued) Headers() []Header {
 	)
 }
 
-// AuthModeCookie is the value of st-auth-mode by which the web SDKs (20.x) say that
-// they keep the session in cookies. They send the tokens of their header transport
-// along all the same, if cookies of those names are there: a sibling host could
-// plant them, and its victim would act in its session.
-const AuthModeCookie = "cookie"
-
 // EndedHeaders tells a client's scripts that its session is over.
 func EndedHeaders() []Header {
 	return []Header{{"id-refresh-token", "remove"}, {"front-token", "remove"}}

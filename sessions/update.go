@@ -21,7 +21,7 @@ func (e *Engine) Update(ctx context.Context, h Handle, c Contents) (Record, erro
 		if err != nil {
 			return Record{}, err
 		}
-		if err := e.checkSize(rec.UserID, c.Claims, newRefreshToken(h, TransportCookie)); err != nil {
+		if err := e.checkSize(rec.UserID, c.Claims, refreshToken{handle: h, transport: TransportCookie}); err != nil {
 			return Record{}, err
 		}
 	}

@@ -61,11 +61,11 @@ func (a *api) as(h func(w http.ResponseWriter, r *http.Request, caller string) e
 // caller finds whose API key r carries. Digests are compared, each in constant
 // time and all of them: how long a refusal takes tells nothing about any key.
 func (a *api) caller(r *http.Request) (string, error) {
-	keys := bearers(r)
-	if len(keys) == 0 {
+	key := sessions.Bearer(authorization(r))
+	if key == "" {
 		return "", errUnauthenticated
 	}
-	digest := DigestKey(keys[0])
+	digest := DigestKey(key)
 	caller, found := "", false
 	for name, known := range a.cfg.APIKeys {
 		if subtle.ConstantTimeCompare(digest[:], known[:]) == 1 {

@@ -87,18 +87,15 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 // Authorization header, where a script put it on purpose, or those in cookies,
 // which come by themselves. Another system's bearer token is none.
 func (p *public) refreshTokens(r *http.Request) (sessions.Transport, []string) {
-	if tokens := sessionBearers(r); len(tokens) > 0 && sessions.IsRefreshToken(tokens[0]) {
-		return sessions.TransportHeader, tokens
+	if token := sessionBearer(r); sessions.IsRefreshToken(token) {
+		return sessions.TransportHeader, []string{token}
 	}
 	return sessions.TransportCookie, cookieValues(r, p.cfg.Cookies.RefreshName)
 }
 
-// sessionBearers are the bearer tokens of r that may be a session's.
-func sessionBearers(r *http.Request) []string {
-	if strings.Join(r.Header.Values("St-Auth-Mode"), ",") == sessions.AuthModeCookie { // as the check reads it
-		return nil
-	}
-	return bearers(r)
+// sessionBearer is the bearer token of r that may be a session's, or "".
+func sessionBearer(r *http.Request) string {
+	return sessions.SessionBearer(authorization(r), strings.Join(r.Header.Values("St-Auth-Mode"), ","))
 }
 
 func (p *public) renew(r *http.Request, by sessions.Transport, tokens []string) (sessions.Issued, error) {
@@ -114,9 +111,9 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 	}
 	by, refresh := p.refreshTokens(r)
 	var access []string
-	switch tokens := sessionBearers(r); {
-	case len(tokens) > 0 && sessions.IsAccessToken(tokens[0]):
-		by, refresh, access = sessions.TransportHeader, nil, tokens
+	switch token := sessionBearer(r); {
+	case sessions.IsAccessToken(token):
+		by, refresh, access = sessions.TransportHeader, nil, []string{token}
 	case by == sessions.TransportCookie:
 		access = cookieValues(r, p.cfg.Cookies.Access())
 	}
@@ -199,18 +196,13 @@ func cookieValues(r *http.Request, name string) []string {
 	return values
 }
 
-// bearers are the bearer tokens of r (RFC 6750 §2.1): at most one, for two
-// Authorization headers say nothing.
-func bearers(r *http.Request) []string {
+// authorization is the Authorization header of r; two say nothing.
+func authorization(r *http.Request) string {
 	lines := r.Header.Values("Authorization")
 	if len(lines) != 1 {
-		return nil
+		return ""
 	}
-	scheme, token, ok := strings.Cut(lines[0], " ")
-	if token = strings.Trim(token, " "); !ok || token == "" || !strings.EqualFold(scheme, "Bearer") {
-		return nil
-	}
-	return []string{token}
+	return lines[0]
 }
 
 // clientOf digests where r comes from. A peer header that is repeated or no
