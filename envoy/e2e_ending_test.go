@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"net/http"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -186,4 +187,68 @@ func TestManyDeletions(t *testing.T) {
 			t.Errorf("%s: %d with %d cookies", path, a.status, n)
 		}
 	}
+}
+
+// TestSessionsEnd: after a restore of the database, which brings ended sessions back, the operator's command ends them, on every process, and
+// with the database alone at hand.
+func TestSessionsEnd(t *testing.T) {
+	s := newStack(t, stackOptions{noEnvoy: true})
+	one, two := s.processes[0], s.processes[1]
+	command := func(args ...string) string {
+		t.Helper()
+		file, err := program()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := exec.Command(file, append([]string{"sessions", "end"}, args...)...)
+		c.Env = []string{"SESSIONGATE_DATABASE_URL=" + s.url, "GORACE=atexit_sleep_ms=0"}
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
+	allowed := func(c created) {
+		t.Helper()
+		for _, p := range s.processes {
+			if status := p.check(c.Tokens.Access, c.Tokens.AntiCSRF); status != http.StatusOK {
+				t.Errorf("%s: %d, want an allow", p.name, status)
+			}
+		}
+	}
+	alice, bob, bobs, carol := one.create("alice"), one.create("bob"), two.create("bob"), two.create("carol")
+
+	// Backup, sign-out of Alice elsewhere, restore.
+	s.exec(`CREATE TABLE backup AS TABLE sessiongate.sessions`)
+	s.exec(`CREATE TABLE backup_contents AS TABLE sessiongate.session_contents`)
+	one.api(http.MethodDelete, "/v1/sessions/"+alice.Session.Handle, nil, nil)
+	s.exec(`TRUNCATE sessiongate.sessions, sessiongate.session_contents, sessiongate.feed`)
+	s.exec(`INSERT INTO sessiongate.sessions TABLE backup`)
+	s.exec(`INSERT INTO sessiongate.session_contents TABLE backup_contents`)
+	allowed(carol)
+
+	if out := command("--handle", bob.Session.Handle); !strings.HasPrefix(out, "ended 1 session") {
+		t.Error(out)
+	}
+	s.denied(bob.Tokens.Access, bob.Tokens.AntiCSRF)
+	if out := command("--handle", bob.Session.Handle); !strings.HasPrefix(out, "ended 0 sessions") {
+		t.Error(out)
+	}
+	allowed(bobs)
+	if out := command("--user", "bob", "--actor", "ops-1"); !strings.HasPrefix(out, "ended 1 session") {
+		t.Error(out)
+	}
+	s.denied(bobs.Tokens.Access, bobs.Tokens.AntiCSRF)
+	if n := s.count(`SELECT count(*) FROM sessiongate.events WHERE handle = $1 AND reason = 'revoked' AND actor = 'ops-1'`, handleBytes(bobs.Session.Handle)); n != 1 {
+		t.Errorf("%d events say who did it", n)
+	}
+	if out := command("--created-before", "2020-01-01T00:00:00Z"); !strings.HasPrefix(out, "ended 0 sessions") {
+		t.Error(out)
+	}
+	allowed(carol)
+	if out := command("--created-before", "now"); !strings.HasPrefix(out, "ended 2 sessions") { // Alice's, that was back, and Carol's
+		t.Error(out)
+	}
+	s.denied(alice.Tokens.Access, alice.Tokens.AntiCSRF)
+	s.denied(carol.Tokens.Access, carol.Tokens.AntiCSRF)
 }

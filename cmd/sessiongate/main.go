@@ -57,6 +57,7 @@ type commands struct {
 	Migrate     migrateCmd     `cmd:"" help:"Bring the database's schema up to date."`
 	Config      configCmd      `cmd:"" help:"Print the configuration in effect, with secrets redacted."`
 	Keys        keysCmd        `cmd:"" help:"Make secrets."`
+	Sessions    sessionsCmd    `cmd:"" help:"End sessions in the database."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running process whether it is ready; exit 0 or 1."`
 }
 

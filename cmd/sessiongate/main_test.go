@@ -170,3 +170,27 @@ func TestHealthcheck(t *testing.T) {
 		t.Error("port 0 was asked")
 	}
 }
+
+// A slip must not end other sessions than were meant.
+func TestSessionsEndRefuses(t *testing.T) {
+	t.Parallel()
+	environ := []string{"SESSIONGATE_DATABASE_URL=postgres:///nowhere?host=/nowhere"}
+	for want, args := range map[string][]string{
+		"missing flags":                  {},
+		"can't be used together":         {"--user", "a", "--created-before", "now"},
+		"a time with its zone":           {"--created-before", "2026-01-31"},
+		"22 characters of base64url":     {"--handle", "abc"},
+		"1 to 64 of a-z":                 {"--user", "a", "--actor", "Me and you"},
+		"allowed: postgres://":           {"--user", "a"},
+		"deleting sessions":              {"--user", "a"},
+		"after 0 sessions were ended: r": {"--created-before", "now"},
+	} {
+		env := environ
+		if strings.HasPrefix(want, "allowed:") {
+			env = nil
+		}
+		if out, err := run(t, env, append([]string{"sessions", "end"}, args...)...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %q, %v; want %q", args, out, err, want)
+		}
+	}
+}

@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -60,4 +62,36 @@ func (s *Store) EndUser(ctx context.Context, userID string, e sessions.Ending) (
 	return s.end(ctx, ending(`handle = ANY (ARRAY(
 			SELECT s.handle FROM sessiongate.sessions s WHERE s.user_id = $3 ORDER BY s.handle FOR UPDATE))`),
 		string(e.Reason), e.Actor, userID)
+}
+
+// endPage is how many sessions one statement of [Store.EndCreatedBefore] looks at.
+const endPage = 5_000
+
+// EndCreatedBefore ends every session that was created before t, and returns how
+// many. It goes through all sessions in pages, each a transaction of its own, so
+// that it holds no lock for long: where it stops with an error, the ones counted
+// are ended, and calling it again ends the rest. Sessions that are created
+// meanwhile are younger than a t that has passed.
+func (s *Store) EndCreatedBefore(ctx context.Context, t time.Time, e sessions.Ending) (int, error) {
+	total := 0
+	for after := []byte{}; ; {
+		var last []byte // none: the page is the last one
+		err := s.pool.QueryRow(ctx, `SELECT handle FROM sessiongate.sessions WHERE handle > $1 ORDER BY handle OFFSET $2 LIMIT 1`, after, s.endPage-1).Scan(&last)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return total, fmt.Errorf("reading a page of sessions: %w", err)
+		}
+		gone, err := s.end(ctx, ending(`handle = ANY (ARRAY(
+				SELECT s.handle FROM sessiongate.sessions s
+				WHERE s.handle > $3 AND ($4::bytea IS NULL OR s.handle <= $4) AND s.created_at < $5
+				ORDER BY s.handle FOR UPDATE))`),
+			string(e.Reason), e.Actor, after, last, t)
+		if err != nil {
+			return total, err
+		}
+		total += len(gone)
+		if last == nil {
+			return total, nil
+		}
+		after = last
+	}
 }

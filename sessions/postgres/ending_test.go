@@ -51,3 +51,49 @@ func TestEndIsOneTransaction(t *testing.T) {
 		t.Errorf("%d contents of no session", n)
 	}
 }
+
+// All that are older end, whatever page they are on, and nobody else.
+func TestEndCreatedBefore(t *testing.T) {
+	t.Parallel()
+	for _, page := range []int{1, 2, 3, 4, 7, 8} {
+		c := open(t)
+		c.SetEndPage(page)
+		if err := c.RaiseHorizon(t.Context(), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		old := map[sessions.Handle]bool{}
+		for range 4 {
+			old[create(t, c.Store, "alice").Handle] = true
+		}
+		c.Advance(time.Minute)
+		var young []sessions.Record
+		for range 3 {
+			young = append(young, create(t, c.Store, "alice"))
+		}
+		why := sessions.Ending{Reason: sessions.ReasonRevoked, Actor: "operator"}
+		if n, err := c.EndCreatedBefore(t.Context(), young[0].CreatedAt, why); n != len(old) || err != nil {
+			t.Errorf("pages of %d: %d ended, %v; want %d", page, n, err, len(old))
+		}
+		fed, err := c.Poll(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range fed.Entries {
+			if e.Kind != sessions.EntryEnded || e.Reason != sessions.ReasonRevoked || !old[e.Handle] {
+				t.Errorf("pages of %d: on the feed: %+v", page, e)
+			}
+			delete(old, e.Handle)
+		}
+		if len(old) > 0 {
+			t.Errorf("pages of %d: %d are not on the feed", page, len(old))
+		}
+		for _, rec := range young {
+			if _, _, err := c.Get(t.Context(), rec.Handle); err != nil {
+				t.Errorf("pages of %d: a younger one: %v", page, err)
+			}
+		}
+		if n, err := c.EndCreatedBefore(t.Context(), young[0].CreatedAt, why); n != 0 || err != nil {
+			t.Errorf("pages of %d: again: %d ended, %v", page, n, err)
+		}
+	}
+}

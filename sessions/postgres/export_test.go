@@ -10,3 +10,6 @@ func (s *Store) Setting(ctx context.Context, name string) (value string, err err
 	err = s.pool.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
 	return value, err
 }
+
+// SetEndPage makes pages of an end of many sessions small enough to be many.
+func (s *Store) SetEndPage(sessions int) { s.endPage = sessions }

@@ -56,6 +56,7 @@ type Store struct {
 	feed       *pgxpool.Pool
 	eventsKeep time.Duration
 	feedPage   int
+	endPage    int
 
 	mu        sync.Mutex
 	sweptUpTo []byte // the handle after which the next page of idle-expired sessions begins; not nil
@@ -103,7 +104,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		pool.Close()
 		return nil, errors.New("the database pool cannot be made from this connection string")
 	}
-	return &Store{pool: pool, feed: feed, eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, sweptUpTo: []byte{}}, nil
+	return &Store{pool: pool, feed: feed, eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{}}, nil
 }
 
 // milliseconds is how Postgres reads a setting of time without a unit; 0 would
