@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -133,4 +134,49 @@ func TestVerifyAllocatesNothing(t *testing.T) {
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// BenchmarkMemory is what a replica holds for each ended session and each verified
+// access token, in bytes; docs/operations.md tells it.
+func BenchmarkMemory(b *testing.B) {
+	held := func(b *testing.B, fill func(n int) any) {
+		b.Helper()
+		const n = 20_000
+		before := heap()
+		kept := fill(n)
+		b.ReportMetric(float64(heap()-before)/n, "bytes/entry")
+		b.ReportMetric(0, "ns/op")
+		runtime.KeepAlive(kept)
+	}
+	b.Run("ended session", func(b *testing.B) {
+		held(b, func(n int) any {
+			set := new(feedSet)
+			for range n {
+				set.add(Entry{Kind: EntryEnded, Handle: NewHandle(), Reason: ReasonRevoked, At: testEpoch})
+			}
+			return set
+		})
+	})
+	b.Run("verified token", func(b *testing.B) {
+		held(b, func(n int) any {
+			e := offline(b)
+			e.feed.clock.local = time.Now
+			e.feed.clock.set(testEpoch, time.Now())
+			for i := range n {
+				token := issueAt(b, e, testEpoch, fmt.Sprintf(`{"role":"admin","n":%d}`, i)).Access.Reveal()
+				if _, d := e.Verify(TransportCookie, []string{token}); d != nil {
+					b.Fatal(d)
+				}
+			}
+			return e
+		})
+	})
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC() // what the first one queued for finalizers
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
