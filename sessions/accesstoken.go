@@ -194,7 +194,11 @@ func (e *Engine) mint(rec Record, p place, now, expires time.Time) (minted, erro
 	if err != nil {
 		return minted{}, fmt.Errorf("marshalling access token: %w", err)
 	}
-	text, err := e.keys.Load().signer(now).sign(payload)
+	signer := e.keys.Load().signer(now)
+	if signer == nil {
+		return minted{}, errNoKey
+	}
+	text, err := signer.sign(payload)
 	if err != nil {
 		return minted{}, fmt.Errorf("signing access token: %w", err)
 	}

@@ -50,7 +50,7 @@ func testRing(t testing.TB, kek *KeyEncryptionKey) *keyring {
 		}
 		stored = append(stored, k)
 	}
-	ring, err := newKeyring(stored, kek)
+	ring, err := newKeyring(stored, KeyEncryption{Key: kek}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,11 @@ func (e *Engine) issue(rec Record, t refreshToken, parent Mark, now time.Time, h
 	i := newIssued(rec, m, t.transport, now)
 	i.AntiCSRF = t.antiCSRF.token()
 	if handOut {
-		i.Refresh = t.seal(e.keys.Load().sealer(now))
+		sealer := e.keys.Load().sealer(now)
+		if sealer == nil {
+			return Issued{}, unavailable("sealing", errNoKey)
+		}
+		i.Refresh = t.seal(sealer)
 	}
 	return i, nil
 }

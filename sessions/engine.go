@@ -15,6 +15,14 @@ import (
 type Config struct {
 	// KeyEncryptionKey wraps the keys in the store. Required.
 	KeyEncryptionKey *KeyEncryptionKey
+	// PreviousKeyEncryptionKey is the one whose place KeyEncryptionKey takes: the
+	// engine opens what either wrapped. Optional.
+	PreviousKeyEncryptionKey *KeyEncryptionKey
+	// RotateKeysEvery is the age at which the newest key of a kind gets a
+	// successor, KeyActivationDelay how long that is published before it signs or
+	// seals. Every engine must have heard of it by then, which takes FeedBound,
+	// and whoever else verifies access tokens must have read the JWK Set anew.
+	RotateKeysEvery, KeyActivationDelay time.Duration
 	// Issuer is the iss claim of access tokens; every engine over one store has
 	// the same.
 	Issuer string
@@ -23,7 +31,7 @@ type Config struct {
 	// store; what is stolen works that long at most.
 	AccessTokenLife time.Duration
 	// SlidingLife ends a session that was not refreshed for so long,
-	// AbsoluteLife ends any.
+	// AbsoluteLife ends any, and is at most [AbsoluteLifeMax].
 	SlidingLife, AbsoluteLife time.Duration
 	// RefreshAttemptMax, D, is the longest that an honest refresh may take from
 	// leaving the browser to its answer's cookies being stored. Half of it is
@@ -54,6 +62,10 @@ type Config struct {
 func Defaults() Config {
 	return Config{
 		Issuer:            "sessiongate",
+
+		RotateKeysEvery:    30 * 24 * time.Hour,
+		KeyActivationDelay: 10 * time.Minute,
+
 		AccessTokenLife:   time.Hour,
 		SlidingLife:       30 * 24 * time.Hour,
 		AbsoluteLife:      100 * 24 * time.Hour,
@@ -71,6 +83,10 @@ func Defaults() Config {
 	}
 }
 
+func (c Config) keyEncryption() KeyEncryption {
+	return KeyEncryption{Key: c.KeyEncryptionKey, Previous: c.PreviousKeyEncryptionKey}
+}
+
 func (c Config) check() error {
 	switch {
 	case c.KeyEncryptionKey == nil:
@@ -86,6 +102,13 @@ func (c Config) check() error {
 		return &InvalidError{"SlidingLife", "must be at least twice AccessTokenLife and RefreshAttemptMax on top"}
 	case c.AbsoluteLife < c.SlidingLife:
 		return &InvalidError{"AbsoluteLife", "must be at least SlidingLife"}
+	case c.AbsoluteLife > AbsoluteLifeMax:
+		// Its refresh token would outlive the key that sealed it.
+		return &InvalidError{"AbsoluteLife", "must be at most 400 days"}
+	case c.KeyActivationDelay <= c.FeedBound:
+		return &InvalidError{"KeyActivationDelay", "must be more than FeedBound"}
+	case c.RotateKeysEvery < 4*c.KeyActivationDelay:
+		return &InvalidError{"RotateKeysEvery", "must be at least four times KeyActivationDelay"}
 	case c.HandOutsMax < 1, c.FeedPoll <= 0, c.FeedBound < c.FeedPoll, c.CachedTokens < 1,
 		c.PromotionQueue < 1, c.PromotionBatch < 1, c.SweepPause <= 0, c.SweepBatch < 1:
 		return &InvalidError{"Config", "counts and pauses must be positive, and FeedBound at least FeedPoll"}
@@ -137,14 +160,17 @@ const (
 	startRetryLast  = 5 * time.Second
 )
 
+// errNoKey: every key of some kind is gone, or does not open here.
+var errNoKey = errors.New("there is no key of some kind")
+
 // errKeys: the keys in the store are not ours to open. Retrying is no use.
 var errKeys = errors.New("opening the keys in the store")
 
 // Run reads keys and feed, makes the first keys where there are none, and then
-// follows the feed, promotes and sweeps until ctx ends; it returns when all that
-// has stopped. A store that cannot be reached is waited for. The only other
-// reason to return is that the stored keys do not open under the given
-// key-encryption key.
+// follows the feed, promotes, sweeps, and rotates and deletes keys until ctx ends;
+// it returns when all that has stopped. A store that cannot be reached is waited
+// for. The only other reason to return is that at the start the stored keys do not
+// all open under the given key-encryption keys.
 func (e *Engine) Run(ctx context.Context) error {
 	if err := e.start(ctx); err != nil || ctx.Err() != nil {
 		return err
@@ -154,6 +180,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	g.Go(func() error { e.follow(ctx); return nil })
 	g.Go(func() error { e.promoter.run(ctx); return nil })
 	g.Go(func() error { e.sweep(ctx); return nil })
+	g.Go(func() error { e.keepKeys(ctx); return nil })
 	return g.Wait()
 }
 
@@ -189,31 +216,14 @@ func (e *Engine) prepareStore(ctx context.Context) error {
 	if err := e.store.RaiseHorizon(ctx, horizon); err != nil {
 		return fmt.Errorf("raising the horizon: %w", err)
 	}
-	// Where another process is faster, its keys are the ones.
-	for _, kind := range []KeyKind{KeySigning, KeySealing} {
-		if err := e.ensureKey(ctx, kind); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (e *Engine) ensureKey(ctx context.Context, kind KeyKind) error {
-	stored, err := e.store.Keys(ctx)
+	set, err := e.store.Keys(ctx)
 	if err != nil {
 		return fmt.Errorf("reading keys: %w", err)
 	}
-	for _, k := range stored {
-		if k.Kind == kind {
-			return nil
+	for _, kind := range keyKinds {
+		if err := e.ensureKey(ctx, set, kind); err != nil {
+			return err
 		}
-	}
-	k, err := newKey(kind, 1, e.cfg.KeyEncryptionKey)
-	if err != nil {
-		return err
-	}
-	if _, err := e.store.AddKey(ctx, k, 0); err != nil {
-		return fmt.Errorf("adding the first %s key: %w", kind, err)
 	}
 	return nil
 }
@@ -226,17 +236,23 @@ func (e *Engine) poll(ctx context.Context) error {
 	return nil
 }
 
+// loadKeys reads the keys. Those that do not open keep an engine from starting,
+// but never one that runs from going on with what it has: it hears of ends, and
+// answers [ErrUnavailable] for tokens that others made with those keys.
 func (e *Engine) loadKeys(ctx context.Context) error {
-	stored, err := e.store.Keys(ctx)
+	set, err := e.store.Keys(ctx)
 	if err != nil {
 		return fmt.Errorf("reading keys: %w", err)
 	}
-	ring, err := newKeyring(stored, e.cfg.KeyEncryptionKey)
-	if err != nil {
+	held := e.keys.Load()
+	ring, err := newKeyring(set.Keys, e.cfg.keyEncryption(), held)
+	switch {
+	case held == nil && err != nil:
 		return fmt.Errorf("%w: %w", errKeys, err)
-	}
-	if !ring.complete() {
-		return errors.New("the store holds no key of some kind")
+	case held == nil && !ring.complete():
+		return errNoKey
+	case err != nil:
+		e.cfg.Events(Event{Kind: EventKeysUnreadable, Err: err})
 	}
 	e.keys.Store(ring)
 	e.cache.InvalidateAll() // what a deleted key had signed goes with it
@@ -305,11 +321,15 @@ func (e *Engine) FeedAge() time.Duration { return e.feed.clock.age() }
 // fresh says whether the feed, and with it the keys, is younger than its bound.
 func (e *Engine) fresh() bool { return e.feed.clock.age() <= e.cfg.FeedBound }
 
+// knowsAllKeys says whether a key that is unknown here is unknown to all.
+func (e *Engine) knowsAllKeys() bool { return e.fresh() && !e.keys.Load().partial }
+
 // JWKS is the JWK Set (RFC 7517) of the keys that verify access tokens, public
-// members only.
+// members only. It is unavailable where one of them does not open: whoever kept a
+// set without it would refuse what other engines sign.
 func (e *Engine) JWKS() ([]byte, error) {
 	ring := e.keys.Load()
-	if ring == nil {
+	if ring == nil || ring.partial {
 		return nil, ErrUnavailable
 	}
 	return ring.jwks()

@@ -19,6 +19,11 @@ const (
 	EventSweepFailed      EventKind = "sweep_failed"
 	EventStartRetried     EventKind = "start_retried"
 	EventReady            EventKind = "ready"
+
+	EventKeyAdded       EventKind = "key_added"       // Key was made and published here
+	EventKeyDeleted     EventKind = "key_deleted"     // Key was retired, and is deleted
+	EventKeysFailed     EventKind = "keys_failed"     // rotating or deleting failed, and is tried again
+	EventKeysUnreadable EventKind = "keys_unreadable" // the store holds keys that the given key-encryption keys do not open
 )
 
 // Event is something that happened in the engine, for the edge to log and
@@ -32,4 +37,5 @@ type Event struct {
 	Actor  string
 	Count  int
 	Err    error
+	Key    *StoredKey
 }

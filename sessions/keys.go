@@ -93,11 +93,8 @@ func (k *KeyEncryptionKey) wrap(kind KeyKind, id KeyID, secret []byte) []byte {
 	return k.aead.Seal(nonce, nonce, secret, wrapAAD(kind, id))
 }
 
-func (k *KeyEncryptionKey) unwrap(s StoredKey) ([]byte, error) {
-	if s.WrappedBy != k.fingerprint {
-		return nil, fmt.Errorf("%s key %s is wrapped under key-encryption key %s, not under the given %s",
-			s.Kind, s.ID, s.WrappedBy, k.fingerprint)
-	}
+// open unwraps what k wrapped.
+func (k *KeyEncryptionKey) open(s StoredKey) ([]byte, error) {
 	n := k.aead.NonceSize()
 	if len(s.Wrapped) < n {
 		return nil, fmt.Errorf("%s key %s: wrapped secret is too short", s.Kind, s.ID)
@@ -107,6 +104,35 @@ func (k *KeyEncryptionKey) unwrap(s StoredKey) ([]byte, error) {
 		return nil, fmt.Errorf("%s key %s: wrapped secret was altered", s.Kind, s.ID)
 	}
 	return secret, nil
+}
+
+// KeyEncryption is the key-encryption keys of a process: Key and, while one takes
+// the place of another, the Previous one, under which stored keys may be wrapped
+// yet. Previous may be nil.
+type KeyEncryption struct{ Key, Previous *KeyEncryptionKey }
+
+// by is the key-encryption key of a fingerprint, nil where it is neither.
+func (e KeyEncryption) by(fingerprint KeyID) *KeyEncryptionKey {
+	for _, k := range []*KeyEncryptionKey{e.Key, e.Previous} {
+		if k != nil && k.fingerprint == fingerprint {
+			return k
+		}
+	}
+	return nil
+}
+
+func (e KeyEncryption) unwrap(s StoredKey) ([]byte, error) {
+	k := e.by(s.WrappedBy)
+	switch {
+	case k != nil:
+		return k.open(s)
+	case e.Previous != nil:
+		return nil, fmt.Errorf("%s key %s is wrapped under key-encryption key %s, not under the given %s or the previous %s",
+			s.Kind, s.ID, s.WrappedBy, e.Key.fingerprint, e.Previous.fingerprint)
+	default:
+		return nil, fmt.Errorf("%s key %s is wrapped under key-encryption key %s, not under the given %s",
+			s.Kind, s.ID, s.WrappedBy, e.Key.fingerprint)
+	}
 }
 
 // newKey makes a key of a kind and generation, wrapped.
@@ -150,38 +176,86 @@ type keyring struct {
 	signing map[string]*signingKey // by header segment
 	sealers []*sealingKey          // by generation
 	signers []*signingKey
+	// partial: the store holds a key that this process cannot open. What others
+	// made with it looks here like a token of an unknown key.
+	partial bool
 }
 
-func newKeyring(stored []StoredKey, kek *KeyEncryptionKey) (*keyring, error) {
+// newKeyring unwraps the stored keys. Those that held, which may be nil, has
+// already are not lost when they open no more: a key that was wrapped anew under
+// a key-encryption key that is not given here is the same key. The error tells of
+// every key that did not open; the ring has all others.
+func newKeyring(stored []StoredKey, keks KeyEncryption, held *keyring) (*keyring, error) {
 	r := &keyring{sealing: map[KeyID]*sealingKey{}, signing: map[string]*signingKey{}}
+	var errs []error
 	for _, s := range stored {
-		secret, err := kek.unwrap(s)
-		if err != nil {
-			return nil, err
+		if s.Kind != KeySealing && s.Kind != KeySigning {
+			continue // a newer version's kind: not ours to use
 		}
-		switch s.Kind {
-		case KeySealing:
-			if len(secret) != 32 {
-				return nil, fmt.Errorf("sealing key %s has %d bytes, not 32", s.ID, len(secret))
-			}
-			k := &sealingKey{s.ID, newGCM(secret), s.ActiveFrom}
-			r.sealing[s.ID] = k
-			r.sealers = append(r.sealers, k)
-		case KeySigning:
-			k, err := newSigningKey(s, secret)
-			if err != nil {
-				return nil, fmt.Errorf("reading signing key %s: %w", s.ID, err)
-			}
-			r.signing[k.header] = k
-			r.signers = append(r.signers, k)
-		default:
-			// A newer version's kind: not ours to use.
+		err := r.add(s, keks)
+		if err == nil {
+			continue
+		}
+		errs = append(errs, err)
+		if !r.take(s, held) {
+			r.partial = true
 		}
 	}
-	return r, nil
+	return r, errors.Join(errs...)
 }
 
-// signer is the signing key in use, sealer the sealing key.
+func (r *keyring) add(s StoredKey, keks KeyEncryption) error {
+	secret, err := keks.unwrap(s)
+	if err != nil {
+		return err
+	}
+	if s.Kind == KeySigning {
+		k, err := newSigningKey(s, secret)
+		if err != nil {
+			return fmt.Errorf("reading signing key %s: %w", s.ID, err)
+		}
+		r.addSigning(k)
+		return nil
+	}
+	if len(secret) != 32 {
+		return fmt.Errorf("sealing key %s has %d bytes, not 32", s.ID, len(secret))
+	}
+	r.addSealing(&sealingKey{s.ID, newGCM(secret), s.ActiveFrom})
+	return nil
+}
+
+// take takes a key over from held, and says whether that has it.
+func (r *keyring) take(s StoredKey, held *keyring) bool {
+	if held == nil {
+		return false
+	}
+	if s.Kind == KeySealing {
+		k, ok := held.sealing[s.ID]
+		if ok {
+			r.addSealing(k)
+		}
+		return ok
+	}
+	for _, k := range held.signers {
+		if k.id == s.ID {
+			r.addSigning(k)
+			return true
+		}
+	}
+	return false
+}
+
+func (r *keyring) addSealing(k *sealingKey) {
+	r.sealing[k.id] = k
+	r.sealers = append(r.sealers, k)
+}
+
+func (r *keyring) addSigning(k *signingKey) {
+	r.signing[k.header] = k
+	r.signers = append(r.signers, k)
+}
+
+// signer is the signing key in use, sealer the sealing key; nil where there is none.
 func (r *keyring) signer(now time.Time) *signingKey { return inUse(r.signers, now) }
 func (r *keyring) sealer(now time.Time) *sealingKey { return inUse(r.sealers, now) }
 
@@ -195,6 +269,10 @@ func inUse[K interface{ active(now time.Time) bool }](keys []K, now time.Time) K
 		if keys[i].active(now) {
 			return keys[i]
 		}
+	}
+	if len(keys) == 0 {
+		var none K
+		return none
 	}
 	return keys[0]
 }

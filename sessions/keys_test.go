@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -50,7 +51,7 @@ func TestUnwrapRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kek.unwrap(one); err != nil {
+	if _, err := kek.open(one); err != nil {
 		t.Fatal(err)
 	}
 	edit := func(f func(*StoredKey)) StoredKey {
@@ -75,7 +76,7 @@ func TestUnwrapRefuses(t *testing.T) {
 		{"another kind", kek, edit(func(k *StoredKey) { k.Kind = KeySigning }), "was altered"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := newKeyring([]StoredKey{tc.key}, tc.kek)
+			_, err := newKeyring([]StoredKey{tc.key}, KeyEncryption{Key: tc.kek}, nil)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want one with %q", err, tc.want)
 			}
@@ -97,7 +98,7 @@ func TestKeyringUsesTheNewestActiveKey(t *testing.T) {
 			stored = append(stored, k)
 		}
 	}
-	ring, err := newKeyring(stored, kek)
+	ring, err := newKeyring(stored, KeyEncryption{Key: kek}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +136,7 @@ func TestKeyringSkipsUnknownKinds(t *testing.T) {
 	k := StoredKey{Kind: "audit", WrappedBy: kek.fingerprint}
 	fill(k.ID[:])
 	k.Wrapped = kek.wrap(k.Kind, k.ID, []byte("secret"))
-	if _, err := newKeyring([]StoredKey{k}, kek); err != nil {
+	if _, err := newKeyring([]StoredKey{k}, KeyEncryption{Key: kek}, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -147,7 +148,7 @@ type keyStore struct {
 	keys []StoredKey
 }
 
-func (s *keyStore) Keys(context.Context) ([]StoredKey, error) { return s.keys, nil }
+func (s *keyStore) Keys(context.Context) (KeySet, error) { return KeySet{Keys: s.keys}, nil }
 
 // With a deleted key go the tokens that were verified with it.
 func TestDeletedKeyVerifiesNothing(t *testing.T) {
@@ -172,7 +173,12 @@ func TestDeletedKeyVerifiesNothing(t *testing.T) {
 		t.Errorf("then %v", d)
 	}
 	store.keys = store.keys[:1]
-	if err := e.loadKeys(t.Context()); err == nil || !e.keys.Load().complete() {
+	// Without a key of some kind nothing is made, and nobody is told that it is over.
+	if err := e.loadKeys(t.Context()); err != nil || e.keys.Load().complete() {
 		t.Errorf("keys of one kind alone: %v", err)
+	}
+	signedIn, row := signIn(testEpoch, netV)
+	if _, err := e.issue(Record{Row: row}, signedIn, Mark{}, testEpoch, true); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("issued without a signing key: %v", err)
 	}
 }

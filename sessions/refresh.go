@@ -99,7 +99,7 @@ func (e *Engine) answer(rec Record, t refreshToken, d decision, now time.Time) (
 // unsure says whether err, of a refresh token that did not open, may be this
 // process's fault: during a rollout a newer one may have made the token.
 func (e *Engine) unsure(err error) bool {
-	return errors.Is(err, errNewerFormat) || errors.Is(err, errUnknownSealingKey) && !e.fresh()
+	return errors.Is(err, errNewerFormat) || errors.Is(err, errUnknownSealingKey) && !e.knowsAllKeys()
 }
 
 // openRefresh is R1: of the tokens that open, the one issued last; over, without

@@ -75,13 +75,24 @@ type Store interface {
 	// entries outlive the tokens they deny, whoever made those.
 	RaiseHorizon(ctx context.Context, d time.Duration) error
 
-	// Keys returns all keys, ordered by kind and generation.
-	Keys(ctx context.Context) ([]StoredKey, error)
+	// Keys returns all keys, and the time and the horizon of the reading.
+	Keys(ctx context.Context) (KeySet, error)
 
 	// AddKey inserts a key that becomes active after delay, appending EntryKeys
 	// to the feed. It says false, and does nothing, where that generation of
 	// that kind exists: of many processes that make a key, one succeeds.
 	AddKey(ctx context.Context, k StoredKey, delay time.Duration) (bool, error)
+
+	// RewrapKey gives the key with the ID of old what next has as Wrapped and
+	// WrappedBy, where Wrapped is still that of old, and says whether it did. It
+	// appends EntryKeys to the feed in the same transaction.
+	RewrapKey(ctx context.Context, old, next StoredKey) (bool, error)
+
+	// DeleteKeys deletes the keys of a kind of which a later generation has been
+	// active for longer than after, so never the newest one, and returns them in
+	// the order of generations. Where there are any it appends EntryKeys to the
+	// feed in the same transaction.
+	DeleteKeys(ctx context.Context, kind KeyKind, after time.Duration) ([]StoredKey, error)
 
 	// Sweep removes at most limit each of expired sessions, of feed entries
 	// beyond the horizon and of old events, and returns how many rows went.

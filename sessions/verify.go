@@ -106,13 +106,17 @@ func (e *Engine) open(text string) (*verified, *Denial) {
 	if v, ok := e.cache.GetIfPresent(key); ok {
 		return v, nil
 	}
-	a, d := e.keys.Load().open(text, e.cfg.Issuer)
+	ring := e.keys.Load()
+	a, d := ring.open(text, e.cfg.Issuer)
 	if d != nil {
-		if d == DenyUnknownKey && !e.fresh() {
+		if d == DenyUnknownKey && !e.knowsAllKeys() {
 			return nil, DenyStaleKeys
 		}
 		return nil, d
 	}
 	v, _ := e.cache.SetIfAbsent(key, &verified{Access: *a})
+	if e.keys.Load() != ring {
+		e.cache.Invalidate(key) // its key may have been deleted, and the cache emptied, in between
+	}
 	return v, nil
 }

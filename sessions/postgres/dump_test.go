@@ -51,7 +51,7 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	sealing := map[sessions.KeyID][]byte{}
-	for _, k := range keys {
+	for _, k := range keys.Keys {
 		secret := unseal(t, kekBytes, k.Wrapped, "sessiongate wrap v1 "+string(k.Kind)+" "+string(k.ID[:]))
 		secrets[string(k.Kind)+" key"] = secret
 		if k.Kind == sessions.KeySealing {

@@ -1,8 +1,11 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,28 +14,53 @@ import (
 )
 
 // Keys implements [sessions.Store].
-func (s *Store) Keys(ctx context.Context) ([]sessions.StoredKey, error) {
+func (s *Store) Keys(ctx context.Context) (sessions.KeySet, error) {
+	// One row at least, for the time and the horizon.
 	rows, err := s.feed.Query(ctx, `
-		SELECT kind, generation, id, wrapped, wrapped_by, created_at, active_from
-		FROM sessiongate.keys ORDER BY kind, generation`)
+		WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now, horizon FROM sessiongate.horizon)
+		SELECT t.now, t.horizon, k.kind, k.generation, k.id, k.wrapped, k.wrapped_by, k.created_at, k.active_from
+		FROM t LEFT JOIN sessiongate.keys k ON true ORDER BY k.kind, k.generation`)
 	if err != nil {
-		return nil, fmt.Errorf("selecting keys: %w", err)
+		return sessions.KeySet{}, fmt.Errorf("selecting keys: %w", err)
 	}
-	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessions.StoredKey, error) {
-		var k sessions.StoredKey
-		var kind string
-		var id, wrappedBy []byte
-		err := row.Scan(&kind, &k.Generation, &id, &k.Wrapped, &wrappedBy, &k.CreatedAt, &k.ActiveFrom)
-		k.Kind = sessions.KeyKind(kind)
-		copy(k.ID[:], id)
-		copy(k.WrappedBy[:], wrappedBy)
-		k.CreatedAt, k.ActiveFrom = k.CreatedAt.UTC(), k.ActiveFrom.UTC()
-		return k, err
+	var set sessions.KeySet
+	var n scanKey
+	_, err = pgx.ForEachRow(rows, append([]any{&set.Now, &set.Horizon}, n.into()...), func() error {
+		if n.kind != nil {
+			set.Keys = append(set.Keys, n.key())
+		}
+		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("selecting keys: %w", err)
+		return sessions.KeySet{}, fmt.Errorf("selecting keys: %w", err)
 	}
-	return keys, nil
+	if set.Now.IsZero() {
+		return sessions.KeySet{}, errors.New("selecting keys: the horizon's row is missing")
+	}
+	set.Now = set.Now.UTC()
+	return set, nil
+}
+
+// scanKey is a row of the keys, as it is scanned; all null where there is none.
+type scanKey struct {
+	kind                  *string
+	generation            *int
+	id, wrapped, by       []byte
+	createdAt, activeFrom *time.Time
+}
+
+func (n *scanKey) into() []any {
+	return []any{&n.kind, &n.generation, &n.id, &n.wrapped, &n.by, &n.createdAt, &n.activeFrom}
+}
+
+func (n *scanKey) key() sessions.StoredKey {
+	k := sessions.StoredKey{
+		Kind: sessions.KeyKind(*n.kind), Generation: *n.generation, Wrapped: n.wrapped,
+		CreatedAt: n.createdAt.UTC(), ActiveFrom: n.activeFrom.UTC(),
+	}
+	copy(k.ID[:], n.id)
+	copy(k.WrappedBy[:], n.by)
+	return k
 }
 
 // AddKey implements [sessions.Store].
@@ -50,4 +78,48 @@ func (s *Store) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Dur
 		return false, fmt.Errorf("inserting key: %w", err)
 	}
 	return tag.RowsAffected() == 1, nil
+}
+
+// RewrapKey implements [sessions.Store].
+func (s *Store) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (bool, error) {
+	tag, err := s.pool.Exec(ctx, `
+		WITH rewrapped AS (
+			UPDATE sessiongate.keys SET wrapped = $3, wrapped_by = $4 WHERE id = $1 AND wrapped = $2
+			RETURNING kind
+		)
+		INSERT INTO sessiongate.feed (kind) SELECT 'keys' FROM rewrapped`,
+		old.ID[:], old.Wrapped, next.Wrapped, next.WrappedBy[:])
+	if err != nil {
+		return false, fmt.Errorf("updating key: %w", err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+// DeleteKeys implements [sessions.Store].
+func (s *Store) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after time.Duration) ([]sessions.StoredKey, error) {
+	rows, err := s.pool.Query(ctx, `
+		WITH t AS MATERIALIZED (SELECT sessiongate.now() - $2::interval AS before), deleted AS (
+			DELETE FROM sessiongate.keys k USING t
+			WHERE k.kind = $1 AND EXISTS (SELECT FROM sessiongate.keys n
+				WHERE n.kind = k.kind AND n.generation > k.generation AND n.active_from < t.before)
+			RETURNING k.kind, k.generation, k.id, k.wrapped, k.wrapped_by, k.created_at, k.active_from
+		), fed AS (
+			INSERT INTO sessiongate.feed (kind) SELECT 'keys' FROM deleted LIMIT 1
+		)
+		SELECT kind, generation, id, wrapped, wrapped_by, created_at, active_from FROM deleted`,
+		string(kind), after)
+	if err != nil {
+		return nil, fmt.Errorf("deleting keys: %w", err)
+	}
+	var deleted []sessions.StoredKey
+	var n scanKey
+	_, err = pgx.ForEachRow(rows, n.into(), func() error {
+		deleted = append(deleted, n.key())
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("deleting keys: %w", err)
+	}
+	slices.SortFunc(deleted, func(a, b sessions.StoredKey) int { return cmp.Compare(a.Generation, b.Generation) })
+	return deleted, nil
 }

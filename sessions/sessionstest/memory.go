@@ -313,13 +313,13 @@ func (m *Memory) RaiseHorizon(ctx context.Context, d time.Duration) error {
 }
 
 // Keys implements [sessions.Store].
-func (m *Memory) Keys(ctx context.Context) ([]sessions.StoredKey, error) {
-	return do(ctx, m, "Keys", func(time.Time) ([]sessions.StoredKey, error) {
+func (m *Memory) Keys(ctx context.Context) (sessions.KeySet, error) {
+	return do(ctx, m, "Keys", func(now time.Time) (sessions.KeySet, error) {
 		keys := slices.Clone(m.contents.keys)
 		for i := range keys {
 			keys[i].Wrapped = bytes.Clone(keys[i].Wrapped)
 		}
-		return keys, nil
+		return sessions.KeySet{Keys: keys, Now: now, Horizon: m.contents.horizon}, nil
 	})
 }
 
@@ -338,6 +338,42 @@ func (m *Memory) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Du
 		m.contents.keys = slices.Insert(m.contents.keys, i, k)
 		m.append(now, sessions.Entry{Kind: sessions.EntryKeys})
 		return true, nil
+	})
+}
+
+// RewrapKey implements [sessions.Store].
+func (m *Memory) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (bool, error) {
+	return do(ctx, m, "RewrapKey", func(now time.Time) (bool, error) {
+		i := slices.IndexFunc(m.contents.keys, func(k sessions.StoredKey) bool {
+			return k.ID == old.ID && bytes.Equal(k.Wrapped, old.Wrapped)
+		})
+		if i < 0 {
+			return false, nil
+		}
+		m.contents.keys[i].Wrapped, m.contents.keys[i].WrappedBy = bytes.Clone(next.Wrapped), next.WrappedBy
+		m.append(now, sessions.Entry{Kind: sessions.EntryKeys})
+		return true, nil
+	})
+}
+
+// DeleteKeys implements [sessions.Store].
+func (m *Memory) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after time.Duration) ([]sessions.StoredKey, error) {
+	return do(ctx, m, "DeleteKeys", func(now time.Time) ([]sessions.StoredKey, error) {
+		var deleted []sessions.StoredKey
+		keys := m.contents.keys
+		m.contents.keys = slices.DeleteFunc(slices.Clone(keys), func(k sessions.StoredKey) bool {
+			gone := k.Kind == kind && slices.ContainsFunc(keys, func(next sessions.StoredKey) bool {
+				return next.Kind == kind && next.Generation > k.Generation && next.ActiveFrom.Before(now.Add(-after))
+			})
+			if gone {
+				deleted = append(deleted, k)
+			}
+			return gone
+		})
+		if len(deleted) > 0 {
+			m.append(now, sessions.Entry{Kind: sessions.EntryKeys})
+		}
+		return deleted, nil
 	})
 }
 

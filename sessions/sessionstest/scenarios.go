@@ -587,11 +587,11 @@ func (s *scene) otherKeys() []sessions.StoredKey {
 	s.Helper()
 	other := s.open(s.T)
 	s.replicaOver(other, time.Now)
-	keys, err := other.Keys(s.Context())
-	if err != nil || len(keys) < 2 {
-		s.Fatalf("%d keys, %v", len(keys), err)
+	set, err := other.Keys(s.Context())
+	if err != nil || len(set.Keys) < 2 {
+		s.Fatalf("%d keys, %v", len(set.Keys), err)
 	}
-	return keys
+	return set.Keys
 }
 
 func otherClock(s *scene) {
