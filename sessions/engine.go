@@ -61,7 +61,7 @@ type Config struct {
 // Defaults is a Config that lacks only the key-encryption key.
 func Defaults() Config {
 	return Config{
-		Issuer:            "sessiongate",
+		Issuer: "sessiongate",
 
 		RotateKeysEvery:    30 * 24 * time.Hour,
 		KeyActivationDelay: 10 * time.Minute,

@@ -30,8 +30,14 @@ type Config struct {
 		ConnectTimeout   time.Duration
 		Migrate          bool
 	}
-	Key     Secret
-	KeyFile string
+	Key             Secret
+	KeyFile         string
+	KeyPrevious     Secret
+	KeyPreviousFile string
+	Keys            struct {
+		RotateEvery     time.Duration
+		ActivationDelay time.Duration
+	}
 	Issuer  string
 	Session struct {
 		AccessTokenLife   time.Duration
@@ -336,6 +342,11 @@ func rules(c *Config) []rule {
 			"one of key and key_file",
 		},
 		{
+			[]string{"key_previous", "key_previous_file"},
+			c.KeyPrevious == "" || c.KeyPreviousFile == "",
+			"one of key_previous and key_previous_file",
+		},
+		{
 			[]string{"database.password_file", "database.url"},
 			c.Database.PasswordFile == "" || !hasPassword(string(c.Database.URL)),
 			"a password in one of database.url and database.password_file",
@@ -392,14 +403,22 @@ func forServe(c Config) error {
 	if missing := faults(nil); errors.As(forMigrate(c), &missing) {
 		all = missing
 	}
-	if c.Key == "" && c.KeyFile == "" {
-		all = append(all, fault{
-			key: "key", found: "no key-encryption key",
-			allowed: "SESSIONGATE_KEY, or key_file with the path of a file made by `sessiongate keys new FILE`; every replica needs the same one",
-		})
+	if missing := faults(nil); errors.As(forKeys(c), &missing) {
+		all = append(all, missing...)
 	}
 	if len(all) > 0 {
 		return all
+	}
+	return nil
+}
+
+// forKeys says what opening the stored keys needs beyond a sound configuration.
+func forKeys(c Config) error {
+	if c.Key == "" && c.KeyFile == "" {
+		return faults{{
+			key: "key", found: "no key-encryption key",
+			allowed: "SESSIONGATE_KEY, or key_file with the path of a file made by `sessiongate keys new FILE`; every replica needs the same one",
+		}}
 	}
 	return nil
 }

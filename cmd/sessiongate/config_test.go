@@ -18,6 +18,7 @@ import (
 
 const (
 	testKey    = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+	otherKey   = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="
 	testSecret = "hunter2-hunter2-hunter2-hunter2-hunter2"
 )
 
@@ -52,8 +53,11 @@ func mustParse(t *testing.T, content string, environ ...string) (Config, origins
 // badValues has, for every setting, values that must be refused: as they stand
 // in YAML.
 var badValues = map[string][]string{
-	"key":             {`MTIz`, `"` + testKey[:43] + `"`, `"` + testKey + `\n"`, `[` + testKey + `]`, `MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWZ=`},
-	"key_file":        {`key`, `./key`, `"/k\n"`, `1`},
+	"key":               {`MTIz`, `"` + testKey[:43] + `"`, `"` + testKey + `\n"`, `[` + testKey + `]`, `MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWZ=`},
+	"key_file":          {`key`, `./key`, `"/k\n"`, `1`},
+	"key_previous":      {`MTIz`, `"` + testKey[:43] + `"`, `[` + testKey + `]`},
+	"key_previous_file": {`key`, `"/k\n"`, `1`},
+
 	"issuer":          {`""`, `a b`, `5`, `true`, `ü`, strings.Repeat("x", 129)},
 	"login_url":       {`login`, `//evil.example`, `///evil.example`, `/\evil`, `ftp://h/`, `javascript:alert(1)`, `"/a b"`, `https://u:p@h/`, `https:///x`, `"/x#f"`, `""`},
 	"anti_csrf":       {`Always`, `true`, `""`, `on`},
@@ -77,6 +81,9 @@ var badValues = map[string][]string{
 	"session.absolute_life":       {`4s`, `401d`, `{}`},
 	"session.refresh_attempt_max": {`999ms`, `61s`, `1000000us`},
 	"session.hand_outs_max":       {`4`, `1001`, `20.5`, `-20`},
+
+	"keys.rotate_every":     {`23h`, `401d`, `30`, `0s`, `never`},
+	"keys.activation_delay": {`5m`, `5m59s`, `7h`, `600`, `0s`},
 
 	"cookies.access_name":     {`""`, `a b`, `a;b`, `a=b`, `__Host-a`, `__secure-a`, `ä`, strings.Repeat("a", 65), `null`},
 	"cookies.refresh_name":    {`"a,b"`, `"a\"b"`, `1`},
@@ -182,6 +189,8 @@ func TestEnvironmentIsAsStrictAsTheFile(t *testing.T) {
 // good differs from every default.
 const good = `
 key: ` + testKey + `
+key_previous: ` + testKey + `
+keys: {rotate_every: 7d, activation_delay: 1h}
 issuer: https://example.com
 login_url: /sign-in?from=gate
 anti_csrf: off
@@ -229,7 +238,7 @@ log: {level: debug, format: text}
 
 // withoutSecrets is what the printed configuration keeps.
 func withoutSecrets(c Config) Config {
-	c.Key, c.API.Keys, c.Database.URL = "", nil, Secret(withoutPassword(string(c.Database.URL)))
+	c.Key, c.KeyPrevious, c.API.Keys, c.Database.URL = "", "", nil, Secret(withoutPassword(string(c.Database.URL)))
 	return c
 }
 
@@ -314,7 +323,7 @@ func TestSettingsAreDistinct(t *testing.T) {
 	defaults, _ := mustParse(t, "")
 	want, got := settings(&defaults), settings(&c)
 	for i, s := range got {
-		unset := []string{"key_file", "database.password_file", "cookies.host_prefix", "cookies.secure"} // exclude others
+		unset := []string{"key_file", "key_previous_file", "database.password_file", "cookies.host_prefix", "cookies.secure"} // exclude others
 		if slices.Equal(s.kind.texts(), want[i].kind.texts()) && !slices.Contains(unset, s.key) {
 			t.Errorf("%s: good leaves the default %v, or nothing reads it", s.key, s.kind.texts())
 		}
@@ -487,6 +496,7 @@ func TestRules(t *testing.T) {
 		{"feed: {poll_interval: 501ms}", "feed.bound"},
 		{"promotion: {queue: 255}", "promotion.queue"},
 		{"key: " + testKey + "\nkey_file: /key", "key"},
+		{"key_previous: " + testKey + "\nkey_previous_file: /key", "key_previous"},
 		{"database: {url: 'postgres://u:" + testSecret + "@h/d', password_file: /p}", "database.password_file"},
 		{"api: {keys: ['a:" + testSecret + "'], key_files: ['a:/f']}", "api.keys"},
 		{"api: {key_files: ['a:/f', 'a:/g']}", "api.keys"},

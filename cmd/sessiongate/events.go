@@ -28,6 +28,14 @@ func logEvent(ctx context.Context, log *slog.Logger, e sessions.Event) {
 		level, message = slog.LevelWarn, "promotions failed; they are made up for by the next use"
 	case sessions.EventSweepFailed:
 		level, message = slog.LevelWarn, "expired rows could not be removed; trying again"
+	case sessions.EventKeyAdded:
+		level, message = slog.LevelInfo, "a key was made and published"
+	case sessions.EventKeyDeleted:
+		level, message = slog.LevelInfo, "a retired key was deleted"
+	case sessions.EventKeysFailed:
+		level, message = slog.LevelWarn, "keys could not be rotated or deleted; trying again"
+	case sessions.EventKeysUnreadable:
+		level, message = slog.LevelError, "the database holds keys that the given key-encryption keys do not open; serving with those that were read before"
 	case sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventOver,
 		sessions.EventPromoted, sessions.EventSwept, sessions.EventClaims:
 	}
@@ -46,6 +54,11 @@ func logEvent(ctx context.Context, log *slog.Logger, e sessions.Event) {
 	add("actor", e.Actor)
 	if e.Count > 0 {
 		attrs = append(attrs, slog.Int("count", e.Count))
+	}
+	if e.Key != nil {
+		add("kind", string(e.Key.Kind))
+		attrs = append(attrs, slog.Int("generation", e.Key.Generation))
+		add("key", e.Key.ID.String())
 	}
 	if e.Err != nil {
 		add("error", e.Err.Error())

@@ -56,8 +56,8 @@ type commands struct {
 	Serve       serveCmd       `cmd:"" help:"Serve Envoy, browsers and backends until SIGTERM or SIGINT."`
 	Migrate     migrateCmd     `cmd:"" help:"Bring the database's schema up to date."`
 	Config      configCmd      `cmd:"" help:"Print the configuration in effect, with secrets redacted."`
-	Keys        keysCmd        `cmd:"" help:"Make secrets."`
 	Sessions    sessionsCmd    `cmd:"" help:"End sessions in the database."`
+	Keys        keysCmd        `cmd:"" help:"Make secrets; list, rotate and rewrap the keys in the database."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running process whether it is ready; exit 0 or 1."`
 }
 

@@ -27,6 +27,7 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // Credentials are the secrets that serve works with, wherever they were kept.
 type Credentials struct {
 	Key              Secret            // the key-encryption key: standard base64 of 32 bytes; empty if none is set
+	KeyPrevious      Secret            // the one whose place it takes, likewise
 	DatabasePassword Secret            // from database.password_file; empty: use what database.url holds
 	APIKeys          map[string]Secret // by caller's name
 }
@@ -51,9 +52,12 @@ func credentials(c Config, at origins) (Credentials, error) {
 		return Secret(text)
 	}
 
-	creds := Credentials{Key: c.Key, APIKeys: make(map[string]Secret)}
+	creds := Credentials{Key: c.Key, KeyPrevious: c.KeyPrevious, APIKeys: make(map[string]Secret)}
 	if c.KeyFile != "" {
 		creds.Key = read("key_file", c.KeyFile, allowedKey+"; `sessiongate keys new FILE` makes one", isKey)
+	}
+	if c.KeyPreviousFile != "" {
+		creds.KeyPrevious = read("key_previous_file", c.KeyPreviousFile, allowedKey, isKey)
 	}
 	if c.Database.PasswordFile != "" {
 		creds.DatabasePassword = read("database.password_file", c.Database.PasswordFile, "one line of text", isLine)

@@ -23,6 +23,7 @@ func TestNoOutputHoldsASecret(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 		fmt.Fprintf(&out, verb+"\n", c)
 		fmt.Fprintf(&out, verb+"\n", c.Key)
+		fmt.Fprintf(&out, verb+"\n", c.KeyPrevious)
 	}
 	for _, format := range []string{"json", "text"} {
 		c.Log.Format = format
@@ -52,18 +53,18 @@ func TestCredentials(t *testing.T) {
 		return file
 	}
 
-	c, from := mustParse(t, "", "SESSIONGATE_KEY_FILE="+write("key", testKey+"\n"), "SESSIONGATE_DATABASE_PASSWORD_FILE="+write("password", "p w\r\n"),
+	c, from := mustParse(t, "", "SESSIONGATE_KEY_FILE="+write("key", testKey+"\n"), "SESSIONGATE_KEY_PREVIOUS_FILE="+write("previous", otherKey), "SESSIONGATE_DATABASE_PASSWORD_FILE="+write("password", "p w\r\n"),
 		"SESSIONGATE_API_KEYS=a:"+testSecret+":x", "SESSIONGATE_API_KEY_FILES=b:"+write("api", testSecret))
 	got, err := credentials(c, from)
-	want := Credentials{Key: testKey, DatabasePassword: "p w", APIKeys: map[string]Secret{"a": testSecret + ":x", "b": testSecret}}
+	want := Credentials{Key: testKey, KeyPrevious: otherKey, DatabasePassword: "p w", APIKeys: map[string]Secret{"a": testSecret + ":x", "b": testSecret}}
 	if diff := cmp.Diff(want, got, plainly); err != nil || diff != "" {
 		t.Errorf("error %v, credentials (-want +got):\n%s", err, diff)
 	}
 
-	c, from = mustParse(t, "", "SESSIONGATE_KEY_FILE="+write("bad key", "hunter2"), "SESSIONGATE_DATABASE_PASSWORD_FILE="+filepath.Join(dir, "missing"),
+	c, from = mustParse(t, "", "SESSIONGATE_KEY_FILE="+write("bad key", "hunter2"), "SESSIONGATE_KEY_PREVIOUS_FILE="+write("bad previous", testKey[1:]), "SESSIONGATE_DATABASE_PASSWORD_FILE="+filepath.Join(dir, "missing"),
 		"SESSIONGATE_API_KEY_FILES=a:"+write("bad api", "hunter2")+",b:"+write("long", strings.Repeat("hunter2", 1000)))
 	_, err = credentials(c, from)
-	if all := faultsOf(t, err); len(all) != 4 || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "longer than 4KiB") {
-		t.Errorf("faults, want 4 that do not show the files' content:\n%v", err)
+	if all := faultsOf(t, err); len(all) != 5 || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "longer than 4KiB") {
+		t.Errorf("faults, want 5 that do not show the files' content:\n%v", err)
 	}
 }

@@ -151,12 +151,13 @@ func openStore(ctx context.Context, c Config, creds Credentials) (*postgres.Stor
 }
 
 func newEngine(ctx context.Context, store sessions.Store, c Config, creds Credentials, log *slog.Logger) (*sessions.Engine, error) {
-	kek, err := sessions.ParseKeyEncryptionKey(string(creds.Key))
+	keks, err := keyEncryption(creds)
 	if err != nil {
 		return nil, err
 	}
 	e := sessions.Defaults()
-	e.KeyEncryptionKey = kek
+	e.KeyEncryptionKey, e.PreviousKeyEncryptionKey = keks.Key, keks.Previous
+	e.RotateKeysEvery, e.KeyActivationDelay = c.Keys.RotateEvery, c.Keys.ActivationDelay
 	e.Issuer = c.Issuer
 	e.AccessTokenLife = c.Session.AccessTokenLife
 	e.SlidingLife = c.Session.SlidingLife

@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
 
 // A setting is one line of the table below.
@@ -31,6 +34,14 @@ func settings(c *Config) []setting {
 		{
 			key: "key_file", kind: optional(text(&c.KeyFile, "an absolute path", isAbsoluteFile)),
 			doc: "File that holds the key-encryption key, instead of `key`.",
+		},
+		{
+			key: "key_previous", secret: true, kind: optional(text(&c.KeyPrevious, allowedKey, isKey)),
+			doc: "The key-encryption key whose place `key` takes, until `sessiongate keys rewrap` has run: what either wrapped opens.",
+		},
+		{
+			key: "key_previous_file", kind: optional(text(&c.KeyPreviousFile, "an absolute path", isAbsoluteFile)),
+			doc: "File that holds it, instead of `key_previous`.",
 		},
 		{
 			key: "issuer", def: "sessiongate", kind: text(&c.Issuer, "1 to 128 visible ASCII characters", func(s string) bool { return s != "" && len(s) <= 128 && isVisible(s) }),
@@ -105,7 +116,7 @@ func settings(c *Config) []setting {
 			doc: "How long a session lives without a refresh. At least twice `session.access_token_life` plus `session.refresh_attempt_max`.",
 		},
 		{
-			key: "session.absolute_life", def: "100d", kind: duration(&c.Session.AbsoluteLife, 5*time.Second, 400*day),
+			key: "session.absolute_life", def: "100d", kind: duration(&c.Session.AbsoluteLife, 5*time.Second, sessions.AbsoluteLifeMax),
 			doc: "How long a session lives at most, whatever happens. At least `session.sliding_life`; browsers keep no cookie beyond 400 days.",
 		},
 		{
@@ -115,6 +126,17 @@ func settings(c *Config) []setting {
 		{
 			key: "session.hand_outs_max", def: "20", kind: integer(&c.Session.HandOutsMax, 5, 1000),
 			doc: "How often one generation of a session's refresh token may be handed out unused before the session ends as abused.",
+		},
+
+		{
+			// Not below the longest life of an access token and four of the longest
+			// delay; then no rule has to join these settings.
+			key: "keys.rotate_every", def: "30d", kind: duration(&c.Keys.RotateEvery, day, 400*day),
+			doc: "Age at which the signing key and the sealing key get a successor.",
+		},
+		{
+			key: "keys.activation_delay", def: "10m", kind: duration(&c.Keys.ActivationDelay, sessionhttp.JWKSMaxAge+time.Minute, 6*time.Hour),
+			doc: "How long a new key is published before it signs or seals. By then every replica has heard of it (`feed.bound`), and whoever keeps the JWK Set as long as it allows (5m) has read it anew.",
 		},
 
 		{

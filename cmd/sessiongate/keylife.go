@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/postgres"
+)
+
+// keysMax bounds a command on the keys in the database: each is a few small
+// statements.
+const keysMax = 30 * time.Second
+
+type keysListCmd struct{}
+
+// Run implements the command. It needs no key-encryption key and prints no secret,
+// wrapped or not.
+func (keysListCmd) Run(c *commands, p process) error {
+	return withKeys(c, p, false, func(ctx context.Context, store *postgres.Store, _ sessions.KeyEncryption, _ Config) error {
+		set, err := store.Keys(ctx)
+		if err != nil {
+			return err
+		}
+		return writeKeys(p.stdout, set)
+	})
+}
+
+type keysRotateCmd struct {
+	Kind string `enum:"both,signing,sealing" default:"both" help:"Which key gets a successor: signing (access tokens), sealing (refresh tokens) or both."`
+}
+
+// Run implements the command. Each kind is its own attempt, so that a repetition
+// makes what the first one did not.
+func (k keysRotateCmd) Run(c *commands, p process) error {
+	kinds := []sessions.KeyKind{sessions.KeySigning, sessions.KeySealing}
+	if k.Kind != "both" {
+		kinds = []sessions.KeyKind{sessions.KeyKind(k.Kind)}
+	}
+	return withKeys(c, p, true, func(ctx context.Context, store *postgres.Store, keks sessions.KeyEncryption, config Config) error {
+		var errs []error
+		for _, kind := range kinds {
+			made, err := sessions.RotateKey(ctx, store, keks, kind, config.Keys.ActivationDelay)
+			if err == nil {
+				_, err = fmt.Fprintf(p.stdout, "made generation %d of the %s key: %s, active from %s\n",
+					made.Generation, kind, made.ID, made.ActiveFrom.Format(time.RFC3339))
+			}
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	})
+}
+
+type keysRewrapCmd struct{}
+
+// Run implements the command. It can be interrupted and repeated at any time.
+func (keysRewrapCmd) Run(c *commands, p process) error {
+	return withKeys(c, p, true, func(ctx context.Context, store *postgres.Store, keks sessions.KeyEncryption, _ Config) error {
+		n, set, err := sessions.RewrapKeys(ctx, store, keks)
+		if n > 0 || err == nil {
+			_, printed := fmt.Fprintf(p.stdout, "rewrapped %d of %d keys\n", n, len(set.Keys))
+			err = errors.Join(err, printed)
+		}
+		if err != nil {
+			return err
+		}
+		return writeKeys(p.stdout, set)
+	})
+}
+
+// withKeys has do work on the keys in the database; with secrets, the
+// key-encryption keys are read and needed.
+func withKeys(c *commands, p process, secrets bool, do func(context.Context, *postgres.Store, sessions.KeyEncryption, Config) error) error {
+	needs := []func(Config) error{forMigrate}
+	if secrets {
+		needs = append(needs, forKeys)
+	}
+	config, from, err := load(c.ConfigFile, p.environ, needs...)
+	if err != nil {
+		return err
+	}
+	read := Config{Database: config.Database} // no other secret is asked for
+	if secrets {
+		read.Key, read.KeyFile, read.KeyPrevious, read.KeyPreviousFile = config.Key, config.KeyFile, config.KeyPrevious, config.KeyPreviousFile
+	}
+	creds, err := credentials(read, from)
+	if err != nil {
+		return err
+	}
+	var keks sessions.KeyEncryption
+	if secrets {
+		if keks, err = keyEncryption(creds); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, keysMax)
+	defer cancel()
+	store, err := openStore(ctx, config, creds)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return do(ctx, store, keks, config)
+}
+
+// keyEncryption is the key-encryption keys among the secrets.
+func keyEncryption(creds Credentials) (keks sessions.KeyEncryption, err error) {
+	if keks.Key, err = sessions.ParseKeyEncryptionKey(string(creds.Key)); err != nil {
+		return keks, err
+	}
+	if creds.KeyPrevious != "" {
+		keks.Previous, err = sessions.ParseKeyEncryptionKey(string(creds.KeyPrevious))
+	}
+	return keks, err
+}
+
+// writeKeys prints what may be known of keys, as a table.
+func writeKeys(w io.Writer, set sessions.KeySet) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "KIND\tGENERATION\tID\tSTATE\tCREATED\tACTIVE FROM\tDELETED FROM\tWRAPPED BY") // a tabwriter keeps its error for Flush
+	for _, k := range set.Keys {
+		deleted := "-"
+		if from, ok := set.DeletedFrom(k); ok {
+			deleted = from.Format(time.RFC3339)
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", k.Kind, k.Generation, k.ID, set.State(k),
+			k.CreatedAt.Format(time.RFC3339), k.ActiveFrom.Format(time.RFC3339), deleted, k.WrappedBy)
+	}
+	return table.Flush()
+}
