@@ -50,6 +50,8 @@ func Scenarios(t *testing.T, open func(t *testing.T) ClockedStore) {
 		"out and in":            outAndIn,
 		"rollout":               rollout,
 		"other clock":           otherClock,
+		"life of keys":          lifeOfKeys,
+		"keys wrapped anew":     keysWrappedAnew,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -115,6 +117,7 @@ type link struct {
 	hold    bool
 	held    []sessions.Promotion
 	cut     bool // polls fail
+	looked  int  // kinds of key of which the retired ones were looked for
 }
 
 func (l *link) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
@@ -173,7 +176,12 @@ func (l *link) settle() {
 
 func scenarioKey(t *testing.T) *sessions.KeyEncryptionKey {
 	t.Helper()
-	k, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))
+	return keyEncryptionKey(t, "k")
+}
+
+func keyEncryptionKey(t *testing.T, fill string) *sessions.KeyEncryptionKey {
+	t.Helper()
+	k, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString([]byte(strings.Repeat(fill, 32))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,14 +198,19 @@ func (s *scene) replica(now func() time.Time) *replica {
 
 func (s *scene) replicaOver(store sessions.Store, now func() time.Time) *replica {
 	s.Helper()
+	return startReplica(s.T, store, func(cfg *sessions.Config) { cfg.Now = now })
+}
+
+// startReplica runs a replica until the test ends.
+func startReplica(t *testing.T, store sessions.Store, edit func(*sessions.Config)) *replica {
+	t.Helper()
 	l := &link{Store: store}
 	l.changed = sync.NewCond(&l.mu)
 	cfg := sessions.Defaults()
-	cfg.KeyEncryptionKey = scenarioKey(s.T)
+	cfg.KeyEncryptionKey = scenarioKey(t)
 	cfg.FeedPoll = 5 * time.Millisecond
-	cfg.Now = now
-	engine := StartEngine(s.T, l, cfg)
-	return &replica{engine, l}
+	edit(&cfg)
+	return &replica{StartEngine(t, l, cfg), l}
 }
 
 func (s *scene) signIn() (sessions.Handle, holder) {
