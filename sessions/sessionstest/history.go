@@ -1,0 +1,639 @@
+package sessionstest
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// A history is what clients did at some replicas over one store, at once, and
+// what they were told. CheckHistory says whether docs/protocol.md allows it: there
+// must be an order of what happened in the store, one thing at a time and each
+// between its call and its return, in which every answer is right. What the
+// protocol leaves to chance (when a promotion arrives, when a replica polls) the
+// specification leaves open, and what it makes depend on time is held to what the
+// times of call and return can prove. So a history is never refused for having
+// been slow.
+
+// Deed is what a client did.
+type Deed string
+
+// The deeds. Polled is of a replica itself: a poll of the feed that began at Call
+// or later, and was over at Return.
+const (
+	Created   Deed = "created"
+	Refreshed Deed = "refreshed"
+	Checked   Deed = "checked"
+	Changed   Deed = "changed" // the claims
+	Ended     Deed = "ended"
+	SignedOut Deed = "signed out"
+	Polled    Deed = "polled"
+)
+
+// Told is what the client was told.
+type Told string
+
+// What clients are told. Unknown is any failure: what was asked for may have
+// happened, or happen yet.
+const (
+	Child        Told = "a child"     // Refreshed: R4, R5
+	Kept         Told = "keep"        // Refreshed: R3, R6, R7
+	Superseded   Told = "superseded"  // Refreshed
+	Over         Told = "over"        // Refreshed
+	Theft        Told = "theft"       // Refreshed: R8
+	Allowed      Told = "allowed"     // Checked
+	TryRefresh   Told = "try refresh" // Checked: V3
+	Unauthorised Told = "unauthorised"
+	Done         Told = "done"
+	NotFound     Told = "not found"
+	Unknown      Told = "unknown"
+)
+
+// Op is one operation of a history. Times are of a clock that runs as the
+// store's, and was moved as it was.
+type Op struct {
+	Session      string
+	Replica      int
+	Call, Return time.Duration
+	Did          Deed
+	Told         Told
+	// Token is the mark of the refresh token that was presented, Client who
+	// presented it.
+	Token, Client string
+	// Access is the access token that was checked, or that came back.
+	Access AccessPass
+	// Claims are those that Changed stores.
+	Claims string
+	// Honest, of Created: only honest clients have the session's tokens.
+	Honest bool
+}
+
+// AccessPass is what an access token says of its place.
+type AccessPass struct {
+	Own, Parent string // marks
+	Version     int64
+	Claims      string // the claim "n"
+}
+
+// ReadAccess reads an access token as anybody can, without a key.
+func ReadAccess(token string) (AccessPass, error) {
+	var payload struct {
+		Gate struct {
+			Own     string `json:"own"`
+			Parent  string `json:"parent"`
+			Version int64  `json:"ver"`
+		} `json:"sg"`
+		Claims string `json:"n"`
+	}
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return AccessPass{}, fmt.Errorf("an access token has 3 parts, this %d", len(parts))
+	}
+	text, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return AccessPass{}, err
+	}
+	if err := json.Unmarshal(text, &payload); err != nil {
+		return AccessPass{}, err
+	}
+	return AccessPass{payload.Gate.Own, payload.Gate.Parent, payload.Gate.Version, payload.Claims}, nil
+}
+
+// The durations of the protocol, as [sessions.Defaults] has them, and what two
+// clocks may differ by during a test.
+const (
+	historyD     = 10 * time.Second
+	historyG     = historyD
+	historyW     = historyD * 5 / 2
+	historyAbuse = 20
+	historySlack = time.Second
+)
+
+// historyPatience bounds the search for an order.
+const historyPatience = time.Minute
+
+// CheckHistory returns why a history breaks the protocol, or nil.
+func CheckHistory(ops []Op) error {
+	bySession := map[string][]Op{}
+	var polls []Op
+	var last time.Duration
+	for _, op := range ops {
+		last = max(last, op.Return)
+		if op.Did == Polled {
+			polls = append(polls, op)
+		} else {
+			bySession[op.Session] = append(bySession[op.Session], op)
+		}
+	}
+	for _, own := range bySession {
+		h, err := newHistory(own, polls, last)
+		if err != nil {
+			return err
+		}
+		for _, spec := range []struct {
+			name  string
+			model porcupine.NondeterministicModel
+			part  func(*step) bool
+		}{
+			{"the line and its end", h.line(), func(*step) bool { return true }},
+			{"the claims", h.claims(), (*step).ofClaims},
+		} {
+			if err := h.check(spec.name, spec.model.ToModel(), spec.part); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// history is that of one session.
+type history struct {
+	created Op
+	steps   []*step
+	names   map[string]token
+	parents []token         // by token
+	born    []time.Duration // by token: it was not handed out before
+}
+
+// token is a refresh token by its place in the history: 1 is of the sign-in, 0 is
+// none, and unseen the child of a draw whose answer nobody saw.
+type token int8
+
+const unseen token = -1
+
+// tokens is a set of them.
+type tokens uint64
+
+func (s tokens) has(t token) bool       { return t > 0 && s&(1<<t) != 0 }
+func (s tokens) with(t token) tokens    { return s | 1<<t }
+func (h *history) of(t token) token     { return h.parents[t] }
+func (h *history) token(m string) token { return h.names[m] }
+
+// step is an operation, and a moment at which a replica is known to have heard.
+type step struct {
+	Op
+
+	client     uint8
+	heardEnd   bool
+	heardClaim int64
+}
+
+func (s *step) ofClaims() bool {
+	return s.Did == Changed && s.Told != NotFound || s.Did == Refreshed && (s.Told == Child || s.Told == Kept)
+}
+
+// heard is a step of a replica that has heard something.
+const heard Deed = "heard"
+
+func newHistory(ops, polls []Op, last time.Duration) (*history, error) {
+	h := &history{names: map[string]token{"": 0}, parents: []token{0}, born: []time.Duration{0}}
+	clients := map[string]uint8{"": 0}
+	name := func(mark, parent string, at time.Duration) error {
+		if t, known := h.names[mark]; known {
+			h.born[t] = min(h.born[t], at)
+			return nil
+		}
+		if len(h.parents) >= 64 {
+			return fmt.Errorf("session %s has more than 63 tokens", ops[0].Session)
+		}
+		h.names[mark] = token(len(h.parents))
+		h.parents, h.born = append(h.parents, h.names[parent]), append(h.born, at)
+		return nil
+	}
+	for _, op := range ops {
+		if op.Did == Created {
+			h.created = op
+			if err := name(op.Access.Own, "", op.Call); err != nil {
+				return nil, err
+			}
+		}
+	}
+	// A child's parent was handed out before it: in the order of returns, parents
+	// come first.
+	byReturn := sorted(ops, func(op Op) time.Duration { return op.Return })
+	for _, op := range byReturn {
+		if op.Told != Child {
+			continue
+		}
+		if err := name(op.Access.Own, op.Access.Parent, op.Call); err != nil {
+			return nil, err
+		}
+	}
+	for _, op := range ops {
+		if op.Did == Created {
+			continue
+		}
+		if op.Told == Unknown {
+			op.Return = last
+		}
+		if _, known := clients[op.Client]; !known {
+			clients[op.Client] = uint8(len(clients))
+		}
+		h.steps = append(h.steps, &step{Op: op, client: clients[op.Client]})
+	}
+	h.hear(byReturn, polls)
+	return h, nil
+}
+
+// hear adds what replicas are known to have heard, and when: where a session was
+// ended or its claims changed, at once; elsewhere once a poll is over that began
+// after that had returned.
+func (h *history) hear(ops, polls []Op) {
+	// done says what had returned before a moment.
+	done := func(before time.Duration) (end bool, version int64) {
+		version = 1
+		for _, op := range ops {
+			switch {
+			case op.Return >= before:
+			case op.Did == Changed && op.Told == Done:
+				version++
+			case op.Told == Done && (op.Did == Ended || op.Did == SignedOut), op.Told == Theft:
+				end = true
+			}
+		}
+		return end, version
+	}
+	add := func(replica int, at time.Duration, end bool, version int64) {
+		h.steps = append(h.steps, &step{
+			Op:       Op{Session: h.created.Session, Replica: replica, Call: at, Return: at, Did: heard},
+			heardEnd: end, heardClaim: version,
+		})
+	}
+	for _, op := range ops {
+		switch {
+		case op.Did == Changed && op.Told == Done:
+			_, version := done(op.Call)
+			add(op.Replica, op.Return, false, version+1)
+		case op.Told == Done && (op.Did == Ended || op.Did == SignedOut), op.Told == Theft:
+			add(op.Replica, op.Return, true, 0)
+		}
+	}
+	for _, poll := range polls {
+		if end, version := done(poll.Call); end || version > 1 {
+			add(poll.Replica, poll.Return, end, version)
+		}
+	}
+}
+
+// replicasMax is how many replicas a history may have.
+const replicasMax = 4
+
+// span is when something happened, at the earliest and at the latest.
+type span struct{ from, to time.Duration }
+
+// mayBeWithin and mayBeBeyond say whether at some moment of the step, less than d
+// may have passed since, and whether d or more may.
+func (s *step) mayBeWithin(d time.Duration, since span) bool {
+	return s.Call-since.to < d+historySlack
+}
+
+func (s *step) mayBeBeyond(d time.Duration, since span) bool {
+	return s.Return-since.from >= d-historySlack
+}
+
+func (s *step) now() span { return span{s.Call, s.Return} }
+
+// lineState is a session, as far as its line and its end go, and what each replica
+// has heard of it.
+type lineState struct {
+	end   Deed // "": it lives
+	ended span
+
+	current, previous token
+	client            uint8 // that made current current; 0: none is recorded
+	promoted          span
+
+	child       token
+	childClient uint8
+	handed      span
+	handOuts    int
+
+	drawn   tokens // children that were ever handed out
+	pending tokens // children that were used: each may be promoted at any time, more than once
+	version int64
+
+	heard [replicasMax]struct {
+		end     bool
+		version int64
+		lost    tokens
+	}
+}
+
+// line is the specification of rotation, verification and ending.
+func (h *history) line() porcupine.NondeterministicModel {
+	root := h.token(h.created.Access.Own)
+	return porcupine.NondeterministicModel{
+		Init: func() []any {
+			return []any{lineState{
+				current: root, promoted: span{h.created.Call, h.created.Return}, version: 1, drawn: tokens(0).with(root),
+			}}
+		},
+		Step: func(state, input, _ any) []any {
+			s := input.(*step)
+			var next []any
+			for _, before := range h.promotions(state.(lineState), s) {
+				for _, after := range h.act(before, s) {
+					next = append(next, after)
+				}
+			}
+			return next
+		},
+	}
+}
+
+// promotions are the states that promotions under way may have made, the state
+// itself among them (V4: they may be late or dropped).
+func (h *history) promotions(state lineState, s *step) []lineState {
+	states := []lineState{state}
+	for i := 0; i < len(states); i++ {
+		from := states[i]
+		if from.end != "" {
+			continue
+		}
+		for t := range token(len(h.parents)) {
+			if from.pending.has(t) && h.of(t) == from.current {
+				states = append(states, from.promote(t, from.childClient, span{h.born[t], s.Return}))
+			}
+		}
+	}
+	return states
+}
+
+func (l lineState) promote(t token, client uint8, at span) lineState {
+	l.previous, l.current, l.client, l.promoted = l.current, t, client, at
+	l.child, l.childClient, l.handed, l.handOuts = 0, 0, span{}, 0
+	return l
+}
+
+func (l lineState) endBy(d Deed, at span) lineState {
+	l.end, l.ended = d, at
+	return l
+}
+
+// act gives the states after a step, none where its answer is wrong.
+func (h *history) act(l lineState, s *step) []lineState {
+	switch s.Did {
+	case Refreshed:
+		return h.refresh(l, s)
+	case Checked:
+		return h.verify(l, s)
+	case Changed:
+		changed := l
+		changed.version++
+		return alternatives(l, s, l.end == "", changed)
+	case Ended, SignedOut:
+		if s.Did == SignedOut && s.Told == Done && l.end != "" {
+			return []lineState{l} // it is idempotent, and says no more
+		}
+		return alternatives(l, s, l.end == "", l.endBy(s.Did, s.now()))
+	case heard:
+		if s.heardEnd && l.end == "" || s.heardClaim > l.version {
+			return nil // it heard of what has not happened yet
+		}
+		at := &l.heard[s.Replica]
+		at.end, at.version = at.end || s.heardEnd, max(at.version, s.heardClaim)
+		return []lineState{l}
+	default:
+		return nil
+	}
+}
+
+// alternatives are the states after something that is done where it can be, and
+// else finds nothing.
+func alternatives(l lineState, s *step, can bool, done lineState) []lineState {
+	switch {
+	case s.Told == Unknown && can:
+		return []lineState{l, done}
+	case s.Told == Unknown, s.Told == NotFound && !can:
+		return []lineState{l}
+	case s.Told == Done && can:
+		return []lineState{done}
+	default:
+		return nil
+	}
+}
+
+// verify is V2 to V5.
+func (h *history) verify(l lineState, s *step) []lineState {
+	own := h.token(s.Access.Own)
+	at := &l.heard[s.Replica] // of the copy that l is
+	switch s.Told {
+	case Allowed:
+		if at.end || s.Access.Version < at.version || at.lost.has(own) {
+			return nil
+		}
+		if s.Access.Parent != "" {
+			l.pending = l.pending.with(own)
+		}
+		return []lineState{l}
+	case Unauthorised:
+		if l.end == "" {
+			return nil
+		}
+		at.end = true
+		return []lineState{l}
+	case TryRefresh:
+		var next []lineState
+		if at.end {
+			return nil
+		}
+		if l.version > s.Access.Version {
+			hears := l
+			hears.heard[s.Replica].version = max(at.version, s.Access.Version+1)
+			next = append(next, hears)
+		}
+		if l.pending.has(own) && own != l.current && own != l.previous && h.of(own) != l.current {
+			hears := l
+			hears.heard[s.Replica].lost = at.lost.with(own)
+			next = append(next, hears)
+		}
+		return next
+	default:
+		return nil
+	}
+}
+
+// refresh is R2 to R8. Where the time does not prove which of two rules it was,
+// both count.
+func (h *history) refresh(l lineState, s *step) []lineState {
+	t := h.token(s.Token)
+	var next []lineState
+	may := func(told Told, after lineState) {
+		right := s.Told == told || s.Told == Unknown
+		if told == Kept && s.Told == Kept {
+			right = h.token(s.Access.Own) == after.current && s.Access.Parent == "" // its access token is current's
+		}
+		if right {
+			next = append(next, after)
+		}
+	}
+	switch {
+	case t == 0:
+		return nil // nobody was ever given it
+	case l.end != "": // R2
+		if l.end == SignedOut && s.mayBeWithin(2*historyD, l.ended) {
+			may(Superseded, l)
+		}
+		if l.end != SignedOut || s.mayBeBeyond(2*historyD, l.ended) {
+			may(Over, l)
+		}
+	case t == l.current:
+		if s.mayBeWithin(historyG, l.promoted) { // R3
+			if l.client == 0 || l.client == s.client {
+				may(Kept, l)
+			} else {
+				may(Superseded, l)
+			}
+		}
+		if s.mayBeBeyond(historyG, l.promoted) {
+			h.handOut(l, s, may)
+		}
+	case h.of(t) == l.current: // R6
+		may(Kept, l.promote(t, s.client, s.now()))
+	default:
+		if t == l.previous && s.mayBeWithin(historyG, l.promoted) { // R7
+			if l.client == s.client {
+				may(Kept, l)
+			} else {
+				may(Superseded, l)
+			}
+		}
+		if (t != l.previous || s.mayBeBeyond(historyG, l.promoted)) && !h.created.Honest { // R8, and I2
+			may(Theft, l.endBy("stolen", s.now()))
+			may(Over, l.endBy("rolled back", s.now()))
+		}
+	}
+	return next
+}
+
+// handOut is R4 and R5, for the current token.
+func (h *history) handOut(l lineState, s *step, may func(Told, lineState)) {
+	own := h.token(s.Access.Own)
+	// child hands one out: the one that is given, or one that nobody has.
+	child := func(l lineState, which token) {
+		fresh := which == 0 || which == unseen
+		switch {
+		case s.Told == Unknown:
+			if fresh {
+				l.child = unseen
+			}
+		case s.Told == Child && (h.of(own) != l.current || h.token(s.Access.Parent) != l.current || fresh && l.drawn.has(own) || !fresh && which != own):
+			return
+		default:
+			l.child, l.drawn = own, l.drawn.with(own)
+		}
+		may(Child, l)
+	}
+	recorded := func(l lineState, which token) {
+		if l.handOuts >= historyAbuse {
+			may(Over, l.endBy("refresh abuse", s.now()))
+			return
+		}
+		l.handed, l.handOuts = s.now(), l.handOuts+1
+		child(l, which)
+	}
+	if l.child == 0 || s.mayBeBeyond(historyW, l.handed) { // R4
+		drawn := l
+		drawn.childClient = s.client
+		recorded(drawn, 0)
+	}
+	if l.child != 0 && s.mayBeWithin(historyW, l.handed) { // R5
+		if l.childClient != s.client {
+			may(Superseded, l)
+			return
+		}
+		if s.mayBeWithin(historyD/2, l.handed) {
+			child(l, l.child)
+		}
+		if s.mayBeBeyond(historyD/2, l.handed) {
+			recorded(l, l.child)
+		}
+	}
+}
+
+// claimsState is what a session's owner keeps in it: a register with a number that
+// rises.
+type claimsState struct {
+	version int64
+	claims  string
+}
+
+// claims is the specification of PATCH: a refresh reads the register, at some
+// moment between its call and its return.
+func (h *history) claims() porcupine.NondeterministicModel {
+	return porcupine.NondeterministicModel{
+		Init: func() []any { return []any{claimsState{1, h.created.Access.Claims}} },
+		Step: func(state, input, _ any) []any {
+			c, s := state.(claimsState), input.(*step)
+			switch {
+			case s.Did == Changed && s.Told == Unknown:
+				return []any{c, claimsState{c.version + 1, s.Claims}}
+			case s.Did == Changed:
+				return []any{claimsState{c.version + 1, s.Claims}}
+			case s.Access.Version == c.version && s.Access.Claims == c.claims:
+				return []any{c}
+			default:
+				return nil
+			}
+		},
+	}
+}
+
+func (h *history) check(name string, model porcupine.Model, part func(*step) bool) error {
+	var ops []porcupine.Operation
+	var steps []*step
+	for _, s := range h.steps {
+		if part(s) {
+			steps = append(steps, s)
+			ops = append(ops, porcupine.Operation{Input: s, Call: int64(s.Call), Return: int64(s.Return)})
+		}
+	}
+	result, info := porcupine.CheckOperationsVerbose(model, ops, historyPatience)
+	switch result {
+	case porcupine.Ok:
+		return nil
+	case porcupine.Unknown:
+		return fmt.Errorf("session %s, %s: undecided after %s: give it fewer operations", h.created.Session, name, historyPatience)
+	case porcupine.Illegal:
+	}
+	placed := map[*step]bool{}
+	for _, partial := range info.PartialLinearizations()[0] {
+		if len(partial) > len(placed) {
+			clear(placed)
+			for _, id := range partial {
+				placed[steps[id]] = true
+			}
+		}
+	}
+	var story strings.Builder
+	for _, s := range sorted(steps, func(s *step) time.Duration { return s.Call }) {
+		mark := "   "
+		if !placed[s] {
+			mark = " ? "
+		}
+		story.WriteString(mark + h.tell(s) + "\n")
+	}
+	return fmt.Errorf("session %s, %s: no order of these is right; the most that have one lack those with a question mark:\n%s", h.created.Session, name, story.String())
+}
+
+// tell is a line about a step. Tokens have numbers, in the order of their birth.
+func (h *history) tell(s *step) string {
+	line := fmt.Sprintf("%12s to %12s  replica %d  %s", s.Call.Round(time.Microsecond), s.Return.Round(time.Microsecond), s.Replica, s.Did)
+	switch s.Did {
+	case Refreshed:
+		line += fmt.Sprintf(" t%d by %s", h.token(s.Token), s.Client)
+	case heard:
+		return line + fmt.Sprintf(" end: %v, claims' version: %d", s.heardEnd, s.heardClaim)
+	case Changed:
+		line += " to " + s.Claims
+	default:
+	}
+	if s.Access.Own != "" {
+		line += fmt.Sprintf(" (access token of t%d, parent t%d, version %d %s)", h.token(s.Access.Own), h.token(s.Access.Parent), s.Access.Version, s.Access.Claims)
+	}
+	return line + ": " + string(s.Told)
+}
