@@ -272,8 +272,18 @@ func (h *history) hear(ops, polls []Op) {
 			add(op.Replica, op.Return, true, 0)
 		}
 	}
-	for _, poll := range polls {
-		if end, version := done(poll.Call); end || version > 1 {
+	type news struct {
+		end     bool
+		version int64
+	}
+	told := [replicasMax]news{}
+	for i := range told {
+		told[i] = news{false, 1}
+	}
+	for _, poll := range sorted(polls, func(op Op) time.Duration { return op.Call }) {
+		end, version := done(poll.Call)
+		if n := (news{end, version}); n != told[poll.Replica] {
+			told[poll.Replica] = n
 			add(poll.Replica, poll.Return, end, version)
 		}
 	}

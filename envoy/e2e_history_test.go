@@ -1,0 +1,382 @@
+package envoy_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+)
+
+// TestHistories lets many clients refresh, use, change and end many sessions at once, at two processes over one Postgres, and asks whether
+// docs/protocol.md allows what they were told. What each client does follows from a seed; how they interleave does not, so a run that fails is
+// repeated with its seed, more than once if need be.
+func TestHistories(t *testing.T) {
+	const name = "SESSIONGATE_TEST_SEED"
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv(name); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("%s is a number: %v", name, err)
+		}
+	}
+	t.Logf("repeat with %s=%d go test -count=1 -run '^TestHistories$' ./envoy", name, seed)
+
+	s := newStack(t, stackOptions{noEnvoy: true})
+	r := sessionstest.NewRecorder()
+	random := rand.New(rand.NewPCG(seed, 0))
+	const sessionsEach, rounds = 4, 3
+	var played []*play
+	for i := range sessionsEach {
+		played = append(played, newPlay(s, r, random, true), newPlay(s, r, random, i == 0))
+	}
+	moved := func(by time.Duration) {
+		s.advance(by)
+		r.Advanced(by)
+	}
+	moved(grace + moment) // the first tokens' grace is over
+	for round := range rounds {
+		stop := make(chan struct{})
+		var watching, playing sync.WaitGroup
+		for i := range s.processes {
+			watching.Go(func() { watch(s, r, i, stop) })
+		}
+		for _, p := range played {
+			p.round(&playing, random, round == rounds-1)
+		}
+		playing.Wait()
+		close(stop)
+		watching.Wait()
+		if round < rounds-1 {
+			moved([]time.Duration{grace + moment, repeat + moment}[random.IntN(2)])
+		}
+	}
+	answers := map[sessionstest.Told]int{}
+	for _, p := range played {
+		p.over(answers)
+	}
+	t.Logf("%v", answers)
+	if err := r.Check(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// watch reads, again and again, how old a process's feed is: a poll that began so long ago is over.
+func watch(s *stack, r *sessionstest.Recorder, replica int, stop chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+		call := r.Now()
+		response, err := direct.Get("http://" + s.processes[replica].internal + "/readyz")
+		if err != nil {
+			s.Error(err)
+			return
+		}
+		var state struct {
+			Age int64 `json:"feed_age_ms"`
+		}
+		err = json.NewDecoder(response.Body).Decode(&state)
+		_ = response.Body.Close()
+		if err != nil {
+			s.Error(err)
+			return
+		}
+		began := call - time.Duration(state.Age+1)*time.Millisecond
+		r.Add(sessionstest.Op{Replica: replica, Did: sessionstest.Polled, Call: began, Return: r.Now()})
+	}
+}
+
+// play is one session, with those who hold its tokens.
+type play struct {
+	*stack
+
+	r        *sessionstest.Recorder
+	created  sessionstest.Op
+	antiCSRF string
+	holders  []*holder
+	thief    *holder
+	slow     atomic.Bool // an attempt lasted D: no promise to the client
+	changes  atomic.Int64
+
+	mu      sync.Mutex
+	access  []string // all that were handed out
+	answers map[sessionstest.Told]int
+}
+
+// holder is a browser, which its tabs share, or a thief.
+type holder struct {
+	mu   sync.Mutex
+	jar  held
+	tabs []string // the network of each
+}
+
+type held struct{ refresh, mark, access string }
+
+func newPlay(s *stack, r *sessionstest.Recorder, random *rand.Rand, honest bool) *play {
+	p := &play{stack: s, r: r, answers: map[sessionstest.Told]int{}}
+	browser := &holder{tabs: []string{networkV, networkV, networkW}[:1+random.IntN(3)]}
+	p.holders = []*holder{browser}
+	p.created = sessionstest.Op{Did: sessionstest.Created, Told: sessionstest.Done, Call: r.Now(), Honest: honest}
+	var c created
+	at := s.processes[random.IntN(len(s.processes))]
+	if status, _ := at.api(http.MethodPost, "/v1/sessions", map[string]any{"user_id": "alice", "claims": map[string]any{"n": "0"}}, &c); status != http.StatusCreated {
+		s.Fatalf("creating a session: %d", status)
+	}
+	s.secrets.add(c.Tokens.Access, c.Tokens.Refresh, c.Tokens.AntiCSRF)
+	p.created.Return, p.created.Session = r.Now(), c.Session.Handle
+	var err error
+	if p.created.Access, err = sessionstest.ReadAccess(c.Tokens.Access); err != nil {
+		s.Fatal(err)
+	}
+	p.antiCSRF, p.access = c.Tokens.AntiCSRF, []string{c.Tokens.Access}
+	browser.jar = held{c.Tokens.Refresh, p.created.Access.Own, c.Tokens.Access}
+	if !honest {
+		p.thief = &holder{jar: browser.jar, tabs: []string{networkX}}
+		p.holders = append(p.holders, p.thief)
+	}
+	return p
+}
+
+// round starts what everybody does until the clock is moved.
+func (p *play) round(all *sync.WaitGroup, random *rand.Rand, last bool) {
+	const steps = 4
+	for _, h := range p.holders {
+		for _, network := range h.tabs {
+			own := rand.New(rand.NewPCG(random.Uint64(), 1))
+			all.Go(func() {
+				for range steps {
+					p.step(h, network, own)
+				}
+			})
+		}
+	}
+	own := rand.New(rand.NewPCG(random.Uint64(), 2))
+	ends := last && own.IntN(4) > 0
+	all.Go(func() {
+		for range steps / 2 {
+			if own.IntN(2) == 0 {
+				p.change(own)
+			} else {
+				p.check(p.any(own), own)
+			}
+		}
+		if ends {
+			p.end(own)
+		}
+		for range steps / 2 {
+			p.check(p.any(own), own)
+		}
+	})
+}
+
+func (p *play) step(h *holder, network string, random *rand.Rand) {
+	switch random.IntN(6) {
+	case 0, 1, 2:
+		p.refresh(h, network, random)
+	case 3, 4:
+		h.mu.Lock()
+		access := h.jar.access
+		h.mu.Unlock()
+		p.check(access, random)
+	case 5:
+		if h == p.thief && random.IntN(3) == 0 { // he steals once more
+			p.holders[0].mu.Lock()
+			stolen := p.holders[0].jar
+			p.holders[0].mu.Unlock()
+			h.mu.Lock()
+			h.jar = stolen
+			h.mu.Unlock()
+			return
+		}
+		p.check(p.any(random), random)
+	}
+}
+
+// any is one of the access tokens that anybody ever got.
+func (p *play) any(random *rand.Rand) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.access[random.IntN(len(p.access))]
+}
+
+func (p *play) do(random *rand.Rand, op sessionstest.Op, act func(at *process, op *sessionstest.Op)) sessionstest.Op {
+	op.Session, op.Replica = p.created.Session, random.IntN(len(p.processes))
+	op = p.r.Do(op, func(op *sessionstest.Op) {
+		op.Told = sessionstest.Unknown
+		act(p.processes[op.Replica], op)
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answers[op.Told]++
+	return op
+}
+
+// over adds what everybody was told, and tells of the sign-in, now that it is known who kept to D.
+func (p *play) over(answers map[sessionstest.Told]int) {
+	p.created.Honest = p.created.Honest && !p.slow.Load()
+	p.r.Add(p.created)
+	for told, n := range p.answers {
+		answers[told] += n
+	}
+}
+
+func (p *play) refresh(h *holder, network string, random *rand.Rand) {
+	began := time.Now()
+	h.mu.Lock()
+	mine := h.jar
+	h.mu.Unlock()
+	if mine.refresh == "" {
+		return // signed out
+	}
+	var got held
+	op := p.do(random, sessionstest.Op{Did: sessionstest.Refreshed, Token: mine.mark, Client: network}, func(at *process, op *sessionstest.Op) {
+		a, err := at.post(refreshPath, "sRefreshToken="+mine.refresh, network)
+		if err != nil {
+			return
+		}
+		switch {
+		case a.status == http.StatusOK:
+			got.access, got.refresh = a.value("sAccessToken"), a.value("sRefreshToken")
+			if op.Access, err = sessionstest.ReadAccess(got.access); err != nil {
+				p.Errorf("a refresh's access token: %v", err)
+			}
+			if op.Told = sessionstest.Kept; got.refresh != "" {
+				op.Told = sessionstest.Child
+			}
+		case a.status == http.StatusConflict:
+			op.Told = sessionstest.Superseded
+		case strings.Contains(a.body, "theft"):
+			op.Told = sessionstest.Theft
+		case a.status == 440:
+			op.Told = sessionstest.Over
+		case a.status != http.StatusServiceUnavailable:
+			p.Errorf("refresh: %d", a.status)
+		}
+	})
+	if got.access != "" {
+		p.mu.Lock()
+		p.access = append(p.access, got.access)
+		p.mu.Unlock()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch op.Told {
+	case sessionstest.Child:
+		h.jar = held{got.refresh, op.Access.Own, got.access}
+	case sessionstest.Kept:
+		h.jar.access = got.access
+	case sessionstest.Over, sessionstest.Theft:
+		h.jar.refresh = ""
+	default:
+	}
+	if time.Since(began) >= attempt {
+		p.slow.Store(true)
+	}
+}
+
+func (p *play) check(access string, random *rand.Rand) {
+	pass, err := sessionstest.ReadAccess(access)
+	if err != nil {
+		p.Error(err)
+		return
+	}
+	p.do(random, sessionstest.Op{Did: sessionstest.Checked, Access: pass}, func(at *process, op *sessionstest.Op) {
+		response, err := at.gate.Check(p.Context(), checkRequest(access, p.antiCSRF), grpc.WaitForReady(true))
+		switch status := response.GetDeniedResponse().GetStatus().GetCode(); {
+		case err != nil:
+			p.Errorf("check: %v", err)
+		case response.GetStatus().GetCode() == int32(codes.OK) && response.GetOkResponse() != nil:
+			op.Told = sessionstest.Allowed
+		case status == 440:
+			op.Told = sessionstest.TryRefresh
+		case status == http.StatusUnauthorized:
+			op.Told = sessionstest.Unauthorised
+		default:
+			p.Errorf("check: %d", status)
+		}
+	})
+}
+
+func (p *play) change(random *rand.Rand) {
+	claims := strconv.FormatInt(p.changes.Add(1), 10)
+	p.do(random, sessionstest.Op{Did: sessionstest.Changed, Claims: claims}, func(at *process, op *sessionstest.Op) {
+		status, _ := at.api(http.MethodPatch, "/v1/sessions/"+op.Session, map[string]any{"claims": map[string]any{"n": claims}}, nil)
+		switch status {
+		case http.StatusOK:
+			op.Told = sessionstest.Done
+		case http.StatusNotFound:
+			op.Told = sessionstest.NotFound
+		}
+	})
+}
+
+// end ends the session: a backend does, or its client signs out.
+func (p *play) end(random *rand.Rand) {
+	browser := p.holders[0]
+	browser.mu.Lock()
+	token := browser.jar.refresh
+	browser.mu.Unlock()
+	if token != "" && random.IntN(2) == 0 {
+		p.do(random, sessionstest.Op{Did: sessionstest.SignedOut}, func(at *process, op *sessionstest.Op) {
+			if a, err := at.post("/auth/signout", "sRefreshToken="+token, networkV); err == nil && a.status == http.StatusOK {
+				op.Told = sessionstest.Done
+			}
+		})
+		return
+	}
+	p.do(random, sessionstest.Op{Did: sessionstest.Ended}, func(at *process, op *sessionstest.Op) {
+		var answer struct {
+			Ended bool `json:"ended"`
+		}
+		if status, _ := at.api(http.MethodDelete, "/v1/sessions/"+op.Session, nil, &answer); status == http.StatusOK {
+			if op.Told = sessionstest.NotFound; answer.Ended {
+				op.Told = sessionstest.Done
+			}
+		}
+	})
+}
+
+// post asks this process as Envoy passes a browser's POST on.
+func (p *process) post(path, cookie, peer string) (answer, error) {
+	request, err := http.NewRequestWithContext(p.Context(), http.MethodPost, "http://"+p.public+path, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	request.Host = host
+	request.Header.Set("Cookie", cookie)
+	request.Header.Set("X-Sessiongate-Peer", peer)
+	request.Header.Set("User-Agent", "browser")
+	response, err := direct.Do(request)
+	if err != nil {
+		return answer{}, fmt.Errorf("posting: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	p.secrets.addFrom(response.Header)
+	return answer{status: response.StatusCode, header: response.Header, body: string(body)}, err
+}
+
+// value is that of a cookie that an answer hands out, or "".
+func (a answer) value(name string) string {
+	for _, line := range a.header.Values("Set-Cookie") {
+		if c, err := http.ParseSetCookie(line); err == nil && c.Name == name && c.Value != "" {
+			return c.Value
+		}
+	}
+	return ""
+}
