@@ -165,23 +165,24 @@ func (p *play) round(all *sync.WaitGroup, random *rand.Rand, last bool) {
 			})
 		}
 	}
-	own := rand.New(rand.NewPCG(random.Uint64(), 2))
-	ends := last && own.IntN(4) > 0
-	all.Go(func() {
-		for range steps / 2 {
-			if own.IntN(2) == 0 {
-				p.change(own)
-			} else {
-				p.check(p.any(own), own)
+	// Two backends, of which one ends the session.
+	for i := range 2 {
+		own := rand.New(rand.NewPCG(random.Uint64(), 2))
+		ends := i == 0 && last && own.IntN(4) > 0
+		all.Go(func() {
+			for range steps / 2 {
+				if own.IntN(2) == 0 {
+					p.change(own)
+				} else {
+					p.check(p.any(own), own)
+				}
 			}
-		}
-		if ends {
-			p.end(own)
-		}
-		for range steps / 2 {
+			if ends {
+				p.end(own)
+			}
 			p.check(p.any(own), own)
-		}
-	})
+		})
+	}
 }
 
 func (p *play) step(h *holder, network string, random *rand.Rand) {

@@ -1,0 +1,640 @@
+package postgres_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/postgres"
+	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+)
+
+// Two networks of an honest client, and a thief's.
+const fromV, fromW, fromX = "v", "w", "x"
+
+// The durations of the protocol, as [sessions.Defaults] makes them of its D.
+const (
+	attempt = 10 * time.Second // D
+	grace   = attempt          // G
+	repeat  = attempt * 5 / 2  // W
+	moment  = 3 * time.Second  // more than a history's slack
+)
+
+// ear is a store as an engine reaches it: what the feed brings, and what first
+// uses tell the store, happens when a test says so.
+type ear struct {
+	sessions.Store
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	open    int // more than 0: polls bring entries
+	polls   int // that began
+	held    []sessions.Promotion
+	told    int // promotions that were held
+}
+
+func (e *ear) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
+	e.mu.Lock()
+	e.polls++
+	open := e.open > 0 || since == 0
+	e.changed.Broadcast()
+	e.mu.Unlock()
+	page, err := e.Store.Poll(ctx, since)
+	if err == nil && !open {
+		page.Entries, page.Next = nil, since // the time, and nothing else
+	}
+	return page, err
+}
+
+func (e *ear) Promote(_ context.Context, ps []sessions.Promotion) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.held = append(e.held, ps...)
+	e.told += len(ps)
+	e.changed.Broadcast()
+	return nil
+}
+
+// settle waits until a poll that began after the call has been applied: the next
+// one begins after it, and there is one at a time.
+func (e *ear) settle() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for first := e.polls; e.polls < first+2; {
+		e.changed.Wait()
+	}
+}
+
+// hear lets polls bring entries until the function that it returns is called.
+func (e *ear) hear() func() {
+	add := func(n int) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.open += n
+	}
+	add(1)
+	return func() { add(-1) }
+}
+
+// party is two engines over two stores on one database, and the history of what
+// they tell.
+type party struct {
+	*sessionstest.Recorder
+
+	t       *testing.T
+	clock   *clocked
+	engines []*sessions.Engine
+	ears    []*ear
+}
+
+func newParty(t *testing.T, wrap func(sessions.Store) sessions.Store) *party {
+	t.Helper()
+	p := &party{t: t, clock: open(t)}
+	for range 2 {
+		e := &ear{Store: wrap(openAt(t, postgres.Config{URL: p.clock.url}))}
+		e.changed = sync.NewCond(&e.mu)
+		cfg := sessions.Defaults()
+		key, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.KeyEncryptionKey = key
+		cfg.FeedPoll = 5 * time.Millisecond
+		cfg.PromotionBatch = 1 // a promotion waits for no company
+		cfg.SlidingLife, cfg.AbsoluteLife = sessionLife, sessionLife
+		p.ears = append(p.ears, e)
+		p.engines = append(p.engines, sessionstest.StartEngine(t, e, cfg))
+	}
+	return p
+}
+
+// sessionLife is so short that the access tokens of its last hour have to be cut
+// short (I5).
+const sessionLife = 3 * time.Hour
+
+func (p *party) advance(by time.Duration) {
+	p.clock.Advance(by)
+	p.Advanced(by)
+	for _, e := range p.ears {
+		e.settle()
+	}
+}
+
+// hold is what a browser, or a thief, holds. A mark names the refresh token.
+type hold struct {
+	mark            string
+	refresh, access sessions.Token
+	issued          time.Duration // the access token
+}
+
+func (p *party) create(honest bool) (sessions.Handle, hold) {
+	p.t.Helper()
+	var got hold
+	var handle sessions.Handle
+	p.Do(sessionstest.Op{Did: sessionstest.Created, Told: sessionstest.Done, Honest: honest}, func(op *sessionstest.Op) {
+		i, err := p.engines[0].Create(p.t.Context(), sessions.NewSession{UserID: "alice", Transport: sessions.TransportCookie, Claims: []byte(`{"n":"0"}`)})
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		handle, op.Session, op.Access = i.Session.Handle, i.Session.Handle.String(), p.pass(i.Access)
+		got = hold{op.Access.Own, i.Refresh, i.Access, p.Now()}
+	})
+	return handle, got
+}
+
+func (p *party) pass(token sessions.Token) sessionstest.AccessPass {
+	pass, err := sessionstest.ReadAccess(token.Reveal())
+	if err != nil {
+		p.t.Error(err)
+	}
+	return pass
+}
+
+func (p *party) refresh(at int, h sessions.Handle, with hold, client string) (sessionstest.Op, hold) {
+	defer p.ears[at].hear()() // a refresh may ask the feed why there is no session
+	op := sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.Refreshed, Token: with.mark, Client: client}
+	got := with
+	op = p.Do(op, func(op *sessionstest.Op) {
+		i, err := p.engines[at].Refresh(p.t.Context(), sessions.TransportCookie, []string{with.refresh.Reveal()}, sessions.Client{client[0]})
+		switch {
+		case errors.Is(err, sessions.ErrTheft):
+			op.Told = sessionstest.Theft
+		case errors.Is(err, sessions.ErrOver):
+			op.Told = sessionstest.Over
+		case errors.Is(err, sessions.ErrSuperseded):
+			op.Told = sessionstest.Superseded
+		case err != nil:
+			op.Told = sessionstest.Unknown
+		default:
+			op.Told, op.Access = sessionstest.Kept, p.pass(i.Access)
+			got.access, got.issued = i.Access, p.Now()
+			if i.Refresh != "" {
+				op.Told, got.mark, got.refresh = sessionstest.Child, op.Access.Own, i.Refresh
+			}
+			if i.AccessExpires.After(i.Session.ExpiresAt) || i.AccessExpires.After(i.Session.AbsoluteExpiresAt) {
+				p.t.Error("I5: an access token outlives its session")
+			}
+		}
+	})
+	return op, got
+}
+
+func (p *party) check(at int, h sessions.Handle, access sessions.Token) sessionstest.Op {
+	op := sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.Checked, Access: p.pass(access)}
+	return p.Do(op, func(op *sessionstest.Op) {
+		switch _, denial := p.engines[at].Verify(sessions.TransportCookie, []string{access.Reveal()}); {
+		case denial == nil:
+			op.Told = sessionstest.Allowed
+		case denial.Outcome == sessions.TryRefresh:
+			op.Told = sessionstest.TryRefresh
+		case denial.Outcome == sessions.Unauthorised:
+			op.Told = sessionstest.Unauthorised
+		default:
+			p.t.Errorf("denied: %v", denial)
+		}
+	})
+}
+
+func (p *party) change(at int, h sessions.Handle, claims string) {
+	op := sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.Changed, Claims: claims}
+	p.Do(op, func(op *sessionstest.Op) {
+		_, err := p.engines[at].Update(p.t.Context(), h, sessions.Contents{Claims: fmt.Appendf(nil, `{"n":%q}`, claims)})
+		op.Told = told(err == nil, err)
+	})
+}
+
+func (p *party) end(at int, h sessions.Handle) {
+	p.Do(sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.Ended}, func(op *sessionstest.Op) {
+		op.Told = told(p.engines[at].End(p.t.Context(), h, sessions.Ending{Reason: sessions.ReasonRevoked}))
+	})
+}
+
+func (p *party) signOut(at int, h sessions.Handle, with hold) {
+	p.Do(sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.SignedOut}, func(op *sessionstest.Op) {
+		err := p.engines[at].SignOut(p.t.Context(), sessions.TransportCookie, []string{with.refresh.Reveal()}, nil)
+		op.Told = told(true, err)
+	})
+}
+
+func told(done bool, err error) sessionstest.Told {
+	switch {
+	case errors.Is(err, sessions.ErrNotFound), err == nil && !done:
+		return sessionstest.NotFound
+	case err != nil:
+		return sessionstest.Unknown
+	default:
+		return sessionstest.Done
+	}
+}
+
+// poll lets a replica hear all that the feed has.
+func (p *party) poll(at int) {
+	defer p.ears[at].hear()()
+	p.Do(sessionstest.Op{Replica: at, Did: sessionstest.Polled}, func(*sessionstest.Op) { p.ears[at].settle() })
+}
+
+// life is one session, who holds its tokens, and what is under way.
+type life struct {
+	*party
+	*rapid.T
+
+	handle        sessions.Handle
+	client, thief hold
+	honest        bool
+	attempts      []*trip
+	offered       map[string]bool
+	parents       map[string]string // by mark, of every token that was handed out
+	absolute      time.Time
+	reigned       map[sessions.Mark]sessions.Mark // parent → its child that was current
+	current       sessions.Mark
+	over          bool
+	moved         time.Duration
+	changes       int
+}
+
+// trip is a refresh of the client: it leaves, is handled, perhaps twice, and
+// arrives or is lost.
+type trip struct {
+	with    hold
+	network string
+	left    time.Duration
+	answers []hold
+}
+
+// TestLifeOverPostgres lives random lives of one session, with two engines over
+// two stores on one Postgres: an honest client with two networks, or a client and
+// a thief; a backend that changes claims and ends sessions; promotions and polls
+// that come when they do. I1 to I5 are looked at in the database after each step,
+// and at the end of a life all that was answered is held against the
+// specification.
+func TestLifeOverPostgres(t *testing.T) {
+	t.Parallel()
+	p := newParty(t, func(s sessions.Store) sessions.Store { return s })
+	rapid.Check(t, func(rt *rapid.T) {
+		p.Recorder = sessionstest.NewRecorder()
+		l := &life{party: p, T: rt, honest: rapid.Bool().Draw(rt, "honest"), offered: map[string]bool{}, parents: map[string]string{}, reigned: map[sessions.Mark]sessions.Mark{}}
+		for _, e := range p.ears {
+			e.held = nil // what the life before left
+		}
+		l.handle, l.client = p.create(l.honest)
+		l.thief = l.client
+		rec := l.row()
+		l.absolute, l.current = rec.AbsoluteExpiresAt, rec.Current
+		actions := map[string]func(*rapid.T){
+			"leaves": l.leaves, "is handled": l.handled, "arrives": l.arrives, "uses": l.uses, "promotes": l.promotes,
+			"passes": l.passes, "changes": l.patches, "polls": func(*rapid.T) { l.poll(l.replica()) }, "ends": l.ends, "": func(*rapid.T) { l.invariants() },
+		}
+		if !l.honest {
+			actions["steals"] = func(*rapid.T) { l.thief = l.client }
+			actions["thief refreshes"] = func(*rapid.T) { l.thief = l.refreshes(l.thief, fromX) }
+			actions["thief uses"] = func(*rapid.T) { l.use(l.thief) }
+		}
+		rt.Repeat(actions)
+		if err := l.Check(); err != nil {
+			rt.Fatal(err)
+		}
+		if t.Failed() {
+			rt.FailNow()
+		}
+	})
+}
+
+func (l *life) replica() int { return rapid.IntRange(0, 1).Draw(l.T, "replica") }
+
+// row is the session in the database.
+func (l *life) row() sessions.Record {
+	rec, _, err := l.clock.Store.Get(context.WithoutCancel(l.t.Context()), l.handle)
+	if err != nil && !errors.Is(err, sessions.ErrNotFound) {
+		l.Fatal(err)
+	}
+	return rec
+}
+
+// invariants are those that the row shows: I1 and I5. The others are judged where
+// an answer tells.
+func (l *life) invariants() {
+	rec := l.row()
+	if rec.Handle == (sessions.Handle{}) {
+		if !l.over {
+			l.Fatal("the session is gone and nothing ended it")
+		}
+		return
+	}
+	if l.over {
+		l.Fatal("I3, I4: a session that ended is there")
+	}
+	if !rec.AbsoluteExpiresAt.Equal(l.absolute) || rec.ExpiresAt.After(l.absolute) {
+		l.Fatal("I5: the absolute expiry moved, or was passed")
+	}
+	if rec.Current != l.current {
+		if rec.Previous != l.current {
+			l.Fatal("I1: the line skipped a token")
+		}
+		if child, ok := l.reigned[rec.Previous]; ok && child != rec.Current {
+			l.Fatal("I1: two children of one token were current")
+		}
+		l.reigned[rec.Previous], l.current = rec.Current, rec.Current
+	}
+}
+
+func (l *life) leaves(*rapid.T) {
+	if l.client.refresh == "" || len(l.attempts) >= 3 {
+		l.Skip()
+	}
+	l.attempts = append(l.attempts, &trip{with: l.client, network: rapid.SampledFrom([]string{fromV, fromV, fromW}).Draw(l.T, "network"), left: l.Now()})
+}
+
+func (l *life) handled(*rapid.T) {
+	if len(l.attempts) == 0 {
+		l.Skip()
+	}
+	a := rapid.SampledFrom(l.attempts).Draw(l.T, "attempt")
+	if len(a.answers) < 2 {
+		a.answers = append(a.answers, l.refreshes(a.with, a.network))
+	}
+}
+
+// refreshes is a refresh that is answered now; where the answer is over, what
+// comes back has no refresh token.
+func (l *life) refreshes(with hold, client string) hold {
+	if with.refresh == "" {
+		l.Skip()
+	}
+	before := l.row()
+	at := l.replica()
+	op, got := l.refresh(at, l.handle, with, client)
+	switch op.Told {
+	case sessionstest.Child:
+		l.parents[got.mark] = with.mark
+	case sessionstest.Over, sessionstest.Theft:
+		if l.honest && !l.over && before.HandOuts < sessions.Defaults().HandOutsMax {
+			l.Fatalf("I2: an honest client was told %s", op.Told)
+		}
+		l.over = true
+		got.refresh, got.access = "", ""
+	case sessionstest.Unknown:
+		l.Fatal("unavailable")
+	}
+	if !l.over && before.Handle != (sessions.Handle{}) {
+		current, previous := encode(before.Current), encode(before.Previous)
+		if with.mark != current && with.mark != previous && l.parents[with.mark] != current {
+			l.Fatal("I3: a token that left the line did not end the session")
+		}
+	}
+	if l.over && (op.Told == sessionstest.Child || op.Told == sessionstest.Kept) {
+		l.Fatal("I4: a token was minted after the end")
+	}
+	return got
+}
+
+func encode(m sessions.Mark) string { return base64.RawURLEncoding.EncodeToString(m[:]) }
+
+func (l *life) arrives(*rapid.T) {
+	if len(l.attempts) == 0 {
+		l.Skip()
+	}
+	a := rapid.SampledFrom(l.attempts).Draw(l.T, "attempt")
+	l.attempts = slices.DeleteFunc(l.attempts, func(b *trip) bool { return a == b })
+	if len(a.answers) == 0 || l.Now()-a.left >= attempt || rapid.IntRange(0, 4).Draw(l.T, "lost") == 0 {
+		return
+	}
+	got := rapid.SampledFrom(a.answers).Draw(l.T, "answer")
+	if got.mark == a.with.mark && got.refresh != "" { // only an access token came: the jar may have another refresh token by now
+		l.client.access, l.client.issued = got.access, got.issued
+		return
+	}
+	l.client = got
+}
+
+func (l *life) uses(*rapid.T) { l.use(l.client) }
+
+func (l *life) use(with hold) {
+	if with.access == "" || l.Now()-with.issued > 40*time.Minute {
+		l.Skip()
+	}
+	at := l.replica()
+	e := l.ears[at]
+	op := l.check(at, l.handle, with.access)
+	key := fmt.Sprint(at, with.access.Reveal())
+	if op.Told != sessionstest.Allowed || op.Access.Parent == "" || l.offered[key] {
+		return
+	}
+	l.offered[key] = true
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.told == 0 {
+		e.changed.Wait()
+	}
+	e.told--
+}
+
+// promotes lets the store hear of one first use, in any order, or loses it.
+func (l *life) promotes(*rapid.T) {
+	e := l.ears[l.replica()]
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.held) == 0 {
+		l.Skip()
+	}
+	i := rapid.IntRange(0, len(e.held)-1).Draw(l.T, "promotion")
+	own := e.held[i]
+	e.held = slices.Delete(e.held, i, i+1)
+	if rapid.IntRange(0, 4).Draw(l.T, "fate") == 0 {
+		return
+	}
+	if err := e.Store.Promote(l.t.Context(), []sessions.Promotion{own}); err != nil {
+		l.Fatal(err)
+	}
+}
+
+func (l *life) passes(*rapid.T) {
+	by := rapid.SampledFrom([]time.Duration{
+		attempt / 2, attempt - 2*moment, grace + moment, repeat - moment, repeat + moment, repeat + moment, 20 * time.Minute,
+	}).Draw(l.T, "by")
+	if l.moved+by > sessionLife-10*time.Minute {
+		l.Skip()
+	}
+	l.moved += by
+	l.advance(by)
+	l.attempts = slices.DeleteFunc(l.attempts, func(a *trip) bool { return l.Now()-a.left >= attempt })
+}
+
+func (l *life) patches(*rapid.T) {
+	l.changes++
+	l.change(l.replica(), l.handle, fmt.Sprint(l.changes))
+}
+
+func (l *life) ends(*rapid.T) {
+	if rapid.IntRange(0, 3).Draw(l.T, "really") > 0 {
+		l.Skip()
+	}
+	if l.client.refresh != "" && rapid.Bool().Draw(l.T, "sign-out") {
+		l.signOut(l.replica(), l.handle, l.client)
+	} else {
+		l.end(l.replica(), l.handle)
+	}
+	l.over = true
+}
+
+// gate lets two go on when both have come, and everybody from then on.
+type gate struct {
+	mu   sync.Mutex
+	come int
+	open chan struct{}
+}
+
+func newGate() *gate { return &gate{open: make(chan struct{})} }
+
+func (g *gate) pass() {
+	g.mu.Lock()
+	if g.come++; g.come == 2 {
+		close(g.open)
+	}
+	g.mu.Unlock()
+	<-g.open
+}
+
+// faulty is a store that two engines reach in the worst moment: each first waits
+// at the gate for the other, having read. Where blind is set, it also forgets one
+// promise of [sessions.Store].
+type faulty struct {
+	sessions.Store
+
+	clock *clocked
+	gate  *gate
+	blind bool
+	read  map[sessions.Handle]sessions.Record
+}
+
+// swapping forgets to compare before it swaps.
+type swapping struct{ *faulty }
+
+func (s swapping) Swap(ctx context.Context, old, next sessions.Row) (bool, error) {
+	s.gate.pass()
+	done, err := s.Store.Swap(ctx, old, next)
+	if done || err != nil || !s.blind {
+		return done, err
+	}
+	rec, _, err := s.Store.Get(ctx, old.Handle)
+	if err != nil {
+		return false, err
+	}
+	return s.Store.Swap(ctx, rec.Row, next)
+}
+
+// updating raises the version of the claims that it had read before.
+type updating struct{ *faulty }
+
+func (s updating) Update(ctx context.Context, h sessions.Handle, c sessions.Contents) (sessions.Record, error) {
+	before, _, err := s.Store.Get(ctx, h)
+	if err != nil {
+		return before, err
+	}
+	s.gate.pass()
+	rec, err := s.Store.Update(ctx, h, c)
+	if s.blind && err == nil {
+		rec.ClaimsVersion = before.ClaimsVersion + 1
+		s.clock.exec(`UPDATE sessiongate.session_contents SET claims_version = $1 WHERE handle = $2`, rec.ClaimsVersion, h[:])
+	}
+	return rec, err
+}
+
+// forgetting has no entry on the feed for an end.
+type forgetting struct{ *faulty }
+
+func (s forgetting) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (bool, error) {
+	done, err := s.Store.End(ctx, h, e)
+	if s.blind {
+		s.clock.exec(`DELETE FROM sessiongate.feed WHERE kind = 'ended'`)
+	}
+	return done, err
+}
+
+// remembering reads a session once, and mints from that read also after the end.
+type remembering struct{ *faulty }
+
+func (s remembering) Get(ctx context.Context, h sessions.Handle) (sessions.Record, time.Time, error) {
+	rec, now, err := s.Store.Get(ctx, h)
+	if before, ok := s.read[h]; ok && s.blind {
+		return before, before.PromotedAt, nil
+	}
+	s.read[h] = rec
+	return rec, now, err
+}
+
+// TestHistoriesFindBrokenStores plays the moments that a promise of the store is
+// for, at two engines at once: over the store as it is the history is right, over
+// one that forgets the promise it is not.
+func TestHistoriesFindBrokenStores(t *testing.T) {
+	t.Parallel()
+	both := func(act func(at int)) {
+		var all sync.WaitGroup
+		for at := range 2 {
+			all.Go(func() { act(at) })
+		}
+		all.Wait()
+	}
+	for name, tc := range map[string]struct {
+		wrap func(*faulty) sessions.Store
+		play func(p *party, h sessions.Handle, with hold)
+	}{
+		"Swap without its compare": {
+			func(f *faulty) sessions.Store { return swapping{f} },
+			func(p *party, h sessions.Handle, with hold) {
+				p.advance(grace + moment)
+				both(func(at int) { p.refresh(at, h, with, fromV) })
+			},
+		},
+		"Update of a version that was read before": {
+			func(f *faulty) sessions.Store { return updating{f} },
+			func(p *party, h sessions.Handle, with hold) {
+				both(func(at int) { p.change(at, h, fmt.Sprint(1+at)) })
+				p.refresh(0, h, with, fromV)
+			},
+		},
+		"End without its entry on the feed": {
+			func(f *faulty) sessions.Store { return forgetting{f} },
+			func(p *party, h sessions.Handle, with hold) {
+				p.end(0, h)
+				p.poll(1)
+				p.check(1, h, with.access)
+			},
+		},
+		"Get of what was read before the end": {
+			func(f *faulty) sessions.Store { return remembering{f} },
+			func(p *party, h sessions.Handle, with hold) {
+				p.refresh(1, h, with, fromV)
+				p.end(0, h)
+				p.refresh(1, h, with, fromV)
+			},
+		},
+	} {
+		for _, blind := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s: %v", name, blind), func(t *testing.T) {
+				t.Parallel()
+				gate, clock := newGate(), new(clocked)
+				p := newParty(t, func(s sessions.Store) sessions.Store {
+					return tc.wrap(&faulty{Store: s, clock: clock, gate: gate, blind: blind, read: map[sessions.Handle]sessions.Record{}})
+				})
+				clock.t, clock.conn = t, p.clock.conn
+				p.Recorder = sessionstest.NewRecorder()
+				h, with := p.create(true)
+				tc.play(p, h, with)
+				if err := p.Check(); (err != nil) != blind {
+					t.Errorf("forgotten: %v, refused: %v", blind, err)
+				} else if err != nil {
+					t.Log(err)
+				}
+			})
+		}
+	}
+}
