@@ -1,0 +1,165 @@
+package envoy_test
+
+// The guides in docs/guides and the manifests in envoy/guides, which are one text. What Istio, Envoy Gateway and Contour make of them is
+// theirs; checked is that they would be accepted as written, and that Envoy accepts whatever in them is meant for Envoy itself.
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const manifests = "guides"
+
+// manifestFiles are the files of envoy/guides, by their path below it.
+func manifestFiles(t *testing.T) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	root := os.DirFS(manifests)
+	err := filepath.WalkDir(manifests, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(manifests, path)
+		if err != nil {
+			return err
+		}
+		text, err := root.(interface{ ReadFile(string) ([]byte, error) }).ReadFile(filepath.ToSlash(name))
+		files[filepath.ToSlash(name)] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// block is a fenced block of YAML in a guide, and the file that the line before it names.
+var block = regexp.MustCompile("(?m)^(?:<!-- envoy/guides/(\\S+) -->\n)?```ya?ml\n((?:.*\n)*?)```$")
+
+// TestGuidesShowTheManifests compares each block of each guide with the file that it shows: what is read is what is checked.
+func TestGuidesShowTheManifests(t *testing.T) {
+	t.Parallel()
+	files := manifestFiles(t)
+	guides, err := filepath.Glob("../docs/guides/*.md")
+	if err != nil || len(guides) == 0 {
+		t.Fatalf("no guides: %v", err)
+	}
+	shown := map[string]string{}
+	for _, guide := range guides {
+		text, err := os.ReadFile(guide)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := block.FindAllStringSubmatch(string(text), -1)
+		if fences := strings.Count(string(text), "```yaml"); fences != len(found) {
+			t.Errorf("%s has %d blocks of YAML, of which %d are well-formed", guide, fences, len(found))
+		}
+		for _, b := range found {
+			if b[1] == "" {
+				t.Errorf("%s has a block of YAML that is no manifest: put it into envoy/guides and name it in a comment before the block\n%s", guide, b[2])
+				continue
+			}
+			if _, twice := shown[b[1]]; twice {
+				t.Errorf("%s is shown twice", b[1])
+			}
+			shown[b[1]] = b[2]
+		}
+	}
+	if diff := cmp.Diff(files, shown); diff != "" {
+		t.Errorf("envoy/guides (-) and what docs/guides shows of it (+):\n%s", diff)
+	}
+}
+
+// notManifests are files for something else than the Kubernetes API.
+func notManifest(name string) bool {
+	return strings.HasPrefix(name, "standalone/") || name == "istio/mesh.yaml"
+}
+
+// TestManifests holds each manifest against the schema that the project publishes for it.
+func TestManifests(t *testing.T) {
+	t.Parallel()
+	s, err := published()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range manifestFiles(t) {
+		if notManifest(name) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			err := eachDocument([]byte(text), func(manifest map[string]any) error {
+				if err := s.check(manifest); err != nil {
+					t.Errorf("%v %v: %v", manifest["kind"], manifest["metadata"], err)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestMeshConfig knows each field of istio/mesh.yaml from Istio's own API: MeshConfig has no schema but its protobuf source.
+func TestMeshConfig(t *testing.T) {
+	t.Parallel()
+	dir, err := istioAPI.dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := map[string][]string{} // message → its fields, in camelCase
+	for _, file := range []string{"config", "proxy"} {
+		source, err := os.ReadFile(filepath.Join(dir, "mesh/v1alpha1", file+".proto"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var open []string
+		for line := range strings.Lines(string(source)) {
+			line = strings.TrimSpace(line)
+			if m := regexp.MustCompile(`^(message|enum|oneof) (\w+) \{(\}?)`).FindStringSubmatch(line); m != nil {
+				if m[3] == "" {
+					if m[1] == "oneof" {
+						m[2] = open[len(open)-1] // its fields are the message's
+					}
+					open = append(open, m[2])
+				}
+			} else if line == "}" {
+				open = open[:len(open)-1]
+			} else if m := regexp.MustCompile(`^(?:repeated )?[\w.<>, ]+ (\w+) = \d+`).FindStringSubmatch(line); m != nil && len(open) > 0 {
+				camel := regexp.MustCompile(`_\w`).ReplaceAllStringFunc(m[1], func(s string) string { return strings.ToUpper(s[1:]) })
+				message := open[len(open)-1]
+				fields[message] = append(fields[message], camel)
+			}
+		}
+	}
+	text := manifestFiles(t)["istio/mesh.yaml"]
+	known := func(message string, object any) {
+		t.Helper()
+		for field := range object.(map[string]any) {
+			if !slices.Contains(fields[message], field) {
+				t.Errorf("%s has no field %s, but %v", message, field, fields[message])
+			}
+		}
+	}
+	err = eachDocument([]byte(text), func(values map[string]any) error {
+		mesh := values["meshConfig"].(map[string]any)
+		known("MeshConfig", mesh)
+		known("ProxyPathNormalization", mesh["pathNormalization"])
+		known("ProxyConfig", mesh["defaultConfig"])
+		known("Topology", mesh["defaultConfig"].(map[string]any)["gatewayTopology"])
+		provider := mesh["extensionProviders"].([]any)[0].(map[string]any)
+		known("EnvoyExternalAuthorizationGrpcProvider", provider["envoyExtAuthzGrpc"])
+		delete(provider, "name")
+		known("ExtensionProvider", provider)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
