@@ -35,6 +35,12 @@ const (
 	// pingAfter and pingTimeout find an Envoy that vanished without a word.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 10 * time.Second
+	// handshakeMax is what a connection gets to begin HTTP/2 (and TLS, where that
+	// is spoken): who connects and says nothing holds nothing for long.
+	handshakeMax = 10 * time.Second
+	// headerListMax bounds the gRPC metadata of one call, in bytes as RFC 9113
+	// §6.5.2 counts them; what Envoy checks is in the message.
+	headerListMax = 32 << 10
 )
 
 // NewGRPCServer returns a server of Check and of the gRPC health protocol
@@ -45,6 +51,8 @@ func NewGRPCServer(s *Server, ready func() bool, limits Limits) *grpc.Server {
 	g := grpc.NewServer(
 		grpc.MaxRecvMsgSize(limits.MaxMessage),
 		grpc.MaxConcurrentStreams(limits.MaxStreams),
+		grpc.ConnectionTimeout(handshakeMax),
+		grpc.MaxHeaderListSize(headerListMax),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: shortestPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge: limits.ConnectionAge, MaxConnectionAgeGrace: limits.ConnectionAgeGrace,

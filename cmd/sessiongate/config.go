@@ -21,6 +21,11 @@ type Config struct {
 		Public      string
 		Internal    string
 		AddressFile string
+
+		MaxConnections int
+	}
+	TLS struct {
+		Authz, Public, Internal TLSFiles
 	}
 	Database struct {
 		URL              Secret
@@ -102,6 +107,7 @@ type Config struct {
 	}
 	Shutdown struct {
 		DrainDelay time.Duration
+		Linger     time.Duration
 		Timeout    time.Duration
 	}
 	Log struct {
@@ -357,6 +363,12 @@ func rules(c *Config) []rule {
 			"one secret for a caller's name, over api.keys and api.key_files",
 		},
 	}
+	all = append(all, c.tlsRules()...)
+	all = append(all, rule{
+		[]string{"shutdown.linger", "shutdown.timeout"},
+		c.Shutdown.Linger < c.Shutdown.Timeout,
+		"shutdown.linger below shutdown.timeout, which it is a part of",
+	})
 	listeners := []struct{ key, address string }{
 		{"listen.authz", c.Listen.Authz}, {"listen.public", c.Listen.Public}, {"listen.internal", c.Listen.Internal},
 	}

@@ -69,6 +69,18 @@ var badValues = map[string][]string{
 	"listen.internal":     {`127.0.0.1:-1`, `127.0.0.1:+1`, `""`, `127.0.0.1`},
 	"listen.address_file": {`x`, `"/\t"`},
 
+	"listen.max_connections": {`0`, `15`, `1000001`, `1e4`},
+
+	"tls.authz_cert_file":         {`tls.crt`, `[/x]`},
+	"tls.authz_key_file":          {`./tls.key`, `5`},
+	"tls.authz_client_ca_file":    {`ca.crt`, `~`},
+	"tls.public_cert_file":        {`tls.crt`, `[/x]`},
+	"tls.public_key_file":         {`./tls.key`, `5`},
+	"tls.public_client_ca_file":   {`ca.crt`, `~`},
+	"tls.internal_cert_file":      {`tls.crt`, `[/x]`},
+	"tls.internal_key_file":       {`./tls.key`, `5`},
+	"tls.internal_client_ca_file": {`ca.crt`, `~`},
+
 	"database.url":               {`localhost`, `mysql://h/d`, `postgres://h`, `postgres://h/d?password=` + testSecret, `postgres://h/d?pool_max_conns=3`, `host=h dbname=d`, `postgres://u:` + testSecret + `@h:port/d`, `5`},
 	"database.password_file":     {`x`, `[/x]`},
 	"database.max_connections":   {`1`, `1001`, `1.5`, `012`, `0x10`, `1_0`, `1e1`, `"10"`, `ten`, `+10`, `99999999999999999999`, `10.0`},
@@ -125,6 +137,7 @@ var badValues = map[string][]string{
 
 	"shutdown.drain_delay": {`0`, `-1s`, `6m`},
 	"shutdown.timeout":     {`0s`, `11m`, `15`},
+	"shutdown.linger":      {`-1s`, `6m`, `7`},
 
 	"log.level":  {`INFO`, `trace`, `0`},
 	"log.format": {`JSON`, `logfmt`},
@@ -196,7 +209,17 @@ login_url: /sign-in?from=gate
 anti_csrf: off
 allowed_origins: [https://app.example.com, "http://[::1]:8080"]
 strip_cookies: true
-listen: {authz: "unix:/run/sessiongate/authz.sock", public: ":8002", internal: "[::]:8003", address_file: /run/addresses.json}
+listen: {authz: "unix:/run/sessiongate/authz.sock", public: ":8002", internal: "[::]:8003", address_file: /run/addresses.json, max_connections: 20}
+tls:
+  authz_cert_file: /tls/authz/cert
+  authz_key_file: /tls/authz/key
+  authz_client_ca_file: /tls/authz/client_ca
+  public_cert_file: /tls/public/cert
+  public_key_file: /tls/public/key
+  public_client_ca_file: /tls/public/client_ca
+  internal_cert_file: /tls/internal/cert
+  internal_key_file: /tls/internal/key
+  internal_client_ca_file: /tls/internal/client_ca
 database:
   url: postgres://app:` + testSecret + `@db.example:5432/sessions?sslmode=verify-full
   max_connections: 30
@@ -232,7 +255,7 @@ cache: {tokens: 1}
 sweep: {interval: 1h, batch: 1}
 http: {header_max: 64KiB, read_timeout: 1m, idle_timeout: 2h}
 grpc: {max_message: 1MiB, max_streams: 5, connection_age: 1h, connection_age_grace: 2m}
-shutdown: {drain_delay: 0s, timeout: 1m}
+shutdown: {drain_delay: 0s, timeout: 1m, linger: 30s}
 log: {level: debug, format: text}
 `
 

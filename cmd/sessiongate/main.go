@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -69,11 +71,12 @@ func (serveCmd) Run(c *commands, p process) error {
 	if err != nil {
 		return err
 	}
-	creds, err := credentials(config, from)
-	if err != nil {
+	creds, credsErr := credentials(config, from)
+	certs, certsErr := certificates(config, from, time.Now())
+	if err := errors.Join(credsErr, certsErr); err != nil {
 		return err
 	}
-	return serve(p.ctx, config, creds, newLogger(p.stderr, config))
+	return serve(p.ctx, config, creds, certs, newLogger(p.stderr, config))
 }
 
 type migrateCmd struct{}

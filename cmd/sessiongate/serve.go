@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -31,9 +32,10 @@ import (
 // answered 503. A database that is away is waited for.
 //
 // Order of stop: readiness goes; the drain delay passes, so that Envoy sends no
-// more; what is under way is finished; the engine flushes its promotions; the
-// database connections close.
-func serve(ctx context.Context, c Config, creds Credentials, log *slog.Logger) error {
+// more, and each HTTP answer closes its connection; the listeners close, and
+// what is under way is finished; the engine flushes its promotions; the database
+// connections close.
+func serve(ctx context.Context, c Config, creds Credentials, certs Certificates, log *slog.Logger) error {
 	store, err := openStore(ctx, c, creds)
 	if err != nil {
 		return err
@@ -47,19 +49,19 @@ func serve(ctx context.Context, c Config, creds Credentials, log *slog.Logger) e
 	if err != nil {
 		return err
 	}
-	s, err := listen(ctx, c)
+	s, err := listen(ctx, c, certs)
 	if err != nil {
 		return err
 	}
 	var draining atomic.Bool
 	s.authz = authz.NewGRPCServer(check, func() bool { return engine.Ready() && !draining.Load() }, grpcLimits(c))
-	s.public = httpServer(c, sessionhttp.Public(engine, httpConfig(c, creds, log)))
+	s.public = newHTTPServer(c, &draining, sessionhttp.Public(engine, httpConfig(c, creds, log)))
 	internal := http.NewServeMux()
-	internal.Handle("/", sessionhttp.Internal(engine, httpConfig(c, creds, log)))
+	internal.Handle("/", certs.internal.withClientCertificate(sessionhttp.Internal(engine, httpConfig(c, creds, log))))
 	health := sessionhttp.Health(engine, draining.Load)
 	internal.Handle("/healthz", health)
 	internal.Handle("/readyz", health)
-	s.internal = httpServer(c, internal)
+	s.internal = newHTTPServer(c, &draining, internal)
 
 	// The engine and the listeners outlive ctx by the drain.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -68,9 +70,12 @@ func serve(ctx context.Context, c Config, creds Credentials, log *slog.Logger) e
 	g.Go(func() error {
 		if c.Database.Migrate {
 			bringUpToDate(life, store, log)
+		} else {
+			awaitSchema(life, store, log)
 		}
 		return engine.Run(life)
 	})
+	g.Go(func() error { certs.follow(life, log); return nil })
 	s.start(g)
 	g.Go(func() error {
 		select {
@@ -80,7 +85,7 @@ func serve(ctx context.Context, c Config, creds Credentials, log *slog.Logger) e
 		}
 		draining.Store(true)
 		pause(life, c.Shutdown.DrainDelay)
-		s.stop(context.WithoutCancel(ctx), c.Shutdown.Timeout, log)
+		s.stop(context.WithoutCancel(ctx), c.Shutdown.Timeout, c.Shutdown.Linger, log)
 		end()
 		return nil
 	})
@@ -125,6 +130,26 @@ func bringUpToDate(ctx context.Context, store *postgres.Store, log *slog.Logger)
 		if ctx.Err() == nil {
 			log.Warn("schema could not be brought up to date; trying again", "error", err.Error())
 		}
+		pause(ctx, wait)
+	}
+}
+
+// awaitSchema waits until somebody else has brought the schema up to date and
+// this role may use it, or ctx ends. Each reason is logged once.
+func awaitSchema(ctx context.Context, store *postgres.Store, log *slog.Logger) {
+	said := ""
+	for wait := migrateRetryFirst; ctx.Err() == nil; wait = min(2*wait, migrateRetryLast) {
+		err := store.CheckSchema(ctx)
+		switch missing := (*postgres.SchemaError)(nil); {
+		case err == nil:
+			return
+		case ctx.Err() != nil || err.Error() == said:
+		case errors.As(err, &missing):
+			log.Error("not ready: "+missing.Error(), "retried_every", migrateRetryLast.String())
+		default:
+			log.Warn("the schema could not be looked at; trying again", "error", err.Error())
+		}
+		said = err.Error()
 		pause(ctx, wait)
 	}
 }
@@ -225,10 +250,10 @@ type servers struct {
 	authzListener, publicListener, internalListener net.Listener
 
 	authz            *grpc.Server
-	public, internal *http.Server
+	public, internal *httpServer
 }
 
-func listen(ctx context.Context, c Config) (*servers, error) {
+func listen(ctx context.Context, c Config, certs Certificates) (*servers, error) {
 	var s servers
 	var err error
 	if s.authzListener, err = listenOn(ctx, c.Listen.Authz); err != nil {
@@ -239,6 +264,12 @@ func listen(ctx context.Context, c Config) (*servers, error) {
 	}
 	if s.internalListener, err = listenOn(ctx, c.Listen.Internal); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen.internal: %w", err), s.authzListener.Close(), s.publicListener.Close())
+	}
+	for _, l := range []struct {
+		listener *net.Listener
+		tls      *certificate
+	}{{&s.authzListener, certs.authz}, {&s.publicListener, certs.public}, {&s.internalListener, certs.internal}} {
+		*l.listener = l.tls.wrap(netutil.LimitListener(*l.listener, c.Listen.MaxConnections))
 	}
 	return &s, nil
 }
@@ -268,43 +299,20 @@ func listenOn(ctx context.Context, address string) (net.Listener, error) {
 	return l.Listen(ctx, "unix", path)
 }
 
-func httpServer(c Config, h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: c.HTTP.ReadTimeout,
-		ReadTimeout:       c.HTTP.ReadTimeout,
-		// An answer takes at most D/2 and is small.
-		WriteTimeout:   c.HTTP.ReadTimeout + c.Session.RefreshAttemptMax,
-		IdleTimeout:    c.HTTP.IdleTimeout,
-		MaxHeaderBytes: c.HTTP.HeaderMax,
-		// net/http would log a broken handshake with the peer's bytes in it.
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
-	}
-}
-
 // start serves until stop.
 func (s *servers) start(g *errgroup.Group) {
 	g.Go(func() error { return s.authz.Serve(s.authzListener) })
-	for _, h := range []struct {
-		server   *http.Server
-		listener net.Listener
-	}{{s.public, s.publicListener}, {s.internal, s.internalListener}} {
-		g.Go(func() error {
-			if err := h.server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
-				return err
-			}
-			return nil
-		})
-	}
+	g.Go(func() error { return s.public.serve(s.publicListener) })
+	g.Go(func() error { return s.internal.serve(s.internalListener) })
 }
 
-// stop lets what is under way finish, for at most timeout.
-func (s *servers) stop(ctx context.Context, timeout time.Duration, log *slog.Logger) {
+// stop lets what is under way finish, for at most timeout; see [httpServer.stop].
+func (s *servers) stop(ctx context.Context, timeout, linger time.Duration, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var g errgroup.Group
-	g.Go(func() error { return s.public.Shutdown(ctx) })
-	g.Go(func() error { return s.internal.Shutdown(ctx) })
+	g.Go(func() error { return s.public.stop(ctx, s.publicListener, linger) })
+	g.Go(func() error { return s.internal.stop(ctx, s.internalListener, linger) })
 	g.Go(func() error {
 		cut := context.AfterFunc(ctx, s.authz.Stop)
 		defer cut()

@@ -80,6 +80,47 @@ func settings(c *Config) []setting {
 			key: "listen.address_file", kind: optional(text(&c.Listen.AddressFile, "an absolute path", isAbsoluteFile)),
 			doc: "File into which the process writes its real addresses as JSON once it is ready; of use with port 0.",
 		},
+		{
+			key: "listen.max_connections", def: "10000", kind: integer(&c.Listen.MaxConnections, 16, 1_000_000),
+			doc: "Most connections open at once on each listener; more wait until one closes. It keeps a flood of one listener from the others.",
+		},
+
+		{
+			key: "tls.authz_cert_file", kind: optional(text(&c.TLS.Authz.Cert, "an absolute path", isAbsoluteFile)),
+			doc: "PEM file of the certificate chain that `listen.authz` shows; TLS 1.2 or newer, and nothing else, is then spoken there. Read anew when it changes.",
+		},
+		{
+			key: "tls.authz_key_file", kind: optional(text(&c.TLS.Authz.Key, "an absolute path", isAbsoluteFile)),
+			doc: "PEM file of that certificate's private key.",
+		},
+		{
+			key: "tls.authz_client_ca_file", kind: optional(text(&c.TLS.Authz.ClientCA, "an absolute path", isAbsoluteFile)),
+			doc: "PEM file of the authorities whose certificates Envoy must show at `listen.authz` (mutual TLS). With it, whoever has no certificate of these gets nothing.",
+		},
+		{
+			key: "tls.public_cert_file", kind: optional(text(&c.TLS.Public.Cert, "an absolute path", isAbsoluteFile)),
+			doc: "PEM file of the certificate chain that `listen.public` shows; TLS 1.2 or newer, and nothing else, is then spoken there. Read anew when it changes.",
+		},
+		{
+			key: "tls.public_key_file", kind: optional(text(&c.TLS.Public.Key, "an absolute path", isAbsoluteFile)),
+			doc: "PEM file of that certificate's private key.",
+		},
+		{
+			key: "tls.public_client_ca_file", kind: optional(text(&c.TLS.Public.ClientCA, "an absolute path", isAbsoluteFile)),
+			doc: "PEM file of the authorities whose certificates Envoy must show at `listen.public` (mutual TLS). With it, whoever has no certificate of these gets nothing.",
+		},
+		{
+			key: "tls.internal_cert_file", kind: optional(text(&c.TLS.Internal.Cert, "an absolute path", isAbsoluteFile)),
+			doc: "PEM file of the certificate chain that `listen.internal` shows; TLS 1.2 or newer, and nothing else, is then spoken there. Read anew when it changes.",
+		},
+		{
+			key: "tls.internal_key_file", kind: optional(text(&c.TLS.Internal.Key, "an absolute path", isAbsoluteFile)),
+			doc: "PEM file of that certificate's private key.",
+		},
+		{
+			key: "tls.internal_client_ca_file", kind: optional(text(&c.TLS.Internal.ClientCA, "an absolute path", isAbsoluteFile)),
+			doc: "PEM file of the authorities whose certificates backends must show at `listen.internal` (mutual TLS). With it, whoever has no certificate of these gets `/healthz` and `/readyz` only, which probes ask without one.",
+		},
 
 		{
 			key: "database.url", secret: true, kind: optional(text(&c.Database.URL, allowedDatabaseURL, isDatabaseURL)),
@@ -276,6 +317,10 @@ func settings(c *Config) []setting {
 		{
 			key: "shutdown.timeout", def: "15s", kind: duration(&c.Shutdown.Timeout, time.Second, 10*time.Minute),
 			doc: "How long it then waits for what is under way.",
+		},
+		{
+			key: "shutdown.linger", def: "7s", kind: duration(&c.Shutdown.Linger, 0, 5*time.Minute),
+			doc: "How long, as a part of `shutdown.timeout`, idle HTTP connections stay open after their listener closed; longer than interval and timeout of Envoy's health check (5s and 1s in envoy.yaml), after which Envoy sends nothing more on them.",
 		},
 
 		{

@@ -48,8 +48,10 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("reading migrations: %w", err)
 	}
-	sources := provider.ListSources()
-	newest := sources[len(sources)-1].Version
+	newest, err := newestMigration()
+	if err != nil {
+		return 0, err
+	}
 	// Most starts find nothing to do, and then take no lock.
 	current, err := schemaVersion(ctx, db)
 	if err != nil {
@@ -97,4 +99,17 @@ func schemaVersion(ctx context.Context, db *sql.DB) (int64, error) {
 	var version int64
 	err := db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM `+versionTable+` WHERE is_applied`).Scan(&version)
 	return version, err
+}
+
+// newestMigration is the version that the embedded migrations end with.
+func newestMigration() (int64, error) {
+	files, err := fs.ReadDir(migrations, "migrations") // sorted by name
+	if err != nil {
+		return 0, fmt.Errorf("reading migrations: %w", err)
+	}
+	version, err := goose.NumericComponent(files[len(files)-1].Name())
+	if err != nil {
+		return 0, fmt.Errorf("reading migrations: %w", err)
+	}
+	return version, nil
 }
