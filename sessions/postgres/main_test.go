@@ -60,12 +60,15 @@ var databases atomic.Int64
 // one that it is a copy of, or empty.
 func database(t *testing.T, from string) string {
 	t.Helper()
-	name := "test_" + strconv.FormatInt(databases.Add(1), 10)
+	name := nextName()
 	if err := shared.CreateDatabase(t.Context(), name, from); err != nil {
 		t.Fatal(err)
 	}
 	return shared.URL(name)
 }
+
+// nextName names a database that no test has yet.
+func nextName() string { return "test_" + strconv.FormatInt(databases.Add(1), 10) }
 
 // clocked is a store whose clock a test can move, with a connection of the test's
 // own beside it.

@@ -77,6 +77,7 @@ type Cluster struct {
 
 	mu     sync.Mutex // held while the server is started or stopped
 	server *server    // nil while it is down
+	pooler *Pooler    // nil where there is none
 	warden *warden    // nil once stopped
 }
 
@@ -202,6 +203,9 @@ func (c *Cluster) Stop() {
 	defer c.mu.Unlock()
 	if c.warden == nil {
 		return
+	}
+	if c.pooler != nil {
+		c.pooler.kill()
 	}
 	c.kill()
 	_ = os.RemoveAll(c.dir) // what it cannot remove, the warden tries again

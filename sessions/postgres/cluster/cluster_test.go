@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 		fmt.Println("failed:", err)
 		os.Exit(1)
 	}
+	if _, err := c.StartPooler(context.Background()); err != nil {
+		fmt.Println("failed:", err)
+		os.Exit(1)
+	}
 	fmt.Println(c.URL("postgres"))
 	select {}
 }
