@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -114,6 +116,10 @@ type stackOptions struct {
 	notReady  bool             // do not wait until the processes are ready
 	noEnvoy   bool
 	edit      func(*bootstrapv3.Bootstrap) error
+	// more is further environment of the processes, once the database is there.
+	more func(*stack) []string
+	// tls is how the test itself talks to the check, and internal to the internal listener; nil: without TLS.
+	tls, internal *tls.Config
 	// existing starts another existing system than app, and returns its address.
 	existing func(*stack) string
 }
@@ -146,6 +152,9 @@ func newStack(t *testing.T, o stackOptions) *stack {
 	count := o.processes
 	if count == 0 {
 		count = 2
+	}
+	if o.more != nil {
+		o.settings = append(o.more(s), o.settings...)
 	}
 	for i := range count {
 		s.processes = append(s.processes, s.launch(file, fmt.Sprintf("sessiongate-%d", i+1), o))
@@ -344,6 +353,7 @@ type process struct {
 	addressFile             string
 	authz, public, internal string
 	gate                    authv3.AuthorizationClient
+	tls, internalTLS        *tls.Config
 
 	terminate sync.Once
 	exited    chan struct{}
@@ -354,7 +364,7 @@ type process struct {
 func (s *stack) launch(file, name string, o stackOptions) *process {
 	s.Helper()
 	log := s.logFile(name)
-	p := &process{stack: s, name: name, log: log.Name(), addressFile: filepath.Join(s.dir, name+".addresses"), exited: make(chan struct{})}
+	p := &process{stack: s, tls: o.tls, internalTLS: o.internal, name: name, log: log.Name(), addressFile: filepath.Join(s.dir, name+".addresses"), exited: make(chan struct{})}
 	listen := "127.0.0.1:0"
 	if o.sockets {
 		// Not in s.dir, whose name may be longer than a socket's may be.
@@ -447,7 +457,11 @@ func (p *process) awaitAddresses() {
 	if !strings.HasPrefix(target, "unix:") {
 		target = "passthrough:///" + target
 	}
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	transport := insecure.NewCredentials()
+	if p.tls != nil {
+		transport = credentials.NewTLS(p.tls)
+	}
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(transport))
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -456,12 +470,21 @@ func (p *process) awaitAddresses() {
 }
 
 func (p *process) ready() bool {
-	response, err := direct.Get("http://" + p.internal + "/readyz")
+	base, client := p.inside()
+	response, err := client.Get(base + "/readyz")
 	if err != nil {
 		return false
 	}
 	_ = response.Body.Close()
 	return response.StatusCode == http.StatusOK
+}
+
+// inside is the internal listener, and who may ask there.
+func (p *process) inside() (base string, client *http.Client) {
+	if p.internalTLS == nil {
+		return "http://" + p.internal, direct
+	}
+	return "https://" + p.internal, &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.internalTLS}}
 }
 
 func (p *process) awaitReady() {
@@ -527,7 +550,8 @@ func (p *process) api(method, path string, body, into any) (status int, header h
 		reader = bytes.NewReader(text)
 	}
 	// Not the test's context: a cleanup may call.
-	request, err := http.NewRequestWithContext(context.Background(), method, "http://"+p.internal+path, reader)
+	base, client := p.inside()
+	request, err := http.NewRequestWithContext(context.Background(), method, base+path, reader)
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -535,7 +559,7 @@ func (p *process) api(method, path string, body, into any) (status int, header h
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	response, err := direct.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		p.Error(err)
 		return 0, nil
