@@ -1,0 +1,230 @@
+package envoy_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// keepAlive is a client whose connections stay open, as those of most programs, and that repeats nothing by itself.
+func keepAlive(t *testing.T) *http.Client {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: 16}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// unrepeatable is a body that net/http cannot send again, and so does not on a connection that turns out to be closed.
+type unrepeatable struct{ io.Reader }
+
+// signInAt creates a session over the client's own connections. refused says that nobody listens there any more: nothing was sent.
+func (p *process) signInAt(client *http.Client) (refused bool, err error) {
+	body, err := json.Marshal(map[string]string{"user_id": "roller"})
+	if err != nil {
+		return false, err
+	}
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+p.internal+"/v1/sessions", unrepeatable{bytes.NewReader(body)})
+	if err != nil {
+		return false, err
+	}
+	request.ContentLength = int64(len(body))
+	request.Header.Set("Authorization", "Bearer "+p.apiKey)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := client.Do(request)
+	if err != nil {
+		return strings.Contains(err.Error(), "connection refused"), err
+	}
+	defer func() { _ = response.Body.Close() }()
+	var c created
+	if err := json.NewDecoder(response.Body).Decode(&c); err != nil || response.StatusCode != http.StatusCreated {
+		return false, fmt.Errorf("status %d, %w", response.StatusCode, err)
+	}
+	p.secrets.add(c.Tokens.Access, c.Tokens.Refresh, c.Tokens.AntiCSRF)
+	return false, nil
+}
+
+// TestRollout: each of two replicas is replaced by a new one under load, and no check, no refresh and no sign-in fails.
+func TestRollout(t *testing.T) {
+	s := newStack(t, stackOptions{noEnvoy: true})
+	file, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Envoy must know the successors' addresses: ports that the first ones were given, on another address of loopback.
+	first := s.processes
+	var next []*process
+	for _, p := range first {
+		moved := func(address string) string {
+			_, port, err := net.SplitHostPort(address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return net.JoinHostPort("127.77.0.1", port)
+		}
+		next = append(next, &process{stack: s, name: p.name + "-next", authz: moved(p.authz), public: moved(p.public), internal: moved(p.internal)})
+	}
+	s.processes = append(s.processes[:2:2], next...)
+	s.proxy = s.startEnvoy("envoy", nil)
+	s.processes = first
+	healthy := func(cluster string, want string) func() bool {
+		return func() bool {
+			return strings.Contains(stats(s.proxy), "cluster."+cluster+".membership_healthy: "+want+"\n")
+		}
+	}
+
+	// The load.
+	var sent, failed atomic.Int64
+	var load sync.WaitGroup
+	enough := make(chan struct{})
+	run := func(step func() error) {
+		load.Go(func() {
+			for {
+				select {
+				case <-enough:
+					return
+				default:
+				}
+				sent.Add(1)
+				if err := step(); err != nil {
+					failed.Add(1)
+					t.Log(err)
+				}
+			}
+		})
+	}
+	status := func(what string, a answer) error {
+		if a.status != http.StatusOK {
+			return fmt.Errorf("%s: %d %s", what, a.status, a.body)
+		}
+		return nil
+	}
+	for range 3 {
+		b := s.newBrowser(networkV)
+		b.signIn("alice")
+		run(func() error { return status("check", b.send(http.MethodGet, "/", script)) })
+	}
+	for range 2 {
+		b := s.newBrowser(networkV)
+		b.signIn("bob")
+		run(func() error { return status("refresh", b.refresh()) })
+	}
+	var listening sync.Map // to true; what a load balancer before the sessions API would have
+	for _, p := range first {
+		listening.Store(p, true)
+	}
+	for range 2 {
+		client := keepAlive(t)
+		run(func() error {
+			var problem error
+			listening.Range(func(p, _ any) bool {
+				refused, err := p.(*process).signInAt(client)
+				if refused { // what was not sent goes elsewhere
+					listening.Delete(p)
+				} else if err != nil {
+					problem = fmt.Errorf("sign-in: %w", err)
+				}
+				return problem == nil
+			})
+			return problem
+		})
+	}
+	more := func(n int64) {
+		t.Helper()
+		before := sent.Load()
+		s.eventually("load", func() bool { return sent.Load() >= before+n })
+	}
+
+	more(50)
+	for i, old := range first {
+		successor := s.launch(file, next[i].name, stackOptions{settings: []string{
+			"SESSIONGATE_LISTEN_AUTHZ=" + next[i].authz, "SESSIONGATE_LISTEN_PUBLIC=" + next[i].public, "SESSIONGATE_LISTEN_INTERNAL=" + next[i].internal,
+		}})
+		successor.awaitAddresses()
+		successor.awaitReady()
+		listening.Store(successor, true)
+		for _, cluster := range []string{"sessiongate_authz", "sessiongate_public"} {
+			s.eventually("Envoy finds the new replica in "+cluster, healthy(cluster, "3"))
+		}
+		more(50)
+		old.signal()
+		old.awaitLine(`"draining"`)
+		more(50)
+		old.stop() // waits, and wants exit code 0
+		for _, cluster := range []string{"sessiongate_authz", "sessiongate_public"} {
+			s.eventually("Envoy misses the old replica in "+cluster, healthy(cluster, "2"))
+		}
+		more(50)
+		s.processes = append(s.processes[1:2:2], successor)
+	}
+	close(enough)
+	load.Wait()
+	if failed.Load() > 0 {
+		t.Errorf("%d of %d requests failed", failed.Load(), sent.Load())
+	}
+}
+
+// TestLastAnswer: a draining process still answers on a connection that is open, and closes it with the answer; one on which nothing comes
+// does not keep it running.
+func TestLastAnswer(t *testing.T) {
+	s := newStack(t, stackOptions{processes: 1, noEnvoy: true, settings: []string{
+		// Longer than this test: only the answers can close the connections.
+		"SESSIONGATE_SHUTDOWN_LINGER=5m", "SESSIONGATE_SHUTDOWN_TIMEOUT=10m",
+	}})
+	p := s.processes[0]
+	client := keepAlive(t)
+	get := func(address string) (reused, closes bool) {
+		t.Helper()
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }})
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/.well-known/jwks.json", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+		_ = response.Body.Close()
+		return reused, response.Close
+	}
+	for _, address := range []string{p.public, p.internal} {
+		if _, closes := get(address); closes {
+			t.Errorf("%s closes a connection without need", address)
+		}
+	}
+	p.signal()
+	p.awaitLine(`"draining"`)
+	s.eventually("the listeners close", func() bool {
+		conn, err := net.Dial("tcp", p.public)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err != nil
+	})
+	for _, address := range []string{p.public, p.internal} {
+		if reused, closes := get(address); !reused || !closes {
+			t.Errorf("%s while draining: on the open connection %t, closes it %t", address, reused, closes)
+		}
+	}
+	p.stop() // which now has nothing to wait for
+}
+
+// TestIdleConnections: those that nothing comes on are closed in the end.
+func TestIdleConnections(t *testing.T) {
+	s := newStack(t, stackOptions{processes: 1, noEnvoy: true, settings: []string{"SESSIONGATE_SHUTDOWN_LINGER=100ms"}})
+	p := s.processes[0]
+	client := keepAlive(t)
+	if refused, err := p.signInAt(client); refused || err != nil {
+		t.Fatal(err)
+	}
+	p.stop()
+}
