@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
+	"github.com/maypok86/otter/v2/stats"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -128,6 +129,7 @@ type Engine struct {
 	keys     atomic.Pointer[keyring]
 	cache    *otter.Cache[[32]byte, *verified]
 	promoter promoter
+	polls    pollCounts
 }
 
 // New checks the configuration and builds an engine. It does no I/O: [Engine.Run]
@@ -136,7 +138,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	cache, err := otter.New(&otter.Options[[32]byte, *verified]{MaximumSize: cfg.CachedTokens})
+	cache, err := otter.New(&otter.Options[[32]byte, *verified]{MaximumSize: cfg.CachedTokens, StatsRecorder: stats.NewCounter()})
 	if err != nil {
 		return nil, fmt.Errorf("making the token cache: %w", err)
 	}
@@ -230,7 +232,9 @@ func (e *Engine) prepareStore(ctx context.Context) error {
 
 // poll reads the feed, and the keys where they changed.
 func (e *Engine) poll(ctx context.Context) error {
-	if err := e.feed.poll(ctx, e.store, e.loadKeys, max(e.cfg.FeedBound, time.Second)); err != nil {
+	err := e.feed.poll(ctx, e.store, e.loadKeys, max(e.cfg.FeedBound, time.Second))
+	e.polls.count(err)
+	if err != nil {
 		return fmt.Errorf("polling the feed: %w", err)
 	}
 	return nil

@@ -86,3 +86,11 @@ var (
 	DenyUnconfirmed = &Denial{Unavailable, "V2", "whether the session lives cannot be read now, and the route is strict"}
 	DenyStarting    = &Denial{Unavailable, "V0", "keys and feed have not been read yet"}
 )
+
+// Denials are all of them, so that each can be counted from the start.
+func Denials() []*Denial {
+	return []*Denial{
+		DenyNoToken, DenyMalformed, DenyUnknownKey, DenyStaleKeys, DenySignature, DenyClaims, DenyTransport, DenyExpired,
+		DenyEnded, DenyLost, DenyVersion, DenySeveral, DenyUnconfirmed, DenyStarting,
+	}
+}

@@ -1,5 +1,7 @@
 package sessions
 
+import "time"
+
 // EventKind says what an Event tells.
 type EventKind string
 
@@ -24,6 +26,10 @@ const (
 	EventKeyDeleted     EventKind = "key_deleted"     // Key was retired, and is deleted
 	EventKeysFailed     EventKind = "keys_failed"     // rotating or deleting failed, and is tried again
 	EventKeysUnreadable EventKind = "keys_unreadable" // the store holds keys that the given key-encryption keys do not open
+	// EventRefreshAnswered comes once at the end of every refresh, behind what it
+	// changed: by which Rule (none where nothing was decided), with which Err, and
+	// after how long.
+	EventRefreshAnswered EventKind = "refresh_answered"
 )
 
 // Event is something that happened in the engine, for the edge to log and
@@ -38,4 +44,5 @@ type Event struct {
 	Count  int
 	Err    error
 	Key    *StoredKey
+	Took   time.Duration
 }

@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +21,7 @@ type promoter struct {
 	timeout time.Duration
 	store   Store
 	emit    func(Event)
+	dropped atomic.Uint64
 }
 
 // offer enqueues the first use of a, once until it succeeded. It never waits.
@@ -31,6 +33,7 @@ func (p *promoter) offer(v *verified) {
 	case p.queue <- v:
 	default:
 		v.offered.Store(false)
+		p.dropped.Add(1)
 	}
 }
 

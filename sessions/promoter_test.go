@@ -180,3 +180,15 @@ func TestPromoterFlushesAtTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// What the full queue drops is counted, and offered again.
+func TestFullQueueDrops(t *testing.T) {
+	p := &promoter{queue: make(chan *verified, 2)}
+	last := seen(3, 10)
+	for _, v := range []*verified{seen(1, 10), seen(2, 10), last, last} {
+		p.offer(v)
+	}
+	if p.dropped.Load() != 2 || last.offered.Load() {
+		t.Errorf("dropped %d, offered for good: %t", p.dropped.Load(), last.offered.Load())
+	}
+}

@@ -13,7 +13,11 @@ const casAttempts = 16
 // Refresh answers the refresh tokens that a request carries by one transport (R1
 // to R8). The error is [ErrOver] (or [ErrTheft]), [ErrSuperseded] or
 // [ErrUnavailable].
-func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
+func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (issued Issued, err error) {
+	began := e.cfg.Now()
+	defer func() {
+		e.cfg.Events(Event{Kind: EventRefreshAnswered, Rule: issued.Rule, Err: err, Took: e.cfg.Now().Sub(began)})
+	}()
 	if !e.Ready() {
 		return Issued{}, ErrUnavailable
 	}
@@ -21,7 +25,7 @@ func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, cli
 	// token has left the line meanwhile.
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.RefreshAttemptMax/2)
 	defer cancel()
-	issued, err := e.refresh(ctx, by, tokens, client)
+	issued, err = e.refresh(ctx, by, tokens, client)
 	if ctx.Err() != nil { // "over" too: it clears cookies, perhaps those of a new sign-in
 		return Issued{}, unavailable("refreshing", errors.Join(err, ctx.Err()))
 	}
@@ -31,14 +35,14 @@ func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, cli
 func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
 	t, err := e.openRefresh(by, tokens)
 	if err != nil {
-		return Issued{}, err
+		return Issued{Rule: R1}, err
 	}
 	var nonce Nonce
 	fill(nonce[:])
 	for range casAttempts {
 		rec, now, err := e.store.Get(ctx, t.handle)
 		if errors.Is(err, ErrNotFound) {
-			return Issued{}, e.gone(ctx, t.handle)
+			return Issued{Rule: R2}, e.gone(ctx, t.handle)
 		}
 		if err != nil {
 			return Issued{}, unavailable("reading session", err)
@@ -55,9 +59,9 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 			}
 			e.ended(rec.Handle, rec.UserID, ending, d.rule)
 			if d.end == ReasonTheft {
-				return Issued{}, ErrTheft
+				return Issued{Rule: d.rule}, ErrTheft
 			}
-			return Issued{}, ErrOver
+			return Issued{Rule: d.rule}, ErrOver
 		}
 		if d.next != rec.Row {
 			done, err := e.store.Swap(ctx, rec.Row, d.next)

@@ -1,0 +1,83 @@
+package sessions
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Stats is what an engine can tell of itself at one moment, for the edge to
+// export. What happens once is told by events instead. Counts begin at 0 with the
+// engine.
+type Stats struct {
+	// FeedAge is how old what the engine knows of the feed is; 0 before the first
+	// reading. FeedPolls counts polls, FeedPollsFailed those of them that failed.
+	FeedAge                    time.Duration
+	FeedPolls, FeedPollsFailed uint64
+	// The young entries that are held.
+	FeedEnded, FeedLost, FeedClaims int
+
+	// CachedTokens are the verified access tokens in memory. A miss costs a check
+	// of a signature.
+	CachedTokens           int
+	CacheHits, CacheMisses uint64
+
+	// PromotionsWaiting are in the queue, of PromotionQueue places. The full
+	// queue dropped PromotionsDropped.
+	PromotionsWaiting, PromotionQueue int
+	PromotionsDropped                 uint64
+
+	Keys []KeyStats
+}
+
+// KeyStats tells of the keys of one kind.
+type KeyStats struct {
+	Kind KeyKind
+	// Known are the keys in the store: to come, in use and retired. Age is how
+	// long the one in use has been.
+	Known int
+	Age   time.Duration
+}
+
+// pollCounts is the part of Stats that the feed's polls count.
+type pollCounts struct{ all, failed atomic.Uint64 }
+
+func (c *pollCounts) count(err error) {
+	c.all.Add(1)
+	if err != nil {
+		c.failed.Add(1)
+	}
+}
+
+// Stats reads memory only.
+func (e *Engine) Stats() Stats {
+	cache := e.cache.Stats()
+	s := Stats{
+		FeedPolls: e.polls.all.Load(), FeedPollsFailed: e.polls.failed.Load(),
+		CachedTokens: e.cache.EstimatedSize(), CacheHits: cache.Hits, CacheMisses: cache.Misses,
+		PromotionsWaiting: len(e.promoter.queue), PromotionQueue: cap(e.promoter.queue),
+		PromotionsDropped: e.promoter.dropped.Load(),
+	}
+	s.FeedEnded, s.FeedLost, s.FeedClaims = e.feed.set.sizes()
+	ring := e.keys.Load()
+	if ring == nil || !e.Ready() {
+		return s
+	}
+	s.FeedAge = e.FeedAge()
+	now := e.feed.clock.now()
+	s.Keys = []KeyStats{
+		{KeySigning, len(ring.signers), now.Sub(ring.signer(now).activeFrom)},
+		{KeySealing, len(ring.sealers), now.Sub(ring.sealer(now).activeFrom)},
+	}
+	return s
+}
+
+// sizes counts the entries held, a shard at a time.
+func (s *feedSet) sizes() (ended, lost, claims int) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.RLock()
+		ended, lost, claims = ended+len(sh.ended), lost+len(sh.lost), claims+len(sh.versions)
+		sh.RUnlock()
+	}
+	return ended, lost, claims
+}

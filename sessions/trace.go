@@ -1,0 +1,30 @@
+package sessions
+
+import "strings"
+
+// ParseTraceparent reads the W3C Trace Context header traceparent (Level 1, §3.2),
+// so that log lines can be joined with the traces of other systems. Nothing is
+// decided by it. Anybody can send one, so only the exact form is taken: lower-case
+// hex of the lengths given, no id of zeros, and of versions to come only the part
+// that they have in common (§3.2.4). Anything else is none.
+func ParseTraceparent(text string) (traceID, spanID string, ok bool) {
+	const length = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	if len(text) < length || text[2] != '-' || text[35] != '-' || text[52] != '-' {
+		return "", "", false
+	}
+	version := text[:2]
+	traceID, spanID = text[3:35], text[36:52]
+	switch {
+	case version == "ff", version == "00" && len(text) != length, len(text) > length && text[length] != '-':
+		return "", "", false
+	case !isLowerHex(version), !isLowerHex(traceID), !isLowerHex(spanID), !isLowerHex(text[53:length]):
+		return "", "", false
+	case strings.Trim(traceID, "0") == "", strings.Trim(spanID, "0") == "":
+		return "", "", false
+	}
+	return traceID, spanID, true
+}
+
+func isLowerHex(text string) bool {
+	return strings.Trim(text, "0123456789abcdef") == ""
+}

@@ -1,0 +1,113 @@
+package sessions_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// Whoever counts refreshes hears of each once, with the rule that decided.
+func TestEachRefreshIsToldOnce(t *testing.T) {
+	store := newWatched()
+	e, log := start(t, store, lively(t))
+	told := 0
+	asks := func(token sessions.Token, from sessions.Client, rule sessions.Rule, want error) sessions.Issued {
+		t.Helper()
+		issued, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{token.Reveal()}, from)
+		if !errors.Is(err, want) {
+			t.Fatalf("%s: %v, want %v", rule, err, want)
+		}
+		var answered []sessions.Event
+		for _, event := range log.all() {
+			if event.Kind == sessions.EventRefreshAnswered {
+				answered = append(answered, event)
+			}
+		}
+		if told++; len(answered) != told {
+			t.Fatalf("%s: told %d times, want %d", rule, len(answered), told)
+		}
+		if last := answered[told-1]; last.Rule != rule || !errors.Is(last.Err, want) || (last.Err == nil) != (want == nil) || last.Took < 0 {
+			t.Errorf("%s: told %+v", rule, last)
+		}
+		return issued
+	}
+
+	first := create(t, e)
+	asks(sessions.Token("rubbish"), home, sessions.R1, sessions.ErrOver)
+	asks(first.Refresh, home, sessions.R3, nil)
+	asks(first.Refresh, elsewhere, sessions.R3, sessions.ErrSuperseded)
+	advance(t, store, time.Minute, e)
+	child := asks(first.Refresh, home, sessions.R4, nil)
+	asks(first.Refresh, home, sessions.R5, nil)
+	asks(first.Refresh, elsewhere, sessions.R5, sessions.ErrSuperseded)
+	asks(child.Refresh, home, sessions.R6, nil)
+	asks(first.Refresh, home, sessions.R7, nil)
+	store.failing(func(call string, _ bool) error {
+		if call == "Get" {
+			return errors.New("the store is on fire")
+		}
+		return nil
+	})
+	asks(first.Refresh, home, "", sessions.ErrUnavailable)
+	store.failing(nil)
+	advance(t, store, time.Minute, e)
+	asks(first.Refresh, home, sessions.R8, sessions.ErrTheft)
+	asks(first.Refresh, home, sessions.R2, sessions.ErrOver)
+}
+
+func TestStats(t *testing.T) {
+	store := newWatched()
+	e, log, _ := launch(t, store, quiet(t))
+	if _, err := log.await(t.Context(), sessions.EventReady); err != nil {
+		t.Fatal(err)
+	}
+	ended, claims := create(t, e), create(t, e)
+	for range 3 {
+		verify(e, claims.Access)
+	}
+	if _, err := e.End(t.Context(), ended.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Update(t.Context(), claims.Session.Handle, sessions.Contents{Claims: []byte(`{}`)}); err != nil {
+		t.Fatal(err)
+	}
+	got := e.Stats()
+	want := sessions.Stats{
+		FeedPolls: 1, FeedEnded: 1, FeedClaims: 1, CachedTokens: 1, CacheHits: 2, CacheMisses: 1,
+		PromotionQueue: quiet(t).PromotionQueue,
+		Keys:           []sessions.KeyStats{{Kind: sessions.KeySigning, Known: 1}, {Kind: sessions.KeySealing, Known: 1}},
+	}
+	ages := cmpopts.IgnoreTypes(time.Duration(0))
+	if diff := cmp.Diff(want, got, ages); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if got.FeedAge <= 0 {
+		t.Errorf("feed age %s", got.FeedAge)
+	}
+	for _, k := range got.Keys {
+		if k.Age <= 0 {
+			t.Errorf("%s key's age %s", k.Kind, k.Age)
+		}
+	}
+}
+
+// The feed's failures are counted each; the event comes with the first.
+func TestFailedPollsAreCounted(t *testing.T) {
+	store := newWatched()
+	e, log := start(t, store, lively(t))
+	store.failing(func(string, bool) error { return errors.New("the store is on fire") })
+	if _, err := log.await(t.Context(), sessions.EventFeedFailed); err != nil {
+		t.Fatal(err)
+	}
+	for e.Stats().FeedPollsFailed < 3 {
+		time.Sleep(time.Millisecond) // between two looks
+	}
+	if s := e.Stats(); s.FeedPolls <= s.FeedPollsFailed {
+		t.Errorf("%+v", s)
+	}
+}
