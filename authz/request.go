@@ -18,6 +18,7 @@ type request struct {
 	forwardedProto, requestID                 string
 	cookie, antiCSRF, origin, accept, upgrade string
 	authorization, authMode                   string
+	traceparent                               string // for the log, as it came
 	bearer                                    string // the access token of ours in it that is judged
 	holdsOurs                                 bool   // any token of ours in it, judged or not
 	fetchMode, fetchSite, preflightMethod     string
@@ -96,6 +97,8 @@ func (r *request) field(name string) (field *string, joint string) {
 		return &r.forwardedProto, ","
 	case "x-request-id":
 		return &r.requestID, ","
+	case "traceparent":
+		return &r.traceparent, ","
 	}
 	return nil, ""
 }

@@ -35,7 +35,9 @@ type answer struct {
 	headers []*corev3.HeaderValueOption
 	body    string
 	remove  []string
-	who     *structpb.Struct
+	// metadata is for Envoy's access log and filters, which take it of an allow
+	// and of a denial.
+	metadata *structpb.Struct
 }
 
 // checkResponse is the only place where a CheckResponse is made. Envoy decides
@@ -45,7 +47,7 @@ func checkResponse(a answer) *authv3.CheckResponse {
 	if a.status == 0 && a.code == code.Code_OK {
 		return &authv3.CheckResponse{
 			Status:          &status.Status{Code: int32(code.Code_OK)},
-			DynamicMetadata: a.who,
+			DynamicMetadata: a.metadata,
 			HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
 				Headers: a.headers, HeadersToRemove: a.remove,
 			}},
@@ -55,7 +57,8 @@ func checkResponse(a answer) *authv3.CheckResponse {
 		a.code = code.Code_PERMISSION_DENIED
 	}
 	return &authv3.CheckResponse{
-		Status: &status.Status{Code: int32(a.code)},
+		Status:          &status.Status{Code: int32(a.code)},
+		DynamicMetadata: a.metadata,
 		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
 			// 440 is not in Envoy's list of codes, but travels as a number.
 			Status:  &typev3.HttpStatus{Code: a.status},
@@ -94,20 +97,20 @@ func (s *Server) identity(access *sessions.Access) *identity {
 		return nil
 	}
 	handle := access.Handle.String()
+	fields := verdictFields(verdictSession.Outcome, verdictSession.Rule)
+	fields["user_id"] = structpb.NewStringValue(access.UserID)
+	fields["handle"] = structpb.NewStringValue(handle)
+	fields["claims"] = structpb.NewStructValue(&claims)
 	who := &identity{
 		headers: []*corev3.HeaderValueOption{
 			header(headerUserID, access.UserID),
 			header(headerHandle, handle),
 			header(headerClaims, access.EncodedClaims),
 		},
-		metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
-			"user_id": structpb.NewStringValue(access.UserID),
-			"handle":  structpb.NewStringValue(handle),
-			"claims":  structpb.NewStructValue(&claims),
-		}},
-		claims: &claims,
+		metadata: &structpb.Struct{Fields: fields},
+		claims:   &claims,
 	}
-	who.response = checkResponse(answer{headers: who.headers, who: who.metadata})
+	who.response = checkResponse(answer{headers: who.headers, metadata: who.metadata})
 	s.identities.Set(access, who)
 	return who
 }
@@ -117,7 +120,7 @@ func (s *Server) allow(r *request, who *identity) *authv3.CheckResponse {
 	if !s.strips(r) {
 		return who.response
 	}
-	a := answer{who: who.metadata}
+	a := answer{metadata: who.metadata}
 	a.headers = append(a.headers, who.headers...)
 	s.strip(&a, r)
 	return checkResponse(a)
@@ -155,12 +158,18 @@ func (s *Server) strip(a *answer, r *request) {
 
 // respond answers what is not allowed, or passes without identity.
 func (s *Server) respond(r *request, p Policy, d decision) *authv3.CheckResponse {
-	if d.denial == nil && d.passed != "" {
+	a := s.answer(r, p, d)
+	a.metadata = d.verdict().metadata
+	return checkResponse(a)
+}
+
+func (s *Server) answer(r *request, p Policy, d decision) answer {
+	if d.denial == nil && d.passed != nil {
 		a := answer{remove: []string{headerUserID, headerHandle, headerClaims}}
 		if !d.untouched && s.strips(r) {
 			s.strip(&a, r)
 		}
-		return checkResponse(a)
+		return a
 	}
 	outcome := sessions.Unavailable
 	if d.denial != nil {
@@ -168,13 +177,13 @@ func (s *Server) respond(r *request, p Policy, d decision) *authv3.CheckResponse
 	}
 	switch outcome {
 	case sessions.TryRefresh:
-		return checkResponse(s.tryRefresh(r, p))
+		return s.tryRefresh(r, p)
 	case sessions.Unauthorised:
-		return checkResponse(unauthorised(r, p, d.denial))
+		return unauthorised(r, p, d.denial)
 	case sessions.Forbidden:
-		return checkResponse(forbidden(r, d.claims))
+		return forbidden(r, d.claims)
 	default: // also ALLOW, which no denial has
-		return checkResponse(text(code.Code_UNAVAILABLE, 503, "Service temporarily unavailable", header("retry-after", retryAfter)))
+		return text(code.Code_UNAVAILABLE, 503, "Service temporarily unavailable", header("retry-after", retryAfter))
 	}
 }
 

@@ -41,6 +41,9 @@ type Config struct {
 	RefreshAttemptMax time.Duration
 	// Log gets a line for every denial. nil: slog.Default().
 	Log *slog.Logger
+	// Observe is called for every Check, with how long it took, from any
+	// goroutine; it must not wait. nil: nobody counts.
+	Observe func(v *Verdict, took time.Duration)
 }
 
 func (c *Config) check() error {
@@ -105,6 +108,9 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(*Verdict, time.Duration) {}
+	}
 	cache, err := otter.New(&otter.Options[*sessions.Access, *identity]{MaximumSize: identitiesMax})
 	if err != nil {
 		return nil, fmt.Errorf("making the identity cache: %w", err)
@@ -126,6 +132,9 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 	}, nil
 }
 
+// CachedIdentities is of how many access tokens the Server keeps what Envoy is told.
+func (s *Server) CachedIdentities() int { return s.identities.EstimatedSize() }
+
 // The denials of this package, beside those of Verify.
 var (
 	denyLegacy   = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "legacy", Why: "no access token, but a cookie of an older backend"}
@@ -134,6 +143,7 @@ var (
 	denyClaims   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "require", Why: "a claim is not what the route requires"}
 	denyMaxAge   = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "max_age", Why: "the sign-in is longer ago than the route allows"}
 	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Why: "the session's claims cannot be told to Envoy"}
+	denyPolicy   = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "policy", Why: "the route's policy is not understood"}
 	denyPanic    = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "panic", Why: "the check panicked"}
 )
 
@@ -142,30 +152,33 @@ var (
 type decision struct {
 	who    *identity
 	denial *sessions.Denial
-	// claims are why denial is denyClaims.
+	// claims are why denial is denyClaims, fault why it is denyPolicy.
 	claims []claimError
+	fault  error
 	// passed says why a request passes without identity.
-	passed string
+	passed *Verdict
 	// untouched leaves its cookies as they are.
 	untouched bool
 }
 
 // Check implements Envoy's Authorization service. The error is always nil.
 func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *authv3.CheckResponse, _ error) {
+	began := time.Now()
+	var d decision
 	defer func() {
 		if v := recover(); v != nil {
 			s.logPanic(ctx, v)
-			response = s.respond(&request{}, Policy{}, decision{denial: denyPanic})
+			d = decision{denial: denyPanic}
+			response = s.respond(&request{}, Policy{}, d)
 		}
+		s.cfg.Observe(d.verdict(), time.Since(began))
 	}()
 	r := readRequest(c)
 	policy, err := s.cfg.Default.With(c.GetAttributes().GetContextExtensions())
-	if err != nil {
-		d := decision{denial: &sessions.Denial{Outcome: sessions.Unavailable, Rule: "policy", Why: err.Error()}}
-		s.logDecision(ctx, &r, d)
-		return s.respond(&r, policy, d), nil
+	d = decision{denial: denyPolicy, fault: err}
+	if err == nil {
+		d = s.decide(ctx, &r, policy)
 	}
-	d := s.decide(ctx, &r, policy)
 	s.logDecision(ctx, &r, d)
 	if d.who != nil {
 		return s.allow(&r, d.who), nil
@@ -177,9 +190,9 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 	switch {
 	case r.method == "POST" && (r.path == s.cfg.RefreshPath || s.cfg.SignoutPath != "" && r.path == s.cfg.SignoutPath):
-		return decision{passed: "auth path", untouched: true}
+		return decision{passed: verdictAuthPath, untouched: true}
 	case r.isPreflight():
-		return decision{passed: "preflight", untouched: true}
+		return decision{passed: verdictPreflight, untouched: true}
 	}
 	who, denial, claims := s.identify(ctx, r, p)
 	switch {
@@ -187,9 +200,9 @@ func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 		return decision{who: who}
 	case isPathOf(s.cfg.LoginURL, r.path), isPathOf(p.LoginURL, r.path):
 		// Sending the login page to itself would never end.
-		return decision{passed: "login page"}
+		return decision{passed: verdictLoginPage}
 	case p.Optional && nobody(denial):
-		return decision{passed: "optional"}
+		return decision{passed: verdictOptional}
 	default:
 		return decision{denial: denial, claims: claims}
 	}
@@ -306,25 +319,30 @@ const loggedMax = 256 // bytes
 // logDecision writes one line, without query (it may hold secrets), headers or
 // cookies.
 func (s *Server) logDecision(ctx context.Context, r *request, d decision) {
-	level, outcome, rule, why := slog.LevelDebug, sessions.Allow, "session", d.passed
-	switch {
-	case d.denial != nil:
+	level, v := slog.LevelDebug, d.verdict()
+	outcome, rule, why := v.Outcome, v.Rule, v.Why
+	if d.denial != nil {
 		level, outcome, rule, why = slog.LevelInfo, d.denial.Outcome, d.denial.Rule, d.denial.Why
-		if outcome == sessions.Unavailable {
-			level = slog.LevelWarn
-		}
-	case d.who == nil:
-		rule = "pass"
+	}
+	if outcome == sessions.Unavailable {
+		level = slog.LevelWarn
 	}
 	if !s.log.Enabled(ctx, level) {
 		return
 	}
-	if len(d.claims) > 0 {
+	switch {
+	case len(d.claims) > 0:
 		why += ": " + d.claims[0].ID
+	case d.fault != nil:
+		why = d.fault.Error()
 	}
-	s.log.LogAttrs(ctx, level, "check",
+	attrs := append(make([]slog.Attr, 0, 8),
 		slog.String("outcome", outcome.String()), slog.String("rule", rule), slog.String("why", why),
 		slog.String("method", clip(r.method)), slog.String("path", clip(r.path)), slog.String("request_id", clip(r.id)))
+	if traceID, spanID, ok := sessions.ParseTraceparent(r.traceparent); ok {
+		attrs = append(attrs, slog.String("trace_id", traceID), slog.String("span_id", spanID))
+	}
+	s.log.LogAttrs(ctx, level, "check", attrs...)
 }
 
 // logPanic tells where, but of what only a runtime error's own words: a panic's

@@ -107,7 +107,7 @@ func TestAllowTellsWhoItIs(t *testing.T) {
 	response, _ := g.server.Check(t.Context(), navigation.cookie(access(g.alice)).raw())
 	fields := response.GetDynamicMetadata().AsMap()
 	want := map[string]any{
-		"user_id": "alice", "handle": g.alice.Session.Handle.String(),
+		"user_id": "alice", "outcome": "ALLOW", "rule": "session", "handle": g.alice.Session.Handle.String(),
 		"claims": map[string]any{"role": "admin", "n": []any{1.0, map[string]any{"x": nil}}},
 	}
 	if diff := cmp.Diff(want, fields); diff != "" {
