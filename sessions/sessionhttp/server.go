@@ -34,6 +34,19 @@ type Config struct {
 	// actor of what they end. None: nobody may call it.
 	APIKeys map[string]KeyDigest
 	Log     *slog.Logger
+	// Observe is called for every answer, from any goroutine; it must not wait.
+	// nil: nobody counts.
+	Observe func(Observation)
+}
+
+// Observation is what may be counted of an answer: few values each, whatever a
+// stranger sends.
+type Observation struct {
+	// Route is the pattern that the path matched, or "other"; Method one of HTTP's
+	// own (RFC 9110 §9, PATCH), or "other".
+	Route, Method string
+	Status        int // 0: the client was cut off
+	Took          time.Duration
 }
 
 // Defaults is a Config without API keys.
@@ -125,14 +138,18 @@ func (s *server) wrap(h handler) http.Handler {
 				if err, ok := cause.(runtime.Error); ok {
 					what = err.Error()
 				}
-				s.cfg.Log.ErrorContext(ctx, "handler panicked", "panic", what, "stack", string(debug.Stack()))
+				s.log(r, slog.LevelError, "handler panicked", "panic", what, "stack", string(debug.Stack()))
 				if out.status == 0 {
 					s.refuse(out, r, errPanicked)
 				}
 			}
 			// The pattern, not the path: what a stranger puts in a path, or
 			// behind it, may be a secret.
-			s.cfg.Log.DebugContext(ctx, "request", "method", methodName(r.Method), "route", r.Pattern, "status", out.status, "duration", time.Since(began))
+			took := time.Since(began)
+			s.log(r, slog.LevelDebug, "request", "method", methodName(r.Method), "route", r.Pattern, "status", out.status, "duration", took)
+			if s.cfg.Observe != nil {
+				s.cfg.Observe(Observation{Route: routeName(r.Pattern), Method: methodName(r.Method), Status: out.status, Took: took})
+			}
 		}()
 		setDefaults(out.Header())
 		if err := h(out, r); err != nil {
@@ -158,8 +175,36 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if p.Status >= http.StatusInternalServerError && !errors.Is(err, errPanicked) && !errors.Is(r.Context().Err(), context.Canceled) {
 		level = slog.LevelWarn // a client that went away is none of our failures
 	}
-	s.cfg.Log.Log(r.Context(), level, "request refused", "route", r.Pattern, "status", p.Status, "error", err)
+	s.log(r, level, "request refused", "route", r.Pattern, "status", p.Status, "error", err)
 	writeProblem(w, p)
+}
+
+// loggedMax bounds what a line holds of a request's id.
+const loggedMax = 128 // bytes
+
+// log writes a line about r. It names the request's id and trace, by which the other
+// systems that it passed through know it.
+func (s *server) log(r *http.Request, level slog.Level, message string, args ...any) {
+	if !s.cfg.Log.Enabled(r.Context(), level) {
+		return
+	}
+	if id := r.Header.Get("X-Request-Id"); id != "" {
+		args = append(args, "request_id", id[:min(len(id), loggedMax)])
+	}
+	if lines := r.Header.Values("Traceparent"); len(lines) == 1 {
+		if traceID, spanID, ok := sessions.ParseTraceparent(lines[0]); ok {
+			args = append(args, "trace_id", traceID, "span_id", spanID)
+		}
+	}
+	s.cfg.Log.Log(r.Context(), level, message, args...)
+}
+
+// routeName is "other" for the paths at which nothing is.
+func routeName(pattern string) string {
+	if pattern == "" || pattern == "/" {
+		return "other"
+	}
+	return pattern
 }
 
 // methodName keeps a stranger's words out of the log.
