@@ -111,8 +111,9 @@ type Config struct {
 		Timeout    time.Duration
 	}
 	Log struct {
-		Level  string // debug, info, warn or error
-		Format string // json or text
+		Level            string // debug, info, warn or error
+		Format           string // json or text
+		DenialsPerSecond int    // 0: all
 	}
 }
 

@@ -139,8 +139,9 @@ var badValues = map[string][]string{
 	"shutdown.timeout":     {`0s`, `11m`, `15`},
 	"shutdown.linger":      {`-1s`, `6m`, `7`},
 
-	"log.level":  {`INFO`, `trace`, `0`},
-	"log.format": {`JSON`, `logfmt`},
+	"log.level":              {`INFO`, `trace`, `0`},
+	"log.format":             {`JSON`, `logfmt`},
+	"log.denials_per_second": {`-1`, `1000001`, `1.5`, `many`},
 }
 
 func TestEverySettingRefusesBadValues(t *testing.T) {
@@ -256,7 +257,7 @@ sweep: {interval: 1h, batch: 1}
 http: {header_max: 64KiB, read_timeout: 1m, idle_timeout: 2h}
 grpc: {max_message: 1MiB, max_streams: 5, connection_age: 1h, connection_age_grace: 2m}
 shutdown: {drain_delay: 0s, timeout: 1m, linger: 30s}
-log: {level: debug, format: text}
+log: {level: debug, format: text, denials_per_second: 7}
 `
 
 // withoutSecrets is what the printed configuration keeps.

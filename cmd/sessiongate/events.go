@@ -9,6 +9,9 @@ import (
 
 // logEvent writes the engine's events as log lines. They hold no token.
 func logEvent(ctx context.Context, log *slog.Logger, e sessions.Event) {
+	if e.Kind == sessions.EventRefreshAnswered {
+		return // to be counted; the events before it are the lines
+	}
 	level, message := slog.LevelDebug, string(e.Kind)
 	switch e.Kind {
 	case sessions.EventEnded:
@@ -37,7 +40,7 @@ func logEvent(ctx context.Context, log *slog.Logger, e sessions.Event) {
 	case sessions.EventKeysUnreadable:
 		level, message = slog.LevelError, "the database holds keys that the given key-encryption keys do not open; serving with those that were read before"
 	case sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventOver,
-		sessions.EventPromoted, sessions.EventSwept, sessions.EventClaims:
+		sessions.EventPromoted, sessions.EventSwept, sessions.EventClaims, sessions.EventRefreshAnswered:
 	}
 	attrs := make([]slog.Attr, 0, 8)
 	add := func(name, value string) {

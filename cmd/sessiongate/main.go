@@ -60,6 +60,7 @@ type commands struct {
 	Config      configCmd      `cmd:"" help:"Print the configuration in effect, with secrets redacted."`
 	Sessions    sessionsCmd    `cmd:"" help:"End sessions in the database."`
 	Keys        keysCmd        `cmd:"" help:"Make secrets; list, rotate and rewrap the keys in the database."`
+	Metrics     metricsCmd     `cmd:"" help:"Print the page of the metrics (Markdown)."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running process whether it is ready; exit 0 or 1."`
 }
 
@@ -110,6 +111,11 @@ func (k configCmd) Run(c *commands, p process) error {
 	}
 	return writeConfig(p.stdout, config, from)
 }
+
+type metricsCmd struct{}
+
+// Run implements the command.
+func (metricsCmd) Run(p process) error { return writeMetrics(p.stdout) }
 
 // newLogger logs as the configuration says, which has only known values.
 func newLogger(w io.Writer, c Config) *slog.Logger {

@@ -21,6 +21,19 @@ type sampler struct {
 	budgets   *[3]budget // info, warn, error; shared by what With makes
 }
 
+// requestLogs are the logs for lines that strangers can cause, one a listener: what
+// comes from browsers keeps no line about a backend from being written.
+type requestLogs struct{ authz, public, internal *sampler }
+
+func newRequestLogs(h slog.Handler, perSecond int) requestLogs {
+	return requestLogs{newSampler(h, perSecond), newSampler(h, perSecond), newSampler(h, perSecond)}
+}
+
+// withheld is how many lines were not written.
+func (l requestLogs) withheld() uint64 {
+	return l.authz.withheld() + l.public.withheld() + l.internal.withheld()
+}
+
 // budget is what of a second is spent.
 type budget struct {
 	spent    atomic.Uint64 // seconds since 1970, of which the lower 32 bits, and behind them lines

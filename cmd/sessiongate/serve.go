@@ -41,11 +41,18 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 		return err
 	}
 	defer store.Close()
-	engine, err := newEngine(ctx, store, c, creds, log)
+	counts := newMetrics()
+	engine, err := newEngine(store, c, creds, func(e sessions.Event) {
+		counts.event(e)
+		logEvent(ctx, log, e)
+	})
 	if err != nil {
 		return err
 	}
-	check, err := authz.New(engine, authzConfig(c, log))
+	logs := newRequestLogs(log.Handler(), c.Log.DenialsPerSecond)
+	ask := authzConfig(c, slog.New(logs.authz))
+	ask.Observe = counts.check
+	check, err := authz.New(engine, ask)
 	if err != nil {
 		return err
 	}
@@ -54,10 +61,20 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 		return err
 	}
 	var draining atomic.Bool
-	s.authz = authz.NewGRPCServer(check, func() bool { return engine.Ready() && !draining.Load() }, grpcLimits(c))
-	s.public = newHTTPServer(c, &draining, sessionhttp.Public(engine, httpConfig(c, creds, log)))
+	ready := func() bool { return engine.Ready() && !draining.Load() }
+	s.authz = authz.NewGRPCServer(check, ready, grpcLimits(c))
+	public, api := httpConfig(c, creds, slog.New(logs.public)), httpConfig(c, creds, slog.New(logs.internal))
+	public.Observe, api.Observe = counts.request("public"), counts.request("internal")
+	s.public = newHTTPServer(c, &draining, sessionhttp.Public(engine, public))
 	internal := http.NewServeMux()
-	internal.Handle("/", certs.internal.withClientCertificate(sessionhttp.Internal(engine, httpConfig(c, creds, log))))
+	internal.Handle("/", certs.internal.withClientCertificate(sessionhttp.Internal(engine, api)))
+	counts.now = func() state {
+		return state{
+			engine: engine.Stats(), started: engine.Ready(), ready: ready(),
+			identities: check.CachedIdentities(), pool: store.PoolStats(), withheld: logs.withheld(),
+		}
+	}
+	internal.Handle("/metrics", counts.handler())
 	health := sessionhttp.Health(engine, draining.Load)
 	internal.Handle("/healthz", health)
 	internal.Handle("/readyz", health)
@@ -175,7 +192,7 @@ func openStore(ctx context.Context, c Config, creds Credentials) (*postgres.Stor
 	return store, nil
 }
 
-func newEngine(ctx context.Context, store sessions.Store, c Config, creds Credentials, log *slog.Logger) (*sessions.Engine, error) {
+func newEngine(store sessions.Store, c Config, creds Credentials, events func(sessions.Event)) (*sessions.Engine, error) {
 	keks, err := keyEncryption(creds)
 	if err != nil {
 		return nil, err
@@ -196,7 +213,7 @@ func newEngine(ctx context.Context, store sessions.Store, c Config, creds Creden
 	e.PromotionBatch = c.Promotion.Batch
 	e.SweepPause = c.Sweep.Interval
 	e.SweepBatch = c.Sweep.Batch
-	e.Events = func(event sessions.Event) { logEvent(ctx, log, event) }
+	e.Events = events
 	return sessions.New(store, e)
 }
 

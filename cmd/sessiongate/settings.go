@@ -331,6 +331,10 @@ func settings(c *Config) []setting {
 			key: "log.format", def: "json", kind: oneOf(&c.Log.Format, "json", "text"),
 			doc: "Form of log lines.",
 		},
+		{
+			key: "log.denials_per_second", def: "50", kind: integer(&c.Log.DenialsPerSecond, 0, 1_000_000),
+			doc: "Most lines a second about requests that were denied or refused, of each level and listener; the next line says how many were `withheld`. 0 writes all.",
+		},
 	}
 }
 

@@ -1,0 +1,423 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sessiongate/sessiongate/authz"
+	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
+)
+
+// metrics are what /metrics answers with. What happens is counted as it happens,
+// what is so is read when somebody asks. No label has a value that a stranger
+// chooses: not a path, not a user, not a token.
+type metrics struct {
+	registry *prometheus.Registry
+	// now is what the metrics that are read are read from; it is set before
+	// anybody asks.
+	now func() state
+
+	checks          *prometheus.CounterVec
+	checkTook       *prometheus.HistogramVec
+	refreshes       *prometheus.CounterVec
+	refreshTook     *prometheus.HistogramVec
+	created         *prometheus.CounterVec
+	ended           *prometheus.CounterVec
+	claimsChanged   *prometheus.CounterVec
+	promotions      *prometheus.CounterVec
+	promotionErrors *prometheus.CounterVec
+	swept           *prometheus.CounterVec
+	sweepErrors     *prometheus.CounterVec
+	requests        *prometheus.CounterVec
+	requestTook     *prometheus.HistogramVec
+
+	verdicts map[*authz.Verdict]verdictMetrics
+}
+
+// verdictMetrics are those of one verdict, so that a check looks nothing up by
+// label.
+type verdictMetrics struct {
+	count prometheus.Counter
+	took  prometheus.Observer
+}
+
+// state is what can be read of the process at one moment.
+type state struct {
+	engine     sessions.Stats
+	started    bool // keys and feed have been read once
+	ready      bool
+	identities int
+	pool       *pgxpool.Stat
+	withheld   uint64 // log lines
+}
+
+// A metric is one line of the table below.
+type metric struct {
+	name   string
+	help   string // one sentence, as the page and /metrics have it
+	labels []label
+	kind   string // counter, gauge or histogram
+	// make registers what is counted as it happens; read puts what can be read of
+	// a state when somebody asks. A line has one of them.
+	make func(*prometheus.Registry)
+	read func(s state, put putter)
+}
+
+// putter takes a value and those of the labels, in the table's order.
+type putter func(value float64, labels ...string)
+
+// A label is a name and, for the page, the values that it may have.
+type label struct{ name, values string }
+
+// Durations of a check, which reads memory, and of what waits for Postgres.
+var (
+	checkBuckets   = []float64{.00001, .000025, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25}
+	requestBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+)
+
+// table is the one table from which the metrics and their page are made.
+func (m *metrics) table() []metric {
+	outcome := label{"outcome", "`ALLOW`, `TRY_REFRESH`, `UNAUTHORISED`, `FORBIDDEN`, `UNAVAILABLE`"}
+	listener := label{"listener", "`public`, `internal`"}
+	route := label{"route", "the pattern that the path matched, or `other`"}
+	method := label{"method", "of HTTP's own, or `other`"}
+	return []metric{
+		counter(&m.checks, "sessiongate_checks_total", "Checks that Envoy asked for.", outcome,
+			label{"rule", "the rule that decided, as in the log and in docs/protocol.md: `V0` to `V3`, `anti-csrf`, `origin`, `require`, `max_age`, `policy`, ...; `session` or `pass` where the request was allowed"},
+			label{"why", "the sentence that the log has; empty for `session`"}),
+		histogram(&m.checkTook, "sessiongate_check_duration_seconds", "How long checks took, without Envoy's part and the network's.", checkBuckets, outcome),
+
+		counter(&m.refreshes, "sessiongate_refreshes_total", "Refreshes of sessions.",
+			label{"rule", "`R1` to `R8`, or `none` where nothing was decided"},
+			label{"answer", "`tokens`, `superseded`, `over`, `theft`, `unavailable`"}),
+		histogram(&m.refreshTook, "sessiongate_refresh_duration_seconds", "How long refreshes took.", requestBuckets,
+			label{"answer", "as above"}),
+		counter(&m.created, "sessiongate_sessions_created_total", "Sessions created by this process."),
+		counter(&m.ended, "sessiongate_sessions_ended_total", "Sessions ended by this process; those that expire are not counted.",
+			label{"reason", "`signed_out`, `revoked`, `theft`, `refresh_abuse`, `rolled_back`"}),
+		counter(&m.claimsChanged, "sessiongate_claims_changed_total", "Sessions that got new claims."),
+
+		counter(&m.promotions, "sessiongate_promotions_total", "First uses of refreshed tokens that were told to Postgres."),
+		counter(&m.promotionErrors, "sessiongate_promotions_failed_total", "First uses that could not be told; the next use tells them again."),
+		total("sessiongate_promotions_dropped_total", "First uses that found the queue full; the next use tells them again.",
+			func(s state, put putter) { put(float64(s.engine.PromotionsDropped)) }),
+		gauge("sessiongate_promotion_queue_length", "First uses that wait.",
+			func(s state, put putter) { put(float64(s.engine.PromotionsWaiting)) }),
+		gauge("sessiongate_promotion_queue_capacity", "How many may wait (`promotion.queue`).",
+			func(s state, put putter) { put(float64(s.engine.PromotionQueue)) }),
+
+		gauge("sessiongate_ready", "1 where `/readyz` answers 200; 0 before the first keys and feed were read, and during drain.",
+			func(s state, put putter) { put(truth(s.ready)) }),
+		gauge("sessiongate_feed_age_seconds", "Age of what is known of the feed; above `feed.bound` it is stale. Absent before the first reading.",
+			func(s state, put putter) {
+				if s.started {
+					put(s.engine.FeedAge.Seconds())
+				}
+			}),
+		total("sessiongate_feed_polls_total", "Polls of the feed.", func(s state, put putter) { put(float64(s.engine.FeedPolls)) }),
+		total("sessiongate_feed_polls_failed_total", "Polls that failed.", func(s state, put putter) { put(float64(s.engine.FeedPollsFailed)) }),
+		gauge("sessiongate_feed_entries", "Entries of the feed that are held in memory.",
+			func(s state, put putter) {
+				put(float64(s.engine.FeedEnded), "ended")
+				put(float64(s.engine.FeedLost), "lost")
+				put(float64(s.engine.FeedClaims), "claims")
+			}, label{"kind", "`ended`, `lost`, `claims`"}),
+
+		gauge("sessiongate_token_cache_entries", "Verified access tokens in memory.", func(s state, put putter) { put(float64(s.engine.CachedTokens)) }),
+		total("sessiongate_token_cache_hits_total", "Access tokens found there.", func(s state, put putter) { put(float64(s.engine.CacheHits)) }),
+		total("sessiongate_token_cache_misses_total", "Access tokens not found there, whose signature was checked.", func(s state, put putter) { put(float64(s.engine.CacheMisses)) }),
+		gauge("sessiongate_identity_cache_entries", "Access tokens of which what Envoy is told is in memory.",
+			func(s state, put putter) { put(float64(s.identities)) }),
+		gauge("sessiongate_keys", "Keys in the database.",
+			func(s state, put putter) {
+				for _, k := range s.engine.Keys {
+					put(float64(k.Known), string(k.Kind))
+				}
+			}, label{"kind", "`signing`, `sealing`"}),
+		gauge("sessiongate_key_age_seconds", "How long the key in use has been in use.",
+			func(s state, put putter) {
+				for _, k := range s.engine.Keys {
+					put(k.Age.Seconds(), string(k.Kind))
+				}
+			}, label{"kind", "`signing`, `sealing`"}),
+
+		gauge("sessiongate_database_connections", "Connections of the pool; the feed has one of its own.",
+			func(s state, put putter) {
+				put(float64(s.pool.AcquiredConns()), "acquired")
+				put(float64(s.pool.IdleConns()), "idle")
+				put(float64(s.pool.ConstructingConns()), "connecting")
+			}, label{"state", "`acquired`, `idle`, `connecting`"}),
+		gauge("sessiongate_database_connections_max", "How many there may be (`database.max_connections`).",
+			func(s state, put putter) { put(float64(s.pool.MaxConns())) }),
+		total("sessiongate_database_acquires_total", "Connections taken from the pool.",
+			func(s state, put putter) { put(float64(s.pool.AcquireCount())) }),
+		total("sessiongate_database_acquires_waited_total", "Those for which no idle connection was there.",
+			func(s state, put putter) { put(float64(s.pool.EmptyAcquireCount())) }),
+		total("sessiongate_database_acquires_canceled_total", "Connections that were waited for in vain.",
+			func(s state, put putter) { put(float64(s.pool.CanceledAcquireCount())) }),
+		total("sessiongate_database_acquire_wait_seconds_total", "Time spent waiting for a connection.",
+			func(s state, put putter) { put(s.pool.EmptyAcquireWaitTime().Seconds()) }),
+		counter(&m.swept, "sessiongate_swept_rows_total", "Expired rows removed."),
+		counter(&m.sweepErrors, "sessiongate_sweeps_failed_total", "Removals of expired rows that failed."),
+
+		counter(&m.requests, "sessiongate_http_requests_total", "Requests of the HTTP listeners, but health and metrics.",
+			listener, route, method, label{"status", "`1xx` to `5xx`, or `none` where the client was cut off"}),
+		histogram(&m.requestTook, "sessiongate_http_request_duration_seconds", "How long they took.", requestBuckets, listener, route, method),
+
+		total("sessiongate_log_lines_withheld_total", "Log lines that were not written (`log.denials_per_second`).",
+			func(s state, put putter) { put(float64(s.withheld)) }),
+		gauge("sessiongate_build_info", "1; what this process was built from.",
+			func(_ state, put putter) {
+				version, revision := built()
+				put(1, version, revision, runtime.Version())
+			}, label{"version", "of sessiongate"}, label{"revision", "commit"}, label{"goversion", "of Go"}),
+	}
+}
+
+func counter(into **prometheus.CounterVec, name, help string, labels ...label) metric {
+	return metric{name: name, help: help, labels: labels, kind: "counter", make: func(r *prometheus.Registry) {
+		*into = prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: plain(help)}, names(labels))
+		r.MustRegister(*into)
+		if len(labels) == 0 {
+			(*into).WithLabelValues() // 0 from the start: the first one is a rise
+		}
+	}}
+}
+
+func histogram(into **prometheus.HistogramVec, name, help string, buckets []float64, labels ...label) metric {
+	return metric{name: name, help: help, labels: labels, kind: "histogram", make: func(r *prometheus.Registry) {
+		*into = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: plain(help), Buckets: buckets}, names(labels))
+		r.MustRegister(*into)
+	}}
+}
+
+func gauge(name, help string, read func(state, putter), labels ...label) metric {
+	return metric{name: name, help: help, labels: labels, kind: "gauge", read: read}
+}
+
+// total is a counter that somebody else counts.
+func total(name, help string, read func(state, putter)) metric {
+	return metric{name: name, help: help, kind: "counter", read: read}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func names(labels []label) []string {
+	all := make([]string, len(labels))
+	for i, l := range labels {
+		all[i] = l.name
+	}
+	return all
+}
+
+// plain is a sentence without the page's marks.
+func plain(text string) string { return strings.ReplaceAll(text, "`", "") }
+
+// newMetrics are the metrics of a process that nothing has happened to yet. They
+// may be asked for once now is set.
+func newMetrics() *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(), verdicts: map[*authz.Verdict]verdictMetrics{}}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{m})
+	for _, line := range m.table() {
+		if line.make != nil {
+			line.make(m.registry)
+		}
+	}
+	// What there can be is there from the start, as 0: else the first theft would
+	// be no rise, and no alert.
+	for _, v := range authz.Verdicts() {
+		outcome := v.Outcome.String()
+		m.verdicts[v] = verdictMetrics{m.checks.WithLabelValues(outcome, v.Rule, v.Why), m.checkTook.WithLabelValues(outcome)}
+	}
+	for _, reason := range []sessions.Reason{
+		sessions.ReasonSignedOut, sessions.ReasonRevoked, sessions.ReasonTheft, sessions.ReasonRefreshAbuse, sessions.ReasonRolledBack,
+	} {
+		m.ended.WithLabelValues(string(reason))
+	}
+	for _, answer := range []string{"tokens", "superseded", "over", "theft", "unavailable"} {
+		m.refreshTook.WithLabelValues(answer)
+	}
+	for _, r := range [][2]string{
+		{"R1", "over"}, {"R2", "over"}, {"R2", "superseded"}, {"R3", "tokens"}, {"R3", "superseded"}, {"R4", "tokens"}, {"R4", "over"}, {"R5", "tokens"},
+		{"R5", "superseded"}, {"R5", "over"}, {"R6", "tokens"}, {"R7", "tokens"}, {"R7", "superseded"}, {"R8", "theft"}, {"R8", "over"}, {"none", "unavailable"},
+	} {
+		m.refreshes.WithLabelValues(r[0], r[1])
+	}
+	return m
+}
+
+// check counts a check. It takes no lock.
+func (m *metrics) check(v *authz.Verdict, took time.Duration) {
+	of := m.verdicts[v]
+	of.count.Inc()
+	of.took.Observe(took.Seconds())
+}
+
+// event counts what the engine tells.
+func (m *metrics) event(e sessions.Event) {
+	n := float64(e.Count)
+	switch e.Kind {
+	case sessions.EventRefreshAnswered:
+		rule, answer := refreshAnswer(e)
+		m.refreshes.WithLabelValues(rule, answer).Inc()
+		m.refreshTook.WithLabelValues(answer).Observe(e.Took.Seconds())
+	case sessions.EventCreated:
+		m.created.WithLabelValues().Inc()
+	case sessions.EventEnded:
+		m.ended.WithLabelValues(string(e.Reason)).Inc()
+	case sessions.EventClaims:
+		m.claimsChanged.WithLabelValues().Inc()
+	case sessions.EventPromoted:
+		m.promotions.WithLabelValues().Add(n)
+	case sessions.EventPromotionsFailed:
+		m.promotionErrors.WithLabelValues().Add(n)
+	case sessions.EventSwept:
+		m.swept.WithLabelValues().Add(n)
+	case sessions.EventSweepFailed:
+		m.sweepErrors.WithLabelValues().Inc()
+	default: // the others are lines of the log
+	}
+}
+
+func refreshAnswer(e sessions.Event) (rule, answer string) {
+	rule = string(e.Rule)
+	if rule == "" {
+		rule = "none"
+	}
+	switch {
+	case e.Err == nil && e.Rule != "":
+		return rule, "tokens"
+	case e.Err == nil, errors.Is(e.Err, sessions.ErrUnavailable): // it may wrap any other
+		return "none", "unavailable"
+	case errors.Is(e.Err, sessions.ErrTheft):
+		return rule, "theft"
+	case errors.Is(e.Err, sessions.ErrSuperseded):
+		return rule, "superseded"
+	default:
+		return rule, "over"
+	}
+}
+
+// request counts the answers of a listener.
+func (m *metrics) request(listener string) func(sessionhttp.Observation) {
+	return func(o sessionhttp.Observation) {
+		status := "none"
+		if o.Status > 0 {
+			status = fmt.Sprintf("%dxx", o.Status/100)
+		}
+		m.requests.WithLabelValues(listener, o.Route, o.Method, status).Inc()
+		m.requestTook.WithLabelValues(listener, o.Route, o.Method).Observe(o.Took.Seconds())
+	}
+}
+
+// metricsAtOnce bounds what whoever asks too often costs.
+const metricsAtOnce = 4
+
+// handler answers GET /metrics.
+func (m *metrics) handler() http.Handler {
+	mux := http.NewServeMux()
+	answer := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: metricsAtOnce})
+	mux.Handle("GET /metrics", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		answer.ServeHTTP(w, r)
+	}))
+	return mux
+}
+
+// collector is the prometheus.Collector of the metrics that are read.
+type collector struct{ *metrics }
+
+// Describe implements [prometheus.Collector].
+func (r collector) Describe(to chan<- *prometheus.Desc) {
+	for _, line := range r.table() {
+		if line.read != nil {
+			to <- line.desc()
+		}
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (r collector) Collect(to chan<- prometheus.Metric) {
+	now := r.now()
+	for _, line := range r.table() {
+		if line.read == nil {
+			continue
+		}
+		as := prometheus.GaugeValue
+		if line.kind == "counter" {
+			as = prometheus.CounterValue
+		}
+		line.read(now, func(value float64, labels ...string) {
+			to <- prometheus.MustNewConstMetric(line.desc(), as, value, labels...)
+		})
+	}
+}
+
+func (line metric) desc() *prometheus.Desc {
+	return prometheus.NewDesc(line.name, plain(line.help), names(line.labels), nil)
+}
+
+// built is the module's version and the commit, as far as the build knows them.
+func built() (version, revision string) {
+	version, revision = "unknown", "unknown"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return version, revision
+	}
+	version = info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			revision = s.Value
+		}
+	}
+	return version, revision
+}
+
+// writeMetrics prints the page of the metrics, in Markdown.
+func writeMetrics(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString(metricsHead)
+	for _, line := range newMetrics().table() {
+		var labels []string
+		for _, l := range line.labels {
+			labels = append(labels, "`"+l.name+"`: "+l.values)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", line.name, line.kind, line.help, strings.Join(labels, "<br>"))
+	}
+	b.WriteString(metricsTail)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+const metricsHead = `# Metrics
+
+<!-- Made by "sessiongate metrics" from the table in cmd/sessiongate/metrics.go. -->
+
+The internal listener answers GET /metrics, without an API key, in the text format of Prometheus; no other listener does. What there can be is
+there from the start, as 0, so that the first of something is a rise. No label has a value that a stranger chooses.
+[monitoring](monitoring/README.md) says how to scrape it, and has alert rules and a dashboard.
+
+| Metric | Type | Meaning | Labels |
+|---|---|---|---|
+`
+
+const metricsTail = `
+Beside these there are those of Go's runtime (` + "`go_*`" + `) and of the process (` + "`process_*`" + `: CPU, memory, open files, start).
+`
