@@ -134,7 +134,9 @@ const goodTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 func TestLogNamesTheTrace(t *testing.T) {
 	var log bytes.Buffer
-	g := newGate(t, func(c *Config) { c.Log = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})) })
+	g := newGate(t, func(c *Config) {
+		c.Log = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
 	for _, a := range []ask{navigation, navigation.cookie(access(g.alice))} {
 		log.Reset()
 		_, _ = g.server.Check(t.Context(), a.with("traceparent", goodTrace).raw())

@@ -58,6 +58,7 @@ type state struct {
 	engine     sessions.Stats
 	started    bool // keys and feed have been read once
 	ready      bool
+	feedBound  time.Duration
 	identities int
 	pool       *pgxpool.Stat
 	withheld   uint64 // log lines
@@ -120,12 +121,14 @@ func (m *metrics) table() []metric {
 
 		gauge("sessiongate_ready", "1 where `/readyz` answers 200; 0 before the first keys and feed were read, and during drain.",
 			func(s state, put putter) { put(truth(s.ready)) }),
-		gauge("sessiongate_feed_age_seconds", "Age of what is known of the feed; above `feed.bound` it is stale. Absent before the first reading.",
+		gauge("sessiongate_feed_age_seconds", "Age of what is known of the feed; above `sessiongate_feed_bound_seconds` it is stale. Absent before the first reading.",
 			func(s state, put putter) {
 				if s.started {
 					put(s.engine.FeedAge.Seconds())
 				}
 			}),
+		gauge("sessiongate_feed_bound_seconds", "The age from which it is stale (`feed.bound`).",
+			func(s state, put putter) { put(s.feedBound.Seconds()) }),
 		total("sessiongate_feed_polls_total", "Polls of the feed.", func(s state, put putter) { put(float64(s.engine.FeedPolls)) }),
 		total("sessiongate_feed_polls_failed_total", "Polls that failed.", func(s state, put putter) { put(float64(s.engine.FeedPollsFailed)) }),
 		gauge("sessiongate_feed_entries", "Entries of the feed that are held in memory.",
@@ -255,8 +258,22 @@ func newMetrics() *metrics {
 		m.refreshTook.WithLabelValues(answer)
 	}
 	for _, r := range [][2]string{
-		{"R1", "over"}, {"R2", "over"}, {"R2", "superseded"}, {"R3", "tokens"}, {"R3", "superseded"}, {"R4", "tokens"}, {"R4", "over"}, {"R5", "tokens"},
-		{"R5", "superseded"}, {"R5", "over"}, {"R6", "tokens"}, {"R7", "tokens"}, {"R7", "superseded"}, {"R8", "theft"}, {"R8", "over"}, {"none", "unavailable"},
+		{"R1", "over"},
+		{"R2", "over"},
+		{"R2", "superseded"},
+		{"R3", "tokens"},
+		{"R3", "superseded"},
+		{"R4", "tokens"},
+		{"R4", "over"},
+		{"R5", "tokens"},
+		{"R5", "superseded"},
+		{"R5", "over"},
+		{"R6", "tokens"},
+		{"R7", "tokens"},
+		{"R7", "superseded"},
+		{"R8", "theft"},
+		{"R8", "over"},
+		{"none", "unavailable"},
 	} {
 		m.refreshes.WithLabelValues(r[0], r[1])
 	}

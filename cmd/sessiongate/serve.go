@@ -70,7 +70,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	internal.Handle("/", certs.internal.withClientCertificate(sessionhttp.Internal(engine, api)))
 	counts.now = func() state {
 		return state{
-			engine: engine.Stats(), started: engine.Ready(), ready: ready(),
+			engine: engine.Stats(), started: engine.Ready(), ready: ready(), feedBound: c.Feed.Bound,
 			identities: check.CachedIdentities(), pool: store.PoolStats(), withheld: logs.withheld(),
 		}
 	}
