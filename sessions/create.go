@@ -12,6 +12,7 @@ type NewSession struct {
 	Data      []byte // a JSON object, or nil
 	Transport Transport
 	Client    Client // none: whoever holds the first refresh token
+	Actor     string // who creates it, for the audit event
 }
 
 // Issued is what a client is to be given.
@@ -46,7 +47,7 @@ func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
 	}
 	rec, err := e.store.Create(ctx, NewRecord{
 		Handle: t.handle, UserID: n.UserID, Current: t.mark(), CurrentClient: n.Client,
-		Claims: n.Claims, Data: n.Data, SlidingLife: e.cfg.SlidingLife, AbsoluteLife: e.cfg.AbsoluteLife,
+		Claims: n.Claims, Data: n.Data, SlidingLife: e.cfg.SlidingLife, AbsoluteLife: e.cfg.AbsoluteLife, Actor: n.Actor,
 	})
 	if err != nil {
 		return Issued{}, unavailable("creating session", err)

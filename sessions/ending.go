@@ -40,7 +40,7 @@ func (e *Engine) End(ctx context.Context, h Handle, ending Ending) (bool, error)
 		return false, unavailable("ending session", err)
 	}
 	if done {
-		e.ended(h, "", ending, "")
+		e.ended(h, "", ending)
 	}
 	return done, nil
 }
@@ -55,17 +55,17 @@ func (e *Engine) EndUser(ctx context.Context, userID string, ending Ending) (int
 		return 0, unavailable("ending the sessions of a user", err)
 	}
 	for _, h := range handles {
-		e.ended(h, userID, ending, "")
+		e.ended(h, userID, ending)
 	}
 	return len(handles), nil
 }
 
 // ended lets this engine deny at once what the others learn from the feed.
-func (e *Engine) ended(h Handle, userID string, ending Ending, rule Rule) {
+func (e *Engine) ended(h Handle, userID string, ending Ending) {
 	if e.Ready() {
 		e.feed.set.add(Entry{Kind: EntryEnded, Handle: h, Reason: ending.Reason, At: e.feed.clock.now()})
 	}
-	e.cfg.Events(Event{Kind: EventEnded, Handle: h, UserID: userID, Rule: rule, Reason: ending.Reason, Actor: ending.Actor})
+	e.cfg.Events(Event{Kind: EventEnded, Handle: h, UserID: userID, Rule: ending.Rule, Reason: ending.Reason, Actor: ending.Actor})
 }
 
 // SignOut ends the sessions that the tokens of a request name, as one transport

@@ -57,6 +57,16 @@ type Config struct {
 	// called for every event, from any goroutine, and must not wait.
 	Now    func() time.Time
 	Events func(Event)
+
+	// Audit is given the audit events of all engines over the store, in batches of
+	// at most AuditBatch, and returns nil only once they are durable where they went.
+	// An error, or a crash before the store knows, brings them again: each at least
+	// once, those of one session in order. It returns soon after its context ends.
+	// nil: this engine delivers none. AuditPoll is the pause after a batch that was
+	// not full.
+	Audit      func(context.Context, []AuditEvent) error
+	AuditPoll  time.Duration
+	AuditBatch int
 }
 
 // Defaults is a Config that lacks only the key-encryption key.
@@ -81,6 +91,8 @@ func Defaults() Config {
 		SweepBatch:        500,
 		Now:               time.Now,
 		Events:            func(Event) {},
+		AuditPoll:         time.Second,
+		AuditBatch:        500,
 	}
 }
 
@@ -111,7 +123,8 @@ func (c Config) check() error {
 	case c.RotateKeysEvery < 4*c.KeyActivationDelay:
 		return &InvalidError{"RotateKeysEvery", "must be at least four times KeyActivationDelay"}
 	case c.HandOutsMax < 1, c.FeedPoll <= 0, c.FeedBound < c.FeedPoll, c.CachedTokens < 1,
-		c.PromotionQueue < 1, c.PromotionBatch < 1, c.SweepPause <= 0, c.SweepBatch < 1:
+		c.PromotionQueue < 1, c.PromotionBatch < 1, c.SweepPause <= 0, c.SweepBatch < 1,
+		c.AuditPoll <= 0, c.AuditBatch < 1:
 		return &InvalidError{"Config", "counts and pauses must be positive, and FeedBound at least FeedPoll"}
 	case c.Now == nil || c.Events == nil:
 		return &InvalidError{"Config", "Now and Events must be set"}
@@ -169,10 +182,10 @@ var errNoKey = errors.New("there is no key of some kind")
 var errKeys = errors.New("opening the keys in the store")
 
 // Run reads keys and feed, makes the first keys where there are none, and then
-// follows the feed, promotes, sweeps, and rotates and deletes keys until ctx ends;
-// it returns when all that has stopped. A store that cannot be reached is waited
-// for. The only other reason to return is that at the start the stored keys do not
-// all open under the given key-encryption keys.
+// follows the feed, promotes, sweeps, rotates and deletes keys, and delivers audit
+// events until ctx ends; it returns when all that has stopped. A store that cannot
+// be reached is waited for. The only other reason to return is that at the start the
+// stored keys do not all open under the given key-encryption keys.
 func (e *Engine) Run(ctx context.Context) error {
 	if err := e.start(ctx); err != nil || ctx.Err() != nil {
 		return err
@@ -183,6 +196,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	g.Go(func() error { e.promoter.run(ctx); return nil })
 	g.Go(func() error { e.sweep(ctx); return nil })
 	g.Go(func() error { e.keepKeys(ctx); return nil })
+	if e.cfg.Audit != nil {
+		g.Go(func() error { e.audit(ctx); return nil })
+	}
 	return g.Wait()
 }
 

@@ -84,8 +84,8 @@ func (s *watched) Get(ctx context.Context, h sessions.Handle) (rec sessions.Reco
 	return rec, now, err
 }
 
-func (s *watched) Swap(ctx context.Context, old, next sessions.Row) (bool, error) {
-	return through(s, "Swap", func() (bool, error) { return s.ClockedStore.Swap(ctx, old, next) })
+func (s *watched) Swap(ctx context.Context, old, next sessions.Row, rule sessions.Rule) (bool, error) {
+	return through(s, "Swap", func() (bool, error) { return s.ClockedStore.Swap(ctx, old, next, rule) })
 }
 
 func (s *watched) Promote(ctx context.Context, ps []sessions.Promotion) error {

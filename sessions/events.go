@@ -21,6 +21,9 @@ const (
 	EventSweepFailed      EventKind = "sweep_failed"
 	EventStartRetried     EventKind = "start_retried"
 	EventReady            EventKind = "ready"
+	EventAudited          EventKind = "audited" // Count events were delivered
+	EventAuditFailed      EventKind = "audit_failed"
+	EventAuditRecovered   EventKind = "audit_recovered"
 
 	EventKeyAdded       EventKind = "key_added"       // Key was made and published here
 	EventKeyDeleted     EventKind = "key_deleted"     // Key was retired, and is deleted

@@ -53,7 +53,7 @@ func (n *NewSession) check() error {
 			*text = []byte("{}")
 		}
 	}
-	c := Contents{n.Claims, n.Data}
+	c := Contents{Claims: n.Claims, Data: n.Data}
 	err := c.check()
 	n.Claims, n.Data = c.Claims, c.Data
 	return err

@@ -49,7 +49,7 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 		}
 		d := decide(rec.Row, t, client, now, nonce, e.windows)
 		if d.end != "" {
-			ending := Ending{Reason: d.end, Actor: "refresh"}
+			ending := Ending{Reason: d.end, Actor: "refresh", Rule: d.rule}
 			done, err := e.store.EndIf(ctx, rec.Row, ending)
 			if err != nil {
 				return Issued{}, unavailable("ending session", err)
@@ -57,14 +57,14 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 			if !done {
 				continue
 			}
-			e.ended(rec.Handle, rec.UserID, ending, d.rule)
+			e.ended(rec.Handle, rec.UserID, ending)
 			if d.end == ReasonTheft {
 				return Issued{Rule: d.rule}, ErrTheft
 			}
 			return Issued{Rule: d.rule}, ErrOver
 		}
 		if d.next != rec.Row {
-			done, err := e.store.Swap(ctx, rec.Row, d.next)
+			done, err := e.store.Swap(ctx, rec.Row, d.next, d.rule)
 			if err != nil {
 				return Issued{}, unavailable("writing session", err)
 			}

@@ -19,6 +19,11 @@ var ErrNotFound = errors.New("no such session")
 // every later call. Any error but ErrNotFound means that the outcome is unknown
 // and that retrying is safe.
 //
+// Each change is an AuditEvent, written in its transaction: an end always, the
+// others where the store was made to ([Store.DeliverEvents] tells what becomes of
+// them). A promotion is none: it is the first use of what a refresh handed out, and
+// nobody decided it. Nor is an expiry, which the time alone decides.
+//
 // All times are read from the store's own clock, in whole microseconds, UTC.
 type Store interface {
 	// Create inserts a session. Its times are the store's: CreatedAt and
@@ -39,10 +44,10 @@ type Store interface {
 	Update(ctx context.Context, h Handle, c Contents) (Record, error)
 
 	// Swap replaces old by next where Current and HandedAt are still those of
-	// old, and says whether it did. Only Current, Previous, CurrentClient,
+	// old, and says whether it did. rule, for the event, is what decided so. Only Current, Previous, CurrentClient,
 	// PromotedAt, NextNonce, NextClient, HandedAt, HandOuts and ExpiresAt may
 	// differ.
-	Swap(ctx context.Context, old, next Row) (bool, error)
+	Swap(ctx context.Context, old, next Row, rule Rule) (bool, error)
 
 	// Promote makes children current, in one transaction. Where the row's
 	// Current is the promotion's Parent: Previous becomes Parent, Current
@@ -94,6 +99,17 @@ type Store interface {
 	// feed in the same transaction.
 	DeleteKeys(ctx context.Context, kind KeyKind, after time.Duration) ([]StoredKey, error)
 
+	// DeliverEvents gives deliver the oldest events, at most limit, in the order of
+	// their ID, and removes them once it has returned nil; it says how many. An error
+	// leaves them, and so does a crash: every event whose change was committed is
+	// delivered at least once, and no other. An event comes after all earlier ones
+	// of its session or key, whoever wrote them; of different ones in any order.
+	//
+	// Of many callers one delivers at a time, over all processes; the others get 0 at
+	// once. deliver may wait, for which no change waits, but not for ever: the store
+	// may give the same events to another caller after a while.
+	DeliverEvents(ctx context.Context, limit int, deliver func([]AuditEvent) error) (int, error)
+
 	// Sweep removes at most limit each of expired sessions, of feed entries
 	// beyond the horizon and of old events, and returns how many rows went.
 	// Calls go on where the last one stopped.
@@ -108,10 +124,15 @@ type NewRecord struct {
 	CurrentClient             Client
 	Claims, Data              []byte // JSON objects
 	SlidingLife, AbsoluteLife time.Duration
+	Actor                     string // for the event
 }
 
 // Contents is what a session's owner keeps in it: JSON objects, nil for none given.
-type Contents struct{ Claims, Data []byte }
+// Actor is who gives it, for the event.
+type Contents struct {
+	Claims, Data []byte
+	Actor        string
+}
 
 // Promotion reports the first use of a child.
 type Promotion struct {
@@ -120,10 +141,12 @@ type Promotion struct {
 }
 
 // Ending says why and by whom a session is ended. Actor is free text for the
-// event ("sign-out", the name of an API key); it holds no secret.
+// event ("sign-out", the name of an API key); it holds no secret. Rule is that of
+// the refresh that ends it, or empty.
 type Ending struct {
 	Reason Reason
 	Actor  string
+	Rule   Rule
 }
 
 // Cursor is a place in the feed. For Postgres it is the xmin of a snapshot. A

@@ -13,7 +13,7 @@ import (
 
 // ending deletes the sessions that match, with feed entry and event, in one
 // statement: nobody can see the one without the others. $1 is the reason, $2 the
-// actor.
+// actor, $3 the rule.
 func ending(match string) string {
 	return `
 		WITH gone AS (
@@ -21,7 +21,7 @@ func ending(match string) string {
 		), fed AS (
 			INSERT INTO sessiongate.feed (kind, handle, reason) SELECT 'ended', handle, $1 FROM gone
 		), noted AS (
-			INSERT INTO sessiongate.events (kind, handle, user_id, reason, actor) SELECT 'ended', handle, user_id, $1, $2 FROM gone
+			INSERT INTO sessiongate.events (kind, handle, user_id, rule, reason, actor) SELECT 'ended', handle, user_id, $3, $1, $2 FROM gone
 		)
 		SELECT handle FROM gone`
 }
@@ -45,14 +45,14 @@ func (s *Store) end(ctx context.Context, sql string, args ...any) ([]sessions.Ha
 
 // End implements [sessions.Store].
 func (s *Store) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (bool, error) {
-	gone, err := s.end(ctx, ending(`handle = $3`), string(e.Reason), e.Actor, h[:])
+	gone, err := s.end(ctx, ending(`handle = $4`), string(e.Reason), e.Actor, string(e.Rule), h[:])
 	return len(gone) == 1, err
 }
 
 // EndIf implements [sessions.Store].
 func (s *Store) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) (bool, error) {
-	gone, err := s.end(ctx, ending(`handle = $3 AND current = $4 AND handed_at IS NOT DISTINCT FROM $5`),
-		string(e.Reason), e.Actor, old.Handle[:], old.Current[:], timeOrNull(old.HandedAt))
+	gone, err := s.end(ctx, ending(`handle = $4 AND current = $5 AND handed_at IS NOT DISTINCT FROM $6`),
+		string(e.Reason), e.Actor, string(e.Rule), old.Handle[:], old.Current[:], timeOrNull(old.HandedAt))
 	return len(gone) == 1, err
 }
 
@@ -60,8 +60,8 @@ func (s *Store) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) 
 func (s *Store) EndUser(ctx context.Context, userID string, e sessions.Ending) ([]sessions.Handle, error) {
 	// In the order of handles, as Promote locks them.
 	return s.end(ctx, ending(`handle = ANY (ARRAY(
-			SELECT s.handle FROM sessiongate.sessions s WHERE s.user_id = $3 ORDER BY s.handle FOR UPDATE))`),
-		string(e.Reason), e.Actor, userID)
+			SELECT s.handle FROM sessiongate.sessions s WHERE s.user_id = $4 ORDER BY s.handle FOR UPDATE))`),
+		string(e.Reason), e.Actor, string(e.Rule), userID)
 }
 
 // endPage is how many sessions one statement of [Store.EndCreatedBefore] looks at.

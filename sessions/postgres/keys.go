@@ -65,13 +65,17 @@ func (n *scanKey) key() sessions.StoredKey {
 
 // AddKey implements [sessions.Store].
 func (s *Store) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Duration) (bool, error) {
-	tag, err := s.pool.Exec(ctx, `
+	sql := `
 		WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), added AS (
 			INSERT INTO sessiongate.keys (kind, generation, id, wrapped, wrapped_by, created_at, active_from)
 			SELECT $1, $2, $3, $4, $5, t.now, t.now + $6::interval FROM t
 			ON CONFLICT (kind, generation) DO NOTHING
-			RETURNING kind
-		)
+			RETURNING kind, generation, id
+		)`
+	if s.audit {
+		sql += noteKey(sessions.AuditKeyAdded, "added")
+	}
+	tag, err := s.pool.Exec(ctx, sql+`
 		INSERT INTO sessiongate.feed (kind) SELECT 'keys' FROM added`,
 		string(k.Kind), k.Generation, k.ID[:], k.Wrapped, k.WrappedBy[:], delay)
 	if err != nil {

@@ -84,7 +84,7 @@ func TestOrdinaryRole(t *testing.T) {
 			}
 			rec := create(t, store, "alice")
 			next := handedOut(rec)
-			if done, err := store.Swap(t.Context(), rec.Row, next); !done || err != nil {
+			if done, err := store.Swap(t.Context(), rec.Row, next, sessions.R4); !done || err != nil {
 				t.Errorf("Swap: %v, %v", done, err)
 			}
 			if err := store.Promote(t.Context(), []sessions.Promotion{{Handle: rec.Handle, Parent: rec.Current, Own: mark(2)}}); err != nil {

@@ -123,11 +123,11 @@ func TestStatementTimeout(t *testing.T) {
 	c.exec(`SELECT 1 FROM sessiongate.sessions FOR UPDATE`)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := impatient.Swap(ctx, rec.Row, handedOut(rec)); !timedOut(err) {
+	if _, err := impatient.Swap(ctx, rec.Row, handedOut(rec), sessions.R4); !timedOut(err) {
 		t.Errorf("Swap: %v", err)
 	}
 	c.exec(`ROLLBACK`)
-	if done, err := c.Swap(t.Context(), rec.Row, handedOut(rec)); !done || err != nil {
+	if done, err := c.Swap(t.Context(), rec.Row, handedOut(rec), sessions.R4); !done || err != nil {
 		t.Errorf("afterwards: %v, %v", done, err)
 	}
 }

@@ -12,15 +12,24 @@ import (
 )
 
 // Swap implements [sessions.Store].
-func (s *Store) Swap(ctx context.Context, old, next sessions.Row) (bool, error) {
-	const sql = `
+func (s *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.Rule) (bool, error) {
+	sql := `
 		UPDATE sessiongate.sessions
 		SET current = $4, previous = $5, current_client = $6, promoted_at = $7,
 			next_nonce = $8, next_client = $9, handed_at = $10, hand_outs = $11, expires_at = $12
 		WHERE handle = $1 AND current = $2 AND handed_at IS NOT DISTINCT FROM $3`
-	tag, err := s.pool.Exec(ctx, sql, old.Handle[:], old.Current[:], timeOrNull(old.HandedAt),
+	args := []any{
+		old.Handle[:], old.Current[:], timeOrNull(old.HandedAt),
 		next.Current[:], orNull(next.Previous, next.Previous[:]), orNull(next.CurrentClient, next.CurrentClient[:]), next.PromotedAt,
-		orNull(next.NextNonce, next.NextNonce[:]), orNull(next.NextClient, next.NextClient[:]), timeOrNull(next.HandedAt), next.HandOuts, next.ExpiresAt)
+		orNull(next.NextNonce, next.NextNonce[:]), orNull(next.NextClient, next.NextClient[:]), timeOrNull(next.HandedAt), next.HandOuts, next.ExpiresAt,
+	}
+	if s.audit {
+		sql = `WITH s AS (` + sql + ` RETURNING handle, user_id)
+			INSERT INTO sessiongate.events (kind, handle, user_id, rule, reason, actor)
+			SELECT 'refreshed', handle, user_id, $13, '', 'refresh' FROM s`
+		args = append(args, string(rule))
+	}
+	tag, err := s.pool.Exec(ctx, sql, args...)
 	if err != nil {
 		return false, fmt.Errorf("updating session: %w", err)
 	}

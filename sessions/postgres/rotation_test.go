@@ -22,7 +22,7 @@ func handOut(t *testing.T, s sessions.Store, user string) (sessions.Row, session
 	}
 	row, next := rec.Row, rec.Row
 	next.NextNonce, next.NextClient, next.HandedAt, next.HandOuts = sessions.Nonce{1}, sessions.Client{2}, row.PromotedAt.Add(time.Second), 1
-	if done, err := s.Swap(t.Context(), row, next); err != nil || !done {
+	if done, err := s.Swap(t.Context(), row, next, sessions.R4); err != nil || !done {
 		t.Fatalf("Swap: %v, %v", done, err)
 	}
 	return next, sessions.Promotion{Handle: row.Handle, Parent: row.Current, Own: markOf(sessions.NewHandle())}

@@ -82,7 +82,15 @@ func TestConstraints(t *testing.T) {
 			{"kind": "'ended'", "mark": "NULL"},
 		}},
 		{"events", row{"kind": "'ended'", "handle": bytes("16"), "user_id": "'alice'", "reason": "'theft'", "actor": "''"}, []row{
-			{"handle": bytes("15")}, {"handle": "NULL"}, {"user_id": "NULL"}, {"reason": "NULL"}, {"actor": "NULL"}, {"kind": "NULL"},
+			{"handle": bytes("15")},
+			{"handle": "NULL"},
+			{"user_id": "NULL"},
+			{"reason": "NULL"},
+			{"actor": "NULL"},
+			{"kind": "NULL"},
+			{"rule": "NULL"},
+			{"key": "NULL"},
+			{"key": "'signing/1/x'"},
 		}},
 		{"keys", row{
 			"kind": "'signing'", "generation": "1", "id": bytes("8"), "wrapped": bytes("60"), "wrapped_by": bytes("8"),

@@ -23,7 +23,7 @@ type Config struct {
 	// URL is a postgres:// connection string; Password, if set, replaces its.
 	URL, Password string
 	// MaxConnections is the size of the pool, beside which the feed has one
-	// connection of its own; 0: 10.
+	// connection of its own, and another one delivers events; 0: 10.
 	MaxConnections int
 	// StatementTimeout ends a statement in the server, ConnectTimeout an attempt
 	// to connect; 0: 5 seconds. The server also ends a transaction that was left
@@ -33,8 +33,11 @@ type Config struct {
 	// ignore_startup_parameters names them (statement_timeout,
 	// idle_in_transaction_session_timeout); then set them on the role.
 	StatementTimeout, ConnectTimeout time.Duration
-	// EventsKeep is how long events are kept; 0: 90 days.
+	// EventsKeep is how long events are kept where nobody delivers them; 0: 90 days.
 	EventsKeep time.Duration
+	// Audit has an event written for every change. Without it ends alone are, and no
+	// other change pays for one.
+	Audit bool
 }
 
 const (
@@ -53,8 +56,12 @@ type Store struct {
 	pool *pgxpool.Pool
 	// feed is a connection of its own: refreshes that wait for a lock, and hold
 	// every other connection, must not keep an end from being heard.
-	feed       *pgxpool.Pool
+	feed *pgxpool.Pool
+	// outbox is another one: it waits for whatever takes the events.
+	outbox     *pgxpool.Pool
+	delivering sync.Mutex
 	eventsKeep time.Duration
+	audit      bool
 	feedPage   int
 	endPage    int
 
@@ -104,7 +111,16 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		pool.Close()
 		return nil, errors.New("the database pool cannot be made from this connection string")
 	}
-	return &Store{pool: pool, feed: feed, eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{}}, nil
+	outbox, err := pgxpool.NewWithConfig(ctx, own.Copy())
+	if err != nil {
+		feed.Close()
+		pool.Close()
+		return nil, errors.New("the database pool cannot be made from this connection string")
+	}
+	return &Store{
+		pool: pool, feed: feed, outbox: outbox, audit: c.Audit,
+		eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
+	}, nil
 }
 
 // milliseconds is how Postgres reads a setting of time without a unit; 0 would
@@ -113,6 +129,7 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(max(1, d.Mi
 
 // Close waits for connections in use and closes all.
 func (s *Store) Close() {
+	s.outbox.Close()
 	s.feed.Close()
 	s.pool.Close()
 }
@@ -174,21 +191,31 @@ func timeOrNull(t time.Time) *time.Time {
 
 // Create implements [sessions.Store].
 func (s *Store) Create(ctx context.Context, n sessions.NewRecord) (sessions.Record, error) {
-	const sql = `
+	sql := `
 		WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS (
 			INSERT INTO sessiongate.sessions (handle, user_id, current, current_client, promoted_at, created_at, expires_at, absolute_expires_at)
 			SELECT $1, $2, $3, $4, t.now, t.now, t.now + least($5::interval, $6::interval), t.now + $6::interval FROM t
-			RETURNING handle, created_at, expires_at, absolute_expires_at
+			RETURNING handle, user_id, created_at, expires_at, absolute_expires_at
 		), c AS (
 			INSERT INTO sessiongate.session_contents (handle, claims, data) SELECT handle, $7::json, $8::json FROM s RETURNING claims_version
-		)
+		)`
+	args := []any{
+		n.Handle[:], n.UserID, n.Current[:], orNull(n.CurrentClient, n.CurrentClient[:]),
+		n.SlidingLife, n.AbsoluteLife, string(n.Claims), string(n.Data),
+	}
+	if s.audit {
+		sql += `, noted AS (
+			INSERT INTO sessiongate.events (kind, handle, user_id, reason, actor) SELECT 'created', handle, user_id, '', $9 FROM s
+		)`
+		args = append(args, n.Actor)
+	}
+	sql += `
 		SELECT s.created_at, s.expires_at, s.absolute_expires_at, c.claims_version FROM s, c`
 	rec := sessions.Record{
 		Row:    sessions.Row{Handle: n.Handle, UserID: n.UserID, Current: n.Current, CurrentClient: n.CurrentClient},
 		Claims: n.Claims, Data: n.Data,
 	}
-	err := s.pool.QueryRow(ctx, sql, n.Handle[:], n.UserID, n.Current[:], orNull(n.CurrentClient, n.CurrentClient[:]),
-		n.SlidingLife, n.AbsoluteLife, string(n.Claims), string(n.Data)).
+	err := s.pool.QueryRow(ctx, sql, args...).
 		Scan(&rec.CreatedAt, &rec.ExpiresAt, &rec.AbsoluteExpiresAt, &rec.ClaimsVersion)
 	if err != nil {
 		return sessions.Record{}, fmt.Errorf("inserting session: %w", err)
@@ -221,11 +248,12 @@ func (s *Store) Get(ctx context.Context, h sessions.Handle) (sessions.Record, ti
 // Update implements [sessions.Store].
 func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Contents) (sessions.Record, error) {
 	// One statement: the feed's entry has the version that the row got. Who waits
-	// here for a session that ends meanwhile finds none.
-	const sql = `
+	// here for a session that ends meanwhile finds none. The row is locked beside the
+	// contents, so that the events of both have one order.
+	sql := `
 		WITH s AS (
 			SELECT ` + rowColumns + ` FROM sessiongate.sessions s
-			WHERE s.handle = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now()
+			WHERE s.handle = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now() FOR NO KEY UPDATE
 		), c AS (
 			UPDATE sessiongate.session_contents o
 			SET claims = coalesce($2::json, o.claims), data = coalesce($3::json, o.data),
@@ -234,11 +262,22 @@ func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Conten
 			RETURNING o.handle, o.claims, o.claims_version, o.data
 		), fed AS (
 			INSERT INTO sessiongate.feed (kind, handle, version) SELECT 'claims', handle, claims_version FROM c WHERE $2::json IS NOT NULL
-		)
+		)`
+	args := []any{h[:], textOrNull(c.Claims), textOrNull(c.Data)}
+	if s.audit {
+		sql += `, noted AS (
+			INSERT INTO sessiongate.events (kind, handle, user_id, reason, actor)
+			SELECT changed.kind, s.handle, s.user_id, '', $4
+			FROM s JOIN c USING (handle), (VALUES ('claims_changed', $2::json), ('data_changed', $3::json)) AS changed (kind, given)
+			WHERE changed.given IS NOT NULL
+		)`
+		args = append(args, c.Actor)
+	}
+	sql += `
 		SELECT ` + rowColumns + `, c.claims, c.claims_version, c.data FROM s JOIN c USING (handle)`
 	var rec sessions.Record
 	var n scan
-	err := s.pool.QueryRow(ctx, sql, h[:], textOrNull(c.Claims), textOrNull(c.Data)).
+	err := s.pool.QueryRow(ctx, sql, args...).
 		Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data)...)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

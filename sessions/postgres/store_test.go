@@ -108,7 +108,7 @@ func TestUpdatesAreHeapOnly(t *testing.T) {
 				next := row
 				next.NextNonce, next.NextClient, next.HandedAt, next.HandOuts = sessions.Nonce{1}, sessions.Client{1}, row.CreatedAt, 1
 				next.ExpiresAt = row.ExpiresAt.Add(time.Second)
-				if done, err := store.Swap(t.Context(), row, next); !done || err != nil {
+				if done, err := store.Swap(t.Context(), row, next, sessions.R4); !done || err != nil {
 					t.Fatalf("%v, %v", done, err)
 				}
 				// One by one: a real batch is spread over the whole table.

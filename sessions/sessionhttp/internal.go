@@ -171,7 +171,7 @@ func newSession(r sessions.Record) session {
 	}
 }
 
-func (a *api) create(w http.ResponseWriter, r *http.Request, _ string) error {
+func (a *api) create(w http.ResponseWriter, r *http.Request, caller string) error {
 	body, err := decode[creation](w, r, a.cfg.BodyMax)
 	if err != nil {
 		return err
@@ -180,6 +180,7 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, _ string) error {
 	if err != nil {
 		return err
 	}
+	n.Actor = caller
 	issued, err := a.engine.Create(r.Context(), n)
 	if err != nil {
 		return err
@@ -237,7 +238,7 @@ type changed struct {
 	Headers       map[string]string `json:"headers,omitempty"`
 }
 
-func (a *api) update(w http.ResponseWriter, r *http.Request, _ string) error {
+func (a *api) update(w http.ResponseWriter, r *http.Request, caller string) error {
 	handle, err := handleOf(r)
 	if err != nil {
 		return err
@@ -259,7 +260,7 @@ func (a *api) update(w http.ResponseWriter, r *http.Request, _ string) error {
 			return &sessions.InvalidError{Field: "access_token", Allowed: "a valid one of this session"}
 		}
 	}
-	record, err := a.engine.Update(r.Context(), handle, sessions.Contents{Claims: body.Claims, Data: body.Data})
+	record, err := a.engine.Update(r.Context(), handle, sessions.Contents{Claims: body.Claims, Data: body.Data, Actor: caller})
 	if err != nil {
 		return err
 	}

@@ -161,7 +161,7 @@ func (s *suite) handOut(user string) sessions.Row {
 
 func (s *suite) swapped(old, next sessions.Row, want bool) {
 	s.Helper()
-	if done, err := s.store.Swap(s.Context(), old, next); err != nil || done != want {
+	if done, err := s.store.Swap(s.Context(), old, next, sessions.R4); err != nil || done != want {
 		s.Fatalf("Swap: %v, %v; want %v", done, err, want)
 	}
 }
@@ -452,7 +452,7 @@ func swapElse(s *suite) {
 		old := row
 		change(&old)
 		next := drawn(old, row.HandedAt.Add(time.Minute))
-		if done, err := s.store.Swap(s.Context(), old, next); done || err != nil {
+		if done, err := s.store.Swap(s.Context(), old, next, sessions.R4); done || err != nil {
 			s.Errorf("%s: %v, %v", name, done, err)
 		}
 		if done, err := s.store.EndIf(s.Context(), old, theft); done || err != nil {
@@ -933,7 +933,7 @@ func racingSwaps(s *suite) {
 		won := s.race(atOnce, func(ctx context.Context, i int) (bool, error) {
 			next := drawn(old, now)
 			next.NextNonce[15] = byte(i)
-			return s.store.Swap(ctx, old, next)
+			return s.store.Swap(ctx, old, next, sessions.R4)
 		})
 		got, _ := s.get(rec.Handle)
 		if won != 1 || got.HandOuts != old.HandOuts+1 {
@@ -1018,7 +1018,7 @@ func racingSwapAndPromotion(s *suite) {
 			case 0:
 				err = s.store.Promote(ctx, []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: child}})
 			case 1:
-				done, err = s.store.Swap(ctx, row, drawn(row, row.HandedAt.Add(time.Minute)))
+				done, err = s.store.Swap(ctx, row, drawn(row, row.HandedAt.Add(time.Minute)), sessions.R4)
 				swapped.Store(done)
 			default:
 				done, err = s.store.EndIf(ctx, row, theft)

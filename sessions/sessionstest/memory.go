@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -21,6 +22,8 @@ type Memory struct {
 	before   func(method string) error
 	after    func(method string) error
 	contents contents
+
+	delivering sync.Mutex
 }
 
 // contents is what a snapshot holds.
@@ -30,6 +33,8 @@ type contents struct {
 	feed    []entry
 	next    sessions.Cursor // of the next entry
 	horizon time.Duration
+	events  []sessions.AuditEvent
+	noted   int64 // the last event's id
 }
 
 type entry struct {
@@ -88,7 +93,7 @@ func (m *Memory) Restore(s Snapshot) {
 }
 
 func (c contents) clone() contents {
-	c.records, c.keys, c.feed = maps.Clone(c.records), slices.Clone(c.keys), slices.Clone(c.feed)
+	c.records, c.keys, c.feed, c.events = maps.Clone(c.records), slices.Clone(c.keys), slices.Clone(c.feed), slices.Clone(c.events)
 	return c
 }
 
@@ -147,6 +152,7 @@ func (m *Memory) Create(ctx context.Context, n sessions.NewRecord) (sessions.Rec
 			Claims: n.Claims, ClaimsVersion: 1, Data: n.Data,
 		})
 		m.contents.records[n.Handle] = r
+		m.note(now, sessions.AuditEvent{Kind: sessions.AuditCreated, Handle: n.Handle, UserID: n.UserID, Actor: n.Actor})
 		return copied(r), nil
 	})
 }
@@ -195,9 +201,11 @@ func (m *Memory) Update(ctx context.Context, h sessions.Handle, c sessions.Conte
 			r.Claims = c.Claims
 			r.ClaimsVersion++
 			m.append(now, sessions.Entry{Kind: sessions.EntryClaims, Handle: h, Version: r.ClaimsVersion})
+			m.note(now, sessions.AuditEvent{Kind: sessions.AuditClaimsChanged, Handle: h, UserID: r.UserID, Actor: c.Actor})
 		}
 		if c.Data != nil {
 			r.Data = c.Data
+			m.note(now, sessions.AuditEvent{Kind: sessions.AuditDataChanged, Handle: h, UserID: r.UserID, Actor: c.Actor})
 		}
 		r = copied(r)
 		m.contents.records[h] = r
@@ -212,8 +220,8 @@ func (m *Memory) unchanged(old sessions.Row) (sessions.Record, bool) {
 }
 
 // Swap implements [sessions.Store].
-func (m *Memory) Swap(ctx context.Context, old, next sessions.Row) (bool, error) {
-	return do(ctx, m, "Swap", func(time.Time) (bool, error) {
+func (m *Memory) Swap(ctx context.Context, old, next sessions.Row, rule sessions.Rule) (bool, error) {
+	return do(ctx, m, "Swap", func(now time.Time) (bool, error) {
 		r, ok := m.unchanged(old)
 		if !ok {
 			return false, nil
@@ -224,6 +232,7 @@ func (m *Memory) Swap(ctx context.Context, old, next sessions.Row) (bool, error)
 		}
 		r.Row = next
 		m.contents.records[old.Handle] = r
+		m.note(now, sessions.AuditEvent{Kind: sessions.AuditRefreshed, Handle: r.Handle, UserID: r.UserID, Rule: rule, Actor: "refresh"})
 		return true, nil
 	})
 }
@@ -249,6 +258,9 @@ func (m *Memory) Promote(ctx context.Context, ps []sessions.Promotion) error {
 }
 
 func (m *Memory) end(now time.Time, h sessions.Handle, e sessions.Ending) {
+	m.note(now, sessions.AuditEvent{
+		Kind: sessions.AuditEnded, Handle: h, UserID: m.contents.records[h].UserID, Rule: e.Rule, Reason: e.Reason, Actor: e.Actor,
+	})
 	delete(m.contents.records, h)
 	m.append(now, sessions.Entry{Kind: sessions.EntryEnded, Handle: h, Reason: e.Reason})
 }
@@ -337,6 +349,7 @@ func (m *Memory) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Du
 		k.CreatedAt, k.ActiveFrom = now, now.Add(delay.Truncate(time.Microsecond))
 		m.contents.keys = slices.Insert(m.contents.keys, i, k)
 		m.append(now, sessions.Entry{Kind: sessions.EntryKeys})
+		m.note(now, sessions.AuditEvent{Kind: sessions.AuditKeyAdded, Key: fmt.Sprintf("%s/%d/%s", k.Kind, k.Generation, k.ID)})
 		return true, nil
 	})
 }
@@ -377,6 +390,38 @@ func (m *Memory) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after ti
 	})
 }
 
+func (m *Memory) note(now time.Time, e sessions.AuditEvent) {
+	m.contents.noted++
+	e.ID, e.At = m.contents.noted, now
+	m.contents.events = append(m.contents.events, e)
+}
+
+// DeliverEvents implements [sessions.Store]. To the faults it is two methods, so
+// that a test can die between them: DeliverEvents, which reads, and
+// RemoveEvents, after the delivery.
+func (m *Memory) DeliverEvents(ctx context.Context, limit int, deliver func([]sessions.AuditEvent) error) (int, error) {
+	if !m.delivering.TryLock() {
+		return 0, nil
+	}
+	defer m.delivering.Unlock()
+	events, err := do(ctx, m, "DeliverEvents", func(time.Time) ([]sessions.AuditEvent, error) {
+		return slices.Clone(m.contents.events[:min(limit, len(m.contents.events))]), nil
+	})
+	if err != nil || len(events) == 0 {
+		return 0, err
+	}
+	if err := deliver(events); err != nil {
+		return 0, err
+	}
+	return do(ctx, m, "RemoveEvents", func(time.Time) (int, error) {
+		m.contents.events = slices.DeleteFunc(m.contents.events, func(e sessions.AuditEvent) bool { return slices.Contains(events, e) })
+		return len(events), nil
+	})
+}
+
+// eventsKeep is how long events are kept where nobody delivers them.
+const eventsKeep = 90 * 24 * time.Hour
+
 // Sweep implements [sessions.Store].
 func (m *Memory) Sweep(ctx context.Context, limit int) (int, error) {
 	return do(ctx, m, "Sweep", func(now time.Time) (int, error) {
@@ -395,6 +440,14 @@ func (m *Memory) Sweep(ctx context.Context, limit int) (int, error) {
 			}
 			return gone
 		})
-		return swept + old, nil
+		noted := 0
+		m.contents.events = slices.DeleteFunc(m.contents.events, func(e sessions.AuditEvent) bool {
+			gone := noted < limit && e.At.Before(now.Add(-eventsKeep))
+			if gone {
+				noted++
+			}
+			return gone
+		})
+		return swept + old + noted, nil
 	})
 }

@@ -132,8 +132,8 @@ func (l *link) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, 
 	return l.Store.Poll(ctx, since)
 }
 
-func (l *link) Swap(ctx context.Context, old, next sessions.Row) (bool, error) {
-	done, err := l.Store.Swap(ctx, old, next)
+func (l *link) Swap(ctx context.Context, old, next sessions.Row, rule sessions.Rule) (bool, error) {
+	done, err := l.Store.Swap(ctx, old, next, rule)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if done {
@@ -314,7 +314,7 @@ func (s *scene) row() sessions.Row {
 // putBack makes the store forget what was written since it held row.
 func (s *scene) putBack(row sessions.Row) {
 	s.Helper()
-	if done, err := s.store.Swap(s.Context(), s.row(), row); err != nil || !done {
+	if done, err := s.store.Swap(s.Context(), s.row(), row, sessions.R4); err != nil || !done {
 		s.Fatalf("putting a row back: %v, %v", done, err)
 	}
 }

@@ -1,0 +1,98 @@
+package sessions
+
+import (
+	"context"
+	"time"
+)
+
+// AuditKind says what an AuditEvent tells.
+type AuditKind string
+
+// The kinds of audit event.
+const (
+	AuditCreated       AuditKind = "created"
+	AuditRefreshed     AuditKind = "refreshed" // R4, R5 and R6; R3 and R7 write nothing, and so does a repeat within D/2
+	AuditEnded         AuditKind = "ended"
+	AuditClaimsChanged AuditKind = "claims_changed"
+	AuditDataChanged   AuditKind = "data_changed"
+	AuditKeyAdded      AuditKind = "key_added"
+)
+
+// AuditEvent is a change of a session or a key, kept by the store from the
+// transaction of the change until somebody has it. It never holds a token, a
+// claim or the secret of a key.
+type AuditEvent struct {
+	// ID grows along the events of one session, and along those of one key. Whatever
+	// is delivered twice has the same ID, and is the same.
+	ID   int64
+	At   time.Time // the store's clock
+	Kind AuditKind
+
+	Handle Handle // zero: the event is of a key
+	UserID string
+	Rule   Rule   // of a refresh, also one that ended the session
+	Reason Reason // of an end
+	Actor  string // who asked for it: as in [Ending]
+	Key    string // KIND/GENERATION/ID
+}
+
+const (
+	auditAttempt = 10 * time.Second // what one batch may take, the writing of it included
+	auditFlush   = 2 * time.Second  // what shutdown grants a batch under way, and then the last events
+)
+
+// audit delivers events until ctx ends, then once more what is there. Of all
+// engines over one store one delivers at a time; which one, nobody decides.
+func (e *Engine) audit(ctx context.Context) {
+	failing := false
+	for {
+		n, err := e.deliver(ctx)
+		switch {
+		case err != nil && !failing && ctx.Err() == nil:
+			failing = true
+			e.cfg.Events(Event{Kind: EventAuditFailed, Err: err})
+		case err == nil && failing:
+			failing = false
+			e.cfg.Events(Event{Kind: EventAuditRecovered})
+		}
+		if n > 0 {
+			e.cfg.Events(Event{Kind: EventAudited, Count: n})
+		}
+		if ctx.Err() != nil {
+			if err == nil {
+				e.flushAudit(ctx)
+			}
+			return
+		}
+		if n == e.cfg.AuditBatch {
+			continue // there is more
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(e.cfg.AuditPoll):
+		}
+	}
+}
+
+// deliver is one batch. What is under way when ctx ends is not cut at once: it
+// would have to be delivered again.
+func (e *Engine) deliver(ctx context.Context) (int, error) {
+	attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditAttempt)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(auditFlush, cancel) })()
+	return e.deliverWithin(attempt)
+}
+
+func (e *Engine) flushAudit(ctx context.Context) {
+	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditFlush)
+	defer cancel()
+	for {
+		if n, err := e.deliverWithin(flush); err != nil || n < e.cfg.AuditBatch {
+			return // what is left is another engine's, or the next start's
+		}
+	}
+}
+
+func (e *Engine) deliverWithin(ctx context.Context) (int, error) {
+	return e.store.DeliverEvents(ctx, e.cfg.AuditBatch, func(events []AuditEvent) error { return e.cfg.Audit(ctx, events) })
+}
