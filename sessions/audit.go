@@ -16,6 +16,8 @@ const (
 	AuditClaimsChanged AuditKind = "claims_changed"
 	AuditDataChanged   AuditKind = "data_changed"
 	AuditKeyAdded      AuditKind = "key_added"
+	AuditKeyRewrapped  AuditKind = "key_rewrapped" // under another key-encryption key
+	AuditKeyDeleted    AuditKind = "key_deleted"
 )
 
 // AuditEvent is a change of a session or a key, kept by the store from the

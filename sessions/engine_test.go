@@ -306,7 +306,10 @@ func TestSessionFromSignInToSignOut(t *testing.T) {
 	for _, event := range log.all() {
 		kinds = append(kinds, event.Kind)
 	}
-	if want := []sessions.EventKind{sessions.EventKeyAdded, sessions.EventKeyAdded, sessions.EventReady, sessions.EventCreated, sessions.EventRefreshed, sessions.EventRefreshed, sessions.EventEnded}; !slices.Equal(kinds, want) {
+	if want := []sessions.EventKind{
+		sessions.EventKeyAdded, sessions.EventKeyAdded, sessions.EventReady, sessions.EventCreated,
+		sessions.EventRefreshed, sessions.EventRefreshAnswered, sessions.EventRefreshed, sessions.EventRefreshAnswered, sessions.EventEnded,
+	}; !slices.Equal(kinds, want) {
 		t.Errorf("events %v, want %v", kinds, want)
 	}
 }

@@ -115,6 +115,9 @@ type Config struct {
 		Format           string // json or text
 		DenialsPerSecond int    // 0: all
 	}
+	Audit struct {
+		Output string // stdout, a path, or empty
+	}
 }
 
 // An origin is where a value came from; the zero origin is the default.

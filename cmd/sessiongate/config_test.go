@@ -142,6 +142,8 @@ var badValues = map[string][]string{
 	"log.level":              {`INFO`, `trace`, `0`},
 	"log.format":             {`JSON`, `logfmt`},
 	"log.denials_per_second": {`-1`, `1000001`, `1.5`, `many`},
+
+	"audit.output": {`audit.jsonl`, `Stdout`, `stderr`, `"-"`, `[stdout]`, `file:/x`, `"/x\t"`},
 }
 
 func TestEverySettingRefusesBadValues(t *testing.T) {
@@ -258,6 +260,7 @@ http: {header_max: 64KiB, read_timeout: 1m, idle_timeout: 2h}
 grpc: {max_message: 1MiB, max_streams: 5, connection_age: 1h, connection_age_grace: 2m}
 shutdown: {drain_delay: 0s, timeout: 1m, linger: 30s}
 log: {level: debug, format: text, denials_per_second: 7}
+audit: {output: /var/log/audit.jsonl}
 `
 
 // withoutSecrets is what the printed configuration keeps.

@@ -39,8 +39,12 @@ func logEvent(ctx context.Context, log *slog.Logger, e sessions.Event) {
 		level, message = slog.LevelWarn, "keys could not be rotated or deleted; trying again"
 	case sessions.EventKeysUnreadable:
 		level, message = slog.LevelError, "the database holds keys that the given key-encryption keys do not open; serving with those that were read before"
+	case sessions.EventAuditFailed:
+		level, message = slog.LevelWarn, "audit events cannot be delivered; they are kept in the database"
+	case sessions.EventAuditRecovered:
+		level, message = slog.LevelInfo, "audit events are delivered again"
 	case sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventOver,
-		sessions.EventPromoted, sessions.EventSwept, sessions.EventClaims, sessions.EventRefreshAnswered:
+		sessions.EventPromoted, sessions.EventSwept, sessions.EventClaims, sessions.EventRefreshAnswered, sessions.EventAudited:
 	}
 	attrs := make([]slog.Attr, 0, 8)
 	add := func(name, value string) {

@@ -74,10 +74,11 @@ func (serveCmd) Run(c *commands, p process) error {
 	}
 	creds, credsErr := credentials(config, from)
 	certs, certsErr := certificates(config, from, time.Now())
-	if err := errors.Join(credsErr, certsErr); err != nil {
+	out, auditErr := auditOutput(config, from, p.stdout)
+	if err := errors.Join(credsErr, certsErr, auditErr); err != nil {
 		return err
 	}
-	return serve(p.ctx, config, creds, certs, newLogger(p.stderr, config))
+	return serve(p.ctx, config, creds, certs, out, newLogger(p.stderr, config))
 }
 
 type migrateCmd struct{}

@@ -33,16 +33,16 @@ import (
 //
 // Order of stop: readiness goes; the drain delay passes, so that Envoy sends no
 // more, and each HTTP answer closes its connection; the listeners close, and
-// what is under way is finished; the engine flushes its promotions; the database
-// connections close.
-func serve(ctx context.Context, c Config, creds Credentials, certs Certificates, log *slog.Logger) error {
+// what is under way is finished; the engine flushes its promotions and audit
+// events; the database connections close.
+func serve(ctx context.Context, c Config, creds Credentials, certs Certificates, out *audit, log *slog.Logger) error {
 	store, err := openStore(ctx, c, creds)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
 	counts := newMetrics()
-	engine, err := newEngine(store, c, creds, func(e sessions.Event) {
+	engine, err := newEngine(store, c, creds, out, func(e sessions.Event) {
 		counts.event(e)
 		logEvent(ctx, log, e)
 	})
@@ -185,6 +185,7 @@ func openStore(ctx context.Context, c Config, creds Credentials) (*postgres.Stor
 		MaxConnections:   c.Database.MaxConnections,
 		StatementTimeout: c.Database.StatementTimeout,
 		ConnectTimeout:   c.Database.ConnectTimeout,
+		Audit:            c.Audit.Output != "",
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
@@ -192,7 +193,7 @@ func openStore(ctx context.Context, c Config, creds Credentials) (*postgres.Stor
 	return store, nil
 }
 
-func newEngine(store sessions.Store, c Config, creds Credentials, events func(sessions.Event)) (*sessions.Engine, error) {
+func newEngine(store sessions.Store, c Config, creds Credentials, out *audit, events func(sessions.Event)) (*sessions.Engine, error) {
 	keks, err := keyEncryption(creds)
 	if err != nil {
 		return nil, err
@@ -213,6 +214,9 @@ func newEngine(store sessions.Store, c Config, creds Credentials, events func(se
 	e.PromotionBatch = c.Promotion.Batch
 	e.SweepPause = c.Sweep.Interval
 	e.SweepBatch = c.Sweep.Batch
+	if out != nil {
+		e.Audit = out.deliver
+	}
 	e.Events = events
 	return sessions.New(store, e)
 }

@@ -335,6 +335,11 @@ func settings(c *Config) []setting {
 			key: "log.denials_per_second", def: "50", kind: integer(&c.Log.DenialsPerSecond, 0, 1_000_000),
 			doc: "Most lines a second about requests that were denied or refused, of each level and listener; the next line says how many were `withheld`. 0 writes all.",
 		},
+
+		{
+			key: "audit.output", kind: optional(text(&c.Audit.Output, "stdout, or an absolute path", func(s string) bool { return s == auditStdout || isAbsoluteFile(s) })),
+			doc: "Where what happened to sessions and keys is written, as lines of JSON: standard output, or a file that is appended to. None: ends alone are kept, in the database. The same on every replica; each event comes to one of them.",
+		},
 	}
 }
 

@@ -518,9 +518,9 @@ type faulty struct {
 // swapping forgets to compare before it swaps.
 type swapping struct{ *faulty }
 
-func (s swapping) Swap(ctx context.Context, old, next sessions.Row) (bool, error) {
+func (s swapping) Swap(ctx context.Context, old, next sessions.Row, rule sessions.Rule) (bool, error) {
 	s.gate.pass()
-	done, err := s.Store.Swap(ctx, old, next)
+	done, err := s.Store.Swap(ctx, old, next, rule)
 	if done || err != nil || !s.blind {
 		return done, err
 	}
@@ -528,7 +528,7 @@ func (s swapping) Swap(ctx context.Context, old, next sessions.Row) (bool, error
 	if err != nil {
 		return false, err
 	}
-	return s.Store.Swap(ctx, rec.Row, next)
+	return s.Store.Swap(ctx, rec.Row, next, rule)
 }
 
 // updating raises the version of the claims that it had read before.

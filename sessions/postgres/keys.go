@@ -86,11 +86,15 @@ func (s *Store) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Dur
 
 // RewrapKey implements [sessions.Store].
 func (s *Store) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (bool, error) {
-	tag, err := s.pool.Exec(ctx, `
+	sql := `
 		WITH rewrapped AS (
 			UPDATE sessiongate.keys SET wrapped = $3, wrapped_by = $4 WHERE id = $1 AND wrapped = $2
-			RETURNING kind
-		)
+			RETURNING kind, generation, id
+		)`
+	if s.audit {
+		sql += noteKey(sessions.AuditKeyRewrapped, "rewrapped")
+	}
+	tag, err := s.pool.Exec(ctx, sql+`
 		INSERT INTO sessiongate.feed (kind) SELECT 'keys' FROM rewrapped`,
 		old.ID[:], old.Wrapped, next.Wrapped, next.WrappedBy[:])
 	if err != nil {
@@ -101,7 +105,7 @@ func (s *Store) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (bo
 
 // DeleteKeys implements [sessions.Store].
 func (s *Store) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after time.Duration) ([]sessions.StoredKey, error) {
-	rows, err := s.pool.Query(ctx, `
+	sql := `
 		WITH t AS MATERIALIZED (SELECT sessiongate.now() - $2::interval AS before), deleted AS (
 			DELETE FROM sessiongate.keys k USING t
 			WHERE k.kind = $1 AND EXISTS (SELECT FROM sessiongate.keys n
@@ -109,7 +113,11 @@ func (s *Store) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after tim
 			RETURNING k.kind, k.generation, k.id, k.wrapped, k.wrapped_by, k.created_at, k.active_from
 		), fed AS (
 			INSERT INTO sessiongate.feed (kind) SELECT 'keys' FROM deleted LIMIT 1
-		)
+		)`
+	if s.audit {
+		sql += noteKey(sessions.AuditKeyDeleted, "deleted")
+	}
+	rows, err := s.pool.Query(ctx, sql+`
 		SELECT kind, generation, id, wrapped, wrapped_by, created_at, active_from FROM deleted`,
 		string(kind), after)
 	if err != nil {

@@ -224,7 +224,7 @@ func TestNewerSchema(t *testing.T) {
 	}
 	rec := create(t, c.Store, "alice")
 	next := handedOut(rec)
-	if done, err := c.Swap(t.Context(), rec.Row, next); !done || err != nil {
+	if done, err := c.Swap(t.Context(), rec.Row, next, sessions.R4); !done || err != nil {
 		t.Errorf("%v, %v", done, err)
 	}
 	if done, err := c.End(t.Context(), rec.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); !done || err != nil {

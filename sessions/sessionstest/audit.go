@@ -98,6 +98,16 @@ func auditEach(s *suite) {
 	key := storedKey(sessions.KeySealing, 7)
 	_, err = s.store.AddKey(s.Context(), key, time.Minute)
 	s.must(err)
+	if done, err := s.store.RewrapKey(s.Context(), key, sessions.StoredKey{Wrapped: []byte("anew")}); err != nil || !done {
+		s.Fatalf("RewrapKey: %v, %v", done, err)
+	}
+	successor := storedKey(sessions.KeySealing, 8)
+	_, err = s.store.AddKey(s.Context(), successor, 0)
+	s.must(err)
+	s.store.Advance(time.Minute)
+	if gone, err := s.store.DeleteKeys(s.Context(), sessions.KeySealing, 0); err != nil || len(gone) != 1 {
+		s.Fatalf("DeleteKeys: %v, %v", gone, err)
+	}
 
 	events := s.deliver(100)
 	if now := s.page(0).Now; len(events) == 0 || events[0].At.Before(rec.CreatedAt) || events[0].At.After(now) {
@@ -125,6 +135,9 @@ func auditEach(s *suite) {
 		{Kind: sessions.AuditEnded, Handle: second, UserID: "bob", Reason: sessions.ReasonSignedOut, Actor: "sign-out"},
 		{Kind: sessions.AuditEnded, Handle: third, UserID: "carol", Reason: revoked.Reason, Actor: revoked.Actor},
 		{Kind: sessions.AuditKeyAdded, Key: "sealing/7/" + key.ID.String()},
+		{Kind: sessions.AuditKeyRewrapped, Key: "sealing/7/" + key.ID.String()},
+		{Kind: sessions.AuditKeyAdded, Key: "sealing/8/" + successor.ID.String()},
+		{Kind: sessions.AuditKeyDeleted, Key: "sealing/7/" + key.ID.String()},
 	})
 	if again := s.deliver(100); len(again) > 0 {
 		s.Errorf("delivered again: %v", again)
@@ -135,7 +148,8 @@ func auditEach(s *suite) {
 func auditNone(s *suite) {
 	row := s.handOut("alice")
 	s.create("idle")
-	_, err := s.store.AddKey(s.Context(), storedKey(sessions.KeySigning, 1), 0)
+	key := storedKey(sessions.KeySigning, 1)
+	_, err := s.store.AddKey(s.Context(), key, 0)
 	s.must(err)
 	s.deliver(100)
 
@@ -159,6 +173,12 @@ func auditNone(s *suite) {
 		s.Error("created twice")
 	}
 	_, err = s.store.AddKey(s.Context(), storedKey(sessions.KeySigning, 1), 0)
+	s.must(err)
+	other := key
+	other.Wrapped = []byte("another")
+	_, err = s.store.RewrapKey(s.Context(), other, key)
+	s.must(err)
+	_, err = s.store.DeleteKeys(s.Context(), sessions.KeySigning, 0)
 	s.must(err)
 	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: randomMark()}}))
 	s.store.Advance(slidingLife)

@@ -349,7 +349,7 @@ func (m *Memory) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Du
 		k.CreatedAt, k.ActiveFrom = now, now.Add(delay.Truncate(time.Microsecond))
 		m.contents.keys = slices.Insert(m.contents.keys, i, k)
 		m.append(now, sessions.Entry{Kind: sessions.EntryKeys})
-		m.note(now, sessions.AuditEvent{Kind: sessions.AuditKeyAdded, Key: fmt.Sprintf("%s/%d/%s", k.Kind, k.Generation, k.ID)})
+		m.noteKey(now, sessions.AuditKeyAdded, k)
 		return true, nil
 	})
 }
@@ -365,6 +365,7 @@ func (m *Memory) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (b
 		}
 		m.contents.keys[i].Wrapped, m.contents.keys[i].WrappedBy = bytes.Clone(next.Wrapped), next.WrappedBy
 		m.append(now, sessions.Entry{Kind: sessions.EntryKeys})
+		m.noteKey(now, sessions.AuditKeyRewrapped, m.contents.keys[i])
 		return true, nil
 	})
 }
@@ -380,6 +381,7 @@ func (m *Memory) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after ti
 			})
 			if gone {
 				deleted = append(deleted, k)
+				m.noteKey(now, sessions.AuditKeyDeleted, k)
 			}
 			return gone
 		})
@@ -394,6 +396,10 @@ func (m *Memory) note(now time.Time, e sessions.AuditEvent) {
 	m.contents.noted++
 	e.ID, e.At = m.contents.noted, now
 	m.contents.events = append(m.contents.events, e)
+}
+
+func (m *Memory) noteKey(now time.Time, kind sessions.AuditKind, k sessions.StoredKey) {
+	m.note(now, sessions.AuditEvent{Kind: kind, Key: fmt.Sprintf("%s/%d/%s", k.Kind, k.Generation, k.ID)})
 }
 
 // DeliverEvents implements [sessions.Store]. To the faults it is two methods, so
