@@ -64,14 +64,16 @@ func (s *Store) DeliverEvents(ctx context.Context, limit int, deliver func([]ses
 	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
 	err := pgx.BeginTxFunc(ctx, s.outbox, options, func(tx pgx.Tx) error {
 		var mine bool
-		err := tx.QueryRow(ctx, `
-			SELECT pg_try_advisory_xact_lock($1)
-			FROM set_config('idle_in_transaction_session_timeout', $2, true)`, int64(auditLock), milliseconds(deliverMax)).Scan(&mine)
-		if err != nil || !mine {
+		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, int64(auditLock)).Scan(&mine); err != nil || !mine {
 			return err
 		}
 		events, err := selectEvents(ctx, tx, limit)
 		if err != nil || len(events) == 0 {
+			return err
+		}
+		// Another statement also closes the last one's portal, which would keep its
+		// snapshot, and so every dead row of the database, while deliver waits.
+		if _, err := tx.Exec(ctx, `SET LOCAL idle_in_transaction_session_timeout = `+milliseconds(s.deliverMax)); err != nil {
 			return err
 		}
 		if err := deliver(events); err != nil {

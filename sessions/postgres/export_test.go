@@ -1,9 +1,15 @@
 package postgres
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // SetFeedPage makes pages of a whole read small enough to be many.
 func (s *Store) SetFeedPage(entries int) { s.feedPage = entries }
+
+// SetDeliverMax makes the server impatient with a delivery.
+func (s *Store) SetDeliverMax(d time.Duration) { s.deliverMax = d }
 
 // Setting is what a connection of the store has for a setting of the server.
 func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {

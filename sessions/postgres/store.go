@@ -60,6 +60,7 @@ type Store struct {
 	// outbox is another one: it waits for whatever takes the events.
 	outbox     *pgxpool.Pool
 	delivering sync.Mutex
+	deliverMax time.Duration
 	eventsKeep time.Duration
 	audit      bool
 	feedPage   int
@@ -118,7 +119,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, errors.New("the database pool cannot be made from this connection string")
 	}
 	return &Store{
-		pool: pool, feed: feed, outbox: outbox, audit: c.Audit,
+		pool: pool, feed: feed, outbox: outbox, deliverMax: deliverMax, audit: c.Audit,
 		eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
 	}, nil
 }
