@@ -113,6 +113,8 @@ type stackOptions struct {
 	processes int              // 0: two
 	sockets   bool             // Check over unix sockets
 	settings  []string         // more environment of the processes
+	each      []string         // one entry of it for each process
+	stdout    *os.File         // of the processes; nil: their log
 	notReady  bool             // do not wait until the processes are ready
 	noEnvoy   bool
 	edit      func(*bootstrapv3.Bootstrap) error
@@ -157,6 +159,10 @@ func newStack(t *testing.T, o stackOptions) *stack {
 		o.settings = append(o.more(s), o.settings...)
 	}
 	for i := range count {
+		o := o
+		if o.each != nil {
+			o.settings = append([]string{o.each[i]}, o.settings...)
+		}
 		s.processes = append(s.processes, s.launch(file, fmt.Sprintf("sessiongate-%d", i+1), o))
 	}
 	for _, p := range s.processes {
@@ -389,6 +395,9 @@ func (s *stack) launch(file, name string, o stackOptions) *process {
 		"SESSIONGATE_LOG_LEVEL=debug", // whatever may be logged is held against the secrets
 	}, o.settings...)
 	p.command.Stdout, p.command.Stderr = log, log
+	if o.stdout != nil {
+		p.command.Stdout = o.stdout
+	}
 	p.command.SysProcAttr = envoy.DieWithParent()
 	started := make(chan error)
 	go func() {
