@@ -102,7 +102,7 @@ func TestKeysUnderLoad(t *testing.T) {
 	// Deleted: the first two signing keys, by a process that starts. The access tokens of everybody are long expired before.
 	s.advance(26 * time.Hour)
 	for _, b := range l.browsers {
-		if a := b.get(); a.status != 440 {
+		if a := b.do(http.MethodGet, "/", script); a.status != 440 {
 			t.Errorf("after a day: %d", a.status)
 		}
 		b.mustRefresh(t)
@@ -181,20 +181,22 @@ func (l *keyLoad) during(step func()) {
 }
 
 func (l *keyLoad) round(b *browser) {
-	if a := b.get(); a.status != http.StatusOK || a.app == nil {
-		l.Errorf("a check: %d %s", a.status, a.body)
-	}
+	l.check(b)
 	if a := b.refresh(); a.status != http.StatusOK {
 		l.Errorf("a refresh: %d %s", a.status, a.body)
 	}
-	if a := b.get(); a.status != http.StatusOK || a.app == nil {
-		l.Errorf("a check of a new token: %d %s", a.status, a.body)
-	}
+	l.check(b) // of a new token
 	key := l.backend.verify(b.access())
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.signed[key] = true
 	l.requests += 3
+}
+
+func (l *keyLoad) check(b *browser) {
+	if a := b.do(http.MethodGet, "/", script); a.status != http.StatusOK || a.app == nil {
+		l.Errorf("a check: %d %s", a.status, a.body)
+	}
 }
 
 // signers are the keys that signed since the test began.

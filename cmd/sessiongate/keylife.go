@@ -31,7 +31,7 @@ func (keysListCmd) Run(c *commands, p process) error {
 }
 
 type keysRotateCmd struct {
-	Kind string `enum:"both,signing,sealing" default:"both" help:"Which key gets a successor: signing (access tokens), sealing (refresh tokens) or both."`
+	Kind string `default:"both" enum:"both,signing,sealing" help:"Which key gets a successor: signing (access tokens), sealing (refresh tokens) or both."`
 }
 
 // Run implements the command. Each kind is its own attempt, so that a repetition

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"regexp"
@@ -37,6 +38,7 @@ func TestKeyCommands(t *testing.T) {
 		"many at once":                    (*keyTest).atOnce,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			name := "keys_" + regexp.MustCompile(`\W`).ReplaceAllString(name, "_")
 			if err := c.CreateDatabase(t.Context(), name, ""); err != nil {
 				t.Fatal(err)
@@ -70,9 +72,9 @@ func (k *keyTest) environ(more ...string) []string {
 func withKey(key string) string { return "SESSIONGATE_KEY=" + key }
 
 // serve makes the first keys, as the first process does.
-func (k *keyTest) serve(key string) {
+func (k *keyTest) serve() {
 	k.Helper()
-	kek, err := sessions.ParseKeyEncryptionKey(key)
+	kek, err := sessions.ParseKeyEncryptionKey(testKey)
 	if err != nil {
 		k.Fatal(err)
 	}
@@ -135,7 +137,7 @@ func (k *keyTest) rotate(args ...string) (string, error) {
 }
 
 func (k *keyTest) generations() {
-	k.serve(testKey)
+	k.serve()
 	k.want("sealing 1 in use", "signing 1 in use")
 
 	out, err := k.rotate()
@@ -189,7 +191,7 @@ func (k *keyTest) generations() {
 }
 
 func (k *keyTest) oneKind() {
-	k.serve(testKey)
+	k.serve()
 	if out, err := k.rotate("--kind", "sealing"); err != nil || strings.Count(out, "\n") != 1 {
 		k.Errorf("%v, printed %q", err, out)
 	}
@@ -214,7 +216,7 @@ func (k *keyTest) wrappers() (all []string) {
 }
 
 func (k *keyTest) rewrap() {
-	k.serve(testKey)
+	k.serve()
 	old := k.wrappers()
 	both := k.environ(withKey(otherKey), "SESSIONGATE_KEY_PREVIOUS="+testKey)
 
@@ -247,7 +249,7 @@ func (k *keyTest) rewrap() {
 }
 
 func (k *keyTest) wrongKey() {
-	k.serve(testKey)
+	k.serve()
 	before := k.listed()
 	for _, command := range []string{"rotate", "rewrap"} {
 		for _, tc := range []struct {
@@ -285,7 +287,7 @@ func (k *keyTest) none() {
 
 // atOnce: of many, one makes each generation, and each other one says whose it is.
 func (k *keyTest) atOnce() {
-	k.serve(testKey)
+	k.serve()
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	made := 0
@@ -348,7 +350,7 @@ func TestListHoldsNoKeyMaterial(t *testing.T) {
 	if err := writeKeys(&out, set); err != nil {
 		t.Fatal(err)
 	}
-	for _, form := range []string{string(wrapped), fmt.Sprintf("%x", wrapped), fmt.Sprint(wrapped), base64.StdEncoding.EncodeToString(wrapped)} {
+	for _, form := range []string{string(wrapped), hex.EncodeToString(wrapped), fmt.Sprint(wrapped), base64.StdEncoding.EncodeToString(wrapped)} {
 		if strings.Contains(out.String(), form) {
 			t.Errorf("printed %q", out.String())
 		}
