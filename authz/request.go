@@ -144,14 +144,27 @@ func (r *request) withoutCookies(names []string) (string, bool) {
 	return rest, stripped
 }
 
-// validPairs is a Cookie header without the pairs that are not UTF-8.
+// validPairs is a Cookie header without the pairs that are not UTF-8. It looks for
+// those, not at each pair: a client chooses how many there are.
 func validPairs(header string) string {
 	var kept []string
-	for pair := range strings.SplitSeq(header, ";") {
-		if pair = strings.Trim(pair, " \t"); utf8.ValidString(pair) {
-			kept = append(kept, pair)
+	keep := func(pairs string) {
+		if pairs = strings.Trim(pairs, "; \t"); pairs != "" {
+			kept = append(kept, pairs)
 		}
 	}
+	from := 0 // of what is not yet kept or left out
+	for at, r := range header {
+		if r != utf8.RuneError || at < from || strings.HasPrefix(header[at:], string(utf8.RuneError)) {
+			continue
+		}
+		keep(header[from : from+strings.LastIndexByte(header[from:at], ';')+1])
+		if from = strings.IndexByte(header[at:], ';'); from < 0 {
+			return strings.Join(kept, "; ")
+		}
+		from += at
+	}
+	keep(header[from:])
 	return strings.Join(kept, "; ")
 }
 

@@ -154,54 +154,95 @@ func validHost(host string) bool {
 // It stops at one more than are ever looked at: a header of thousands would cost
 // a comparison of each with each.
 func AppendCookies(values []string, header, name string) []string {
-	for pair := range strings.SplitSeq(header, ";") {
-		if len(values) > tokensMax {
-			break
+	for at := cookieAt(header, 0, name, ";"); at >= 0 && len(values) <= tokensMax; {
+		pair := header[at:pairEnd(header, at)]
+		if v, ok := strings.CutPrefix(pair[len(name):], "="); ok {
+			if v = strings.TrimRight(v, " \t"); !slices.Contains(values, v) {
+				values = append(values, v)
+			}
 		}
-		k, v, ok := strings.Cut(strings.Trim(pair, " \t"), "=")
-		if ok && k == name && !slices.Contains(values, v) {
-			values = append(values, v)
-		}
+		at = cookieAt(header, at+len(pair), name, ";")
 	}
 	return values
 }
 
 // StripCookies returns a Cookie header without the cookies called by any of
-// names, and whether there was one.
+// names, and whether there was one. What stays keeps its bytes.
 //
 // Lines may have come joined with commas, so a pair ends before its first piece
 // that is one of them. What is behind that goes, too: it may be a part of that
 // cookie's value, where a sibling host plants what would then be a cookie of a name
 // that it may not set, __Host- included.
 func StripCookies(header string, names ...string) (string, bool) {
+	var buf [8]int
+	next := buf[:0] // by name: where its next cookie is
+	for _, name := range names {
+		next = append(next, cookieAt(header, 0, name, ";,"))
+	}
 	var kept []string
-	stripped := false
-	for pair := range strings.SplitSeq(header, ";") {
-		pair = strings.Trim(pair, " \t")
-		rest, found := beforeCookie(pair, names)
-		stripped = stripped || found
-		if rest != "" {
-			kept = append(kept, rest)
+	from, stripped := 0, false
+	for {
+		at := -1
+		for i, name := range names {
+			if next[i] >= 0 && next[i] < from { // it went with another
+				next[i] = cookieAt(header, from, name, ";,")
+			}
+			if next[i] >= 0 && (at < 0 || next[i] < at) {
+				at = next[i]
+			}
 		}
+		if at < 0 {
+			break
+		}
+		before := strings.TrimRight(header[from:at], " \t")
+		kept = appendPairs(kept, strings.TrimSuffix(before, ","))
+		from, stripped = pairEnd(header, at), true
 	}
 	if !stripped {
 		return header, false
 	}
-	return strings.Join(kept, "; "), true
+	return strings.Join(appendPairs(kept, header[from:]), "; "), true
 }
 
-// beforeCookie is what of a pair stands before the first piece that is a cookie of
-// one of the names.
-func beforeCookie(pair string, names []string) (string, bool) {
-	for at := 0; ; {
-		piece, _, more := strings.Cut(pair[at:], ",")
-		name, _, _ := strings.Cut(piece, "=")
-		if slices.Contains(names, strings.Trim(name, " \t")) { // as the upstream's parser may do
-			return strings.TrimRight(pair[:max(0, at-1)], " \t"), true
-		}
-		if !more {
-			return pair, false
-		}
-		at += len(piece) + 1
+func appendPairs(kept []string, pairs string) []string {
+	if pairs = strings.Trim(pairs, "; \t"); pairs != "" {
+		kept = append(kept, pairs)
 	}
+	return kept
+}
+
+// cookieAt is where the next cookie called name begins, from a place on, or -1:
+// at the start of the header or behind one of the delimiters, with spaces at most
+// around the name, as the upstream's parser may allow. It looks for the name, not
+// at each pair: a client chooses how many pairs there are.
+func cookieAt(header string, from int, name, delimiters string) int {
+	for name != "" {
+		i := strings.Index(header[from:], name)
+		if i < 0 {
+			return -1
+		}
+		at := from + i
+		start, end := at, at+len(name)
+		for start > 0 && isBlank(header[start-1]) {
+			start--
+		}
+		for end < len(header) && isBlank(header[end]) {
+			end++
+		}
+		if (start == 0 || strings.IndexByte(delimiters, header[start-1]) >= 0) && (end == len(header) || strings.IndexByte("=;,", header[end]) >= 0) {
+			return at
+		}
+		from = at + 1
+	}
+	return -1
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+
+// pairEnd is where the pair ends that holds the place at.
+func pairEnd(header string, at int) int {
+	if i := strings.IndexByte(header[at:], ';'); i >= 0 {
+		return at + i
+	}
+	return len(header)
 }
