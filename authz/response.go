@@ -204,7 +204,7 @@ func (s *Server) tryRefresh(r *request, p Policy) answer {
 		code: code.Code_UNAUTHENTICATED, status: s.expired(), body: page.html(),
 		headers: []*corev3.HeaderValueOption{
 			header("content-type", "text/html; charset=utf-8"),
-			header("content-security-policy", pagePolicy(s.cfg.AllowedOrigins)),
+			header("content-security-policy", s.pagePolicy),
 			header("x-content-type-options", "nosniff"),
 			// A stricter one would make the Origin of the refresh "null".
 			header("referrer-policy", "same-origin"),

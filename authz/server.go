@@ -89,6 +89,8 @@ type Server struct {
 	allowed  []sessions.Origin
 	// stripped are the names of the cookies that do not go upstream.
 	stripped []string
+	// pagePolicy is the Content-Security-Policy of the page of TRY_REFRESH.
+	pagePolicy string
 	// identities holds what Envoy is told of a session, made once per access
 	// token.
 	identities *otter.Cache[*sessions.Access, *identity]
@@ -124,7 +126,7 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 		allowed[i] = origin
 	}
 	return &Server{
-		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache, allowed: allowed,
+		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache, allowed: allowed, pagePolicy: pagePolicy(cfg.AllowedOrigins),
 		stripped: []string{
 			cfg.Cookies.Access(), cfg.Cookies.AccessName, cfg.Cookies.RefreshName, sessions.LegacyCookie,
 			copiedAccess, copiedRefresh, "sAntiCsrf",
