@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"strconv"
@@ -37,6 +38,13 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	// For the example.
+	if err := c.CreateDatabase(ctx, "example", ""); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	_ = os.Setenv("SESSIONS_DATABASE_URL", c.URL("example"))
+	_ = os.Setenv("SESSIONS_KEY", base64.StdEncoding.EncodeToString(make([]byte, 32)))
 	return m.Run()
 }
 

@@ -1,0 +1,204 @@
+package sessions_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log"
+	"net/netip"
+	"time"
+
+	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+)
+
+// startEngine runs an engine over a store until stop is called. Of a program, it is what
+// main does; see package postgres for a store that lasts.
+func startEngine(store sessions.Store) (engine *sessions.Engine, stop func()) {
+	secret := make([]byte, 32) // a program reads it from where it keeps its secrets
+	_, _ = rand.Read(secret)
+	key, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString(secret))
+	if err != nil {
+		log.Fatal(err)
+	}
+	ready := make(chan struct{})
+	cfg := sessions.Defaults()
+	cfg.KeyEncryptionKey = key
+	cfg.Events = func(e sessions.Event) { // a program writes its log and its metrics here
+		if e.Kind == sessions.EventReady {
+			close(ready)
+		}
+	}
+	engine, err = sessions.New(store, cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- engine.Run(ctx) }()
+	<-ready
+	return engine, func() {
+		cancel()
+		if err := <-done; err != nil {
+			log.Print(err)
+		}
+	}
+}
+
+// A session's life: it is created at sign-in, each request is verified in memory,
+// an access token that grows old is refreshed, and in the end the user signs out.
+func Example() {
+	ctx := context.Background()
+	store := sessionstest.NewMemory()
+	engine, stop := startEngine(store)
+	defer stop()
+	client := sessions.NewClient(netip.MustParseAddr("192.0.2.7"), "Firefox")
+
+	issued, err := engine.Create(ctx, sessions.NewSession{
+		UserID: "alice", Claims: []byte(`{"role":"admin"}`), Transport: sessions.TransportCookie, Client: client,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// The client keeps both; Cookies.Set makes cookies of them.
+	accessToken, refreshToken := issued.Access.Reveal(), issued.Refresh.Reveal()
+	fmt.Println("printed, a token is", issued.Access)
+
+	access, denial := engine.Verify(sessions.TransportCookie, []string{accessToken})
+	if denial != nil {
+		log.Fatal(denial)
+	}
+	fmt.Printf("%s is signed in, with %s\n", access.UserID, access.Claims)
+
+	store.Advance(time.Minute) // had it been a second, the refresh token would stay: a late answer may be under way
+	issued, err = engine.Refresh(ctx, sessions.TransportCookie, []string{refreshToken}, client)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("refreshed by", issued.Rule, "with a new refresh token:", issued.Refresh != "")
+
+	if err := engine.SignOut(ctx, sessions.TransportCookie, []string{issued.Refresh.Reveal()}, nil); err != nil {
+		log.Fatal(err)
+	}
+	_, denial = engine.Verify(sessions.TransportCookie, []string{accessToken})
+	fmt.Println(denial)
+
+	// Output:
+	// printed, a token is [redacted]
+	// alice is signed in, with {"role":"admin"}
+	// refreshed by R4 with a new refresh token: true
+	// UNAUTHORISED: session was ended
+}
+
+// What a refused refresh means for the client.
+func ExampleEngine_Refresh() {
+	ctx := context.Background()
+	store := sessionstest.NewMemory()
+	engine, stop := startEngine(store)
+	defer stop()
+	alices := sessions.NewClient(netip.MustParseAddr("192.0.2.7"), "Firefox")
+	thiefs := sessions.NewClient(netip.MustParseAddr("203.0.113.9"), "curl")
+
+	issued, err := engine.Create(ctx, sessions.NewSession{UserID: "alice", Transport: sessions.TransportCookie, Client: alices})
+	if err != nil {
+		log.Fatal(err)
+	}
+	stolen := issued.Refresh.Reveal()
+
+	refresh := func(who string, token string, client sessions.Client) sessions.Issued {
+		issued, err := engine.Refresh(ctx, sessions.TransportCookie, []string{token}, client)
+		switch {
+		case errors.Is(err, sessions.ErrTheft): // is an ErrOver, too
+			fmt.Println(who, "is signed out: the token was used by somebody else")
+		case errors.Is(err, sessions.ErrOver):
+			fmt.Println(who, "is signed out")
+		case errors.Is(err, sessions.ErrSuperseded):
+			fmt.Println(who, "keeps the cookies: another answer counts")
+		case errors.Is(err, sessions.ErrUnavailable):
+			fmt.Println(who, "tries again later: nothing changed")
+		default:
+			fmt.Println(who, "has new tokens")
+		}
+		return issued
+	}
+
+	store.Advance(time.Minute)
+	thief := refresh("the thief", stolen, thiefs)
+	refresh("alice, at the same time,", stolen, alices)
+
+	// His child is used, and with it the old token leaves the line.
+	store.Advance(time.Minute)
+	refresh("the thief", thief.Refresh.Reveal(), thiefs)
+	store.Advance(time.Minute)
+	refresh("alice", stolen, alices)
+	refresh("the thief", thief.Refresh.Reveal(), thiefs)
+
+	// Output:
+	// the thief has new tokens
+	// alice, at the same time, keeps the cookies: another answer counts
+	// the thief has new tokens
+	// alice is signed out: the token was used by somebody else
+	// the thief is signed out
+}
+
+// New claims are in every access token that is made from then on. Those with the
+// former ones are sent to refresh; who caused the change is given a new one.
+func ExampleEngine_Update() {
+	ctx := context.Background()
+	engine, stop := startEngine(sessionstest.NewMemory())
+	defer stop()
+	issued, err := engine.Create(ctx, sessions.NewSession{UserID: "alice", Claims: []byte(`{"plan":"free"}`), Transport: sessions.TransportCookie})
+	if err != nil {
+		log.Fatal(err)
+	}
+	before, denial := engine.Verify(sessions.TransportCookie, []string{issued.Access.Reveal()})
+	if denial != nil {
+		log.Fatal(denial)
+	}
+
+	session, err := engine.Update(ctx, before.Handle, sessions.Contents{Claims: []byte(`{"plan":"paid"}`)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, denial = engine.Verify(sessions.TransportCookie, []string{issued.Access.Reveal()})
+	fmt.Println("the former access token:", denial.Outcome)
+
+	successor, err := engine.Succeed(before, session)
+	if err != nil {
+		log.Fatal(err)
+	}
+	after, denial := engine.Verify(sessions.TransportCookie, []string{successor.Access.Reveal()})
+	if denial != nil {
+		log.Fatal(denial)
+	}
+	fmt.Printf("its successor: %s\n", after.Claims)
+
+	// Output:
+	// the former access token: TRY_REFRESH
+	// its successor: {"plan":"paid"}
+}
+
+// A backend ends all sessions of a user, as after a change of the password.
+func ExampleEngine_EndUser() {
+	ctx := context.Background()
+	engine, stop := startEngine(sessionstest.NewMemory())
+	defer stop()
+	var last sessions.Issued
+	for range 3 {
+		var err error
+		if last, err = engine.Create(ctx, sessions.NewSession{UserID: "alice", Transport: sessions.TransportHeader}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	n, err := engine.EndUser(ctx, "alice", sessions.Ending{Reason: sessions.ReasonRevoked, Actor: "password change"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, denial := engine.Verify(sessions.TransportHeader, []string{last.Access.Reveal()})
+	fmt.Println(n, "ended;", denial.Outcome)
+
+	// Output:
+	// 3 ended; UNAUTHORISED
+}
