@@ -15,6 +15,12 @@
 //     within Config.FeedBound, as long as the store can be read.
 //   - No token appears in an error, an event or a formatted value.
 //
+// How to start: [New] builds an [Engine] over a [Store], [Engine.Run] works for it
+// until its context ends, and from the first [EventReady] on it answers. Then
+// [Engine.Create] signs in, [Engine.Verify] judges each request, [Engine.Refresh]
+// renews, [Engine.Update] changes claims, and [Engine.End] and [Engine.SignOut] end;
+// [Cookies] puts what they issue into cookies. The examples run.
+//
 // What it does not do: it knows nothing of Envoy, HTTP routing or SQL. Those
 // live in authz, sessions/sessionhttp and sessions/postgres.
 package sessions

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -312,7 +313,7 @@ func (l *life) replica() int { return rapid.IntRange(0, 1).Draw(l.T, "replica") 
 
 // row is the session in the database.
 func (l *life) row() sessions.Record {
-	rec, _, err := l.clock.Store.Get(context.WithoutCancel(l.t.Context()), l.handle)
+	rec, _, err := l.clock.Get(context.WithoutCancel(l.t.Context()), l.handle)
 	if err != nil && !errors.Is(err, sessions.ErrNotFound) {
 		l.Fatal(err)
 	}
@@ -383,6 +384,7 @@ func (l *life) refreshes(with hold, client string) hold {
 		got.refresh, got.access = "", ""
 	case sessionstest.Unknown:
 		l.Fatal("unavailable")
+	default:
 	}
 	if !l.over && before.Handle != (sessions.Handle{}) {
 		current, previous := encode(before.Current), encode(before.Previous)
@@ -470,7 +472,7 @@ func (l *life) passes(*rapid.T) {
 
 func (l *life) patches(*rapid.T) {
 	l.changes++
-	l.change(l.replica(), l.handle, fmt.Sprint(l.changes))
+	l.change(l.replica(), l.handle, strconv.Itoa(l.changes))
 }
 
 func (l *life) ends(*rapid.T) {
@@ -524,7 +526,7 @@ func (s swapping) Swap(ctx context.Context, old, next sessions.Row, rule session
 	if done || err != nil || !s.blind {
 		return done, err
 	}
-	rec, _, err := s.Store.Get(ctx, old.Handle)
+	rec, _, err := s.Get(ctx, old.Handle)
 	if err != nil {
 		return false, err
 	}
@@ -535,7 +537,7 @@ func (s swapping) Swap(ctx context.Context, old, next sessions.Row, rule session
 type updating struct{ *faulty }
 
 func (s updating) Update(ctx context.Context, h sessions.Handle, c sessions.Contents) (sessions.Record, error) {
-	before, _, err := s.Store.Get(ctx, h)
+	before, _, err := s.Get(ctx, h)
 	if err != nil {
 		return before, err
 	}
@@ -597,7 +599,7 @@ func TestHistoriesFindBrokenStores(t *testing.T) {
 		"Update of a version that was read before": {
 			func(f *faulty) sessions.Store { return updating{f} },
 			func(p *party, h sessions.Handle, with hold) {
-				both(func(at int) { p.change(at, h, fmt.Sprint(1+at)) })
+				both(func(at int) { p.change(at, h, strconv.Itoa(1+at)) })
 				p.refresh(0, h, with, fromV)
 			},
 		},

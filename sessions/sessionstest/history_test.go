@@ -1,6 +1,7 @@
 package sessionstest_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -8,47 +9,47 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// A story is a history by hand: every operation has the time of its call, and of
+// A story is a history by hand: every operation has the second of its call, and of
 // its return. It begins with a sign-in at 0, whose first token has lost its grace
 // at 20.
 type story []sessionstest.Op
 
 func signedIn(honest bool) story {
 	return story{{
-		Session: "s", Call: 0, Return: second, Did: sessionstest.Created, Told: sessionstest.Done,
+		Session: "s", Call: 0, Return: time.Second, Did: sessionstest.Created, Told: sessionstest.Done,
 		Access: pass("t0", "", 1), Honest: honest,
 	}}
 }
-
-const second = time.Second
 
 func pass(own, parent string, version int64) sessionstest.AccessPass {
 	return sessionstest.AccessPass{Own: own, Parent: parent, Version: version, Claims: "c" + string(rune('0'+version))}
 }
 
-func (s story) and(from, to time.Duration, op sessionstest.Op) story {
-	op.Session, op.Call, op.Return = "s", from*second, to*second
-	return append(s[:len(s):len(s)], op)
+// and adds an operation, from one second to another.
+func (s story) and(from, to int, op sessionstest.Op) story {
+	op.Session, op.Call, op.Return = "s", time.Duration(from)*time.Second, time.Duration(to)*time.Second
+	return append(slices.Clip(s), op)
 }
 
-func (s story) refresh(from, to time.Duration, token, client string, told sessionstest.Told, access sessionstest.AccessPass) story {
+func (s story) refresh(from, to int, token, client string, told sessionstest.Told, access sessionstest.AccessPass) story {
 	return s.and(from, to, sessionstest.Op{Did: sessionstest.Refreshed, Token: token, Client: client, Told: told, Access: access})
 }
 
-func (s story) check(from, to time.Duration, replica int, access sessionstest.AccessPass, told sessionstest.Told) story {
+func (s story) check(from, to int, replica int, access sessionstest.AccessPass, told sessionstest.Told) story {
 	return s.and(from, to, sessionstest.Op{Did: sessionstest.Checked, Replica: replica, Access: access, Told: told})
 }
 
-func (s story) end(from, to time.Duration) story {
+func (s story) end(from, to int) story {
 	return s.and(from, to, sessionstest.Op{Did: sessionstest.Ended, Told: sessionstest.Done})
 }
 
-func (s story) patch(from, to time.Duration, claims string) story {
+func (s story) patch(from, to int, claims string) story {
 	return s.and(from, to, sessionstest.Op{Did: sessionstest.Changed, Told: sessionstest.Done, Claims: claims})
 }
 
-func (s story) poll(from, to time.Duration, replica int) story {
-	return s.and(from, to, sessionstest.Op{Did: sessionstest.Polled, Replica: replica})
+// poll is of replica 1; what ends sessions and changes claims is replica 0.
+func (s story) poll(from, to int) story {
+	return s.and(from, to, sessionstest.Op{Did: sessionstest.Polled, Replica: 1})
 }
 
 // TestCheckHistory: a checker that lets everything pass proves nothing, and one
@@ -107,11 +108,11 @@ func TestCheckHistory(t *testing.T) {
 		"allowed where it was ended":             {drawn.end(22, 23).check(24, 25, 0, t0, allowed), false},
 		"allowed beside the end":                 {drawn.end(22, 24).check(23, 25, 0, t0, allowed), true},
 		"allowed elsewhere":                      {drawn.end(22, 23).check(24, 25, 1, t0, allowed), true},
-		"allowed elsewhere after a poll (I4)":    {drawn.end(22, 23).poll(24, 25, 1).check(26, 27, 1, t0, allowed), false},
-		"allowed elsewhere after an older poll":  {drawn.end(22, 24).poll(23, 25, 1).check(26, 27, 1, t0, allowed), true},
+		"allowed elsewhere after a poll (I4)":    {drawn.end(22, 23).poll(24, 25).check(26, 27, 1, t0, allowed), false},
+		"allowed elsewhere after an older poll":  {drawn.end(22, 24).poll(23, 25).check(26, 27, 1, t0, allowed), true},
 		"denied elsewhere, then allowed (I4)":    {drawn.end(22, 23).check(24, 25, 1, t0, unauthorised).check(26, 27, 1, t0, allowed), false},
 		"denied for nothing":                     {drawn.check(24, 25, 1, t0, unauthorised), false},
-		"a theft that a poll tells of is denied": {promoted.refresh(46, 47, "t0", "v", theft, none).poll(48, 49, 1).check(50, 51, 1, t1, allowed), false},
+		"a theft that a poll tells of is denied": {promoted.refresh(46, 47, "t0", "v", theft, none).poll(48, 49).check(50, 51, 1, t1, allowed), false},
 
 		"new claims":                             {drawn.patch(22, 23, "c2").refresh(24, 25, "t0", "v", child, pass("t1", "t0", 2)), true},
 		"old claims after a PATCH":               {drawn.patch(22, 23, "c2").refresh(24, 25, "t0", "v", child, t1), false},
@@ -121,7 +122,7 @@ func TestCheckHistory(t *testing.T) {
 		"two changes, two versions":              {drawn.patch(22, 23, "c2").patch(24, 25, "c3").refresh(26, 27, "t0", "v", child, pass("t1", "t0", 3)), true},
 		"old claims where they were changed":     {drawn.patch(22, 23, "c2").check(24, 25, 0, t0, allowed), false},
 		"old claims elsewhere":                   {drawn.patch(22, 23, "c2").check(24, 25, 1, t0, allowed), true},
-		"old claims elsewhere after a poll":      {drawn.patch(22, 23, "c2").poll(24, 25, 1).check(26, 27, 1, t0, allowed), false},
+		"old claims elsewhere after a poll":      {drawn.patch(22, 23, "c2").poll(24, 25).check(26, 27, 1, t0, allowed), false},
 		"old claims elsewhere, then asked again": {drawn.patch(22, 23, "c2").check(24, 25, 1, t0, tryRefresh).check(26, 27, 1, t0, allowed), false},
 		"asked to refresh for nothing":           {drawn.check(24, 25, 1, t0, tryRefresh), false},
 		"changed after the end":                  {drawn.end(22, 23).patch(24, 25, "c2"), false},
