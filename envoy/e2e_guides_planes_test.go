@@ -5,18 +5,21 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3" // envoy.Parse finds it by its registration
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sessiongate/sessiongate/envoy"
 )
 
-// What the guides say of Contour and Envoy Gateway, played. Neither can be run here: the translations below do what their sources do with
+// What the guides say of Istio, Envoy Gateway and Contour, played. None can be run here: the translations below do what their sources do with
 // the very manifests of the guides, as far as these go, so that what an attacker can do behind each is seen and not supposed.
 
 // plane is a control plane's configuration of the connection manager and of routes.
@@ -253,21 +256,102 @@ func gatewayPlane(t *testing.T) plane {
 	return p
 }
 
+// istioPlane is what Istio 1.31 makes of the manifests, with the EnvoyFilter on top: the check before cors, for the paths that the
+// AuthorizationPolicy does not exempt, and no word of policy on any route.
+func istioPlane(t *testing.T) plane {
+	t.Helper()
+	files := manifestFiles(t)
+	provider := at(parse(t, files["istio/mesh.yaml"]), "meshConfig", "extensionProviders", 0, "envoyExtAuthzGrpc").(object)
+	base := parse(t, strings.Replace(generated, "CHECK", "envoy.filters.http.ext_authz", 1))
+	m := manager(base)
+	// pathNormalization: DECODE_AND_MERGE_SLASHES
+	maps.Copy(m, object{"use_remote_address": true, "merge_slashes": true, "path_with_escaped_slashes_action": "UNESCAPE_AND_FORWARD"})
+	m["http_filters"].([]any)[0] = check("envoy.filters.http.ext_authz", object{
+		"failure_mode_allow": provider["failOpen"], "clear_route_cache": provider["clearRouteCache"],
+		"status_on_error": object{"code": map[any]any{"503": "ServiceUnavailable"}[provider["statusOnError"]]},
+	})
+	applyEnvoyFilter(t, base, parse(t, files["istio/hardening.yaml"]))
+	filters := m["http_filters"].([]any)
+	p := plane{manager: maps.Clone(m), filters: filters[:len(filters)-1]} // without the router
+
+	var exempt []any
+	err := eachDocument([]byte(files["istio/authorization.yaml"]), func(policy map[string]any) error {
+		if spec := policy["spec"].(object); spec["action"] == "CUSTOM" {
+			exempt = at(spec, "rules", 0, "to", 0, "operation", "notPaths").([]any)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range at(parse(t, files["istio/routes.yaml"]), "spec", "http").([]any) {
+		service, _, _ := strings.Cut(at(from, "route", 0, "destination", "host").(string), ".")
+		r := route{service: service, prefix: "/"}
+		if headers, ok := from.(object)["headers"].(object); ok {
+			r.remove, _ = at(headers, "request").(object)["remove"].([]any)
+			set, _ := at(headers, "request").(object)["set"].(object)
+			for name, value := range set {
+				r.set = append(r.set, object{"name": name, "value": value})
+			}
+		}
+		matches, ok := from.(object)["match"].([]any)
+		if !ok {
+			matches = []any{object{"uri": object{"prefix": "/"}}}
+		}
+		for _, match := range matches {
+			uri := at(match, "uri").(object)
+			r.exact, _ = uri["exact"].(string)
+			r.prefix, _ = uri["prefix"].(string)
+			r.unchecked = slices.ContainsFunc(exempt, func(path any) bool {
+				below, any := strings.CutSuffix(path.(string), "*")
+				return any && r.prefix == below || path == r.exact
+			})
+			p.routes = append(p.routes, r)
+		}
+	}
+	return p
+}
+
+// tableOfRoutes is a configuration file with nothing but the routes of istio/config.yaml.
+func tableOfRoutes(t *testing.T) (setting string) {
+	t.Helper()
+	whole := parse(t, at(parse(t, manifestFiles(t)["istio/config.yaml"]), "data", "sessiongate.yaml").(string))
+	text, err := yaml.Marshal(object{"routes": whole["routes"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "routes.yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "SESSIONGATE_CONFIG=" + file
+}
+
 // TestControlPlanes plays a session's life, and the attacks of the guides' tables, behind each.
 func TestControlPlanes(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
+	type controlPlane struct {
 		plane       func(*testing.T) plane
 		lookAlikes  bool // pass, as the guide says
 		spelling    int  // the answer to an escaped slash on a checked path
 		unreachable int  // the answer where sessiongate is away
-	}{
-		"Contour":       {contourPlane, true, http.StatusFound, http.StatusForbidden},
-		"Envoy Gateway": {gatewayPlane, false, http.StatusBadRequest, http.StatusServiceUnavailable},
-	} {
+		table       bool // policy is in sessiongate's table of routes
+	}
+	planes := map[string]controlPlane{
+		"Contour":       {contourPlane, true, http.StatusFound, http.StatusForbidden, false},
+		"Envoy Gateway": {gatewayPlane, false, http.StatusBadRequest, http.StatusServiceUnavailable, false},
+	}
+	if routesAreKnown {
+		planes["Istio"] = controlPlane{istioPlane, false, http.StatusBadRequest, http.StatusServiceUnavailable, true}
+	}
+	for name, test := range planes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStack(t, stackOptions{noEnvoy: true})
+			options := stackOptions{noEnvoy: true}
+			if test.table {
+				options.settings = []string{tableOfRoutes(t)}
+			}
+			s := newStack(t, options)
 			test.plane(t).start(s)
 			b := s.newBrowser(networkV)
 			expect := func(what string, a answer, status int) answer {
@@ -297,6 +381,15 @@ func TestControlPlanes(t *testing.T) {
 			}
 			if a := b.get(with("Cookie", "a=1")); a.status != 440 { // a second line, joined with the first
 				t.Errorf("two Cookie lines: %d", a.status)
+			}
+
+			if test.table {
+				expect("a claim that the table requires", b.do(http.MethodGet, "/admin/x", script), http.StatusForbidden)
+				expect("another spelling of that path", b.do(http.MethodGet, "/ADMIN/x", script), http.StatusForbidden)
+				anonymous := expect("optional", b.do(http.MethodGet, "/optional", script, forged, without("Cookie")), http.StatusOK)
+				if got := anonymous.app.Header["X-Session-User-Id"]; got != nil {
+					t.Errorf("on an optional route the app sees user %q", got)
+				}
 			}
 
 			thief := b.stolenBy(networkX)
