@@ -119,17 +119,15 @@ var corsFilter = object{
 // contourPlane is what Contour 1.33.8 makes of the HTTPProxies: internal/envoy/v3/listener.go, route.go.
 func contourPlane(t *testing.T) plane {
 	t.Helper()
-	p := plane{
-		manager: object{"use_remote_address": true, "normalize_path": true, "merge_slashes": true},
-		filters: []any{corsFilter, check("envoy.filters.http.ext_authz", object{
-			"clear_route_cache": true, "failure_mode_allow": false, "status_on_error": object{"code": "Forbidden"},
-		})},
-	}
+	p := plane{manager: object{"use_remote_address": true, "normalize_path": true, "merge_slashes": true}}
 	host := object{}
 	err := eachDocument([]byte(manifestFiles(t)["contour/proxies.yaml"]), func(proxy map[string]any) error {
 		spec := proxy["spec"].(object)
 		if v, ok := spec["virtualhost"].(object); ok {
 			host = at(v, "authorization", "authPolicy", "context").(object)
+			p.filters = []any{corsFilter, check("envoy.filters.http.ext_authz", object{
+				"clear_route_cache": true, "failure_mode_allow": at(v, "authorization", "failOpen"), "status_on_error": object{"code": "Forbidden"},
+			})}
 		}
 		for _, from := range spec["routes"].([]any) {
 			r := route{prefix: "/", service: at(from, "services", 0, "name").(string), extensions: maps.Clone(host)}
