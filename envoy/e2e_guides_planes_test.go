@@ -301,8 +301,8 @@ func istioPlane(t *testing.T) plane {
 			r.exact, _ = uri["exact"].(string)
 			r.prefix, _ = uri["prefix"].(string)
 			r.unchecked = slices.ContainsFunc(exempt, func(path any) bool {
-				below, any := strings.CutSuffix(path.(string), "*")
-				return any && r.prefix == below || path == r.exact
+				below, whole := strings.CutSuffix(path.(string), "*")
+				return whole && r.prefix == below || path == r.exact
 			})
 			p.routes = append(p.routes, r)
 		}
@@ -355,10 +355,7 @@ func TestControlPlanes(t *testing.T) {
 			b := s.newBrowser(networkV)
 			expect := func(what string, a answer, status int) answer {
 				t.Helper()
-				if a.status != status {
-					t.Fatalf("%s: %d %s, want %d", what, a.status, a.body, status)
-				}
-				return a
+				return a.expect(t, what, status)
 			}
 			forged := with("X-Session-User-Id", "root")
 

@@ -126,6 +126,19 @@ func TestStandaloneGuideIsTheShippedFile(t *testing.T) {
 	}
 }
 
+// expect fails unless the answer has the status. What the app saw is not shown: cookies are among it.
+func (a answer) expect(t *testing.T, what string, status int) answer {
+	t.Helper()
+	switch {
+	case a.status == status:
+	case a.app != nil:
+		t.Fatalf("%s: %d from the app, want %d", what, a.status, status)
+	default:
+		t.Fatalf("%s: %d %s, want %d", what, a.status, a.body, status)
+	}
+	return a
+}
+
 // TestStandaloneGuide follows the guide with some app's Envoy, and plays a session's life behind it.
 func TestStandaloneGuide(t *testing.T) {
 	t.Parallel()
@@ -151,10 +164,7 @@ func TestStandaloneGuide(t *testing.T) {
 	b := s.newBrowser(networkV)
 	expect := func(what string, a answer, status int) answer {
 		t.Helper()
-		if a.status != status {
-			t.Fatalf("%s: %d %s, want %d", what, a.status, a.body, status)
-		}
-		return a
+		return a.expect(t, what, status)
 	}
 	forged := with("X-Session-User-Id", "root")
 	anonymous := func(what string, a answer) {
