@@ -120,6 +120,8 @@ type stackOptions struct {
 	edit      func(*bootstrapv3.Bootstrap) error
 	// more is further environment of the processes, once the database is there.
 	more func(*stack) []string
+	// former is the program of the last process, where that is another version.
+	former string
 	// tls is how the test itself talks to the check, and internal to the internal listener; nil: without TLS.
 	tls, internal *tls.Config
 	// existing starts another existing system than app, and returns its address.
@@ -162,6 +164,9 @@ func newStack(t *testing.T, o stackOptions) *stack {
 		o := o
 		if o.each != nil {
 			o.settings = append([]string{o.each[i]}, o.settings...)
+		}
+		if o.former != "" && i == count-1 {
+			file = o.former
 		}
 		s.processes = append(s.processes, s.launch(file, fmt.Sprintf("sessiongate-%d", i+1), o))
 	}
@@ -394,6 +399,9 @@ func (s *stack) launch(file, name string, o stackOptions) *process {
 		"SESSIONGATE_SHUTDOWN_DRAIN_DELAY=0s",
 		"SESSIONGATE_LOG_LEVEL=debug", // whatever may be logged is held against the secrets
 	}, o.settings...)
+	if file == o.former {
+		p.command.Env = known(s.T, file, p.command.Env)
+	}
 	p.command.Stdout, p.command.Stderr = log, log
 	if o.stdout != nil {
 		p.command.Stdout = o.stdout
@@ -416,6 +424,20 @@ func (s *stack) launch(file, name string, o stackOptions) *process {
 	}
 	s.Cleanup(p.stop)
 	return p
+}
+
+// migrate brings the schema up to date, as the role of this address.
+func (s *stack) migrate(address string) {
+	s.Helper()
+	file, err := program()
+	if err != nil {
+		s.Fatal(err)
+	}
+	command := exec.Command(file, "migrate")
+	command.Env = []string{"GORACE=atexit_sleep_ms=0", "SESSIONGATE_DATABASE_URL=" + address}
+	if out, err := command.CombinedOutput(); err != nil {
+		s.Fatalf("migrating: %v: %s", err, out)
+	}
 }
 
 // stop ends the process as an orchestrator does. It must end by itself, and well.

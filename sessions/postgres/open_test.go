@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
@@ -129,6 +130,42 @@ func TestStatementTimeout(t *testing.T) {
 	c.exec(`ROLLBACK`)
 	if done, err := c.Swap(t.Context(), rec.Row, handedOut(rec), sessions.R4); !done || err != nil {
 		t.Errorf("afterwards: %v, %v", done, err)
+	}
+}
+
+// Who finds no free connection waits no longer than its context says, also where
+// nobody gives one back, and the feed has a connection of its own.
+func TestPoolWait(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	rec := create(t, c.Store, "alice")
+	store := openAt(t, postgres.Config{URL: c.url, MaxConnections: 2, StatementTimeout: time.Minute})
+	c.exec(`BEGIN`)
+	c.exec(`SELECT 1 FROM sessiongate.sessions FOR UPDATE`)
+	var holders errgroup.Group
+	for range 2 {
+		holders.Go(func() error {
+			_, err := store.Swap(t.Context(), rec.Row, handedOut(rec))
+			return err
+		})
+	}
+	watch := connect(t, c.url) // a transaction sees one state of the statistics
+	await(t, "both connections to be in use", func() bool {
+		var n int
+		err := watch.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n)
+		return err == nil && n == 2
+	})
+	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, _, err := store.Get(impatient, rec.Handle); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without a free connection: %v", err)
+	}
+	if _, err := store.Poll(t.Context(), 0); err != nil {
+		t.Errorf("the feed: %v", err)
+	}
+	c.exec(`ROLLBACK`)
+	if err := holders.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 

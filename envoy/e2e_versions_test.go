@@ -1,0 +1,238 @@
+package envoy_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sessiongate/sessiongate/envoy"
+)
+
+// formerProgram builds sessiongate as it was before, from the repository's history: at the last commit before the newest migration was
+// added, where the two versions have different schemas; while there is only the first migration, before the last change of the code.
+var formerProgram = sync.OnceValues(func() (string, error) {
+	commit, err := formerCommit()
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "sessiongate-former-")
+	if err != nil {
+		return "", err
+	}
+	envoy.AtEnd = append(envoy.AtEnd, func() { _ = os.RemoveAll(dir) })
+	archive := filepath.Join(dir, "source.tar")
+	if _, err := git("archive", "--output", archive, commit); err != nil {
+		return "", err
+	}
+	if out, err := exec.Command("tar", "-xf", archive, "-C", dir).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("unpacking the former version: %w: %s", err, out)
+	}
+	file := filepath.Join(dir, "former")
+	build := exec.Command("go", "build", "-race", "-buildvcs=false", "-o", file, "./cmd/sessiongate")
+	build.Dir = dir
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the former version, %s: %w\n%s", commit, err, out)
+	}
+	return file, nil
+})
+
+func formerCommit() (string, error) {
+	const how = "this test builds the former version from the repository's history: run it in a clone, with `git fetch --unshallow` where that is shallow"
+	shallow, err := git("rev-parse", "--is-shallow-repository")
+	if err != nil || shallow != "false" {
+		return "", fmt.Errorf("%s (%s %w)", how, shallow, err)
+	}
+	migrations, err := filepath.Glob("../sessions/postgres/migrations/*.sql")
+	if err != nil || len(migrations) == 0 {
+		return "", fmt.Errorf("looking for migrations: %d found, %w", len(migrations), err)
+	}
+	slices.Sort(migrations)
+	changed := []string{
+		"log", "-1", "--format=%H", "--", "cmd/sessiongate", "authz", "sessions",
+		":(exclude)*_test.go", ":(exclude)sessions/postgres/cluster", ":(exclude)sessions/sessionstest",
+	}
+	if len(migrations) > 1 {
+		changed = []string{"log", "-1", "--format=%H", "--diff-filter=A", "--", strings.TrimPrefix(migrations[len(migrations)-1], "../")}
+	}
+	commit, err := git(changed...)
+	if err == nil && commit == "" {
+		// Not committed yet: the former version is what is.
+		return git("rev-parse", "HEAD")
+	}
+	if err != nil {
+		return "", err
+	}
+	return git("rev-parse", commit+"^")
+}
+
+func git(args ...string) (string, error) {
+	var problem bytes.Buffer
+	command := exec.Command("git", args...)
+	command.Dir = ".." // the whole repository
+	command.Stderr = &problem
+	out, err := command.Output()
+	if err != nil {
+		return "", fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(problem.Bytes()))
+	}
+	return string(bytes.TrimSpace(out)), nil
+}
+
+// known leaves out the settings that a program does not have yet, for it would not start with them.
+func known(t *testing.T, program string, environ []string) []string {
+	t.Helper()
+	reference, err := exec.Command(program, "config", "--reference").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return strings.HasPrefix(name, "SESSIONGATE_") && !bytes.Contains(reference, []byte("`"+name+"`"))
+	})
+}
+
+// ownMark names the refresh token that came with the browser's access token.
+func ownMark(t *testing.T, b *browser) string {
+	t.Helper()
+	parts := strings.Split(b.access(), ".")
+	if len(parts) != 3 {
+		t.Fatal("no access token")
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims struct {
+		Gate struct{ Own string } `json:"sg"`
+	}
+	if err := json.Unmarshal(payload, &claims); err != nil || claims.Gate.Own == "" {
+		t.Fatalf("an access token without a mark: %v", err)
+	}
+	return claims.Gate.Own
+}
+
+// TestTwoVersions: a rollout runs two versions over one database, and a rollback goes back to the former one. Whatever the one began the
+// other goes on with.
+func TestTwoVersions(t *testing.T) {
+	former, err := formerProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStack(t, stackOptions{former: former, more: func(s *stack) []string {
+		s.migrate(s.url)
+		return nil
+	}})
+	present, old := s.processes[0], s.processes[1]
+	// at sends a browser to one process, past Envoy.
+	at := func(b *browser, p *process) *browser {
+		b.target = "http://" + p.public
+		return b
+	}
+	signIn := func(t *testing.T, p *process) (*browser, string) {
+		t.Helper()
+		c := p.create("alice")
+		b := s.newBrowserAt("http://"+p.public, networkV, nil)
+		b.take(answer{header: http.Header{"Set-Cookie": c.SetCookie, "Anti-Csrf": {c.Tokens.AntiCSRF}}})
+		return b, c.Session.Handle
+	}
+	allows := func(t *testing.T, p *process, b *browser) {
+		t.Helper()
+		if status := p.check(b.access(), b.antiCSRF); status != http.StatusOK {
+			t.Errorf("%s answers %d", p.name, status)
+		}
+	}
+	for _, way := range []struct {
+		name     string
+		from, to *process
+	}{{"from new to old", present, old}, {"from old to new", old, present}} {
+		t.Run(way.name, func(t *testing.T) {
+			b, handle := signIn(t, way.from)
+			allows(t, way.to, b)
+			s.advance(grace + moment)
+			if !at(b, way.to).mustRefresh(t) {
+				t.Error("no new refresh token")
+			}
+			allows(t, way.from, b) // which promotes what the other handed out
+			s.awaitPromoted(handle)
+
+			// A repeat at the other one gets the same child.
+			s.advance(repeat + moment)
+			twin := b.stolenBy(networkV)
+			at(b, way.from).mustRefresh(t)
+			at(twin, way.to).mustRefresh(t)
+			if ownMark(t, b) != ownMark(t, twin) {
+				t.Error("the two versions derive two children of one token")
+			}
+
+			// New claims, written by the one, send the tokens of both to refresh.
+			if status, _ := way.from.api(http.MethodPatch, "/v1/sessions/"+handle, map[string]any{"claims": map[string]any{"role": "admin"}}, nil); status != http.StatusOK {
+				t.Errorf("PATCH: %d", status)
+			}
+			s.eventually("the other one asks for a refresh", func() bool { return way.to.check(b.access(), b.antiCSRF) != http.StatusOK })
+			at(b, way.to).mustRefresh(t)
+			allows(t, way.from, b)
+
+			// Theft: the thief's line goes on at the one, the victim's comes up at the other.
+			thief := b.stolenBy(networkX)
+			at(thief, way.from)
+			s.advance(repeat + moment)
+			thief.mustRefresh(t)
+			allows(t, way.from, thief)
+			s.awaitPromoted(handle)
+			s.advance(grace + moment)
+			at(b, way.to).refresh().over(t, "token theft detected")
+			s.denied(thief.access(), thief.antiCSRF)
+			if n := s.endedFor(handle, "theft"); n != 1 {
+				t.Errorf("%d events of theft", n)
+			}
+
+			// Sign-out at the one, revocation by the other.
+			b, _ = signIn(t, way.from)
+			token := b.access()
+			if a := at(b, way.to).do(http.MethodPost, "/auth/signout", script); a.status != http.StatusOK {
+				t.Errorf("sign-out: %d", a.status)
+			}
+			s.denied(token, b.antiCSRF)
+			b, handle = signIn(t, way.from)
+			if status, _ := way.to.api(http.MethodDelete, "/v1/sessions/"+handle, nil, nil); status != http.StatusOK {
+				t.Errorf("DELETE: %d", status)
+			}
+			s.denied(b.access(), b.antiCSRF)
+		})
+	}
+
+	before := s.newBrowser(networkV)
+	handle := before.signIn("carol")
+	t.Run("behind one Envoy", func(t *testing.T) {
+		for range 3 {
+			s.advance(repeat + moment)
+			before.mustRefresh(t)
+			before.use(handle)
+		}
+	})
+	fromNew, handleNew := signIn(t, present)
+	t.Run("rollback", func(t *testing.T) {
+		present.stop()
+		s.processes = []*process{old}
+		s.advance(repeat + moment)
+		before.mustRefresh(t)
+		before.mustGet(t)
+		at(fromNew, old).mustRefresh(t)
+		allows(t, old, fromNew)
+		s.awaitPromoted(handleNew)
+		again := s.newBrowser(networkW)
+		again.signIn("dave")
+		again.mustGet(t)
+		if a := again.do(http.MethodPost, "/auth/signout", script); a.status != http.StatusOK {
+			t.Errorf("sign-out: %d", a.status)
+		}
+	})
+}
