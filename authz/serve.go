@@ -21,11 +21,17 @@ type Limits struct {
 	// ConnectionAge closes a connection gently after so long, so that Envoy
 	// finds new replicas; ConnectionAgeGrace is left to what is under way then.
 	ConnectionAge, ConnectionAgeGrace time.Duration
+	// Handshake is what a connection gets to begin HTTP/2 (and TLS, where that is
+	// spoken): who connects and says nothing holds nothing for long.
+	Handshake time.Duration
 }
 
 // DefaultLimits is enough for Envoy's own default limits on requests.
 func DefaultLimits() Limits {
-	return Limits{MaxMessage: 256 << 10, MaxStreams: 1000, ConnectionAge: 5 * time.Minute, ConnectionAgeGrace: time.Minute}
+	return Limits{
+		MaxMessage: 256 << 10, MaxStreams: 1000, ConnectionAge: 5 * time.Minute, ConnectionAgeGrace: time.Minute,
+		Handshake: 10 * time.Second,
+	}
 }
 
 const (
@@ -35,9 +41,6 @@ const (
 	// pingAfter and pingTimeout find an Envoy that vanished without a word.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 10 * time.Second
-	// handshakeMax is what a connection gets to begin HTTP/2 (and TLS, where that
-	// is spoken): who connects and says nothing holds nothing for long.
-	handshakeMax = 10 * time.Second
 	// headerListMax bounds the gRPC metadata of one call, in bytes as RFC 9113
 	// §6.5.2 counts them; what Envoy checks is in the message.
 	headerListMax = 32 << 10
@@ -51,7 +54,7 @@ func NewGRPCServer(s *Server, ready func() bool, limits Limits) *grpc.Server {
 	g := grpc.NewServer(
 		grpc.MaxRecvMsgSize(limits.MaxMessage),
 		grpc.MaxConcurrentStreams(limits.MaxStreams),
-		grpc.ConnectionTimeout(handshakeMax),
+		grpc.ConnectionTimeout(limits.Handshake),
 		grpc.MaxHeaderListSize(headerListMax),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: shortestPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{

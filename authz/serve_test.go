@@ -2,12 +2,15 @@ package authz
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"golang.org/x/net/http2"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -98,6 +101,47 @@ func TestMessageLimit(t *testing.T) {
 	huge := navigation.with("accept", string(make([]byte, DefaultLimits().MaxMessage+1)))
 	if _, err := client.Check(t.Context(), huge.raw()); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What a connection may cost is told to it, and who says nothing is hung up on.
+func TestConnectionLimits(t *testing.T) {
+	g := newGate(t)
+	limits := DefaultLimits()
+	limits.MaxStreams, limits.Handshake = 7, 50*time.Millisecond
+	server := NewGRPCServer(g.server, g.engine.Ready, limits)
+	listener := bufconn.Listen(1 << 16)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	conn, err := listener.DialContext(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	framer := http2.NewFramer(conn, conn)
+	frame, err := framer.ReadFrame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[http2.SettingID]uint32{}
+	_ = frame.(*http2.SettingsFrame).ForeachSetting(func(s http2.Setting) error {
+		got[s.ID] = s.Val
+		return nil
+	})
+	if got[http2.SettingMaxConcurrentStreams] != 7 || got[http2.SettingMaxHeaderListSize] != headerListMax {
+		t.Errorf("told %v", got)
+	}
+	for err == nil { // the peer goes on to say nothing
+		_, err = framer.ReadFrame()
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Errorf("ended by %v", err)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
 
 // httpServer is an [http.Server] that stops without a request being lost.
@@ -28,8 +30,8 @@ func newHTTPServer(c Config, draining *atomic.Bool, h http.Handler) *httpServer 
 		}),
 		ReadHeaderTimeout: c.HTTP.ReadTimeout,
 		ReadTimeout:       c.HTTP.ReadTimeout,
-		// An answer takes at most D/2 and is small.
-		WriteTimeout:   c.HTTP.ReadTimeout + c.Session.RefreshAttemptMax,
+		// The work ends after D/2 or RequestMax; what is left is for a small answer.
+		WriteTimeout:   c.HTTP.ReadTimeout + c.Session.RefreshAttemptMax + sessionhttp.RequestMax,
 		IdleTimeout:    c.HTTP.IdleTimeout,
 		MaxHeaderBytes: c.HTTP.HeaderMax,
 		// net/http would log a broken handshake with the peer's bytes in it.

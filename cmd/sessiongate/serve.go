@@ -241,6 +241,7 @@ func grpcLimits(c Config) authz.Limits {
 	return authz.Limits{
 		MaxMessage: c.GRPC.MaxMessage, MaxStreams: uint32(c.GRPC.MaxStreams), //nolint:gosec // at most 1,000,000, says the table
 		ConnectionAge: c.GRPC.ConnectionAge, ConnectionAgeGrace: c.GRPC.ConnectionAgeGrace,
+		Handshake: authz.DefaultLimits().Handshake,
 	}
 }
 

@@ -145,7 +145,7 @@ func TestPoolWait(t *testing.T) {
 	var holders errgroup.Group
 	for range 2 {
 		holders.Go(func() error {
-			_, err := store.Swap(t.Context(), rec.Row, handedOut(rec))
+			_, err := store.Swap(t.Context(), rec.Row, handedOut(rec), sessions.R4)
 			return err
 		})
 	}

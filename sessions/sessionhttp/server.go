@@ -71,6 +71,9 @@ func DigestKey(key string) KeyDigest { return sha256.Sum256([]byte(key)) }
 // own in the engine. No client waits longer for its answer.
 const requestMax = 10 * time.Second
 
+// RequestMax is the same, for whoever chooses a server's WriteTimeout.
+const RequestMax = requestMax
+
 // server is what both listeners share.
 type server struct {
 	engine  *sessions.Engine
