@@ -111,13 +111,11 @@ func TestPgBouncer(t *testing.T) {
 		b.use(handle)
 	}
 	ended := s.newBrowser(networkV)
-	token, csrf := "", ""
 	gone := ended.signIn("bob")
-	token, csrf = ended.access(), ended.antiCSRF
 	if status, _ := s.processes[1].api(http.MethodDelete, "/v1/sessions/"+gone, nil, nil); status != http.StatusOK {
 		t.Errorf("DELETE: %d", status)
 	}
-	s.denied(token, csrf)
+	s.denied(ended.access(), ended.antiCSRF)
 
 	thief := b.stolenBy(networkX)
 	s.advance(repeat + moment)

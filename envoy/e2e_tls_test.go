@@ -76,7 +76,7 @@ func (f certificateFiles) issue(name string) authority.Pair {
 	return pair
 }
 
-func (f certificateFiles) write(name string, content []byte) string {
+func (f certificateFiles) write(name string, content []byte) {
 	f.Helper()
 	file := filepath.Join(f.dir, name)
 	if err := os.WriteFile(file+".new", content, 0o600); err != nil {
@@ -85,7 +85,6 @@ func (f certificateFiles) write(name string, content []byte) string {
 	if err := os.Rename(file+".new", file); err != nil { // whole, as what replaces files in production does
 		f.Fatal(err)
 	}
-	return file
 }
 
 func (f certificateFiles) writePair(p authority.Pair) {
@@ -172,7 +171,7 @@ func TestTLS(t *testing.T) {
 	t.Run("without a certificate", func(t *testing.T) {
 		stranger := s.startEnvoy("stranger", encrypt(false))
 		for range 4 {
-			if a := b.newTab(stranger).get(); a.status != http.StatusServiceUnavailable || a.app != nil {
+			if a := b.newTab(stranger).do(http.MethodGet, "/", script); a.status != http.StatusServiceUnavailable || a.app != nil {
 				t.Errorf("through an Envoy without a certificate: %d", a.status)
 			}
 		}
@@ -210,12 +209,11 @@ func TestTLS(t *testing.T) {
 					default:
 					}
 					sent.Add(1)
-					a := answer{}
+					method, path := http.MethodGet, "/"
 					if refreshes {
-						a = tab.refresh()
-					} else {
-						a = tab.get()
+						method, path = http.MethodPost, refreshPath
 					}
+					a := tab.do(method, path, script)
 					if a.status != http.StatusOK {
 						failed.Add(1)
 						t.Logf("refresh %t: %d", refreshes, a.status)

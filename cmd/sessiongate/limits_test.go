@@ -147,7 +147,7 @@ func TestIdleLimit(t *testing.T) {
 	conn := dialRaw(t, limited(t, "http: {idle_timeout: 1s}", Certificates{}))
 	conn.send(get)
 	_ = conn.status()
-	if _, err := conn.in.ReadByte(); err != io.EOF { //nolint:errorlint // the reader's own word
+	if _, err := conn.in.ReadByte(); err != io.EOF {
 		t.Errorf("an idle connection ended by %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -225,13 +226,13 @@ func parseCertificates(content []byte) ([]*x509.Certificate, error) {
 		block, rest := pem.Decode(content)
 		switch {
 		case block == nil && len(certs) == 0:
-			return nil, fmt.Errorf("no PEM certificate")
+			return nil, errors.New("no PEM certificate")
 		case block == nil && bytes.Contains(content, []byte("-----BEGIN")):
 			return nil, fmt.Errorf("a broken PEM block after certificate %d", len(certs))
 		case block == nil:
 			return certs, nil
 		case block.Type != "CERTIFICATE":
-			return nil, fmt.Errorf("a PEM block that is no certificate")
+			return nil, errors.New("a PEM block that is no certificate")
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {

@@ -33,10 +33,16 @@ func TestPooler(t *testing.T) {
 		direct := server.URL(name)
 		return &clocked{Store: openAt(t, postgres.Config{URL: pooler.URL(name, "postgres")}), t: t, url: direct, conn: connect(t, direct)}
 	}
-	t.Run("conformance", func(t *testing.T) { sessionstest.Conformance(t, through) })
-	t.Run("scenarios", func(t *testing.T) { sessionstest.Scenarios(t, through) })
-
+	t.Run("conformance", func(t *testing.T) {
+		t.Parallel()
+		sessionstest.Conformance(t, through)
+	})
+	t.Run("scenarios", func(t *testing.T) {
+		t.Parallel()
+		sessionstest.Scenarios(t, through)
+	})
 	t.Run("schema", func(t *testing.T) {
+		t.Parallel()
 		store := through(t).(*clocked)
 		if err := store.CheckSchema(t.Context()); err != nil {
 			t.Error(err)

@@ -107,6 +107,7 @@ func TestRoles(t *testing.T) {
 		u := server.URL(copied)
 		return &clocked{Store: openAt(t, postgres.Config{URL: as(t, u, "sessiongate_serve")}), t: t, url: u, conn: connect(t, u)}
 	}
+	//nolint:tparallel // the suite copies the database, to which nobody may be connected meanwhile
 	t.Run("conformance", func(t *testing.T) { sessionstest.Conformance(t, open) })
 
 	t.Run("what later migrations add", func(t *testing.T) {
