@@ -54,7 +54,9 @@ func (p *process) signInAt(client *http.Client) (refused bool, err error) {
 
 // TestRollout: each of two replicas is replaced by a new one under load, and no check, no refresh and no sign-in fails.
 func TestRollout(t *testing.T) {
-	s := newStack(t, stackOptions{noEnvoy: true})
+	// Envoy looks every five seconds; on a busy machine it may see late what it looks at.
+	patient := []string{"SESSIONGATE_SHUTDOWN_LINGER=15s", "SESSIONGATE_SHUTDOWN_TIMEOUT=25s"}
+	s := newStack(t, stackOptions{noEnvoy: true, settings: patient})
 	file, err := program()
 	if err != nil {
 		t.Fatal(err)
@@ -145,9 +147,9 @@ func TestRollout(t *testing.T) {
 
 	more(50)
 	for i, old := range first {
-		successor := s.launch(file, next[i].name, stackOptions{settings: []string{
+		successor := s.launch(file, next[i].name, stackOptions{settings: append([]string{
 			"SESSIONGATE_LISTEN_AUTHZ=" + next[i].authz, "SESSIONGATE_LISTEN_PUBLIC=" + next[i].public, "SESSIONGATE_LISTEN_INTERNAL=" + next[i].internal,
-		}})
+		}, patient...)})
 		successor.awaitAddresses()
 		successor.awaitReady()
 		listening.Store(successor, true)

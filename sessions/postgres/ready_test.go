@@ -54,6 +54,8 @@ func as(t *testing.T, address, role string) string {
 
 // TestRoles: what the documentation grants is enough for serve, and no more than
 // rows. Its server is its own, for roles are a server's.
+//
+//nolint:tparallel // the suite copies the database, to which nobody may be connected meanwhile
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	server, err := cluster.Start(t.Context(), cluster.Options{})
@@ -107,7 +109,6 @@ func TestRoles(t *testing.T) {
 		u := server.URL(copied)
 		return &clocked{Store: openAt(t, postgres.Config{URL: as(t, u, "sessiongate_serve")}), t: t, url: u, conn: connect(t, u)}
 	}
-	//nolint:tparallel // the suite copies the database, to which nobody may be connected meanwhile
 	t.Run("conformance", func(t *testing.T) { sessionstest.Conformance(t, open) })
 
 	t.Run("what later migrations add", func(t *testing.T) {
