@@ -49,23 +49,24 @@ func TestAccessLogSaysWhy(t *testing.T) {
 	}
 	const denied = "ext_authz_denied"
 	requests := []struct {
+		line
+
 		path string
 		from *browser
 		how  []option
-		line
 	}{
-		{"/log/allow", b, nil, line{200, "via_upstream", "ALLOW", "session", "alice", handle}},
-		{"/log/broken", nobody, []option{with("Cookie", "sAccessToken=rubbish")}, line{440, denied, "TRY_REFRESH", "V1", nil, nil}},
-		{"/log/forged", b, []option{without("Anti-Csrf")}, line{440, denied, "TRY_REFRESH", "anti-csrf", nil, nil}},
-		{"/log/nobody", nobody, nil, line{302, denied, "UNAUTHORISED", "V0", nil, nil}},
-		{"/api/nobody", nobody, nil, line{401, denied, "UNAUTHORISED", "V0", nil, nil}},
-		{"/log/foreign", b, []option{with("Accept", "text/event-stream"), with("Origin", "https://evil.example")}, line{403, denied, "FORBIDDEN", "origin", nil, nil}},
-		{"/closed", b, nil, line{503, denied, "UNAVAILABLE", "policy", nil, nil}},
-		{"/optional/x", nobody, nil, line{200, "via_upstream", "ALLOW", "pass", nil, nil}},
+		{line{200, "via_upstream", "ALLOW", "session", "alice", handle}, "/log/allow", b, nil},
+		{line{440, denied, "TRY_REFRESH", "V1", nil, nil}, "/log/broken", nobody, []option{with("Cookie", "sAccessToken=rubbish")}},
+		{line{440, denied, "TRY_REFRESH", "anti-csrf", nil, nil}, "/log/forged", b, []option{without("Anti-Csrf")}},
+		{line{302, denied, "UNAUTHORISED", "V0", nil, nil}, "/log/nobody", nobody, nil},
+		{line{401, denied, "UNAUTHORISED", "V0", nil, nil}, "/api/nobody", nobody, nil},
+		{line{403, denied, "FORBIDDEN", "origin", nil, nil}, "/log/foreign", b, []option{with("Accept", "text/event-stream"), with("Origin", "https://evil.example")}},
+		{line{503, denied, "UNAVAILABLE", "policy", nil, nil}, "/closed", b, nil},
+		{line{200, "via_upstream", "ALLOW", "pass", nil, nil}, "/optional/x", nobody, nil},
 		// Not asked.
-		{"/static/x", b, nil, line{200, "via_upstream", nil, nil, nil, nil}},
-		{"/auth/nothing", b, nil, line{404, "via_upstream", nil, nil, nil, nil}},
-		{"/log/silent", b, nil, line{503, "ext_authz_error", nil, nil, nil, nil}}, // the last: sessiongate is gone
+		{line{200, "via_upstream", nil, nil, nil, nil}, "/static/x", b, nil},
+		{line{404, "via_upstream", nil, nil, nil, nil}, "/auth/nothing", b, nil},
+		{line{503, "ext_authz_error", nil, nil, nil, nil}, "/log/silent", b, nil}, // the last: sessiongate is gone
 	}
 	const trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 	for _, r := range requests {

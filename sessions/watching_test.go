@@ -55,7 +55,7 @@ func TestEachRefreshIsToldOnce(t *testing.T) {
 	})
 	asks(first.Refresh, home, "", sessions.ErrUnavailable)
 	store.failing(nil)
-	advance(t, store, time.Minute, e)
+	advance(t, store, 2*time.Minute, e)
 	asks(first.Refresh, home, sessions.R8, sessions.ErrTheft)
 	asks(first.Refresh, home, sessions.R2, sessions.ErrOver)
 }

@@ -79,7 +79,7 @@ func (b *budget) spend(second, perSecond uint32) bool {
 		next := uint64(second)<<32 | 1
 		// A line that was late by a moment belongs to the second that has begun, or
 		// two goroutines would reset each other's.
-		if current := uint32(old >> 32); current == second || current == second+1 { //nolint:gosec // the upper half
+		if current := uint32(old >> 32); current == second || current == second+1 {
 			if uint32(old) >= perSecond { //nolint:gosec // the lower half
 				return false
 			}

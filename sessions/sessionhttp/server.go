@@ -191,7 +191,7 @@ func (s *server) log(r *http.Request, level slog.Level, message string, args ...
 	if !s.cfg.Log.Enabled(r.Context(), level) {
 		return
 	}
-	if id := r.Header.Get("X-Request-Id"); id != "" {
+	if id := r.Header.Get("X-Request-ID"); id != "" {
 		args = append(args, "request_id", id[:min(len(id), loggedMax)])
 	}
 	if lines := r.Header.Values("Traceparent"); len(lines) == 1 {
