@@ -203,10 +203,11 @@ func TestAuditFlush(t *testing.T) {
 // An output that takes nothing keeps nobody from working, and the process from no end.
 func TestAuditOutputThatHangs(t *testing.T) {
 	t.Parallel()
-	hangs := make(chan struct{}, 100)
+	hangs, freed := make(chan struct{}, 100), make(chan error, 100)
 	cfg := audited(t, func(ctx context.Context, _ []sessions.AuditEvent) error {
 		hangs <- struct{}{}
 		<-ctx.Done()
+		freed <- ctx.Err()
 		return ctx.Err()
 	})
 	e, err := sessions.New(sessionstest.NewMemory(), cfg)
@@ -222,7 +223,14 @@ func TestAuditOutputThatHangs(t *testing.T) {
 		t.Error(err)
 	}
 	stop()
-	if err := <-done; err != nil { // or the test's own limit ends it
+	if err := <-done; err != nil {
 		t.Error(err)
+	}
+	// Not the limit of any delivery ended it, but the shorter one of the shutdown.
+	if err := <-freed; !errors.Is(err, context.Canceled) {
+		t.Errorf("it was ended by %v", err)
+	}
+	if len(freed) > 0 {
+		t.Error("an output that hangs is asked once more")
 	}
 }
