@@ -14,9 +14,12 @@
 //   - Identity headers reach the upstream only from a verified session. Where a
 //     request passes without one, they are removed.
 //   - An unknown policy key or value denies: a typo never opens a route.
+//   - A path that some server could read as that of another entry of the table of
+//     routes passes nobody.
 //   - Check waits for nothing: no query, no lock that another request holds.
 //   - No cookie is set or cleared, and no token or cookie is logged.
 //
+// Which policy holds? choose in choose.go, and for the table find in routes.go.
 // Why was a request denied? decide in server.go. With which answer? respond in
 // response.go.
 package authz

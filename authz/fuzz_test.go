@@ -47,7 +47,7 @@ func FuzzCheck(f *testing.F) {
 				t.Errorf("%q is let in without its token", r.user)
 			}
 		default:
-			p, err := g.server.cfg.Default.With(c.GetAttributes().GetContextExtensions())
+			p, _, err := g.server.policies.choose(&q, c.GetAttributes().GetContextExtensions())
 			exempt := q.method == "POST" && (q.path == "/auth/session/refresh" || q.path == "/auth/signout") ||
 				q.method == "OPTIONS" && q.origin != "" || q.path == "/login" || isPathOf(p.LoginURL, q.path) || p.Optional
 			if err != nil || !exempt {

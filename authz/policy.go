@@ -66,6 +66,47 @@ func (e *PolicyError) Error() string {
 	return fmt.Sprintf("route policy %q: %q is not understood", e.Key, e.Value)
 }
 
+// Allowed says what the key takes or, where there is no such key, which there are.
+func (e *PolicyError) Allowed() string {
+	if i := policyKey(e.Key); i >= 0 {
+		return policyKeys[i].allowed
+	}
+	return strings.Join(PolicyKeys(), ", ")
+}
+
+// PolicyKeys are the keys of context_extensions.
+func PolicyKeys() []string {
+	names := make([]string, len(policyKeys))
+	for i, k := range policyKeys {
+		names[i] = k.name
+	}
+	return names
+}
+
+func policyKey(key string) int {
+	if strings.HasPrefix(key, requirePrefix) {
+		key = requireAny
+	}
+	return slices.IndexFunc(policyKeys, func(k struct{ name, allowed string }) bool { return k.name == key })
+}
+
+const (
+	requirePrefix = "require."
+	requireAny    = requirePrefix + "<claim>"
+)
+
+// policyKeys are the keys of a policy, in the order of docs/protocol.md.
+var policyKeys = []struct{ name, allowed string }{
+	{"session", "required or optional"},
+	{"anti_csrf", "always, unsafe or off"},
+	{"on_unauthorised", "redirect, auto, 401 or 403"},
+	{"login_url", "a path on the same host, or an absolute http or https URL, without a fragment"},
+	{"return_to", "true or false"},
+	{"max_age", "whole seconds from 1 to 3155760000"},
+	{"strict", "true or false"},
+	{requireAny, "at most 16 claims, none of them reserved, each with at most 32 values with | between them, or * for any"},
+}
+
 // With returns p changed by settings, as a route's context_extensions carry
 // them. A key or value that it does not know is a [*PolicyError].
 func (p Policy) With(settings map[string]string) (Policy, error) {
@@ -98,7 +139,7 @@ func set(p *Policy, key, value string) bool {
 		p.Strict = value == "true"
 		return p.Strict || value == "false"
 	default:
-		claim, ok := strings.CutPrefix(key, "require.")
+		claim, ok := strings.CutPrefix(key, requirePrefix)
 		return ok && require(p, claim, value)
 	}
 }

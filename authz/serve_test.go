@@ -180,6 +180,18 @@ func BenchmarkCheckAllow(b *testing.B) {
 			}
 		})
 	}
+	tabled := newGate(b, func(c *Config) { c.Routes = largeTable() })
+	b.Run("table of 501", func(b *testing.B) {
+		a := navigation
+		a.path = "/Page/of/some/depth?q=1"
+		c := a.cookie(access(tabled.alice)).with("user-agent", "Mozilla/5.0").mapped()
+		b.ReportAllocs()
+		for b.Loop() {
+			if r, _ := tabled.server.Check(context.Background(), c); r.GetStatus().GetCode() != 0 {
+				b.Fatal("denied")
+			}
+		}
+	})
 }
 
 // allowAll is the least that a server of Envoy's can do.

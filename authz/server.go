@@ -30,6 +30,8 @@ type Config struct {
 	// SessionExpiredStatus is the HTTP status of TRY_REFRESH, 400 to 499.
 	SessionExpiredStatus int
 	Default              Policy
+	// Routes are policies for hosts, paths and methods. See [CheckRoutes].
+	Routes []Route
 	// AllowedOrigins may open WebSockets and EventSources and send forms beside
 	// the request's own origin: SCHEME://HOST[:PORT], lower case, no default
 	// port.
@@ -86,6 +88,7 @@ type Server struct {
 	cfg      Config
 	verifier Verifier
 	log      *slog.Logger
+	policies *policies
 	allowed  []sessions.Origin
 	// stripped are the names of the cookies that do not go upstream.
 	stripped []string
@@ -104,8 +107,9 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("configuring authz: %w", err)
 	}
-	if cfg.Default.LoginURL == "" {
-		cfg.Default.LoginURL = cfg.LoginURL
+	policies, err := newPolicies(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("configuring authz: %w", err)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -126,7 +130,7 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 		allowed[i] = origin
 	}
 	return &Server{
-		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache, allowed: allowed, pagePolicy: pagePolicy(cfg.AllowedOrigins),
+		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache, policies: policies, allowed: allowed, pagePolicy: pagePolicy(cfg.AllowedOrigins),
 		stripped: []string{
 			cfg.Cookies.Access(), cfg.Cookies.AccessName, cfg.Cookies.RefreshName, sessions.LegacyCookie,
 			copiedAccess, copiedRefresh, "sAntiCsrf",
@@ -176,9 +180,10 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 		s.cfg.Observe(d.verdict(), time.Since(began))
 	}()
 	r := readRequest(c)
-	policy, err := s.cfg.Default.With(c.GetAttributes().GetContextExtensions())
-	d = decision{denial: denyPolicy, fault: err}
-	if err == nil {
+	policy, _, err := s.policies.choose(&r, c.GetAttributes().GetContextExtensions())
+	if err != nil {
+		d = refused(err)
+	} else {
 		d = s.decide(ctx, &r, policy)
 	}
 	s.logDecision(ctx, &r, d)
@@ -191,7 +196,7 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 // decide is the whole of what may pass.
 func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 	switch {
-	case r.method == "POST" && (r.path == s.cfg.RefreshPath || s.cfg.SignoutPath != "" && r.path == s.cfg.SignoutPath):
+	case s.cfg.isAuthPath(r):
 		return decision{passed: verdictAuthPath, untouched: true}
 	case r.isPreflight():
 		return decision{passed: verdictPreflight, untouched: true}
@@ -200,7 +205,7 @@ func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 	switch {
 	case denial == nil:
 		return decision{who: who}
-	case isPathOf(s.cfg.LoginURL, r.path), isPathOf(p.LoginURL, r.path):
+	case s.cfg.isLoginPage(r, p):
 		// Sending the login page to itself would never end.
 		return decision{passed: verdictLoginPage}
 	case p.Optional && nobody(denial):
@@ -208,6 +213,16 @@ func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 	default:
 		return decision{denial: denial, claims: claims}
 	}
+}
+
+// isAuthPath: a request for refresh or sign-out, which sessionhttp judges.
+func (c *Config) isAuthPath(r *request) bool {
+	return r.method == "POST" && (r.path == c.RefreshPath || c.SignoutPath != "" && r.path == c.SignoutPath)
+}
+
+// isLoginPage: a page to which p, or the default, sends who has no session.
+func (c *Config) isLoginPage(r *request, p Policy) bool {
+	return isPathOf(c.LoginURL, r.path) || isPathOf(p.LoginURL, r.path)
 }
 
 // identify asks who there is, and whether the route is for them.

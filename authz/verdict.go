@@ -45,7 +45,8 @@ var others = func() map[sessions.Outcome]*Verdict {
 // denials are those of this package and of Verify.
 var denials = func() map[*sessions.Denial]*Verdict {
 	all := append(sessions.Denials(),
-		denyLegacy, denyAntiCSRF, denyOrigin, denyClaims, denyMaxAge, denyIdentity, denyPolicy, denyPanic)
+		denyLegacy, denyAntiCSRF, denyOrigin, denyClaims, denyMaxAge, denyIdentity, denyPolicy, denyPanic,
+		denyPathForm, denyPathSpelling, denyHostForm)
 	m := make(map[*sessions.Denial]*Verdict, len(all))
 	for _, d := range all {
 		m[d] = newVerdict(d.Outcome, d.Rule, d.Why)

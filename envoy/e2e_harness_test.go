@@ -754,6 +754,7 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("X-From", "app")
+	w.Header().Set("X-Target", r.RequestURI)
 	_ = json.NewEncoder(w).Encode(seen{r.Method, r.URL.Path, r.Header})
 }
 

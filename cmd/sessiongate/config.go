@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sessiongate/sessiongate/authz"
 )
 
 // Config is the configuration of the process. What each field means, its
@@ -74,6 +76,7 @@ type Config struct {
 	AntiCSRF       string // always, unsafe or off
 	AllowedOrigins []string
 	StripCookies   bool
+	Routes         []authz.Route
 	API            struct {
 		Keys     []Secret // NAME:SECRET
 		KeyFiles []string // NAME:/PATH

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/sessiongate/sessiongate/sessions"
 )
@@ -63,6 +64,16 @@ var badValues = map[string][]string{
 	"anti_csrf":       {`Always`, `true`, `""`, `on`},
 	"allowed_origins": {`https://a.example`, `["*"]`, `[https://a.example/]`, `[https://A.example]`, `[https://a.example:443]`, `[a.example]`, `["null"]`, `[5]`, `[https://a.example, https://a.example]`, `[[https://a.example]]`, `["https://a.example,https://b.example"]`, `["https://*.a.example"]`},
 	"strip_cookies":   {`yes`, `True`, `1`, `"true"`, ``, `on`},
+	"routes": {
+		`{}`, `/admin`, ``, `[/admin]`, `[[]]`, `[{}]`, `[{path: /a}]`, `[{policy: }]`, `[{policy: []}]`, `[{policy: {}, polcy: {}}]`, `[{policy: {}, path: /a, path_prefix: /a}]`, `[{policy: {}, policy: {}}]`,
+		`[{policy: {}, path: a}]`, `[{policy: {}, path: /a/}]`, `[{policy: {}, path: "/a*"}]`, `[{policy: {}, path: ""}]`, `[{policy: {}, path: 1}]`, `[{policy: {}, path_prefix: /a/../b}]`, `[{policy: {}, path_prefix: [/a]}]`,
+		`[{policy: {}, host: A.example}]`, `[{policy: {}, host: "*"}]`, `[{policy: {}, host: "a.example:80"}]`, `[{policy: {}, host: "a.*.example"}]`, `[{policy: {}, host: 10}]`,
+		`[{policy: {}, methods: GET}]`, `[{policy: {}, methods: []}]`, `[{policy: {}, methods: [get]}]`, `[{policy: {}, methods: [GET, GET]}]`, `[{policy: {}, methods: [GTE]}]`, `[{policy: {}, methods: [1]}]`,
+		`[{policy: {session: off}}]`, `[{policy: {sesion: optional}}]`, `[{policy: {session: [optional]}}]`, `[{policy: {max_age: 010}}]`, `[{policy: {max_age: 10.0}}]`, `[{policy: {max_age: 1e3}}]`, `[{policy: {max_age: 10m}}]`,
+		`[{policy: {strict: True}}]`, `[{policy: {strict: yes}}]`, `[{policy: {strict: }}]`, `[{policy: {require.role: ~}}]`, `[{policy: {require.sub: x}}]`, `[{policy: {require.role: [admin, owner]}}]`, `[{policy: {require.n: 0x10}}]`,
+		`[{policy: {login_url: //evil.example}}]`, `[{policy: {session: optional, session: required}}]`, `[{policy: {1: x}}]`, `[{policy: {<<: {session: optional}}}]`, `[{policy: !x {}}]`, `[{policy: &a {}}]`,
+		`[{policy: {}}, {policy: {}}]`, `[{policy: {}, path: /a}, {policy: {}, path: /A}]`, `[{policy: {}, methods: [GET, POST]}, {policy: {}, methods: [HEAD, GET]}]`,
+	},
 
 	"listen.authz":        {`9001`, `localhost`, `127.0.0.1:65536`, `127.0.0.1:09001`, `"unix:"`, `unix:relative.sock`, `unix:/` + strings.Repeat("x", 103), `http://h:1`, `::1:9001`, `999.1.1.1:1`},
 	"listen.public":       {`unix:/x.sock`, `"127.0.0.1:"`, `"h h:1"`, `a..b:1`, `"[::1:1"`},
@@ -161,11 +172,12 @@ func TestEverySettingRefusesBadValues(t *testing.T) {
 				t.Errorf("%s: %s: faults %v, want one", s.key, value, all)
 				continue
 			}
-			if all[0].at != (origin{file: "test.yaml", line: line}) || all[0].key != s.key || all[0].allowed != s.kind.allowed {
+			key, allowed := all[0].key, all[0].allowed
+			if !s.explains(key, allowed) || all[0].at != (origin{file: "test.yaml", line: line}) {
 				t.Errorf("%s: %s: fault %#v, want it in line %d, allowed %s", s.key, value, all[0], line, s.kind.allowed)
 			}
-			prefix := fmt.Sprintf("test.yaml:%d: %s: found ", line, s.key)
-			if !strings.HasPrefix(err.Error(), prefix) || !strings.HasSuffix(err.Error(), "; allowed: "+s.kind.allowed) {
+			prefix := fmt.Sprintf("test.yaml:%d: %s: found ", line, key)
+			if !strings.HasPrefix(err.Error(), prefix) || !strings.HasSuffix(err.Error(), "; allowed: "+allowed) {
 				t.Errorf("%s: %s: error %q", s.key, value, err)
 			}
 			if strings.Contains(err.Error(), "hunter2") {
@@ -173,6 +185,70 @@ func TestEverySettingRefusesBadValues(t *testing.T) {
 			}
 		}
 	}
+}
+
+// explains says whether a fault's key names the setting, or a part of it, and
+// whether what is allowed there is told.
+func (s setting) explains(key, allowed string) bool {
+	if s.kind.read != nil && strings.HasPrefix(key, s.key+"[") {
+		return allowed != ""
+	}
+	return key == s.key && allowed == s.kind.allowed
+}
+
+// What the file refuses for more than its type in YAML, the environment refuses
+// as well.
+func TestEnvironmentRefusesWhatTheFileRefuses(t *testing.T) {
+	t.Parallel()
+	for _, s := range settings(new(Config)) {
+		refused := 0
+		for _, value := range badValues[s.key] {
+			text, typed := value, false
+			if s.kind.read == nil {
+				text, typed = asVariable(t, s, value)
+			}
+			if strings.Contains(text, "\x00") {
+				continue
+			}
+			_, _, err := parse("", nil, []string{s.env() + "=" + text})
+			all := faultsOf(t, err)
+			switch {
+			case len(all) == 0 && !typed && (s.kind.read == nil || text != ""):
+				t.Errorf("%s: %s is taken from the environment as %q", s.key, value, text)
+			case len(all) == 0: // nothing is an empty list there, and 5 a text
+			case !s.explains(all[0].key, all[0].allowed), all[0].at != origin{env: s.env()}:
+				t.Errorf("%s=%s: fault %#v", s.env(), text, all[0])
+			case strings.Contains(err.Error(), "hunter2"):
+				t.Errorf("%s: error shows a secret: %q", s.key, err)
+			default:
+				refused++
+			}
+		}
+		if refused == 0 {
+			t.Errorf("%s: no bad value for the environment in the table", s.key)
+		}
+	}
+}
+
+// asVariable is a value of YAML as the environment would say it, and whether its
+// type was among what is wrong with it.
+func asVariable(t *testing.T, s setting, value string) (text string, typed bool) {
+	t.Helper()
+	var document yaml.Node
+	if err := yaml.Unmarshal([]byte("x: "+value), &document); err != nil {
+		t.Fatal(err)
+	}
+	node := document.Content[0].Content[1]
+	typed = s.kind.list != (node.Kind == yaml.SequenceNode) || node.Kind == yaml.MappingNode
+	if node.Kind != yaml.SequenceNode {
+		return node.Value, typed || s.kind.tag != "" && node.ShortTag() != s.kind.tag
+	}
+	var items []string
+	for _, item := range node.Content {
+		items = append(items, item.Value)
+		typed = typed || item.Kind != yaml.ScalarNode || item.ShortTag() != s.kind.tag || strings.Contains(item.Value, ",")
+	}
+	return strings.Join(items, ","), typed
 }
 
 func TestEnvironmentRefusesBadValues(t *testing.T) {
@@ -212,6 +288,12 @@ login_url: /sign-in?from=gate
 anti_csrf: off
 allowed_origins: [https://app.example.com, "http://[::1]:8080"]
 strip_cookies: true
+routes:
+  - path_prefix: /admin
+    policy: {require.role: admin|owner, max_age: 600, strict: true}
+  - {host: "*.example.com", path: /status, methods: [GET, HEAD], policy: {session: optional, anti_csrf: off, on_unauthorised: 401, "require.a: \"b\"": "x\ty"}}
+  - path_prefix: /admin/public
+    policy: {}
 listen: {authz: "unix:/run/sessiongate/authz.sock", public: ":8002", internal: "[::]:8003", address_file: /run/addresses.json, max_connections: 20}
 tls:
   authz_cert_file: /tls/authz/cert

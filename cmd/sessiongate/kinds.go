@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // A kind reads, describes and prints the values of one setting. It is bound to
@@ -25,6 +27,9 @@ type kind struct {
 	reset   func()
 	set     func(text string) bool // false: not allowed, nothing changed
 	texts   func() []string        // what set would read back; exactly one unless list
+	// read takes the place of set where a value is more than a scalar or a list
+	// of scalars; in the environment it is YAML, too.
+	read func(r *reader, key string, value *yaml.Node)
 }
 
 // The YAML types (YAML 1.2 §10.3.2) of scalars.

@@ -57,7 +57,7 @@ type commands struct {
 
 	Serve       serveCmd       `cmd:"" help:"Serve Envoy, browsers and backends until SIGTERM or SIGINT."`
 	Migrate     migrateCmd     `cmd:"" help:"Bring the database's schema up to date."`
-	Config      configCmd      `cmd:"" help:"Print the configuration in effect, with secrets redacted."`
+	Config      configCmd      `cmd:"" help:"Print the configuration in effect, with secrets redacted; or explain which policy a request meets."`
 	Sessions    sessionsCmd    `cmd:"" help:"End sessions in the database."`
 	Keys        keysCmd        `cmd:"" help:"Make secrets; list, rotate and rewrap the keys in the database."`
 	Metrics     metricsCmd     `cmd:"" help:"Print the page of the metrics (Markdown)."`
@@ -98,11 +98,17 @@ func (migrateCmd) Run(c *commands, p process) error {
 }
 
 type configCmd struct {
+	Print configPrintCmd `cmd:"" default:"withargs" help:"Print the configuration in effect, with secrets redacted. The default."`
+
+	Explain configExplainCmd `cmd:"" help:"Print which policy a request meets, and why."`
+}
+
+type configPrintCmd struct {
 	Reference bool `help:"Print the reference page of all settings instead (Markdown)."`
 }
 
 // Run implements the command.
-func (k configCmd) Run(c *commands, p process) error {
+func (k configPrintCmd) Run(c *commands, p process) error {
 	if k.Reference {
 		return writeReference(p.stdout)
 	}

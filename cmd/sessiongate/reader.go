@@ -17,6 +17,7 @@ import (
 // reader fills a Config from the file and the environment and gathers faults.
 type reader struct {
 	file     string
+	variable string // that is read as YAML, instead of the file
 	config   *Config
 	settings []setting
 	origins  origins
@@ -41,7 +42,12 @@ func (r *reader) find(key string) (setting, bool) {
 	return r.settings[i], true
 }
 
-func (r *reader) at(node *yaml.Node) origin { return origin{file: r.file, line: max(1, node.Line)} }
+func (r *reader) at(node *yaml.Node) origin {
+	if r.variable != "" {
+		return origin{env: r.variable}
+	}
+	return origin{file: r.file, line: max(1, node.Line)}
+}
 
 func (r *reader) report(at origin, key, found, allowed string) {
 	r.unsound[key] = true
@@ -150,6 +156,10 @@ func (r *reader) plain(node *yaml.Node, key string) bool {
 func (r *reader) readSetting(key string, value *yaml.Node) {
 	s, _ := r.find(key)
 	r.origins[key] = r.at(value)
+	if s.kind.read != nil {
+		s.kind.read(r, key, value)
+		return
+	}
 	if !s.kind.list {
 		if s.kind.reset(); !r.readScalar(s, value) {
 			s.restore()
@@ -259,6 +269,10 @@ func (r *reader) readEnviron(environ []string) {
 		}
 		at := origin{env: name}
 		r.origins[s.key] = at
+		if s.kind.read != nil {
+			r.readYAML(s, name, value)
+			continue
+		}
 		texts := []string{value}
 		if s.kind.list {
 			texts = nil

@@ -232,6 +232,7 @@ func authzConfig(c Config, log *slog.Logger) authz.Config {
 		Cookies: cookies(c), LoginURL: c.LoginURL, RefreshPath: c.Paths.Refresh, SignoutPath: c.Paths.Signout,
 		SessionExpiredStatus: c.Responses.SessionExpiredStatus,
 		Default:              authz.Policy{AntiCSRF: antiCSRF[c.AntiCSRF], OnUnauthorised: unauthorised[c.Responses.OnUnauthorised]},
+		Routes:               c.Routes,
 		AllowedOrigins:       c.AllowedOrigins, StripCookies: c.StripCookies,
 		RefreshAttemptMax: c.Session.RefreshAttemptMax, Log: log,
 	}

@@ -63,6 +63,10 @@ func settings(c *Config) []setting {
 			key: "strip_cookies", def: "false", kind: boolean(&c.StripCookies),
 			doc: "Takes the session's tokens, cookies and bearer token, out of what goes to the upstream. What web SDKs copy of tokens into cookies of their own is taken out in any case.",
 		},
+		{
+			key: "routes", kind: routes(&c.Routes),
+			doc: "Policies for hosts, paths and methods, where Envoy's routes cannot carry `context_extensions`: see [below](#routes).",
+		},
 
 		{
 			key: "listen.authz", def: "127.0.0.1:9001", kind: tcpOrUnixAddress(&c.Listen.Authz),
@@ -426,6 +430,10 @@ func writeConfig(w io.Writer, c Config, from origins) error {
 			}
 			name, indent = rest, "  "
 		}
+		if s.kind.read != nil {
+			writeRoutes(&b, s, from)
+			continue
+		}
 		value, ok := s.yaml()
 		comment := quoteUnlessPlain(from[s.key].String())
 		if !ok {
@@ -479,6 +487,7 @@ comma separates the items of a list, and an empty variable is an empty list or t
 		cell := strings.NewReplacer("|", `\|`, "*", `\*`, "_", `\_`, "~", `\~`, "[", `\[`)
 		fmt.Fprintf(&b, "| `%s`<br>`%s` | %s | %s | %s |\n", s.key, s.env(), def, cell.Replace(s.kind.allowed), strings.ReplaceAll(doc, "|", `\|`))
 	}
+	b.WriteString(routesReference)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -13,7 +13,7 @@ import (
 
 // ending deletes the sessions that match, with feed entry and event, in one
 // statement: nobody can see the one without the others. $1 is the reason, $2 the
-// actor, $3 the rule.
+// actor, $3 the rule; those of match begin at $4.
 func ending(match string) string {
 	return `
 		WITH gone AS (
@@ -26,8 +26,15 @@ func ending(match string) string {
 		SELECT handle FROM gone`
 }
 
-func (s *Store) end(ctx context.Context, sql string, args ...any) ([]sessions.Handle, error) {
-	rows, err := s.pool.Query(ctx, sql, args...)
+// querier is the pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// end ends the sessions that match, whose arguments args are, and returns their
+// handles.
+func end(ctx context.Context, by querier, e sessions.Ending, match string, args ...any) ([]sessions.Handle, error) {
+	rows, err := by.Query(ctx, ending(match), append([]any{string(e.Reason), e.Actor, string(e.Rule)}, args...)...)
 	if err != nil {
 		return nil, fmt.Errorf("deleting sessions: %w", err)
 	}
@@ -45,23 +52,22 @@ func (s *Store) end(ctx context.Context, sql string, args ...any) ([]sessions.Ha
 
 // End implements [sessions.Store].
 func (s *Store) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (bool, error) {
-	gone, err := s.end(ctx, ending(`handle = $4`), string(e.Reason), e.Actor, string(e.Rule), h[:])
+	gone, err := end(ctx, s.pool, e, `handle = $4`, h[:])
 	return len(gone) == 1, err
 }
 
 // EndIf implements [sessions.Store].
 func (s *Store) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) (bool, error) {
-	gone, err := s.end(ctx, ending(`handle = $4 AND current = $5 AND handed_at IS NOT DISTINCT FROM $6`),
-		string(e.Reason), e.Actor, string(e.Rule), old.Handle[:], old.Current[:], timeOrNull(old.HandedAt))
+	gone, err := end(ctx, s.pool, e, `handle = $4 AND current = $5 AND handed_at IS NOT DISTINCT FROM $6`,
+		old.Handle[:], old.Current[:], timeOrNull(old.HandedAt))
 	return len(gone) == 1, err
 }
 
 // EndUser implements [sessions.Store].
 func (s *Store) EndUser(ctx context.Context, userID string, e sessions.Ending) ([]sessions.Handle, error) {
 	// In the order of handles, as Promote locks them.
-	return s.end(ctx, ending(`handle = ANY (ARRAY(
-			SELECT s.handle FROM sessiongate.sessions s WHERE s.user_id = $4 ORDER BY s.handle FOR UPDATE))`),
-		string(e.Reason), e.Actor, string(e.Rule), userID)
+	return end(ctx, s.pool, e, `handle = ANY (ARRAY(
+			SELECT s.handle FROM sessiongate.sessions s WHERE s.user_id = $4 ORDER BY s.handle FOR UPDATE))`, userID)
 }
 
 // endPage is how many sessions one statement of [Store.EndCreatedBefore] looks at.
@@ -80,11 +86,10 @@ func (s *Store) EndCreatedBefore(ctx context.Context, t time.Time, e sessions.En
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return total, fmt.Errorf("reading a page of sessions: %w", err)
 		}
-		gone, err := s.end(ctx, ending(`handle = ANY (ARRAY(
+		gone, err := end(ctx, s.pool, e, `handle = ANY (ARRAY(
 				SELECT s.handle FROM sessiongate.sessions s
-				WHERE s.handle > $3 AND ($4::bytea IS NULL OR s.handle <= $4) AND s.created_at < $5
-				ORDER BY s.handle FOR UPDATE))`),
-			string(e.Reason), e.Actor, after, last, t)
+				WHERE s.handle > $4 AND ($5::bytea IS NULL OR s.handle <= $5) AND s.created_at < $6
+				ORDER BY s.handle FOR UPDATE))`, after, last, t)
 		if err != nil {
 			return total, err
 		}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/sessiongate/sessiongate/authz"
+)
+
+type configExplainCmd struct {
+	Method string `arg:"" help:"The request's method, such as GET."`
+
+	URL string `arg:"" help:"The request's address, such as https://app.example.com/admin?x=1; its path is taken as it stands."`
+
+	Extension []string `help:"A context_extension of Envoy's route, as KEY=VALUE; may be repeated." placeholder:"KEY=VALUE" sep:"none"`
+}
+
+// Run implements the command.
+func (k configExplainCmd) Run(c *commands, p process) error {
+	config, from, err := load(c.ConfigFile, p.environ)
+	if err != nil {
+		return err
+	}
+	q, err := k.request()
+	if err != nil {
+		return err
+	}
+	x, err := authz.Explain(authzConfig(config, slog.New(slog.DiscardHandler)), q.method, q.host, q.path, q.extensions)
+	if err != nil {
+		return err
+	}
+	return writeExplanation(p.stdout, config, from, q, x)
+}
+
+// asked is the request that is to be explained.
+type asked struct {
+	method, url, host, path string
+	extensions              map[string]string
+}
+
+// request takes the URL apart as a client does that sends it as it stands:
+// net/url would refuse, or tidy up, what an attacker sends.
+func (k configExplainCmd) request() (asked, error) {
+	q := asked{method: k.Method, url: k.URL, extensions: make(map[string]string)}
+	var faults []error
+	if !onlyOf(k.Method, upper+"-") || k.Method == "" {
+		faults = append(faults, fmt.Errorf("METHOD: found %s; allowed: a method in capitals, such as GET", quoted(k.Method)))
+	}
+	scheme, rest, ok := strings.Cut(k.URL, "://")
+	end := strings.IndexAny(rest+"/", `/?#\`)
+	q.host = rest[:end]
+	q.path, _, _ = strings.Cut(rest[end:], "?")
+	if q.path == "" {
+		q.path = "/" // RFC 9112 §3.2.1
+	}
+	if !ok || scheme != "http" && scheme != "https" || q.host == "" || strings.Contains(q.host, "@") || strings.Contains(k.URL, "#") || !isVisible(k.URL) || q.path[0] != '/' {
+		faults = append(faults, fmt.Errorf("URL: found %s; allowed: http or https, a host and a path, in visible ASCII as it is sent, without a user or a fragment, such as https://app.example.com/admin?x=1", quoted(k.URL)))
+	}
+	for _, e := range k.Extension {
+		key, value, ok := strings.Cut(e, "=")
+		if _, again := q.extensions[key]; again || !ok || key == "" {
+			faults = append(faults, fmt.Errorf("--extension: found %s; allowed: KEY=VALUE, each key once", quoted(e)))
+		}
+		q.extensions[key] = value
+	}
+	return q, errors.Join(faults...)
+}
+
+func writeExplanation(w io.Writer, c Config, from origins, q asked, x authz.Explanation) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s\n\n", q.method, q.url)
+	writeEntries(&b, c, from, x)
+	if x.Denial == nil {
+		b.WriteString("\nPolicy:\n")
+		writePolicy(&b, c, from, q, x)
+	}
+	b.WriteString("\nSo:\n")
+	for _, line := range consequences(c, q, x) {
+		fmt.Fprintf(&b, "  %s\n", line)
+	}
+	if len(q.extensions) == 0 {
+		b.WriteString("\nThe context_extensions of Envoy's route, if it has any, come on top, key by key: give them with --extension KEY=VALUE.\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func writeEntries(b *strings.Builder, c Config, from origins, x authz.Explanation) {
+	if len(x.Entries) == 0 {
+		b.WriteString("There are no entries in routes: the default policy holds.\n")
+		return
+	}
+	b.WriteString("Entries of routes, the most specific first:\n")
+	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, e := range x.Entries {
+		why := e.Why
+		if why == "" {
+			why = "APPLIES: it is the most specific that fits"
+		}
+		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", entryPlace(from, e.Index), routeWords(c.Routes[e.Index]), why)
+	}
+	_ = t.Flush()
+	if x.Entry < 0 && x.Denial == nil {
+		b.WriteString("None applies: the default policy holds.\n")
+	}
+}
+
+// entryPlace is where an entry stands; several of one variable have numbers.
+func entryPlace(from origins, i int) string {
+	name := fmt.Sprintf("routes[%d]", i)
+	at := from[name]
+	if at.env != "" {
+		return name + " of " + at.env
+	}
+	return quoteUnlessPlain(at.String())
+}
+
+// writePolicy prints each setting of the policy and who said so: Envoy's route
+// before the entry before the default.
+func writePolicy(b *strings.Builder, c Config, from origins, q asked, x authz.Explanation) {
+	defaults := map[string]string{"anti_csrf": "anti_csrf", "on_unauthorised": "responses.on_unauthorised", "login_url": "login_url"}
+	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, s := range x.Policy.Settings() {
+		place := "default"
+		if key := defaults[s.Key]; key != "" && from[key] != (origin{}) {
+			place = fmt.Sprintf("default, from %s in %s", key, quoteUnlessPlain(from[key].String()))
+		}
+		if x.Entry >= 0 {
+			if value, ok := c.Routes[x.Entry].Policy[s.Key]; ok && value == s.Value {
+				place = entryPlace(from, x.Entry)
+				if at := from[fmt.Sprintf("routes[%d].policy.%s", x.Entry, s.Key)]; at.env == "" {
+					place = quoteUnlessPlain(at.String())
+				}
+			} else if _, said := q.extensions[s.Key]; ok && !said { // Only optional gives way unasked.
+				place = "the context_extensions ask for a session, so optional in " + entryPlace(from, x.Entry) + " does not count"
+			}
+		}
+		if _, ok := q.extensions[s.Key]; ok {
+			place = "context_extensions (--extension)"
+		}
+		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", s.Key, quoteUnlessPlain(s.Value), place)
+	}
+	_ = t.Flush()
+}
+
+// consequences says what the policy means, and what passes in spite of it.
+func consequences(c Config, q asked, x authz.Explanation) []string {
+	if x.Denial != nil {
+		return []string{fmt.Sprintf("Denied, whoever sends it: %s (rule %q in the log).", x.Denial.Why, x.Denial.Rule)}
+	}
+	settings := make(map[string]string)
+	for _, s := range x.Policy.Settings() {
+		settings[s.Key] = s.Value
+	}
+	var lines []string
+	switch x.Passes {
+	case authz.PassesRefresh, authz.PassesSignout:
+		return []string{fmt.Sprintf("It is the %s (POST): it passes whatever the policy, without identity, to where sessiongate answers it.", x.Passes)}
+	case authz.PassesLogin:
+		lines = append(lines, "It is the login page: it passes whatever the outcome, without identity unless the policy allows it.")
+	case "":
+		answer := map[string]string{"redirect": "is sent to " + settings["login_url"], "auto": "is sent to " + settings["login_url"] + "; a script gets 401", "401": "gets 401", "403": "gets 403"}[settings["on_unauthorised"]]
+		if settings["session"] == "optional" {
+			answer = "passes, without identity"
+		}
+		lines = append(lines, "Who has no session "+answer+".")
+	}
+	if isBelow(q.path, c.Paths.Auth) {
+		lines = append(lines, fmt.Sprintf("It is under %s, which Envoy should route to sessiongate without a check; POST %s and POST %s would pass one.", c.Paths.Auth, c.Paths.Refresh, c.Paths.Signout))
+	}
+	if q.method == "OPTIONS" {
+		lines = append(lines, "A CORS preflight passes whatever the policy, without identity.")
+	}
+	return lines
+}
