@@ -180,6 +180,12 @@ func lifeOfKeys(s *scene) {
 	s.look(1)
 	s.wantKeys("sealing 1 in use", "sealing 2 published", "signing 1 in use", "signing 2 published")
 
+	var pending *sessions.PendingKeyError
+	_, err = sessions.RotateKey(s.Context(), s.store, sessions.KeyEncryption{Key: scenarioKey(s.T)}, sessions.KeySigning, 0)
+	if !errors.As(err, &pending) || pending.Key.Generation != 2 {
+		s.Fatalf("another one beside what is not active yet: %v", err)
+	}
+
 	// A hand-out just before the new keys are active, and its repetition after.
 	active := s.key(sessions.KeySigning, 2).ActiveFrom
 	if other := s.key(sessions.KeySealing, 2).ActiveFrom; other.After(active) {
