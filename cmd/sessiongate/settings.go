@@ -78,7 +78,7 @@ func settings(c *Config) []setting {
 		},
 		{
 			key: "listen.internal", def: "127.0.0.1:9003", kind: tcpAddress(&c.Listen.Internal),
-			doc: "Where backends create and end sessions, and where health is (HTTP). Never route it to the outside.",
+			doc: "Where backends create and end sessions, and where health and metrics are (HTTP). Never route it to the outside.",
 		},
 		{
 			key: "listen.address_file", kind: optional(text(&c.Listen.AddressFile, "an absolute path", isAbsoluteFile)),
