@@ -53,7 +53,6 @@ func Example() {
 	ctx := context.Background()
 	store := sessionstest.NewMemory()
 	engine, stop := startEngine(store)
-	defer stop()
 	client := sessions.NewClient(netip.MustParseAddr("192.0.2.7"), "Firefox")
 
 	issued, err := engine.Create(ctx, sessions.NewSession{
@@ -84,6 +83,7 @@ func Example() {
 	}
 	_, denial = engine.Verify(sessions.TransportCookie, []string{accessToken})
 	fmt.Println(denial)
+	stop()
 
 	// Output:
 	// printed, a token is [redacted]
@@ -97,7 +97,6 @@ func ExampleEngine_Refresh() {
 	ctx := context.Background()
 	store := sessionstest.NewMemory()
 	engine, stop := startEngine(store)
-	defer stop()
 	alices := sessions.NewClient(netip.MustParseAddr("192.0.2.7"), "Firefox")
 	thiefs := sessions.NewClient(netip.MustParseAddr("203.0.113.9"), "curl")
 
@@ -134,6 +133,7 @@ func ExampleEngine_Refresh() {
 	store.Advance(time.Minute)
 	refresh("alice", stolen, alices)
 	refresh("the thief", thief.Refresh.Reveal(), thiefs)
+	stop()
 
 	// Output:
 	// the thief has new tokens
@@ -148,7 +148,6 @@ func ExampleEngine_Refresh() {
 func ExampleEngine_Update() {
 	ctx := context.Background()
 	engine, stop := startEngine(sessionstest.NewMemory())
-	defer stop()
 	issued, err := engine.Create(ctx, sessions.NewSession{UserID: "alice", Claims: []byte(`{"plan":"free"}`), Transport: sessions.TransportCookie})
 	if err != nil {
 		log.Fatal(err)
@@ -174,6 +173,7 @@ func ExampleEngine_Update() {
 		log.Fatal(denial)
 	}
 	fmt.Printf("its successor: %s\n", after.Claims)
+	stop()
 
 	// Output:
 	// the former access token: TRY_REFRESH
@@ -184,7 +184,6 @@ func ExampleEngine_Update() {
 func ExampleEngine_EndUser() {
 	ctx := context.Background()
 	engine, stop := startEngine(sessionstest.NewMemory())
-	defer stop()
 	var last sessions.Issued
 	for range 3 {
 		var err error
@@ -198,6 +197,7 @@ func ExampleEngine_EndUser() {
 	}
 	_, denial := engine.Verify(sessions.TransportHeader, []string{last.Access.Reveal()})
 	fmt.Println(n, "ended;", denial.Outcome)
+	stop()
 
 	// Output:
 	// 3 ended; UNAUTHORISED

@@ -21,7 +21,6 @@ import (
 // refresh and sign-out.
 func Example() {
 	engine, stop := startEngine()
-	defer stop()
 	cfg := sessionhttp.Defaults()
 	cfg.Cookies.Secure = false // this example has no TLS; leave it on
 	cfg.Log = slog.New(slog.DiscardHandler)
@@ -71,7 +70,6 @@ func Example() {
 		_, _ = fmt.Fprintf(w, "hello, %s", access.UserID)
 	}))
 	server := httptest.NewServer(mux)
-	defer server.Close()
 
 	// What a browser does.
 	jar, err := cookiejar.New(nil)
@@ -100,6 +98,8 @@ func Example() {
 		_ = response.Body.Close()
 		fmt.Println(request.method, request.path, response.StatusCode)
 	}
+	server.Close()
+	stop()
 
 	// Output:
 	// GET / 401
