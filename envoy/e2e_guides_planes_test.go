@@ -361,6 +361,7 @@ func TestControlPlanes(t *testing.T) {
 
 			expect("a page without a session", b.do(http.MethodGet, "/", navigation), http.StatusFound)
 			expect("a script without a session", b.do(http.MethodGet, "/api/", script), http.StatusUnauthorized)
+			expect("the auth path, which answers for itself", b.do(http.MethodGet, refreshPath, script), http.StatusMethodNotAllowed)
 			expect("an escaped slash", b.do(http.MethodGet, "/x%2F..%2Fapi", navigation), test.spelling)
 			expect("public keys", b.do(http.MethodGet, "/.well-known/jwks.json"), http.StatusOK)
 			b.signIn("ada")

