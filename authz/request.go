@@ -52,7 +52,7 @@ func readRequest(c *authv3.CheckRequest) request {
 	if r.forwardedProto == "http" || r.forwardedProto == "https" {
 		r.scheme = r.forwardedProto // what the browser used, where TLS ended before Envoy
 	}
-	if r.requestID != "" {
+	if sessions.IsRequestID(r.requestID) {
 		r.id = r.requestID
 	}
 	if r.authorization != "" {

@@ -727,10 +727,10 @@ func TestLogTellsWhyButNoSecret(t *testing.T) {
 	g := newGate(t, func(c *Config) { c.Log = slog.New(slog.NewJSONHandler(&log, nil)) })
 	secret := g.expired.Access.Reveal()
 	a := ask{method: "GET", path: "/a/" + strings.Repeat("b", 1000) + "?token=hush"}.
-		with("x-request-id", "id-7", "anti-csrf", "hush", "authorization", "hush").cookie("sAccessToken=" + secret)
+		with("x-request-id", "0af76519-16cd-43dd-8448-eb211c80319c", "anti-csrf", "hush", "authorization", "hush").cookie("sAccessToken=" + secret)
 	_, _ = g.server.Check(t.Context(), a.raw())
 	line := log.String()
-	for _, want := range []string{`"outcome":"TRY_REFRESH"`, `"rule":"V1"`, sessions.DenyExpired.Why, `"method":"GET"`, `"path":"/a/bbb`, `"request_id":"id-7"`, `"level":"INFO"`} {
+	for _, want := range []string{`"outcome":"TRY_REFRESH"`, `"rule":"V1"`, sessions.DenyExpired.Why, `"method":"GET"`, `"path":"/a/bbb`, `"request_id":"0af76519-16cd-43dd-8448-eb211c80319c"`, `"level":"INFO"`} {
 		if !strings.Contains(line, want) {
 			t.Errorf("no %s in %s", want, line)
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 // routesAreKnown is to be true as soon as the configuration has the table of routes that istio/config.yaml uses.
-const routesAreKnown = false
+const routesAreKnown = true
 
 // effective is what `sessiongate config` prints for the ConfigMap of a manifest: the settings in effect. Where the program refuses the file, settings is nil
 // and said is what the program said.

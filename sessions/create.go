@@ -33,7 +33,8 @@ type Issued struct {
 	marker string // random
 }
 
-// Create starts a session. Bad input is an [*InvalidError].
+// Create starts a session. Bad input is an [*InvalidError]; [ErrTooManySessions]
+// says that Config.PerUser refuses another one.
 func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
 	if !e.Ready() {
 		return Issued{}, ErrUnavailable
@@ -45,12 +46,12 @@ func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
 	if err := e.checkSize(n.UserID, n.Claims, t); err != nil {
 		return Issued{}, err
 	}
-	rec, err := e.store.Create(ctx, NewRecord{
+	rec, err := e.create(ctx, NewRecord{
 		Handle: t.handle, UserID: n.UserID, Current: t.mark(), CurrentClient: n.Client,
 		Claims: n.Claims, Data: n.Data, SlidingLife: e.cfg.SlidingLife, AbsoluteLife: e.cfg.AbsoluteLife, Actor: n.Actor,
 	})
 	if err != nil {
-		return Issued{}, unavailable("creating session", err)
+		return Issued{}, err
 	}
 	t.issuedAt = rec.CreatedAt
 	issued, err := e.issue(rec, t, Mark{}, rec.CreatedAt, true)

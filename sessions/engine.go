@@ -41,6 +41,8 @@ type Config struct {
 	// HandOutsMax is how often one child may be handed out, at most once in D/2
 	// being counted, before its session ends as refresh_abuse.
 	HandOutsMax int
+	// PerUser bounds the sessions of one user.
+	PerUser UserLimit
 
 	// FeedPoll is the pause between polls of the feed; FeedBound the age from
 	// which the feed counts as stale. A poll is given up after FeedBound.
@@ -126,6 +128,8 @@ func (c Config) check() error {
 		c.PromotionQueue < 1, c.PromotionBatch < 1, c.SweepPause <= 0, c.SweepBatch < 1,
 		c.AuditPoll <= 0, c.AuditBatch < 1:
 		return &InvalidError{"Config", "counts and pauses must be positive, and FeedBound at least FeedPoll"}
+	case c.PerUser.Max < 0:
+		return &InvalidError{"PerUser.Max", "must be 0 (no limit) or more"}
 	case c.Now == nil || c.Events == nil:
 		return &InvalidError{"Config", "Now and Events must be set"}
 	}

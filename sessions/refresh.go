@@ -26,10 +26,16 @@ func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, cli
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.RefreshAttemptMax/2)
 	defer cancel()
 	issued, err = e.refresh(ctx, by, tokens, client)
-	if ctx.Err() != nil { // "over" too: it clears cookies, perhaps those of a new sign-in
-		return Issued{}, unavailable("refreshing", errors.Join(err, ctx.Err()))
+	switch {
+	case ctx.Err() == nil:
+		return issued, err
+	case errors.Is(err, ErrUnavailable):
+		return Issued{}, err
+	default:
+		// "Over" is not in this error's chain either: it would clear cookies, perhaps
+		// those of a new sign-in.
+		return Issued{}, unavailable("refreshing", ctx.Err())
 	}
-	return issued, err
 }
 
 func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {

@@ -153,6 +153,7 @@ const (
 	ReasonRefreshAbuse Reason = "refresh_abuse" // more hand-outs than anybody needs
 	ReasonSignedOut    Reason = "signed_out"    // by its client
 	ReasonRevoked      Reason = "revoked"       // by a backend or an operator
+	ReasonEvicted      Reason = "evicted"       // by a newer session of a user who has as many as allowed
 )
 
 // fill draws random bytes. There is no seam for a weak source.

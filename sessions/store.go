@@ -16,7 +16,7 @@ var ErrNotFound = errors.New("no such session")
 // Every method is safe for concurrent use, by any number of processes over one
 // store. Each is atomic: it happens wholly or not at all, also when the process
 // dies in the middle of it (I7). What it reports done is durable and is seen by
-// every later call. Any error but ErrNotFound means that the outcome is unknown
+// every later call. Any error but ErrNotFound and ErrTooManySessions means that the outcome is unknown
 // and that retrying is safe.
 //
 // Each change is an AuditEvent, written in its transaction: an end always, the
@@ -29,6 +29,13 @@ type Store interface {
 	// Create inserts a session. Its times are the store's: CreatedAt and
 	// PromotedAt now, AbsoluteExpiresAt and ExpiresAt by the lives in n.
 	Create(ctx context.Context, n NewRecord) (Record, error)
+
+	// CreateWithin is Create where the user then has at most l.Max sessions that
+	// have not expired, whoever creates at the same time. Where that takes ending
+	// some, the oldest by CreatedAt are ended as End does, with [EvictedEnding], in
+	// the same transaction, and their handles are returned; or, without
+	// l.EvictOldest, nothing happens and the error is [ErrTooManySessions].
+	CreateWithin(ctx context.Context, n NewRecord, l UserLimit) (Record, []Handle, error)
 
 	// Get returns the session and the time of the reading. An expired session
 	// that was not yet swept is returned like any other: the caller judges.

@@ -28,3 +28,19 @@ func ParseTraceparent(text string) (traceID, spanID string, ok bool) {
 func isLowerHex(text string) bool {
 	return strings.Trim(text, "0123456789abcdef") == ""
 }
+
+// IsRequestID says whether text is a UUID (RFC 9562), as Envoy makes for
+// x-request-id. Only such a one is logged: the header may be the client's own, and
+// none of our secrets has that form.
+func IsRequestID(text string) bool {
+	if len(text) != len("0af76519-16cd-43dd-8448-eb211c80319c") {
+		return false
+	}
+	for i := range len(text) {
+		isDash := i == 8 || i == 13 || i == 18 || i == 23
+		if isDash != (text[i] == '-') || !isDash && strings.IndexByte("0123456789abcdefABCDEF", text[i]) < 0 {
+			return false
+		}
+	}
+	return true
+}

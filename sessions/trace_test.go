@@ -38,3 +38,17 @@ func TestParseTraceparent(t *testing.T) {
 		}
 	}
 }
+
+func TestIsRequestID(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"0af76519-16cd-43dd-8448-eb211c80319c": true, "0AF76519-16CD-43DD-8448-EB211C80319C": true,
+		"": false, "0af7651916cd43dd8448eb211c80319c": false, "0af76519-16cd-43dd-8448-eb211c80319": false, "0af76519-16cd-43dd-8448-eb211c80319c0": false,
+		"0af7651-916cd-43dd-8448-eb211c80319c": false, "0af76519-16cd-43dd-8448-eb211c80319g": false, "0af76519-16cd-43dd-8448-eb211c8031\n\n": false,
+		strings.Repeat("-", 36): false, strings.Repeat("0", 36): false,
+	} {
+		if IsRequestID(text) != want {
+			t.Errorf("%.5q: %t", text, !want)
+		}
+	}
+}

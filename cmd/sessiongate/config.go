@@ -52,6 +52,8 @@ type Config struct {
 		AbsoluteLife      time.Duration
 		RefreshAttemptMax time.Duration
 		HandOutsMax       int
+		MaxPerUser        int
+		WhenFull          string // evict_oldest or reject
 	}
 	Cookies struct {
 		AccessName     string
@@ -78,9 +80,11 @@ type Config struct {
 	StripCookies   bool
 	Routes         []authz.Route
 	API            struct {
-		Keys     []Secret // NAME:SECRET
-		KeyFiles []string // NAME:/PATH
-		BodyMax  int      // bytes
+		Keys      []Secret // NAME:SECRET
+		KeyFiles  []string // NAME:/PATH
+		KeyHashes []string // NAME:SHA256
+		Scopes    []string // NAME:SCOPE+SCOPE
+		BodyMax   int      // bytes
 	}
 	Feed struct {
 		PollInterval time.Duration
@@ -365,9 +369,14 @@ func rules(c *Config) []rule {
 			"a password in one of database.url and database.password_file",
 		},
 		{
-			[]string{"api.keys", "api.key_files"},
+			[]string{"api.keys", "api.key_files", "api.key_hashes"},
 			!repeatedName(c),
-			"one secret for a caller's name, over api.keys and api.key_files",
+			"one secret for a caller's name, over api.keys, api.key_files and api.key_hashes",
+		},
+		{
+			[]string{"api.scopes"},
+			!repeated(c.API.Scopes),
+			"all scopes of a caller in one entry",
 		},
 	}
 	all = append(all, c.tlsRules()...)
@@ -400,12 +409,11 @@ func loginPath(loginURL string) string {
 	return p
 }
 
-func repeatedName(c *Config) bool {
+func repeatedName(c *Config) bool { return repeated(callers(c)) }
+
+// repeated says whether two entries NAME:WHATEVER have one name.
+func repeated(entries []string) bool {
 	seen := make(map[string]bool)
-	entries := slices.Clone(c.API.KeyFiles)
-	for _, k := range c.API.Keys {
-		entries = append(entries, string(k))
-	}
 	for _, k := range entries {
 		name, _, _ := strings.Cut(k, ":")
 		if seen[name] {
@@ -425,6 +433,7 @@ func forServe(c Config) error {
 	if missing := faults(nil); errors.As(forKeys(c), &missing) {
 		all = append(all, missing...)
 	}
+	all = append(all, unknownCallers(c)...)
 	if len(all) > 0 {
 		return all
 	}

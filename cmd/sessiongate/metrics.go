@@ -107,7 +107,7 @@ func (m *metrics) table() []metric {
 			label{"answer", "as above"}),
 		counter(&m.created, "sessiongate_sessions_created_total", "Sessions created by this process."),
 		counter(&m.ended, "sessiongate_sessions_ended_total", "Sessions ended by this process; those that expire are not counted.",
-			label{"reason", "`signed_out`, `revoked`, `theft`, `refresh_abuse`, `rolled_back`"}),
+			label{"reason", "`signed_out`, `revoked`, `evicted`, `theft`, `refresh_abuse`, `rolled_back`"}),
 		counter(&m.claimsChanged, "sessiongate_claims_changed_total", "Sessions that got new claims."),
 
 		counter(&m.promotions, "sessiongate_promotions_total", "First uses of refreshed tokens that were told to Postgres."),
@@ -250,7 +250,7 @@ func newMetrics() *metrics {
 		m.verdicts[v] = verdictMetrics{m.checks.WithLabelValues(outcome, v.Rule, v.Why), m.checkTook.WithLabelValues(outcome)}
 	}
 	for _, reason := range []sessions.Reason{
-		sessions.ReasonSignedOut, sessions.ReasonRevoked, sessions.ReasonTheft, sessions.ReasonRefreshAbuse, sessions.ReasonRolledBack,
+		sessions.ReasonSignedOut, sessions.ReasonRevoked, sessions.ReasonTheft, sessions.ReasonRefreshAbuse, sessions.ReasonRolledBack, sessions.ReasonEvicted,
 	} {
 		m.ended.WithLabelValues(string(reason))
 	}

@@ -147,7 +147,7 @@ func allEvents() []sessions.Event {
 		e.Kind = kind
 		all = append(all, e)
 	}
-	for _, reason := range []sessions.Reason{"theft", "rolled_back", "refresh_abuse", "signed_out", "revoked"} {
+	for _, reason := range []sessions.Reason{"theft", "rolled_back", "refresh_abuse", "signed_out", "revoked", "evicted"} {
 		e := secret
 		e.Kind, e.Reason = sessions.EventEnded, reason
 		all = append(all, e)

@@ -70,6 +70,7 @@ func credentials(c Config, at origins) (Credentials, error) {
 		name, file, _ := strings.Cut(k, ":")
 		creds.APIKeys[name] = read("api.key_files", file, allowedAPISecret+"; `sessiongate keys new FILE` makes one", isAPISecret)
 	}
+	all = append(all, sharedKeys(c, creds, at)...)
 	if len(all) > 0 {
 		return Credentials{}, all
 	}

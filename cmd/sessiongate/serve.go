@@ -67,7 +67,8 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	public.Observe, api.Observe = counts.request("public"), counts.request("internal")
 	s.public = newHTTPServer(c, &draining, sessionhttp.Public(engine, public))
 	internal := http.NewServeMux()
-	internal.Handle("/", certs.internal.withClientCertificate(sessionhttp.Internal(engine, api)))
+	backends := sessionhttp.Internal(engine, api)
+	internal.Handle("/", certs.internal.withClientCertificate(backends))
 	counts.now = func() state {
 		return state{
 			engine: engine.Stats(), started: engine.Ready(), ready: ready(), feedBound: c.Feed.Bound,
@@ -78,7 +79,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	health := sessionhttp.Health(engine, draining.Load)
 	internal.Handle("/healthz", health)
 	internal.Handle("/readyz", health)
-	s.internal = newHTTPServer(c, &draining, internal)
+	s.internal = newHTTPServer(c, &draining, sessionhttp.CleanPaths(internal, backends))
 
 	// The engine and the listeners outlive ctx by the drain.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -207,6 +208,7 @@ func newEngine(store sessions.Store, c Config, creds Credentials, out *audit, ev
 	e.AbsoluteLife = c.Session.AbsoluteLife
 	e.RefreshAttemptMax = c.Session.RefreshAttemptMax
 	e.HandOutsMax = c.Session.HandOutsMax
+	e.PerUser = sessions.UserLimit{Max: c.Session.MaxPerUser, EvictOldest: c.Session.WhenFull == "evict_oldest"}
 	e.FeedPoll = c.Feed.PollInterval
 	e.FeedBound = c.Feed.Bound
 	e.CachedTokens = c.Cache.Tokens
@@ -247,14 +249,10 @@ func grpcLimits(c Config) authz.Limits {
 }
 
 func httpConfig(c Config, creds Credentials, log *slog.Logger) sessionhttp.Config {
-	keys := make(map[string]sessionhttp.KeyDigest, len(creds.APIKeys))
-	for name, secret := range creds.APIKeys {
-		keys[name] = sessionhttp.DigestKey(string(secret))
-	}
 	return sessionhttp.Config{
 		Cookies: cookies(c), RefreshPath: c.Paths.Refresh, SignoutPath: c.Paths.Signout,
 		SessionExpiredStatus: c.Responses.SessionExpiredStatus, AllowedOrigins: c.AllowedOrigins,
-		BodyMax: int64(c.API.BodyMax), APIKeys: keys, Log: log,
+		BodyMax: int64(c.API.BodyMax), APIKeys: apiKeys(c, creds), Log: log,
 	}
 }
 

@@ -172,6 +172,14 @@ func settings(c *Config) []setting {
 			key: "session.hand_outs_max", def: "20", kind: integer(&c.Session.HandOutsMax, 5, 1000),
 			doc: "How often one generation of a session's refresh token may be handed out unused before the session ends as abused.",
 		},
+		{
+			key: "session.max_per_user", def: "0", kind: integer(&c.Session.MaxPerUser, 0, 10_000),
+			doc: "How many sessions one user may have at once, over all replicas, which must agree; 0 is no limit. What has expired does not count.",
+		},
+		{
+			key: "session.when_full", def: "evict_oldest", kind: oneOf(&c.Session.WhenFull, "evict_oldest", "reject"),
+			doc: "What a sign-in beyond `session.max_per_user` does: it ends the user's oldest sessions, or is refused with 409.",
+		},
 
 		{
 			// Not below the longest life of an access token and four of the longest
@@ -246,6 +254,15 @@ func settings(c *Config) []setting {
 		{
 			key: "api.key_files", kind: list(&c.API.KeyFiles, "NAME:/PATH, the name 1 to 64 of a-z, 0-9, - and _, the path absolute", isAPIKeyFile),
 			doc: "Callers of the sessions API and the files that hold their secrets.",
+		},
+		{
+			// Secret, for somebody may put a key there instead of its digest.
+			key: "api.key_hashes", secret: true, kind: list(&c.API.KeyHashes, "NAME:SHA256, the name 1 to 64 of a-z, 0-9, - and _, the SHA-256 of the secret in 64 lower-case hexadecimal digits", isAPIKeyHash),
+			doc: "Callers of the sessions API and the SHA-256 of their secrets, so that this process is given none: `sessiongate keys digest FILE` prints it. Only for random secrets, as `sessiongate keys new` makes them.",
+		},
+		{
+			key: "api.scopes", kind: list(&c.API.Scopes, "NAME:SCOPE+SCOPE..., a caller's name and what it may do: "+sessionhttp.ScopeNames(), isAPIScopes),
+			doc: "What a caller of the sessions API may do; one that is not named here may do everything.",
 		},
 		{
 			key: "api.body_max", def: "64KiB", kind: size(&c.API.BodyMax, 4<<10, 16<<20),
@@ -357,6 +374,18 @@ func isAPIKey(s string) bool {
 func isAPIKeyFile(s string) bool {
 	name, file, ok := strings.Cut(s, ":")
 	return ok && isAPIName(name) && isAbsoluteFile(file)
+}
+
+func isAPIKeyHash(s string) bool {
+	name, digest, ok := strings.Cut(s, ":")
+	_, err := sessionhttp.ParseKeyDigest(digest)
+	return ok && isAPIName(name) && err == nil
+}
+
+func isAPIScopes(s string) bool {
+	name, scopes, ok := strings.Cut(s, ":")
+	_, err := sessionhttp.ParseScopes(scopes)
+	return ok && isAPIName(name) && err == nil
 }
 
 func hasPassword(databaseURL string) bool {

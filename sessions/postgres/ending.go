@@ -29,6 +29,7 @@ func ending(match string) string {
 // querier is the pool or a transaction.
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // end ends the sessions that match, whose arguments args are, and returns their

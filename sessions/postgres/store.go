@@ -192,6 +192,11 @@ func timeOrNull(t time.Time) *time.Time {
 
 // Create implements [sessions.Store].
 func (s *Store) Create(ctx context.Context, n sessions.NewRecord) (sessions.Record, error) {
+	return s.insert(ctx, s.pool, n)
+}
+
+// insert creates a session by itself (the pool) or as a part of a transaction.
+func (s *Store) insert(ctx context.Context, by querier, n sessions.NewRecord) (sessions.Record, error) {
 	sql := `
 		WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS (
 			INSERT INTO sessiongate.sessions (handle, user_id, current, current_client, promoted_at, created_at, expires_at, absolute_expires_at)
@@ -216,7 +221,7 @@ func (s *Store) Create(ctx context.Context, n sessions.NewRecord) (sessions.Reco
 		Row:    sessions.Row{Handle: n.Handle, UserID: n.UserID, Current: n.Current, CurrentClient: n.CurrentClient},
 		Claims: n.Claims, Data: n.Data,
 	}
-	err := s.pool.QueryRow(ctx, sql, args...).
+	err := by.QueryRow(ctx, sql, args...).
 		Scan(&rec.CreatedAt, &rec.ExpiresAt, &rec.AbsoluteExpiresAt, &rec.ClaimsVersion)
 	if err != nil {
 		return sessions.Record{}, fmt.Errorf("inserting session: %w", err)

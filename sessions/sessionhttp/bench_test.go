@@ -37,6 +37,7 @@ type shifted struct {
 	sessions.Store
 
 	down   atomic.Bool
+	deaf   atomic.Bool // to the feed
 	offset atomic.Int64
 	gets   atomic.Int64
 }
@@ -53,6 +54,13 @@ func (s *shifted) Create(ctx context.Context, n sessions.NewRecord) (sessions.Re
 		return sessions.Record{}, err
 	}
 	return s.Store.Create(ctx, n)
+}
+
+func (s *shifted) CreateWithin(ctx context.Context, n sessions.NewRecord, l sessions.UserLimit) (sessions.Record, []sessions.Handle, error) {
+	if err := s.err(); err != nil {
+		return sessions.Record{}, nil, err
+	}
+	return s.Store.CreateWithin(ctx, n, l)
 }
 
 func (s *shifted) Get(ctx context.Context, h sessions.Handle) (sessions.Record, time.Time, error) {
@@ -93,6 +101,9 @@ func (s *shifted) EndUser(ctx context.Context, id string, e sessions.Ending) ([]
 }
 
 func (s *shifted) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
+	if s.deaf.Load() {
+		return sessions.Page{}, errDown
+	}
 	p, err := s.Store.Poll(ctx, since)
 	p.Now = p.Now.Add(time.Duration(s.offset.Load()))
 	return p, err
@@ -164,7 +175,7 @@ func newIdleBench(t *testing.T, change ...func(*Config)) (*bench, func()) {
 		t.Fatal(err)
 	}
 	b.cfg = Defaults()
-	b.cfg.APIKeys = map[string]KeyDigest{apiCaller: DigestKey(apiKey), "other": DigestKey("another key, also of 32 characters")}
+	b.cfg.APIKeys = map[string]APIKey{apiCaller: {DigestKey(apiKey), AllScopes}, "other": {DigestKey("another key, also of 32 characters"), AllScopes}}
 	b.cfg.AllowedOrigins = []string{"https://admin.example.net", "http://localhost:3000"}
 	b.cfg.Log = slog.New(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	for _, f := range change {

@@ -42,9 +42,12 @@ var strict = json.JoinOptions(
 
 // decode reads the JSON body of r, at most limit bytes of it, into a T, whose
 // fields must not be maps. Its error is errMediaType, a [http.MaxBytesError], a
-// bodyError, or that of a connection that broke.
+// bodyError, that of a connection that broke, or that of a query where none belongs.
 func decode[T any](w http.ResponseWriter, r *http.Request, limit int64) (T, error) {
 	var v T
+	if err := noQuery(r); err != nil {
+		return v, err
+	}
 	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
 		return v, errMediaType
 	}
@@ -89,8 +92,12 @@ func allowed(e *json.SemanticError) string {
 	switch {
 	case errors.Is(e.Err, errNull):
 		return "not null; leave it out"
+	case e.GoType == reflect.TypeFor[transport]():
+		return allowedTransport
 	case e.GoType != nil && e.GoType.Kind() == reflect.String:
 		return "a string"
+	case e.GoType != nil && e.GoType.Kind() == reflect.Bool:
+		return "true or false"
 	default:
 		return "an object"
 	}

@@ -12,7 +12,10 @@
 //     what the browser has as it is.
 //   - No answer but the public keys may be cached, and no answer repeats a value
 //     that the request carried in the wrong place: it could be a token.
-//   - A page of a foreign origin can neither refresh nor sign out (origin.go).
+//   - A page of a foreign origin can neither refresh nor sign out (origin.go); for
+//     refreshes by the sessions API that is the caller's to judge.
+//   - A caller of the sessions API that looks at nothing but the status lets nobody
+//     in who was denied (verify.go).
 //
 // What it does not do: it sends no CORS headers, for Envoy's cors filter alone
 // does, and it limits no rates.

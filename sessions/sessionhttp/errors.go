@@ -34,15 +34,21 @@ func (c Config) classify(err error, h http.Header) problem {
 		method  *methodError
 		body    *bodyError
 		large   *http.MaxBytesError
+		denial  *sessions.Denial
+		scope   *scopeError
 	)
 	switch {
 	case errors.Is(err, sessions.ErrUnavailable): // first: it may wrap any other
 		h.Set("Retry-After", retryAfter)
 		return problem{Status: http.StatusServiceUnavailable, Detail: "Nothing changed. Try again."}
-	case errors.Is(err, sessions.ErrOver), errors.Is(err, sessions.DenyExpired):
-		return problem{Status: c.SessionExpiredStatus}
+	case errors.As(err, &denial):
+		return c.denied(denial, h)
+	case errors.Is(err, sessions.ErrOver):
+		return problem{Status: c.SessionExpiredStatus, Detail: "The session is over. Have the client forget it."}
 	case errors.Is(err, sessions.ErrSuperseded):
-		return problem{Status: http.StatusConflict}
+		return problem{Status: http.StatusConflict, Detail: "Another refresh of this client counts, or its session was just signed out. Leave its tokens alone."}
+	case errors.Is(err, sessions.ErrTooManySessions):
+		return problem{Status: http.StatusConflict, Detail: "The user has as many sessions as session.max_per_user allows. End one, or wait until one expires."}
 	case errors.Is(err, sessions.ErrNotFound):
 		return problem{Status: http.StatusNotFound, Detail: "There is no such session."}
 	case errors.As(err, &invalid):
@@ -59,6 +65,9 @@ func (c Config) classify(err error, h http.Header) problem {
 	case errors.Is(err, errUnknownKey):
 		h.Set("WWW-Authenticate", `Bearer realm="sessiongate", error="invalid_token"`)
 		return problem{Status: http.StatusUnauthorized, Detail: "The API key is not known."}
+	case errors.As(err, &scope):
+		h.Set("WWW-Authenticate", `Bearer realm="sessiongate", error="insufficient_scope", scope="`+scope.scope.String()+`"`)
+		return problem{Status: http.StatusForbidden, Detail: "The API key lacks the scope " + scope.scope.String() + "."}
 	case errors.Is(err, errForeignOrigin):
 		return problem{Status: http.StatusForbidden, Detail: "The request comes from a foreign origin. Nothing changed."}
 	case errors.Is(err, errNoRoute):
@@ -69,6 +78,21 @@ func (c Config) classify(err error, h http.Header) problem {
 	default:
 		return problem{Status: http.StatusInternalServerError}
 	}
+}
+
+// denied is a denial of an access token, always an error to HTTP.
+func (c Config) denied(d *sessions.Denial, h http.Header) problem {
+	p := problem{Status: c.SessionExpiredStatus, Outcome: d.Outcome.String()}
+	switch d.Outcome {
+	case sessions.TryRefresh:
+		p.Detail = "Have the client refresh and try again."
+	case sessions.Unauthorised:
+		p.Detail = "Have the client sign in."
+	default:
+		h.Set("Retry-After", retryAfter)
+		p.Status, p.Detail = http.StatusServiceUnavailable, "Nothing can be said now. Try again."
+	}
+	return p
 }
 
 // status is classify for answers that have a body of their own.

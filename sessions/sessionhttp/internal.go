@@ -1,11 +1,13 @@
 package sessionhttp
 
 import (
-	"crypto/subtle"
+	"cmp"
 	_ "embed"
+	"errors"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
 	"strconv"
 	"time"
@@ -26,14 +28,25 @@ var openapi []byte
 func Internal(engine *sessions.Engine, cfg Config) http.Handler {
 	a := &api{newServer(engine, cfg)}
 	mux := http.NewServeMux()
-	for path, m := range a.routes() {
-		mux.Handle(path, a.wrap(m.serve))
+	for pattern, m := range a.routes() {
+		mux.Handle(pattern, a.wrap(m.serve))
 	}
 	mux.Handle("/openapi.json", a.wrap(methods{http.MethodGet: a.describe}.serve))
-	mux.Handle("/", a.wrap(func(http.ResponseWriter, *http.Request) error { return errNoRoute }))
+	nothing := a.wrap(func(http.ResponseWriter, *http.Request) error { return errNoRoute })
+	mux.Handle("/", nothing)
+	return CleanPaths(mux, nothing)
+}
+
+// CleanPaths hands requests for other than clean paths to otherwise. A ServeMux
+// would redirect them, and repeat the path and the query in Location and body:
+// whatever secret somebody put there by mistake would be in the logs of both sides.
+func CleanPaths(mux *http.ServeMux, otherwise http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		setDefaults(w.Header()) // for the mux's own redirects to clean paths
-		mux.ServeHTTP(w, r)
+		if p := r.URL.EscapedPath(); path.Clean(p) == p {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		otherwise.ServeHTTP(w, r)
 	})
 }
 
@@ -41,41 +54,14 @@ type api struct{ server }
 
 func (a *api) routes() map[string]methods {
 	return map[string]methods{
-		"/v1/sessions":                 {http.MethodPost: a.as(a.create)},
-		"/v1/sessions/{handle}":        {http.MethodGet: a.as(a.get), http.MethodPatch: a.as(a.update), http.MethodDelete: a.as(a.end)},
-		"/v1/users/{user_id}/sessions": {http.MethodGet: a.as(a.list), http.MethodDelete: a.as(a.endUser)},
+		"/v1/sessions":         {http.MethodPost: a.as(ScopeCreate, a.create)},
+		"/v1/sessions/verify":  {http.MethodPost: a.as(ScopeRead, a.verify)},
+		"/v1/sessions/refresh": {http.MethodPost: a.as(ScopeUpdate, a.refresh)},
+		"/v1/sessions/{handle}": {
+			http.MethodGet: a.as(ScopeRead, a.get), http.MethodPatch: a.as(ScopeUpdate, a.update), http.MethodDelete: a.as(ScopeRevoke, a.end),
+		},
+		"/v1/users/{user_id}/sessions": {http.MethodGet: a.as(ScopeRead, a.list), http.MethodDelete: a.as(ScopeRevoke, a.endUser)},
 	}
-}
-
-// as lets in whoever has an API key, as the caller of that name.
-func (a *api) as(h func(w http.ResponseWriter, r *http.Request, caller string) error) handler {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		caller, err := a.caller(r)
-		if err != nil {
-			return err
-		}
-		return h(w, r, caller)
-	}
-}
-
-// caller finds whose API key r carries. Digests are compared, each in constant
-// time and all of them: how long a refusal takes tells nothing about any key.
-func (a *api) caller(r *http.Request) (string, error) {
-	key := sessions.Bearer(authorization(r))
-	if key == "" {
-		return "", errUnauthenticated
-	}
-	digest := DigestKey(key)
-	caller, found := "", false
-	for name, known := range a.cfg.APIKeys {
-		if subtle.ConstantTimeCompare(digest[:], known[:]) == 1 {
-			caller, found = name, true
-		}
-	}
-	if !found {
-		return "", errUnknownKey
-	}
-	return caller, nil
 }
 
 func (a *api) describe(w http.ResponseWriter, _ *http.Request) error {
@@ -89,41 +75,66 @@ type creation struct {
 	UserID    string         `json:"user_id"`
 	Claims    jsontext.Value `json:"claims"`
 	Data      jsontext.Value `json:"data"`
-	Transport string         `json:"transport"`
+	Transport transport      `json:"transport"`
 	// Client is who signs in, as Envoy sees it.
-	Client *struct {
-		Address   string `json:"address"`
-		UserAgent string `json:"user_agent"`
-	} `json:"client"`
+	Client *client `json:"client"`
 	// Host is the one that the browser asked, so that cookies of its parent
 	// domains are deleted.
 	Host string `json:"host"`
 }
 
 func (c creation) session() (sessions.NewSession, error) {
-	n := sessions.NewSession{UserID: c.UserID, Claims: c.Claims, Data: c.Data}
-	switch c.Transport {
-	case "", "cookie":
-		n.Transport = sessions.TransportCookie
-	case "header":
-		n.Transport = sessions.TransportHeader
-	default:
-		return n, &sessions.InvalidError{Field: "transport", Allowed: `"cookie" or "header"`}
-	}
+	n := sessions.NewSession{UserID: c.UserID, Claims: c.Claims, Data: c.Data, Transport: c.Transport.orCookie()}
 	if c.Client != nil {
-		var addr netip.Addr
-		if c.Client.Address != "" {
-			var err error
-			if addr, err = netip.ParseAddr(c.Client.Address); err != nil {
-				return n, &sessions.InvalidError{Field: "client.address", Allowed: "an IP address"}
-			}
+		var err error
+		if n.Client, err = c.Client.digest(); err != nil {
+			return n, err
 		}
-		if !addr.IsValid() && c.Client.UserAgent == "" {
-			return n, &sessions.InvalidError{Field: "client", Allowed: "address, user_agent or both"}
-		}
-		n.Client = sessions.NewClient(addr, c.Client.UserAgent)
 	}
 	return n, checkHost(c.Host)
+}
+
+// transport is the one that a body names; zero: none.
+type transport sessions.Transport
+
+func (t transport) orCookie() sessions.Transport {
+	return cmp.Or(sessions.Transport(t), sessions.TransportCookie)
+}
+
+const allowedTransport = `"cookie" or "header"`
+
+// UnmarshalText implements [encoding.TextUnmarshaler]. What the error says is told
+// by explain.
+func (t *transport) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "cookie":
+		*t = transport(sessions.TransportCookie)
+	case "header":
+		*t = transport(sessions.TransportHeader)
+	default:
+		return errors.New(allowedTransport)
+	}
+	return nil
+}
+
+// client is where a browser's request comes from, as a body tells it.
+type client struct {
+	Address   string `json:"address"`
+	UserAgent string `json:"user_agent"`
+}
+
+func (c client) digest() (sessions.Client, error) {
+	var addr netip.Addr
+	if c.Address != "" {
+		var err error
+		if addr, err = netip.ParseAddr(c.Address); err != nil {
+			return sessions.Client{}, &sessions.InvalidError{Field: "client.address", Allowed: "an IP address"}
+		}
+	}
+	if !addr.IsValid() && c.UserAgent == "" {
+		return sessions.Client{}, &sessions.InvalidError{Field: "client", Allowed: "address, user_agent or both"}
+	}
+	return sessions.NewClient(addr, c.UserAgent), nil
 }
 
 var hostPattern = regexp.MustCompile(`^([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
@@ -149,8 +160,16 @@ type created struct {
 type tokens struct {
 	Access        string    `json:"access_token"`
 	AccessExpires time.Time `json:"access_token_expires_at"`
-	Refresh       string    `json:"refresh_token"`
+	Refresh       string    `json:"refresh_token,omitempty"`
 	AntiCSRF      string    `json:"anti_csrf,omitempty"` // cookie transport only
+}
+
+func newTokens(i sessions.Issued) tokens {
+	t := tokens{Access: i.Access.Reveal(), AccessExpires: i.AccessExpires.UTC(), Refresh: i.Refresh.Reveal()}
+	if i.Transport == sessions.TransportCookie {
+		t.AntiCSRF = i.AntiCSRF.Reveal()
+	}
+	return t
 }
 
 // session is a session as its owner sees it; nothing of its line of tokens.
@@ -187,13 +206,10 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, caller string) erro
 	}
 	answer := created{
 		Session: newSession(issued.Session),
-		Tokens: tokens{
-			Access: issued.Access.Reveal(), AccessExpires: issued.AccessExpires.UTC(), Refresh: issued.Refresh.Reveal(),
-		},
+		Tokens:  newTokens(issued),
 		Headers: headerObject(issued.Headers()),
 	}
 	if issued.Transport == sessions.TransportCookie {
-		answer.Tokens.AntiCSRF = issued.AntiCSRF.Reveal()
 		answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
 		answer.SDKCookies = a.cfg.Cookies.SetSDK(body.Host, issued)
 	}
@@ -203,6 +219,9 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, caller string) erro
 }
 
 func (a *api) get(w http.ResponseWriter, r *http.Request, _ string) error {
+	if err := noQuery(r); err != nil {
+		return err
+	}
 	handle, err := handleOf(r)
 	if err != nil {
 		return err
@@ -256,7 +275,7 @@ func (a *api) update(w http.ResponseWriter, r *http.Request, caller string) erro
 	var access *sessions.Access
 	if body.AccessToken != "" {
 		// Before the change, which would send it to refresh.
-		if access = a.verify(body.AccessToken); access == nil || access.Handle != handle {
+		if access = a.valid(body.AccessToken); access == nil || access.Handle != handle {
 			return &sessions.InvalidError{Field: "access_token", Allowed: "a valid one of this session"}
 		}
 	}
@@ -280,8 +299,8 @@ func (a *api) update(w http.ResponseWriter, r *http.Request, caller string) erro
 	return nil
 }
 
-// verify judges an access token of either transport; nil: it is not valid.
-func (a *api) verify(token string) *sessions.Access {
+// valid judges an access token of either transport; nil: it is not valid.
+func (a *api) valid(token string) *sessions.Access {
 	for _, by := range []sessions.Transport{sessions.TransportCookie, sessions.TransportHeader} {
 		if access, denial := a.engine.Verify(by, []string{token}); denial == nil {
 			return access
@@ -385,8 +404,11 @@ func hostOf(r *http.Request) (string, error) {
 // limitOf is the query parameter limit of a list.
 func limitOf(r *http.Request) (int, error) {
 	text, err := parameterOf(r, "limit")
-	if err != nil || text == "" {
-		return listDefault, err
+	if err != nil {
+		return 0, err
+	}
+	if !r.URL.Query().Has("limit") {
+		return listDefault, nil
 	}
 	limit, err := strconv.Atoi(text)
 	if err != nil || limit < 1 || limit > listMax || strconv.Itoa(limit) != text {
@@ -402,6 +424,15 @@ func parameterOf(r *http.Request, name string) (string, error) {
 		return "", &sessions.InvalidError{Field: "query", Allowed: "one parameter, " + name}
 	}
 	return query.Get(name), nil
+}
+
+// noQuery refuses what would be ignored: a parameter that belongs into the body, or
+// to another operation.
+func noQuery(r *http.Request) error {
+	if r.URL.RawQuery != "" {
+		return &sessions.InvalidError{Field: "query", Allowed: "no parameter here"}
+	}
+	return nil
 }
 
 func headerObject(headers []sessions.Header) map[string]string {

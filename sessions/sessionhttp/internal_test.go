@@ -520,7 +520,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 
 	post := apiCall(http.MethodPost, "/v1/sessions", `{"user_id":"u1"}`)
-	handle, other := b.signIn(t).Session.Handle, b.signIn(t)
+	handle, other, lasting := b.signIn(t).Session.Handle, b.signIn(t), b.create(t, `{"user_id":"u3"}`)
 	for _, answer := range []struct {
 		schema string
 		call   call
@@ -533,6 +533,10 @@ func TestOpenAPI(t *testing.T) {
 		{"Listed", apiCall(http.MethodGet, "/v1/users/u1/sessions", "")},
 		{"Ended", apiCall(http.MethodDelete, "/v1/sessions/"+handle, "")},
 		{"EndedMany", apiCall(http.MethodDelete, "/v1/users/u1/sessions", "")},
+		{"Verified", apiCall(http.MethodPost, "/v1/sessions/verify", `{"access_token":"`+lasting.Tokens.Access+`","anti_csrf":"`+lasting.Tokens.AntiCSRF+`","transport":"cookie","check_anti_csrf":true,"strict":true}`)},
+		{"Problem", apiCall(http.MethodPost, "/v1/sessions/verify", `{}`)},
+		{"Renewed", apiCall(http.MethodPost, "/v1/sessions/refresh", `{"refresh_token":"`+lasting.Tokens.Refresh+`","transport":"cookie"`+clientBody+`,"host":"a.example"}`)},
+		{"Over", apiCall(http.MethodPost, "/v1/sessions/refresh", `{`+clientBody[1:]+`}`)},
 		{"Problem", apiCall(http.MethodGet, "/v1/sessions/x", "")},
 		{"Problem", apiCall(http.MethodPost, "/v1/sessions", `{}`)},
 	} {

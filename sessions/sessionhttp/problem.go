@@ -1,6 +1,7 @@
 package sessionhttp
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/go-json-experiment/json"
@@ -8,19 +9,27 @@ import (
 
 // problem is a problem details object (RFC 9457). Its type is about:blank, so its
 // title is the status' phrase (§4.2.1). Field and Allowed are extension members:
-// which input was refused, by its dotted name, and what would be accepted.
+// which input was refused, by its dotted name, and what would be accepted;
+// Outcome is another.
 type problem struct {
 	Title   string `json:"title"`
 	Status  int    `json:"status"`
 	Detail  string `json:"detail,omitempty"`
 	Field   string `json:"field,omitempty"`
 	Allowed string `json:"allowed,omitempty"`
+	// Outcome is the denial of an access token.
+	Outcome string `json:"outcome,omitempty"`
 }
 
-func writeProblem(w http.ResponseWriter, p problem) {
-	p.Title = http.StatusText(p.Status)
-	write(w, p.Status, "application/problem+json", p)
+const problemType = "application/problem+json"
+
+// titled is p with its title. Some session_expired_status has no phrase.
+func (p problem) titled() problem {
+	p.Title = cmp.Or(http.StatusText(p.Status), "Session Expired")
+	return p
 }
+
+func writeProblem(w http.ResponseWriter, p problem) { write(w, p.Status, problemType, p.titled()) }
 
 func writeJSON(w http.ResponseWriter, status int, v any) { write(w, status, "application/json", v) }
 

@@ -58,15 +58,11 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	by, tokens := p.refreshTokens(r)
-	issued, err := p.renew(r, by, tokens)
+	issued, err := p.renew(r.Context(), by, tokens, clientOf(r))
 	switch {
 	case errors.Is(err, sessions.ErrOver):
 		p.clearClient(w, r, by)
-		told := refreshError{"unauthorised"}
-		if errors.Is(err, sessions.ErrTheft) {
-			told = refreshError{"token theft detected"}
-		}
-		writeJSON(w, p.cfg.status(err), told)
+		writeJSON(w, p.cfg.status(err), refreshError{overText(err)})
 		return nil
 	case errors.Is(err, sessions.ErrSuperseded):
 		writeJSON(w, p.cfg.status(err), refreshError{"superseded"})
@@ -96,13 +92,6 @@ func (p *public) refreshTokens(r *http.Request) (sessions.Transport, []string) {
 // sessionBearer is the bearer token of r that may be a session's, or "".
 func sessionBearer(r *http.Request) string {
 	return sessions.SessionBearer(authorization(r), strings.Join(r.Header.Values("St-Auth-Mode"), ","))
-}
-
-func (p *public) renew(r *http.Request, by sessions.Transport, tokens []string) (sessions.Issued, error) {
-	if len(tokens) == 0 {
-		return sessions.Issued{}, sessions.ErrOver // a first visit; costs nothing
-	}
-	return p.engine.Refresh(r.Context(), by, tokens, clientOf(r))
 }
 
 func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {

@@ -2,7 +2,6 @@ package sessionhttp
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,7 +31,7 @@ type Config struct {
 	BodyMax int64
 	// APIKeys are the callers of the sessions API, by the name that becomes the
 	// actor of what they end. None: nobody may call it.
-	APIKeys map[string]KeyDigest
+	APIKeys map[string]APIKey
 	Log     *slog.Logger
 	// Observe is called for every answer, from any goroutine; it must not wait.
 	// nil: nobody counts.
@@ -60,12 +59,6 @@ func Defaults() Config {
 		Log:                  slog.Default(),
 	}
 }
-
-// KeyDigest is the SHA-256 of an API key, so that a process holds none in clear.
-type KeyDigest [sha256.Size]byte
-
-// DigestKey digests the text of an API key.
-func DigestKey(key string) KeyDigest { return sha256.Sum256([]byte(key)) }
 
 // requestMax bounds the work on one request; refresh has a shorter bound of its
 // own in the engine. No client waits longer for its answer.
@@ -182,17 +175,14 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	writeProblem(w, p)
 }
 
-// loggedMax bounds what a line holds of a request's id.
-const loggedMax = 128 // bytes
-
 // log writes a line about r. It names the request's id and trace, by which the other
 // systems that it passed through know it.
 func (s *server) log(r *http.Request, level slog.Level, message string, args ...any) {
 	if !s.cfg.Log.Enabled(r.Context(), level) {
 		return
 	}
-	if id := r.Header.Get("X-Request-ID"); id != "" {
-		args = append(args, "request_id", id[:min(len(id), loggedMax)])
+	if id := r.Header.Get("X-Request-ID"); sessions.IsRequestID(id) {
+		args = append(args, "request_id", id)
 	}
 	if lines := r.Header.Values("Traceparent"); len(lines) == 1 {
 		if traceID, spanID, ok := sessions.ParseTraceparent(lines[0]); ok {
@@ -208,6 +198,14 @@ func routeName(pattern string) string {
 		return "other"
 	}
 	return pattern
+}
+
+// renew refreshes with the tokens that a request carries. None is over.
+func (s *server) renew(ctx context.Context, by sessions.Transport, tokens []string, from sessions.Client) (sessions.Issued, error) {
+	if len(tokens) == 0 {
+		return sessions.Issued{}, sessions.ErrOver // a first visit; costs nothing
+	}
+	return s.engine.Refresh(ctx, by, tokens, from)
 }
 
 // methodName keeps a stranger's words out of the log.

@@ -292,7 +292,7 @@ func keysWrappedAnew(s *scene) {
 	mine := s.refreshed(s.one, s.client.refresh, fromV, sessions.R4)
 	s.madeBy(mine, 2)
 	s.allowed(alone, mine.Access)
-	s.allowed(s.one, mine.Access)
+	s.used(s.one, mine.Access)
 	s.allowed(s.two, i.Access)
 	for _, r := range s.replicas {
 		if _, denial := r.Verify(sessions.TransportCookie, []string{theirs.Access.Reveal()}); denial != sessions.DenyStaleKeys {

@@ -135,26 +135,53 @@ func copied(r sessions.Record) sessions.Record {
 
 // Create implements [sessions.Store].
 func (m *Memory) Create(ctx context.Context, n sessions.NewRecord) (sessions.Record, error) {
-	return do(ctx, m, "Create", func(now time.Time) (sessions.Record, error) {
-		if _, exists := m.contents.records[n.Handle]; exists {
-			return sessions.Record{}, errors.New("a session with this handle exists")
-		}
-		absolute := now.Add(n.AbsoluteLife.Truncate(time.Microsecond))
-		expires := now.Add(n.SlidingLife.Truncate(time.Microsecond))
-		if expires.After(absolute) {
-			expires = absolute
-		}
-		r := copied(sessions.Record{
-			Row: sessions.Row{
-				Handle: n.Handle, UserID: n.UserID, Current: n.Current, CurrentClient: n.CurrentClient,
-				PromotedAt: now, CreatedAt: now, ExpiresAt: expires, AbsoluteExpiresAt: absolute,
-			},
-			Claims: n.Claims, ClaimsVersion: 1, Data: n.Data,
-		})
-		m.contents.records[n.Handle] = r
-		m.note(now, sessions.AuditEvent{Kind: sessions.AuditCreated, Handle: n.Handle, UserID: n.UserID, Actor: n.Actor})
-		return copied(r), nil
+	return do(ctx, m, "Create", func(now time.Time) (sessions.Record, error) { return m.insert(now, n) })
+}
+
+func (m *Memory) insert(now time.Time, n sessions.NewRecord) (sessions.Record, error) {
+	if _, exists := m.contents.records[n.Handle]; exists {
+		return sessions.Record{}, errors.New("a session with this handle exists")
+	}
+	absolute := now.Add(n.AbsoluteLife.Truncate(time.Microsecond))
+	expires := now.Add(n.SlidingLife.Truncate(time.Microsecond))
+	if expires.After(absolute) {
+		expires = absolute
+	}
+	r := copied(sessions.Record{
+		Row: sessions.Row{
+			Handle: n.Handle, UserID: n.UserID, Current: n.Current, CurrentClient: n.CurrentClient,
+			PromotedAt: now, CreatedAt: now, ExpiresAt: expires, AbsoluteExpiresAt: absolute,
+		},
+		Claims: n.Claims, ClaimsVersion: 1, Data: n.Data,
 	})
+	m.contents.records[n.Handle] = r
+	m.note(now, sessions.AuditEvent{Kind: sessions.AuditCreated, Handle: n.Handle, UserID: n.UserID, Actor: n.Actor})
+	return copied(r), nil
+}
+
+// CreateWithin implements [sessions.Store].
+func (m *Memory) CreateWithin(ctx context.Context, n sessions.NewRecord, l sessions.UserLimit) (sessions.Record, []sessions.Handle, error) {
+	var evicted []sessions.Handle
+	r, err := do(ctx, m, "CreateWithin", func(now time.Time) (sessions.Record, error) {
+		living := m.living(now, n.UserID)
+		tooMany := living[min(l.Max-1, len(living)):]
+		if len(tooMany) > 0 && !l.EvictOldest {
+			return sessions.Record{}, sessions.ErrTooManySessions
+		}
+		r, err := m.insert(now, n)
+		if err != nil {
+			return sessions.Record{}, err
+		}
+		for _, old := range tooMany {
+			m.end(now, old.Handle, sessions.EvictedEnding)
+			evicted = append(evicted, old.Handle)
+		}
+		return r, nil
+	})
+	if err != nil {
+		return sessions.Record{}, nil, err
+	}
+	return r, evicted, nil
 }
 
 // Get implements [sessions.Store].
@@ -177,17 +204,23 @@ func (m *Memory) Get(ctx context.Context, h sessions.Handle) (sessions.Record, t
 // ListUser implements [sessions.Store].
 func (m *Memory) ListUser(ctx context.Context, userID string, limit int) ([]sessions.Record, error) {
 	return do(ctx, m, "ListUser", func(now time.Time) ([]sessions.Record, error) {
-		var list []sessions.Record
-		for _, r := range m.contents.records {
-			if r.UserID == userID && now.Before(r.ExpiresAt) && now.Before(r.AbsoluteExpiresAt) {
-				list = append(list, copied(r))
-			}
-		}
-		slices.SortFunc(list, func(a, b sessions.Record) int {
-			return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), bytes.Compare(a.Handle[:], b.Handle[:]))
-		})
+		list := m.living(now, userID)
 		return list[:min(limit, len(list))], nil
 	})
+}
+
+// living are the sessions of a user that have not expired, the newest first.
+func (m *Memory) living(now time.Time, userID string) []sessions.Record {
+	var list []sessions.Record
+	for _, r := range m.contents.records {
+		if r.UserID == userID && now.Before(r.ExpiresAt) && now.Before(r.AbsoluteExpiresAt) {
+			list = append(list, copied(r))
+		}
+	}
+	slices.SortFunc(list, func(a, b sessions.Record) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), bytes.Compare(a.Handle[:], b.Handle[:]))
+	})
+	return list
 }
 
 // Update implements [sessions.Store].

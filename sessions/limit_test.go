@@ -1,0 +1,61 @@
+package sessions_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+)
+
+// Who signs in once more than allowed ends the first session: at once in this
+// engine, which says so, and its refresh token is worth nothing.
+func TestEviction(t *testing.T) {
+	cfg := quiet(t) // no poll could tell this engine
+	cfg.PerUser = sessions.UserLimit{Max: 1, EvictOldest: true}
+	e, log := start(t, sessionstest.NewMemory(), cfg)
+	sign := func() sessions.Issued {
+		t.Helper()
+		issued, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return issued
+	}
+	first, second := sign(), sign()
+	if _, denial := e.Verify(sessions.TransportCookie, []string{first.Access.Reveal()}); denial != sessions.DenyEnded {
+		t.Errorf("the evicted one: %v", denial)
+	}
+	if _, denial := e.Verify(sessions.TransportCookie, []string{second.Access.Reveal()}); denial != nil {
+		t.Errorf("the new one: %v", denial)
+	}
+	if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{first.Refresh.Reveal()}, sessions.Client{}); !errors.Is(err, sessions.ErrOver) || errors.Is(err, sessions.ErrTheft) {
+		t.Errorf("refreshing the evicted one: %v, want over, and nobody accused", err)
+	}
+	told := sessions.Event{Kind: sessions.EventEnded, Handle: first.Session.Handle, UserID: "alice", Reason: sessions.ReasonEvicted, Actor: "sign-in"}
+	if !slices.Contains(log.all(), told) {
+		t.Errorf("no event %+v", told)
+	}
+}
+
+func TestLimitRefuses(t *testing.T) {
+	cfg := quiet(t)
+	cfg.PerUser = sessions.UserLimit{Max: 1}
+	store := sessionstest.NewMemory()
+	e, _ := start(t, store, cfg)
+	create := func() error {
+		_, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
+		return err
+	}
+	if err := create(); err != nil {
+		t.Fatal(err)
+	}
+	if err := create(); !errors.Is(err, sessions.ErrTooManySessions) || errors.Is(err, sessions.ErrUnavailable) {
+		t.Errorf("one too many: %v", err)
+	}
+	store.Fail(func(string) error { return errors.New("down") })
+	if err := create(); !errors.Is(err, sessions.ErrUnavailable) {
+		t.Errorf("a store that is down: %v", err)
+	}
+}

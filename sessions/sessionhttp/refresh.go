@@ -1,0 +1,93 @@
+package sessionhttp
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// renewal is the body of POST /v1/sessions/refresh. Whether the request came from a
+// page that may refresh (the Origin rule) is for the caller to judge: only it sees
+// the request's headers.
+type renewal struct {
+	// RefreshToken is empty where the request has none: over, without a query.
+	RefreshToken string    `json:"refresh_token"`
+	Transport    transport `json:"transport"`
+	// Client is required. Without it every caller would be the recorded client, and
+	// a thief's repeated refresh would be answered with the victim's child (R5).
+	Client *client `json:"client"`
+	Host   string  `json:"host"`
+}
+
+// renewed is the answer to it.
+type renewed struct {
+	Session   session           `json:"session"`
+	Tokens    tokens            `json:"tokens"` // no refresh token: the client keeps the one it has
+	SetCookie []string          `json:"set_cookie,omitempty"`
+	Headers   map[string]string `json:"headers"`
+}
+
+// over is the problem of a session that is over, with what makes the client forget
+// it. In header transport cookies are left alone: they may be another session's.
+type over struct {
+	problem
+
+	Error      string            `json:"error"`
+	SetCookie  []string          `json:"set_cookie,omitempty"`
+	SDKCookies []string          `json:"sdk_cookies,omitempty"`
+	Headers    map[string]string `json:"headers"`
+}
+
+// overText is how clients know the ways in which a session is over.
+func overText(err error) string {
+	if errors.Is(err, sessions.ErrTheft) {
+		return "token theft detected"
+	}
+	return "unauthorised"
+}
+
+func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
+	body, err := decode[renewal](w, r, a.cfg.BodyMax)
+	if err != nil {
+		return err
+	}
+	by := body.Transport.orCookie()
+	if body.Client == nil || body.Client.Address == "" {
+		return &sessions.InvalidError{Field: "client.address", Allowed: "the address of the browser, as the login service gave it"}
+	}
+	from, err := body.Client.digest()
+	if err != nil {
+		return err
+	}
+	if err := checkHost(body.Host); err != nil {
+		return err
+	}
+	var presented []string
+	if body.RefreshToken != "" {
+		presented = []string{body.RefreshToken}
+	}
+	issued, err := a.renew(r.Context(), by, presented, from)
+	if errors.Is(err, sessions.ErrOver) {
+		a.writeOver(w, err, by, body.Host)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	answer := renewed{Session: newSession(issued.Session), Tokens: newTokens(issued), Headers: headerObject(issued.Headers())}
+	if by == sessions.TransportCookie {
+		answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+func (a *api) writeOver(w http.ResponseWriter, err error, by sessions.Transport, host string) {
+	answer := over{problem: a.cfg.classify(err, w.Header()).titled(), Error: overText(err), Headers: headerObject(sessions.EndedHeaders())}
+	if by == sessions.TransportCookie {
+		answer.SetCookie = a.cfg.Cookies.Clear(host)
+		answer.SDKCookies = a.cfg.Cookies.ClearSDK(host, sessions.SDKCookieNames()...)
+	}
+	write(w, answer.Status, problemType, answer)
+}
