@@ -131,3 +131,26 @@ func TestCitedTestsExist(t *testing.T) {
 		}
 	}
 }
+
+// TestRunbooks: each alert's runbook is a heading of the operations page, and the
+// page explains no alert that there is not.
+func TestRunbooks(t *testing.T) {
+	t.Parallel()
+	rules, err := os.ReadFile("monitoring/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := documents(t)["docs/operations.md"]
+	alerts := regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(string(rules), -1)
+	for _, alert := range alerts {
+		if !strings.Contains(page, "\n### "+alert[1]+"\n") {
+			t.Errorf("docs/operations.md does not explain %s", alert[1])
+		}
+		if !strings.Contains(string(rules), "/docs/operations.md#"+strings.ToLower(alert[1])+"\n") {
+			t.Errorf("%s has no runbook", alert[1])
+		}
+	}
+	if n := strings.Count(page, "\n### Sessiongate"); n != len(alerts) || n == 0 {
+		t.Errorf("%d explained, %d alerts", n, len(alerts))
+	}
+}
