@@ -35,7 +35,12 @@ type stack struct {
 	processes []*process
 	proxy     *envoy.Proxy
 	envoyLog  *os.File
+	gates     [replicas]addresses
 }
+
+// auditFile is what both sessiongate processes write their audit to: one of them at
+// a time.
+func (s *stack) auditFile() string { return filepath.Join(s.dir, "audit.jsonl") }
 
 // startStack returns what was started in any case; it is to be stopped.
 func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, error) {
@@ -60,17 +65,18 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 		return s, err
 	}
 	out.part("sessiongate", fmt.Sprintf("two processes; refresh_attempt_max is %s (default 10s), so that nobody waits long", attemptMax))
-	gates, apiKey, err := s.startSessiongates(ctx)
+	var apiKey string
+	s.gates, apiKey, err = s.startSessiongates(ctx)
 	if err != nil {
 		return s, err
 	}
 	out.part("demo app", "the existing system: a sign-in page, a page, an API")
-	app, err := s.startDemoApp(ctx, gates[0], apiKey)
+	app, err := s.startDemoApp(ctx, s.gates[0], apiKey)
 	if err != nil {
 		return s, err
 	}
 	out.part("Envoy", "with envoy/envoy.yaml")
-	return s, s.startEnvoy(ctx, gates, app, binary)
+	return s, s.startEnvoy(ctx, s.gates, app, binary)
 }
 
 // addresses are what a sessiongate process says about its listeners.
@@ -102,6 +108,7 @@ func (s *stack) startSessiongates(ctx context.Context) (at [replicas]addresses, 
 			"SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX": attemptMax,
 			"SESSIONGATE_SHUTDOWN_DRAIN_DELAY":        "0s", // Envoy is stopped first
 			"SESSIONGATE_LOG_FORMAT":                  "text",
+			"SESSIONGATE_AUDIT_OUTPUT":                s.auditFile(),
 		}, "serve")
 		if err != nil {
 			return at, "", err
