@@ -27,7 +27,7 @@ demo: ## run the journey through a real Envoy and a real Postgres (ONCE=1: then 
 test: ## run every test, with the race detector and in random order, and each fuzzer for FUZZTIME
 	@$(GO) run ./envoy/fetch
 	@$(MAKE) --no-print-directory websdk
-	$(GO) test -race -shuffle=on -timeout 20m $(TESTFLAGS) ./...
+	$(GO) test -race -shuffle=on -timeout 45m $(TESTFLAGS) ./...
 	@$(MAKE) --no-print-directory fuzz
 
 websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published frontend SDKs, which the tests run in Chromium

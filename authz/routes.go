@@ -96,7 +96,7 @@ func (all RouteFaults) Error() string {
 // What an entry may say of requests, for faults.
 const (
 	AllowedRouteHost = "a host name in lower case, without a port or a dot at its end, or *.NAME for all names below one"
-	AllowedRoutePath = "an absolute path of at most 256 letters, digits and -._~!$&'()+,=:@/, without //, . or .. segments or a slash at its end"
+	AllowedRoutePath = "an absolute path of at most 256 letters, digits and -._~!$&'(),=:@/, without //, . or .. segments or a slash at its end"
 	allowedPolicy    = "a policy; an empty one is the default"
 	allowedTie       = "one entry for a host, path and method"
 )
@@ -188,7 +188,7 @@ func (e *Route) check(report func(field, found, allowed string)) {
 // isRoutePath refuses what no request can have as it stands, among it every
 // character that a reading of paths may change.
 func isRoutePath(path string) bool {
-	const others = "-._~!$&'()+,=:@/"
+	const others = "-._~!$&'(),=:@/" // no +, which some servers take for a space
 	if len(path) > routePathMax || path[0] != '/' || path != "/" && strings.HasSuffix(path, "/") || strings.Contains(path, "//") {
 		return false
 	}
@@ -287,7 +287,7 @@ func (t *table) findLoosely(method, host, path string) (int, *sessions.Denial) {
 			return -1, denyHostForm
 		}
 	}
-	var pathBuf [routePathMax + 1]byte
+	var pathBuf [routePathMax + 3]byte // longer than any entry, also before it is folded
 	loosest, whole, ok := loosestPath(pathBuf[:0], path)
 	if !ok {
 		return -1, denyPathForm
@@ -398,13 +398,9 @@ func loosestPath(buf []byte, path string) (read []byte, whole, ok bool) {
 	if path == "" || path[0] != '/' {
 		return buf, false, false
 	}
-	const (
-		reading = iota
-		parameters
-		ended
-	)
 	whole = true
-	state, length, dots := reading, 0, 0 // of the segment
+	ended := false                          // behind an escaped ? or #
+	parameters, length, dots := false, 0, 0 // of the segment
 	for i := 0; i < len(path); {
 		c, n := decoded(path[i:])
 		if i += n; n == 0 || c < ' ' || c == 0x7f {
@@ -414,31 +410,27 @@ func loosestPath(buf []byte, path string) (read []byte, whole, ok bool) {
 			c = '/'
 		}
 		ends := c == '/' || c == '?' || c == '#'
-		if ends && (isDots(length, dots) || state == parameters && path[i-1] != '/') {
+		if ends && (isDots(length, dots) || parameters && path[i-1] != '/') {
 			return buf, false, false
 		}
 		switch {
 		case ends:
-			length, dots = 0, 0
-			if c != '/' {
-				state = ended
-			} else if state == parameters {
-				state = reading
-			}
-		case c == ';' && state == reading:
-			state = parameters
-		case state != parameters:
+			ended = ended || c != '/'
+			parameters, length, dots = false, 0, 0
+		case c == ';':
+			parameters = true
+		case !parameters:
 			length++
 			if c == '.' {
 				dots++
 			}
 		}
 		switch {
-		case state != reading, !whole, c == '/' && len(buf) > 0 && buf[len(buf)-1] == '/':
+		case ended, parameters, !whole, c == '/' && len(buf) > 0 && buf[len(buf)-1] == '/':
 		case len(buf) == cap(buf):
 			whole = false
 		default:
-			buf = append(buf, lowered(c))
+			buf = folded(append(buf, lowered(c)))
 		}
 	}
 	if isDots(length, dots) {
@@ -450,22 +442,84 @@ func loosestPath(buf []byte, path string) (read []byte, whole, ok bool) {
 	return buf, whole, true
 }
 
+// asciiButForCase are the letters that equal ASCII ones but for case (Unicode
+// CaseFolding and SpecialCasing): to a server that ignores case as Unicode has it,
+// /adm%C4%B0n is /admin.
+var asciiButForCase = [...]struct {
+	other, ascii string
+}{
+	{"\u0130", "i"},
+	{"\u0131", "i"},
+	{"\u017f", "s"},
+	{"\u212a", "k"},
+	{"\u00df", "ss"},
+	{"\u1e9e", "ss"},
+	{"\ufb00", "ff"},
+	{"\ufb01", "fi"},
+	{"\ufb02", "fl"},
+	{"\ufb03", "ffi"},
+	{"\ufb04", "ffl"},
+	{"\ufb05", "st"},
+	{"\ufb06", "st"},
+}
+
+// folded ends in ASCII letters where buf ends in another that equals them. It is never
+// longer.
+func folded(buf []byte) []byte {
+	if buf[len(buf)-1] < 0x80 {
+		return buf
+	}
+	for _, letter := range asciiButForCase {
+		if rest := len(buf) - len(letter.other); rest >= 0 && string(buf[rest:]) == letter.other {
+			return append(buf[:rest], letter.ascii...)
+		}
+	}
+	return buf
+}
+
 // isDots: a segment that is . or ..
 func isDots(length, dots int) bool { return length == dots && (length == 1 || length == 2) }
 
-// decoded is the first character of s and how many bytes stand for it: %61 is a,
-// and so is %2561 to whoever decodes twice. A broken escape has none.
+// decoded is the first character of s, as whoever decodes twice reads it, and how
+// many bytes stand for it: %61 is a, and so are %2561 and %25%36%31. It has no bytes
+// where an escape is broken, or where somebody who decodes once more would read
+// something else.
 func decoded(s string) (c byte, n int) {
-	for c, n = s[0], 1; c == '%'; n += 2 {
-		if len(s) < n+2 || !isHex(s[n]) || !isHex(s[n+1]) {
-			if n == 1 {
-				return 0, 0
-			}
-			return c, n // %25, the percent sign itself
-		}
-		c = unhex(s[n])<<4 | unhex(s[n+1])
+	c, n = unescaped(s)
+	if c != '%' || n == 0 {
+		return c, n
 	}
-	return c, n
+	high, nh := unescaped(s[n:])
+	low, nl := byte(0), 0
+	if isHex(high) {
+		low, nl = unescaped(s[n+nh:])
+	}
+	switch {
+	case high == '%', low == '%':
+		return 0, 0
+	case nh == 0 || nl == 0 || !isHex(low):
+		return c, n // the percent sign itself
+	}
+	c = unhex(high)<<4 | unhex(low)
+	if c == '%' {
+		return 0, 0
+	}
+	return c, n + nh + nl
+}
+
+// unescaped is the first character of s, which may be escaped, and how many bytes
+// stand for it; none where there is none, or the escape is broken.
+func unescaped(s string) (c byte, n int) {
+	switch {
+	case s == "":
+		return 0, 0
+	case s[0] != '%':
+		return s[0], 1
+	case len(s) < 3 || !isHex(s[1]) || !isHex(s[2]):
+		return 0, 0
+	default:
+		return unhex(s[1])<<4 | unhex(s[2]), 3
+	}
 }
 
 func isHex(c byte) bool { return c >= '0' && c <= '9' || lowered(c) >= 'a' && lowered(c) <= 'f' }

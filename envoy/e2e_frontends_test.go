@@ -104,6 +104,9 @@ func testNoSDK(t *testing.T, one, other *tab) {
 			t.Errorf("the call that waited after %d: %d", status, got)
 		}
 	}
+	one.eventually("the child is promoted before the clock moves", func() bool {
+		return one.count(`SELECT count(*) FROM sessiongate.sessions WHERE next_nonce IS NOT NULL`) == 0
+	})
 	one.advance(accessLife)
 	elsewhere := one.newBrowser(networkX)
 	elsewhere.jar[cookieKey{"sRefreshToken", "", "/auth"}] = one.held("sRefreshToken", one.site(refreshPath))

@@ -41,8 +41,9 @@ func (e *Engine) End(ctx context.Context, h Handle, ending Ending) (bool, error)
 	}
 	if done {
 		e.ended(h, "", ending)
+		return true, nil
 	}
-	return done, nil
+	return false, e.hearOfEnds(ctx)
 }
 
 // EndUser ends all sessions of a user and returns how many there were.
@@ -57,7 +58,22 @@ func (e *Engine) EndUser(ctx context.Context, userID string, ending Ending) (int
 	for _, h := range handles {
 		e.ended(h, userID, ending)
 	}
+	if len(handles) == 0 {
+		return 0, e.hearOfEnds(ctx)
+	}
 	return len(handles), nil
+}
+
+// hearOfEnds reads the feed where there was nothing to end: another engine may have
+// ended it a moment ago, and this one is not to say so and then allow it.
+func (e *Engine) hearOfEnds(ctx context.Context) error {
+	if !e.Ready() {
+		return nil // it allows nothing, and its start reads the feed
+	}
+	if err := e.poll(ctx); err != nil {
+		return unavailable("reading what has ended", err)
+	}
+	return nil
 }
 
 // ended lets this engine deny at once what the others learn from the feed.

@@ -144,6 +144,7 @@ type Engine struct {
 	windows  Windows
 	feed     feed
 	keys     atomic.Pointer[keyring]
+	keyless  chan struct{} // has a value once all keys of a kind are gone
 	cache    *otter.Cache[[32]byte, *verified]
 	promoter promoter
 	polls    pollCounts
@@ -171,6 +172,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 	}
 	e.feed.clock.local = cfg.Now
 	e.feed.polling = make(chan struct{}, 1)
+	e.keyless = make(chan struct{}, 1)
 	return e, nil
 }
 
@@ -277,6 +279,12 @@ func (e *Engine) loadKeys(ctx context.Context) error {
 		return errNoKey
 	case err != nil:
 		e.cfg.Events(Event{Kind: EventKeysUnreadable, Err: err})
+	}
+	if held != nil && held.complete() && !ring.complete() {
+		select {
+		case e.keyless <- struct{}{}:
+		default:
+		}
 	}
 	e.keys.Store(ring)
 	e.cache.InvalidateAll() // what a deleted key had signed goes with it

@@ -529,8 +529,8 @@ func TestRetryAfterAnyFault(t *testing.T) {
 					}
 					calls := 0
 					faulted = false
-					b.store.failing(func(_ string, after bool) error {
-						if after != done {
+					b.store.failing(func(method string, after bool) error {
+						if after != done || method == "Keys" { // which the engine also reads by itself
 							return nil
 						}
 						if calls++; calls == cut+1 {
@@ -899,5 +899,42 @@ func TestStopWhileTheStoreIsAway(t *testing.T) {
 	}
 	if err := e.Run(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who ends what another engine has just ended is told so only once this one denies
+// it, too.
+func TestEndingTwiceElsewhere(t *testing.T) {
+	t.Parallel()
+	again := map[string]func(e *sessions.Engine, i sessions.Issued) error{
+		"End": func(e *sessions.Engine, i sessions.Issued) error {
+			_, err := e.End(t.Context(), i.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked})
+			return err
+		},
+		"EndUser": func(e *sessions.Engine, _ sessions.Issued) error {
+			_, err := e.EndUser(t.Context(), "alice", sessions.Ending{Reason: sessions.ReasonRevoked})
+			return err
+		},
+		"SignOut": func(e *sessions.Engine, i sessions.Issued) error {
+			return e.SignOut(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, nil)
+		},
+	}
+	for name, end := range again {
+		store := newWatched()
+		one, _ := start(t, store, quiet(t))
+		two, _ := start(t, store, quiet(t))
+		i := create(t, one)
+		if _, err := one.End(t.Context(), i.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
+			t.Fatal(err)
+		}
+		if d := verify(two, i.Access); d != nil {
+			t.Fatalf("%s: heard of it by itself: %v", name, d)
+		}
+		if err := end(two, i); err != nil {
+			t.Error(name, err)
+		}
+		if d := verify(two, i.Access); d != sessions.DenyEnded {
+			t.Errorf("%s again: %v", name, d)
+		}
 	}
 }

@@ -132,8 +132,11 @@ func (e *Engine) checkSize(userID string, claims []byte, t refreshToken) error {
 	if err != nil {
 		return &InvalidError{"claims", "a JSON object"}
 	}
-	header := e.keys.Load().signer(now).header
-	if size := len(header) + 2 + base64.RawURLEncoding.EncodedLen(len(payload)) + 86; size > accessTokenMax {
+	signer := e.keys.Load().signer(now)
+	if signer == nil {
+		return unavailable("sizing access token", errNoKey)
+	}
+	if size := len(signer.header) + 2 + base64.RawURLEncoding.EncodedLen(len(payload)) + 86; size > accessTokenMax {
 		return &InvalidError{"claims", fmt.Sprintf("the access token may have %d bytes; with these claims it has %d", accessTokenMax, size)}
 	}
 	return nil

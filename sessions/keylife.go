@@ -212,6 +212,7 @@ func (e *Engine) keepKeys(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-e.keyless: // somebody deleted them: nobody can refresh or sign in until there is one
 		}
 	}
 }

@@ -14,7 +14,8 @@ import (
 func TestEviction(t *testing.T) {
 	cfg := quiet(t) // no poll could tell this engine
 	cfg.PerUser = sessions.UserLimit{Max: 1, EvictOldest: true}
-	e, log := start(t, sessionstest.NewMemory(), cfg)
+	store := sessionstest.NewMemory()
+	e, log := start(t, store, cfg)
 	sign := func() sessions.Issued {
 		t.Helper()
 		issued, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
@@ -30,8 +31,20 @@ func TestEviction(t *testing.T) {
 	if _, denial := e.Verify(sessions.TransportCookie, []string{second.Access.Reveal()}); denial != nil {
 		t.Errorf("the new one: %v", denial)
 	}
-	if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{first.Refresh.Reveal()}, sessions.Client{}); !errors.Is(err, sessions.ErrOver) || errors.Is(err, sessions.ErrTheft) {
-		t.Errorf("refreshing the evicted one: %v, want over, and nobody accused", err)
+	again := func() error {
+		_, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{first.Refresh.Reveal()}, sessions.Client{})
+		return err
+	}
+	// Perhaps of the very browser that has just signed in anew: "over" would clear its new cookies.
+	if err := again(); !errors.Is(err, sessions.ErrSuperseded) {
+		t.Errorf("refreshing the evicted one at once: %v, want superseded", err)
+	}
+	store.Advance(2 * cfg.RefreshAttemptMax)
+	if _, err := e.End(t.Context(), sessions.NewHandle(), sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil { // polls
+		t.Fatal(err)
+	}
+	if err := again(); !errors.Is(err, sessions.ErrOver) || errors.Is(err, sessions.ErrTheft) {
+		t.Errorf("refreshing the evicted one later: %v, want over, and nobody accused", err)
 	}
 	told := sessions.Event{Kind: sessions.EventEnded, Handle: first.Session.Handle, UserID: "alice", Reason: sessions.ReasonEvicted, Actor: "sign-in"}
 	if !slices.Contains(log.all(), told) {

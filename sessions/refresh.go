@@ -148,8 +148,8 @@ func (e *Engine) openRefresh(by Transport, tokens []string) (refreshToken, error
 }
 
 // gone is R2 for a session that the store does not hold: over. But where its
-// client signed out a moment ago, a new sign-in may have set new cookies since,
-// and a late "over" would clear those.
+// client signed out a moment ago, or a new sign-in took its place, there may be new
+// cookies since, and a late "over" would clear those.
 func (e *Engine) gone(ctx context.Context, h Handle) error {
 	how, known := e.feed.set.endedAs(h)
 	if !known { // another replica's sign-out may be newer than the last poll
@@ -158,7 +158,8 @@ func (e *Engine) gone(ctx context.Context, h Handle) error {
 		}
 		how, known = e.feed.set.endedAs(h)
 	}
-	if known && how.reason == ReasonSignedOut && e.feed.clock.now().Before(how.at.Add(2*e.cfg.RefreshAttemptMax)) {
+	replaced := known && (how.reason == ReasonSignedOut || how.reason == ReasonEvicted)
+	if replaced && e.feed.clock.now().Before(how.at.Add(2*e.cfg.RefreshAttemptMax)) {
 		e.cfg.Events(Event{Kind: EventSuperseded, Handle: h, Rule: R2})
 		return ErrSuperseded
 	}

@@ -64,9 +64,12 @@ func (e *Engine) Stats() Stats {
 	}
 	s.FeedAge = e.FeedAge()
 	now := e.feed.clock.now()
-	s.Keys = []KeyStats{
-		{KeySigning, len(ring.signers), now.Sub(ring.signer(now).activeFrom)},
-		{KeySealing, len(ring.sealers), now.Sub(ring.sealer(now).activeFrom)},
+	// Of a kind whose keys are all gone, there is no key in use to tell the age of.
+	if k := ring.signer(now); k != nil {
+		s.Keys = append(s.Keys, KeyStats{KeySigning, len(ring.signers), now.Sub(k.activeFrom)})
+	}
+	if k := ring.sealer(now); k != nil {
+		s.Keys = append(s.Keys, KeyStats{KeySealing, len(ring.sealers), now.Sub(k.activeFrom)})
 	}
 	return s
 }

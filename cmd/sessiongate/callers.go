@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -97,7 +96,7 @@ func (k keysDigestCmd) Run(p process) error {
 		return fmt.Errorf("reading secret: %w", err)
 	}
 	if !isAPISecret(secret) {
-		return errors.New("unfit content (not shown); allowed: " + allowedAPISecret)
+		return fmt.Errorf("unfit content (not shown) in %q; allowed: %s", k.File, allowedAPISecret)
 	}
 	_, err = fmt.Fprintln(p.stdout, sessionhttp.DigestKey(secret))
 	return err

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/sessiongate/sessiongate/authz"
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
 type configExplainCmd struct {
@@ -150,7 +152,11 @@ func writePolicy(b *strings.Builder, c Config, from origins, q asked, x authz.Ex
 // consequences says what the policy means, and what passes in spite of it.
 func consequences(c Config, q asked, x authz.Explanation) []string {
 	if x.Denial != nil {
-		return []string{fmt.Sprintf("Denied, whoever sends it: %s (rule %q in the log).", x.Denial.Why, x.Denial.Rule)}
+		status := http.StatusForbidden
+		if x.Denial.Outcome == sessions.Unavailable {
+			status = http.StatusServiceUnavailable
+		}
+		return []string{fmt.Sprintf("Denied with %d, whoever sends it: %s (rule %q in the log).", status, x.Denial.Why, x.Denial.Rule)}
 	}
 	settings := make(map[string]string)
 	for _, s := range x.Policy.Settings() {

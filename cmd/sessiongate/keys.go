@@ -69,7 +69,7 @@ func writeSecret(w io.Writer, file string, mode fs.FileMode) error {
 		return keepSecret(w, file)
 	}
 	if err != nil {
-		return fmt.Errorf("writing secret: %w", err)
+		return fmt.Errorf("writing secret into %s: %w", file, reason(err))
 	}
 	_, err = fmt.Fprintf(w, "made %s: a new 256-bit secret, mode %04o\n", file, mode)
 	return err

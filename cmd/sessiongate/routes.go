@@ -283,7 +283,8 @@ routes:
     policy: {require.role: admin|auditor}
   - path: /                               # this path alone
     policy: {session: optional}
-  - host: "*.api.example.com"             # every name below api.example.com
+  - host: "*.api.example.com"             # every name below api.example.com; comes before all entries without a host
+    path_prefix: /v1
     policy: {on_unauthorised: "401"}
 ` + "```" + `
 

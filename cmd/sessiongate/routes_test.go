@@ -217,7 +217,7 @@ Entries of routes, the most specific first:
   FILE:3   path_prefix /admin                 another path
 
 So:
-  Denied, whoever sends it: the path is that of an entry of routes to some servers, but is spelt otherwise (rule "path" in the log).
+  Denied with 403, whoever sends it: the path is that of an entry of routes to some servers, but is spelt otherwise (rule "path" in the log).
 
 The context_extensions of Envoy's route, if it has any, come on top, key by key: give them with --extension KEY=VALUE.
 `},
@@ -242,7 +242,7 @@ The context_extensions of Envoy's route, if it has any, come on top, key by key:
 		{"POST", "https://app.test/auth/signout?x", "It is the sign-out (POST): it passes whatever the policy"},
 		{"GET", "https://app.test/auth/signout", "It is under /auth, which Envoy should route to sessiongate without a check"},
 		{"GET", "https://x.example.com/", "Who has no session gets 401."},
-		{"GET", "https://app.test/x/%2e%2e/admin", `Denied, whoever sends it: the path is not absolute, or has a broken escape`},
+		{"GET", "https://app.test/x/%2e%2e/admin", `Denied with 403, whoever sends it: the path is not absolute, or has a broken escape`},
 		{"GET", "https://app..test/", `(rule "host" in the log)`},
 	} {
 		if out, err := run(t, nil, "--config", file, "config", "explain", tt.method, tt.url); err != nil || !strings.Contains(out, tt.want) {
@@ -292,7 +292,7 @@ func TestExplainRefusesWhatIsNoRequest(t *testing.T) {
 		t.Error(err)
 	}
 	out, err := run(t, nil, "config", "explain", "GET", "https://x/", "--extension", "sesion=optional")
-	if err != nil || !strings.Contains(out, `Denied, whoever sends it: route policy "sesion": "optional" is not understood (rule "policy" in the log).`) {
+	if err != nil || !strings.Contains(out, `Denied with 503, whoever sends it: route policy "sesion": "optional" is not understood (rule "policy" in the log).`) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

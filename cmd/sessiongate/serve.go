@@ -75,7 +75,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 			identities: check.CachedIdentities(), pool: store.PoolStats(), withheld: logs.withheld(),
 		}
 	}
-	internal.Handle("/metrics", counts.handler())
+	internal.Handle("/metrics", certs.internal.withClientCertificate(counts.handler()))
 	health := sessionhttp.Health(engine, draining.Load)
 	internal.Handle("/healthz", health)
 	internal.Handle("/readyz", health)
@@ -110,6 +110,9 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	if err := s.writeAddresses(c.Listen.AddressFile); err != nil {
 		end()
 		return errors.Join(err, g.Wait())
+	}
+	if len(creds.APIKeys)+len(c.API.KeyHashes) == 0 {
+		log.Warn("there is no API key (api.key_files, api.key_hashes, api.keys): nobody can create a session")
 	}
 	log.Info("listening", "version", version(), "addresses", s.addresses())
 	err = g.Wait()
@@ -146,7 +149,7 @@ func bringUpToDate(ctx context.Context, store *postgres.Store, log *slog.Logger)
 			return
 		}
 		if ctx.Err() == nil {
-			log.Warn("schema could not be brought up to date; trying again", "error", err.Error())
+			log.Warn("schema could not be brought up to date; trying again (a role that may not do it: database.migrate false, and `sessiongate migrate`)", "error", err.Error())
 		}
 		pause(ctx, wait)
 	}

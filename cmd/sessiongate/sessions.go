@@ -8,7 +8,7 @@ import (
 )
 
 type sessionsCmd struct {
-	End sessionsEndCmd `cmd:"" help:"End sessions: one, those of a user, or all that were created before a time. Of use after a restore of the database, which brings ended sessions back."`
+	End sessionsEndCmd `cmd:"" help:"End sessions: one, those of a user, or all that were created before a time (exactly one of the three flags). Of use after a restore of the database, which brings ended sessions back."`
 }
 
 type sessionsEndCmd struct {
@@ -72,13 +72,14 @@ func (k sessionsEndCmd) Run(c *commands, p process) error {
 	return err
 }
 
-// instant is a point in time, or now.
+// instant is a point in time, or now: that of the store, for this machine's clock may
+// be behind it.
 type instant time.Time
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (i *instant) UnmarshalText(text []byte) error {
 	if string(text) == "now" {
-		*i = instant(time.Now())
+		*i = instant(time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC))
 		return nil
 	}
 	t, err := time.Parse(time.RFC3339, string(text))

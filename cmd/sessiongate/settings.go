@@ -486,10 +486,10 @@ func writeReference(w io.Writer) error {
 
 One YAML file, named by ` + "`--config`" + ` or ` + "`SESSIONGATE_CONFIG`" + `, and optional; dots nest. Every setting is an environment variable
 too, which wins over the file. Whatever is unknown, repeated, of the wrong type or out of range stops the process, with every fault
-named at once. ` + "`sessiongate config`" + ` prints what is in effect and where each value came from.
+named at once, and then those of the files that it names. ` + "`sessiongate config`" + ` prints what is in effect and where each value came from.
 
 Durations are whole numbers with units, largest first (` + "`30d`, `1h30m`, `200ms`" + `), sizes likewise (` + "`64KiB`" + `). In the environment a
-comma separates the items of a list, and an empty variable is an empty list or text. Aliases, anchors, merge keys and tags are not taken.
+comma, without spaces, separates the items of a list, and an empty variable is an empty list or text. Aliases, anchors, merge keys and tags are not taken.
 `)
 	section := "-"
 	for _, s := range settings(&c) {

@@ -78,8 +78,11 @@ const endPage = 5_000
 // many. It goes through all sessions in pages, each a transaction of its own, so
 // that it holds no lock for long: where it stops with an error, the ones counted
 // are ended, and calling it again ends the rest. Sessions that are created
-// meanwhile are younger than a t that has passed.
+// meanwhile stay: a t that has not passed counts as now.
 func (s *Store) EndCreatedBefore(ctx context.Context, t time.Time, e sessions.Ending) (int, error) {
+	if err := s.pool.QueryRow(ctx, `SELECT least($1::timestamptz, sessiongate.now())`, t).Scan(&t); err != nil {
+		return 0, fmt.Errorf("reading the time: %w", err)
+	}
 	total := 0
 	for after := []byte{}; ; {
 		var last []byte // none: the page is the last one

@@ -19,3 +19,6 @@ func (s *Store) Setting(ctx context.Context, name string) (value string, err err
 
 // SetEndPage makes pages of an end of many sessions small enough to be many.
 func (s *Store) SetEndPage(sessions int) { s.endPage = sessions }
+
+// UserLock is the lock of a user's creations.
+func UserLock(userID string) int64 { return userLock(userID) }

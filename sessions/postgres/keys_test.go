@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 	"time"
@@ -10,8 +11,8 @@ import (
 )
 
 // The way out where a signing key has leaked: it is deleted by hand, with an entry
-// for the feed. Nobody makes or accepts a token of it any more; a first key is made
-// by the next engine that looks after the keys; and nobody has to sign in anew.
+// for the feed. Nobody makes or accepts a token of it any more, a first key is made as
+// soon as an engine hears of it, and nobody has to sign in anew.
 func TestDeletedByHand(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -23,6 +24,8 @@ func TestDeletedByHand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.exec(`CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'held'; END $$`)
+	c.exec(`CREATE TRIGGER held BEFORE INSERT ON sessiongate.keys FOR EACH ROW EXECUTE FUNCTION held()`)
 	c.exec(`WITH gone AS (DELETE FROM sessiongate.keys WHERE kind = 'signing' RETURNING kind)
 		INSERT INTO sessiongate.feed (kind) SELECT 'keys' FROM gone`)
 	awaitKeys(t, engine, 0)
@@ -33,9 +36,28 @@ func TestDeletedByHand(t *testing.T) {
 	if _, err := engine.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, sessions.Client{}); !errors.Is(err, sessions.ErrUnavailable) {
 		t.Errorf("a refresh without a signing key: %v", err)
 	}
+	if _, err := engine.Create(t.Context(), sessions.NewSession{UserID: "bob"}); !errors.Is(err, sessions.ErrUnavailable) {
+		t.Errorf("a sign-in without a signing key: %v", err)
+	}
+	if keys := engine.Stats().Keys; len(keys) != 1 || keys[0].Kind != sessions.KeySealing {
+		t.Errorf("without a signing key: %v", keys)
+	}
 
-	sessionstest.StartEngine(t, c, cfg) // looks at once, as a running one does within a minute
+	c.exec(`DROP TRIGGER held ON sessiongate.keys`)
+	sessionstest.StartEngine(t, c, cfg) // looks at once
 	awaitKeys(t, engine, 1)
+
+	// And so does one that runs, as soon as it hears of it.
+	before, err := engine.JWKS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.exec(`WITH gone AS (DELETE FROM sessiongate.keys WHERE kind = 'signing' RETURNING kind)
+		INSERT INTO sessiongate.feed (kind) SELECT 'keys' FROM gone`)
+	await(t, "another signing key, sooner than the next look", func() bool {
+		after, err := engine.JWKS()
+		return err == nil && !bytes.Equal(before, after) && bytes.Count(after, []byte(`"kid"`)) == 1
+	})
 	j, err := engine.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, sessions.Client{})
 	if err != nil {
 		t.Fatal(err)

@@ -16,11 +16,24 @@ import (
 func (s *Store) CreateWithin(ctx context.Context, n sessions.NewRecord, l sessions.UserLimit) (sessions.Record, []sessions.Handle, error) {
 	var rec sessions.Record
 	var evicted []sessions.Handle
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	lock := userLock(n.UserID)
+	// One connection of this process waits for a user's lock, or somebody who signs in
+	// again and again would take all of them from everybody.
+	turn := s.creating[uint64(lock)%uint64(len(s.creating))] //nolint:gosec // all 64 bits are the name
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return sessions.Record{}, nil, fmt.Errorf("waiting for other creations: %w", ctx.Err())
+	}
+	// Each statement has a snapshot of its own, whatever the role's default: else one
+	// from before the wait would count.
+	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
+	err := pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) error {
 		// Creations for one user wait for each other here, on every replica: two
 		// that count at once would each see room for one. The lock is the
 		// transaction's, so a pooler in transaction mode keeps it with us.
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, userLock(n.UserID)); err != nil {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lock); err != nil {
 			return fmt.Errorf("locking the user: %w", err)
 		}
 		// Only a new statement sees what the one before us in the queue committed.

@@ -1,6 +1,9 @@
 package postgres_test
 
 import (
+	"context"
+	"net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -9,11 +12,61 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// The limit holds for replicas that create at once, each with a pool of its own.
+// The limit holds for replicas that create at once, each with a pool of its own, and
+// whatever isolation somebody made the default.
 func TestLimitOverTwoStores(t *testing.T) {
 	t.Parallel()
+	for _, isolation := range []string{"read committed", "repeatable read", "serializable"} {
+		t.Run(isolation, func(t *testing.T) {
+			t.Parallel()
+			c := open(t)
+			config := postgres.Config{URL: c.url + "&default_transaction_isolation=" + url.PathEscape(isolation), MaxConnections: 10}
+			one, two := openAt(t, config), openAt(t, config)
+			if got, err := one.Setting(t.Context(), "default_transaction_isolation"); got != isolation || err != nil {
+				t.Fatalf("%s, %v", got, err)
+			}
+			sessionstest.RaceCreations(t, one, two)
+		})
+	}
+}
+
+// Who signs in as one user again and again holds one connection of a replica while
+// he waits for himself, and none that others need.
+func TestCreationsOfOneUserHoldOneConnection(t *testing.T) {
+	t.Parallel()
 	c := open(t)
-	sessionstest.RaceCreations(t, openAt(t, postgres.Config{URL: c.url, MaxConnections: 10}), openAt(t, postgres.Config{URL: c.url, MaxConnections: 10}))
+	rec := create(t, c.Store, "bob")
+	store := openAt(t, postgres.Config{URL: c.url, MaxConnections: 2, StatementTimeout: time.Minute})
+	c.exec(`BEGIN`)
+	c.exec(`SELECT pg_advisory_xact_lock($1)`, postgres.UserLock("alice"))
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	for i := range 8 {
+		waiting.Go(func() {
+			n := sessions.NewRecord{
+				Handle: sessions.NewHandle(), UserID: "alice", Current: mark(i), Claims: []byte(`{}`), Data: []byte(`{}`),
+				SlidingLife: time.Hour, AbsoluteLife: time.Hour,
+			}
+			_, _, _ = store.CreateWithin(ctx, n, sessions.UserLimit{Max: 1})
+		})
+	}
+	watch := connect(t, c.url) // a transaction sees one state of the statistics
+	await(t, "a creation to wait for its user", func() bool {
+		var n int
+		err := watch.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'`).Scan(&n)
+		return err == nil && n > 0
+	})
+	for range 20 {
+		others, stop := context.WithTimeout(t.Context(), 30*time.Second)
+		_, _, err := store.Get(others, rec.Handle)
+		stop()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	waiting.Wait()
+	c.exec(`ROLLBACK`)
 }
 
 // An eviction leaves what every end leaves, and what failed leaves nothing.

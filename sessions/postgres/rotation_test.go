@@ -122,7 +122,7 @@ func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	giveUp := time.After(time.Minute)
+	giveUp := time.After(30 * time.Second)
 	for !done() {
 		select {
 		case <-tick.C:

@@ -65,6 +65,9 @@ type Store struct {
 	audit      bool
 	feedPage   int
 	endPage    int
+	// creating lets one creation within a limit at a time wait for its user, who has
+	// one of these by chance.
+	creating [64]chan struct{}
 
 	mu        sync.Mutex
 	sweptUpTo []byte // the handle after which the next page of idle-expired sessions begins; not nil
@@ -79,7 +82,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		// pgx redacts what it recognises as a password; an unparsable URL may
 		// hold one where it does not.
-		return nil, errors.New("the database URL is not a valid postgres:// connection string")
+		return nil, errors.New("the database URL is not a valid postgres:// connection string (its options too: sslmode is one of Postgres's, and the files of sslrootcert, sslcert and sslkey must be there)")
 	}
 	if c.Password != "" {
 		pc.ConnConfig.Password = c.Password
@@ -118,10 +121,14 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		pool.Close()
 		return nil, errors.New("the database pool cannot be made from this connection string")
 	}
-	return &Store{
+	s := &Store{
 		pool: pool, feed: feed, outbox: outbox, deliverMax: deliverMax, audit: c.Audit,
 		eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
-	}, nil
+	}
+	for i := range s.creating {
+		s.creating[i] = make(chan struct{}, 1)
+	}
+	return s, nil
 }
 
 // milliseconds is how Postgres reads a setting of time without a unit; 0 would
