@@ -184,6 +184,19 @@ func TestTLS(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "certificate required") {
 				t.Errorf("%s: %v", p.name, err)
 			}
+			client := &http.Client{Transport: &http.Transport{TLSClientConfig: trusting, DisableKeepAlives: true}}
+			for path, want := range map[string]int{
+				"/healthz": 200, "/readyz": 200, "/metrics": 403, "/openapi.json": 403, "/v1/users/alice/sessions": 403, "//metrics": 404, "/healthz/../metrics": 404,
+			} {
+				response, err := client.Get("https://" + p.internal + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = response.Body.Close()
+				if response.StatusCode != want {
+					t.Errorf("%s: %s: %d, want %d", p.name, path, response.StatusCode, want)
+				}
+			}
 		}
 	})
 
