@@ -214,12 +214,14 @@ func (p *party) change(at int, h sessions.Handle, claims string) {
 }
 
 func (p *party) end(at int, h sessions.Handle) {
+	defer p.ears[at].hear()() // who finds nothing to end asks the feed what has ended
 	p.Do(sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.Ended}, func(op *sessionstest.Op) {
 		op.Told = told(p.engines[at].End(p.t.Context(), h, sessions.Ending{Reason: sessions.ReasonRevoked}))
 	})
 }
 
 func (p *party) signOut(at int, h sessions.Handle, with hold) {
+	defer p.ears[at].hear()()
 	p.Do(sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.SignedOut}, func(op *sessionstest.Op) {
 		err := p.engines[at].SignOut(p.t.Context(), sessions.TransportCookie, []string{with.refresh.Reveal()}, nil)
 		op.Told = told(true, err)
