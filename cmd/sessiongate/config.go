@@ -212,25 +212,37 @@ func load(file string, environ []string, needs ...func(Config) error) (Config, o
 	if file == "" {
 		return parse("", nil, environ, needs...)
 	}
-	content, err := readConfigFile(file)
+	content, err := readFile(file, maxConfigFile)
 	if err != nil {
-		return Config{}, nil, faults{{at: origin{file: file}, found: err.Error(), allowed: "a readable file of at most 1MiB"}}
+		return Config{}, nil, faults{{at: origin{file: file}, found: reason(err).Error(), allowed: "a readable file of at most 1MiB"}}
 	}
 	return parse(file, content, environ, needs...)
 }
 
-func readConfigFile(file string) ([]byte, error) {
+// tooLong is a file that is longer than somebody who names it can mean.
+type tooLong struct {
+	file string
+	most int // bytes
+}
+
+func (e *tooLong) Error() string {
+	return fmt.Sprintf("%q is longer than %s", e.file, formatUnits(int64(e.most), sizeUnits))
+}
+
+// readFile reads a file that the operator names, of at most so many bytes: a wrong
+// path (a device, a log) is a fault, and no endless read.
+func readFile(file string, most int) ([]byte, error) {
 	f, err := os.Open(file) //nolint:gosec // the operator names it
 	if err != nil {
-		return nil, reason(err)
+		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	content, err := io.ReadAll(io.LimitReader(f, maxConfigFile+1))
+	content, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
 	if err != nil {
-		return nil, reason(err)
+		return nil, err
 	}
-	if len(content) > maxConfigFile {
-		return nil, errors.New("a longer file")
+	if len(content) > most {
+		return nil, &tooLong{file, most}
 	}
 	return content, nil
 }
@@ -239,6 +251,9 @@ func readConfigFile(file string) ([]byte, error) {
 func reason(err error) error {
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 		return pathErr.Err
+	}
+	if long := (*tooLong)(nil); errors.As(err, &long) {
+		return errors.New("a longer file")
 	}
 	return err
 }

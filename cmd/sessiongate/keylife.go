@@ -21,13 +21,18 @@ type keysListCmd struct{}
 // Run implements the command. It needs no key-encryption key and prints no secret,
 // wrapped or not.
 func (keysListCmd) Run(c *commands, p process) error {
-	return withKeys(c, p, false, func(ctx context.Context, store *postgres.Store, _ sessions.KeyEncryption, _ Config) error {
-		set, err := store.Keys(ctx)
-		if err != nil {
-			return err
-		}
-		return writeKeys(p.stdout, set)
-	})
+	_, store, err := openDatabase(c, p)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	ctx, cancel := context.WithTimeout(p.ctx, keysMax)
+	defer cancel()
+	set, err := store.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	return writeKeys(p.stdout, set)
 }
 
 type keysRotateCmd struct {
@@ -41,7 +46,7 @@ func (k keysRotateCmd) Run(c *commands, p process) error {
 	if k.Kind != "both" {
 		kinds = []sessions.KeyKind{sessions.KeyKind(k.Kind)}
 	}
-	return withKeys(c, p, true, func(ctx context.Context, store *postgres.Store, keks sessions.KeyEncryption, config Config) error {
+	return withKeys(c, p, func(ctx context.Context, store *postgres.Store, keks sessions.KeyEncryption, config Config) error {
 		var errs []error
 		for _, kind := range kinds {
 			made, err := sessions.RotateKey(ctx, store, keks, kind, config.Keys.ActivationDelay)
@@ -59,7 +64,7 @@ type keysRewrapCmd struct{}
 
 // Run implements the command. It can be interrupted and repeated at any time.
 func (keysRewrapCmd) Run(c *commands, p process) error {
-	return withKeys(c, p, true, func(ctx context.Context, store *postgres.Store, keks sessions.KeyEncryption, _ Config) error {
+	return withKeys(c, p, func(ctx context.Context, store *postgres.Store, keks sessions.KeyEncryption, _ Config) error {
 		n, set, err := sessions.RewrapKeys(ctx, store, keks)
 		if n > 0 || err == nil {
 			_, printed := fmt.Fprintf(p.stdout, "rewrapped %d of %d keys\n", n, len(set.Keys))
@@ -72,30 +77,22 @@ func (keysRewrapCmd) Run(c *commands, p process) error {
 	})
 }
 
-// withKeys has do work on the keys in the database; with secrets, the
-// key-encryption keys are read and needed.
-func withKeys(c *commands, p process, secrets bool, do func(context.Context, *postgres.Store, sessions.KeyEncryption, Config) error) error {
-	needs := []func(Config) error{forMigrate}
-	if secrets {
-		needs = append(needs, forKeys)
-	}
-	config, from, err := load(c.ConfigFile, p.environ, needs...)
+// withKeys has do work on the keys in the database, with the key-encryption keys and
+// no other secret.
+func withKeys(c *commands, p process, do func(context.Context, *postgres.Store, sessions.KeyEncryption, Config) error) error {
+	config, from, err := load(c.ConfigFile, p.environ, forMigrate, forKeys)
 	if err != nil {
 		return err
 	}
-	read := Config{Database: config.Database} // no other secret is asked for
-	if secrets {
-		read.Key, read.KeyFile, read.KeyPrevious, read.KeyPreviousFile = config.Key, config.KeyFile, config.KeyPrevious, config.KeyPreviousFile
-	}
-	creds, err := credentials(read, from)
+	creds, err := credentials(Config{
+		Database: config.Database, Key: config.Key, KeyFile: config.KeyFile, KeyPrevious: config.KeyPrevious, KeyPreviousFile: config.KeyPreviousFile,
+	}, from)
 	if err != nil {
 		return err
 	}
-	var keks sessions.KeyEncryption
-	if secrets {
-		if keks, err = keyEncryption(creds); err != nil {
-			return err
-		}
+	keks, err := keyEncryption(creds)
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, keysMax)
 	defer cancel()

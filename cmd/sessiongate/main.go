@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/sessiongate/sessiongate/sessions/postgres"
 )
 
 func main() {
@@ -85,16 +87,27 @@ type migrateCmd struct{}
 
 // Run implements the command.
 func (migrateCmd) Run(c *commands, p process) error {
+	config, store, err := openDatabase(c, p)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return migrate(p.ctx, store, newLogger(p.stderr, config))
+}
+
+// openDatabase is for a command that needs the database alone, and should be given no
+// other secret.
+func openDatabase(c *commands, p process) (Config, *postgres.Store, error) {
 	config, from, err := load(c.ConfigFile, p.environ, forMigrate)
 	if err != nil {
-		return err
+		return Config{}, nil, err
 	}
-	// A job that only migrates needs, and should be given, no other secret.
 	creds, err := credentials(Config{Database: config.Database}, from)
 	if err != nil {
-		return err
+		return Config{}, nil, err
 	}
-	return migrate(p.ctx, config, creds, newLogger(p.stderr, config))
+	store, err := openStore(p.ctx, config, creds)
+	return config, store, err
 }
 
 type configCmd struct {

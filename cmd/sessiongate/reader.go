@@ -195,15 +195,21 @@ func (r *reader) readScalar(s setting, node *yaml.Node) bool {
 var showable = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,30}$`)
 
 func (r *reader) reportUnknown(name *yaml.Node, prefix string) {
-	found := "an unknown key (not shown)"
-	if showable.MatchString(name.Value) {
-		found = "the unknown key " + name.Value
-		if near := cmp.Or(r.elsewhere(name.Value), nearest(name.Value, r.names(prefix))); near != "" {
-			found += fmt.Sprintf(" (did you mean %s?)", near)
-		}
-	}
+	found := foundUnknown(name.Value, cmp.Or(r.elsewhere(name.Value), nearest(name.Value, r.names(prefix))))
 	// Not unsound: no setting has this key.
 	r.faults = append(r.faults, fault{r.at(name), strings.TrimSuffix(prefix, "."), found, r.below(prefix)})
+}
+
+// foundUnknown tells of a key that nobody knows, and of the one that may be meant, if any.
+func foundUnknown(name, meant string) string {
+	switch {
+	case !showable.MatchString(name):
+		return "an unknown key (not shown)"
+	case meant != "":
+		return fmt.Sprintf("the unknown key %s (did you mean %s?)", name, meant)
+	default:
+		return "the unknown key " + name
+	}
 }
 
 // elsewhere looks for a key of this name in other sections, or written with dots.

@@ -164,14 +164,7 @@ func (r *reader) pairs(mapping *yaml.Node, at string, names []string) iter.Seq2[
 				continue
 			}
 			if names != nil && !slices.Contains(names, key.Value) {
-				found := "an unknown key (not shown)"
-				if showable.MatchString(key.Value) {
-					found = "the unknown key " + key.Value
-					if near := nearest(key.Value, names); near != "" {
-						found += fmt.Sprintf(" (did you mean %s?)", near)
-					}
-				}
-				r.report(r.at(key), at, found, allowed)
+				r.report(r.at(key), at, foundUnknown(key.Value, nearest(key.Value, names)), allowed)
 				continue
 			}
 			if line, again := first[key.Value]; again {

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 )
 
@@ -80,17 +79,9 @@ func credentials(c Config, at origins) (Credentials, error) {
 // readSecretFile returns a file's text without the one line end that editors
 // and `keys new` leave.
 func readSecretFile(file string) (string, error) {
-	f, err := os.Open(file) //nolint:gosec // the operator names it
+	raw, err := readFile(file, maxSecretFile)
 	if err != nil {
 		return "", err
-	}
-	defer func() { _ = f.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
-	if err != nil {
-		return "", err
-	}
-	if len(raw) > maxSecretFile {
-		return "", fmt.Errorf("%q is longer than 4KiB", file)
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(raw), "\n"), "\r"), nil
 }

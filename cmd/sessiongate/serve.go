@@ -121,12 +121,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 }
 
 // migrate brings the schema up to date, once.
-func migrate(ctx context.Context, c Config, creds Credentials, log *slog.Logger) error {
-	store, err := openStore(ctx, c, creds)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
+func migrate(ctx context.Context, store *postgres.Store, log *slog.Logger) error {
 	applied, err := store.Migrate(ctx)
 	if err != nil {
 		return fmt.Errorf("migrating: %w", err)

@@ -24,15 +24,7 @@ func (k sessionsEndCmd) Run(c *commands, p process) error {
 	if !isAPIName(k.Actor) {
 		return fmt.Errorf("--actor: found %s; allowed: 1 to 64 of a-z, 0-9, - and _", quoted(k.Actor))
 	}
-	config, from, err := load(c.ConfigFile, p.environ, forMigrate)
-	if err != nil {
-		return err
-	}
-	creds, err := credentials(Config{Database: config.Database}, from)
-	if err != nil {
-		return err
-	}
-	store, err := openStore(p.ctx, config, creds)
+	config, store, err := openDatabase(c, p)
 	if err != nil {
 		return err
 	}

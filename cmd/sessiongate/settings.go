@@ -26,7 +26,7 @@ type setting struct {
 // printed configuration and the reference page are made. Its kinds fill c.
 func settings(c *Config) []setting {
 	day := 24 * time.Hour
-	return []setting{
+	all := []setting{
 		{
 			key: "key", secret: true, kind: optional(text(&c.Key, allowedKey, isKey)),
 			doc: "Key-encryption key, which wraps the signing and sealing keys in the database; the same on every replica. `sessiongate keys new` makes one.",
@@ -88,44 +88,11 @@ func settings(c *Config) []setting {
 			key: "listen.max_connections", def: "10000", kind: integer(&c.Listen.MaxConnections, 16, 1_000_000),
 			doc: "Most connections open at once on each listener; more wait until one closes. It keeps a flood of one listener from the others.",
 		},
-
-		{
-			key: "tls.authz_cert_file", kind: optional(text(&c.TLS.Authz.Cert, "an absolute path", isAbsoluteFile)),
-			doc: "PEM file of the certificate chain that `listen.authz` shows; TLS 1.2 or newer, and nothing else, is then spoken there. Read anew when it changes.",
-		},
-		{
-			key: "tls.authz_key_file", kind: optional(text(&c.TLS.Authz.Key, "an absolute path", isAbsoluteFile)),
-			doc: "PEM file of that certificate's private key.",
-		},
-		{
-			key: "tls.authz_client_ca_file", kind: optional(text(&c.TLS.Authz.ClientCA, "an absolute path", isAbsoluteFile)),
-			doc: "PEM file of the authorities whose certificates Envoy must show at `listen.authz` (mutual TLS). With it, whoever has no certificate of these gets nothing.",
-		},
-		{
-			key: "tls.public_cert_file", kind: optional(text(&c.TLS.Public.Cert, "an absolute path", isAbsoluteFile)),
-			doc: "PEM file of the certificate chain that `listen.public` shows; TLS 1.2 or newer, and nothing else, is then spoken there. Read anew when it changes.",
-		},
-		{
-			key: "tls.public_key_file", kind: optional(text(&c.TLS.Public.Key, "an absolute path", isAbsoluteFile)),
-			doc: "PEM file of that certificate's private key.",
-		},
-		{
-			key: "tls.public_client_ca_file", kind: optional(text(&c.TLS.Public.ClientCA, "an absolute path", isAbsoluteFile)),
-			doc: "PEM file of the authorities whose certificates Envoy must show at `listen.public` (mutual TLS). With it, whoever has no certificate of these gets nothing.",
-		},
-		{
-			key: "tls.internal_cert_file", kind: optional(text(&c.TLS.Internal.Cert, "an absolute path", isAbsoluteFile)),
-			doc: "PEM file of the certificate chain that `listen.internal` shows; TLS 1.2 or newer, and nothing else, is then spoken there. Read anew when it changes.",
-		},
-		{
-			key: "tls.internal_key_file", kind: optional(text(&c.TLS.Internal.Key, "an absolute path", isAbsoluteFile)),
-			doc: "PEM file of that certificate's private key.",
-		},
-		{
-			key: "tls.internal_client_ca_file", kind: optional(text(&c.TLS.Internal.ClientCA, "an absolute path", isAbsoluteFile)),
-			doc: "PEM file of the authorities whose certificates backends must show at `listen.internal` (mutual TLS). With it, whoever has no certificate of these gets `/healthz` and `/readyz` only, which probes ask without one.",
-		},
-
+	}
+	all = append(all, tlsSettings("authz", &c.TLS.Authz, "Envoy", "nothing")...)
+	all = append(all, tlsSettings("public", &c.TLS.Public, "Envoy", "nothing")...)
+	all = append(all, tlsSettings("internal", &c.TLS.Internal, "backends", "`/healthz` and `/readyz` only, which probes ask without one")...)
+	return append(all, []setting{
 		{
 			key: "database.url", secret: true, kind: optional(text(&c.Database.URL, allowedDatabaseURL, isDatabaseURL)),
 			public: func() string { return withoutPassword(string(c.Database.URL)) },
@@ -360,6 +327,24 @@ func settings(c *Config) []setting {
 		{
 			key: "audit.output", kind: optional(text(&c.Audit.Output, "stdout, or an absolute path", func(s string) bool { return s == auditStdout || isAbsoluteFile(s) })),
 			doc: "Where what happened to sessions and keys is written, as lines of JSON: standard output, or a file that is appended to. None: ends alone are kept, in the database. The same on every replica; each event comes to one of them.",
+		},
+	}...)
+}
+
+// tlsSettings are those of one listener: whose certificates it asks for, and what
+// others get.
+func tlsSettings(listener string, files *TLSFiles, clients, others string) []setting {
+	file := func(p *string) kind { return optional(text(p, "an absolute path", isAbsoluteFile)) }
+	cert, key, clientCA := tlsKeys(listener)
+	return []setting{
+		{
+			key: cert, kind: file(&files.Cert),
+			doc: "PEM file of the certificate chain that `listen." + listener + "` shows; TLS 1.2 or newer, and nothing else, is then spoken there. Read anew when it changes.",
+		},
+		{key: key, kind: file(&files.Key), doc: "PEM file of that certificate's private key."},
+		{
+			key: clientCA, kind: file(&files.ClientCA),
+			doc: "PEM file of the authorities whose certificates " + clients + " must show at `listen." + listener + "` (mutual TLS). With it, whoever has no certificate of these gets " + others + ".",
 		},
 	}
 }

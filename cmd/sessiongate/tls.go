@@ -9,11 +9,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync/atomic"
 	"time"
 )
@@ -32,6 +30,11 @@ const (
 	maxTLSFile = 1 << 20
 )
 
+// tlsKeys are the settings of one listener's TLS.
+func tlsKeys(listener string) (cert, key, clientCA string) {
+	return "tls." + listener + "_cert_file", "tls." + listener + "_key_file", "tls." + listener + "_client_ca_file"
+}
+
 // tlsRules are the rules that join the settings of one listener's TLS.
 func (c *Config) tlsRules() []rule {
 	var all []rule
@@ -39,7 +42,7 @@ func (c *Config) tlsRules() []rule {
 		name  string
 		files TLSFiles
 	}{{"authz", c.TLS.Authz}, {"public", c.TLS.Public}, {"internal", c.TLS.Internal}} {
-		cert, key, ca := "tls."+l.name+"_cert_file", "tls."+l.name+"_key_file", "tls."+l.name+"_client_ca_file"
+		cert, key, ca := tlsKeys(l.name)
 		all = append(all,
 			rule{[]string{cert, key}, (l.files.Cert == "") == (l.files.Key == ""), "both " + cert + " and " + key + ", or neither"},
 			rule{[]string{ca, cert}, l.files.ClientCA == "" || l.files.Cert != "", ca + " only with " + cert + ": without TLS no client can show a certificate"},
@@ -158,11 +161,11 @@ func (l *certificate) look(now time.Time, log *slog.Logger) {
 func (l *certificate) read(now time.Time) (*tls.Config, [sha256.Size]byte, faults) {
 	var all faults
 	report := func(key, found, allowed string) {
-		all = append(all, fault{key: "tls." + l.name + key, found: found, allowed: allowed})
+		all = append(all, fault{key: key, found: found, allowed: allowed})
 	}
 	digest := sha256.New()
 	file := func(key, name string) []byte {
-		content, err := readTLSFile(name)
+		content, err := readFile(name, maxTLSFile)
 		if err != nil {
 			report(key, err.Error(), "a readable PEM file of at most 1MiB")
 		}
@@ -170,7 +173,7 @@ func (l *certificate) read(now time.Time) (*tls.Config, [sha256.Size]byte, fault
 		_, _ = digest.Write(content)
 		return content
 	}
-	const certKey, keyKey, caKey = "_cert_file", "_key_file", "_client_ca_file"
+	certKey, keyKey, caKey := tlsKeys(l.name)
 	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{l.protocol}, SessionTicketsDisabled: true}
 
 	chain, key := file(certKey, l.files.Cert), file(keyKey, l.files.Key)
@@ -191,7 +194,7 @@ func (l *certificate) read(now time.Time) (*tls.Config, [sha256.Size]byte, fault
 		pair, err := tls.X509KeyPair(chain, key)
 		if err != nil {
 			// The package's errors are about forms; none repeats the key.
-			report(keyKey, fmt.Sprintf("unfit content (not shown) in %q (%v)", l.files.Key, err), "the PEM private key, without a passphrase, of the certificate in tls."+l.name+certKey)
+			report(keyKey, fmt.Sprintf("unfit content (not shown) in %q (%v)", l.files.Key, err), "the PEM private key, without a passphrase, of the certificate in "+certKey)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
@@ -240,22 +243,6 @@ func parseCertificates(content []byte) ([]*x509.Certificate, error) {
 		}
 		certs, content = append(certs, cert), rest
 	}
-}
-
-func readTLSFile(name string) ([]byte, error) {
-	f, err := os.Open(name) //nolint:gosec // the operator names it
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	content, err := io.ReadAll(io.LimitReader(f, maxTLSFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(content) > maxTLSFile {
-		return nil, fmt.Errorf("%q is longer than 1MiB", name)
-	}
-	return content, nil
 }
 
 // withClientCertificate lets only those through whose certificate was verified,
