@@ -2,8 +2,6 @@ package envoy_test
 
 import (
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -183,42 +181,18 @@ func TestGracefulStop(t *testing.T) {
 	}
 
 	// The load.
-	var sent, failed atomic.Int64
-	var load sync.WaitGroup
-	enough := make(chan struct{})
+	load := s.newLoad(t)
 	for range 4 {
-		load.Go(func() {
-			for {
-				select {
-				case <-enough:
-					return
-				default:
-				}
-				sent.Add(1)
-				if a := b.send(http.MethodGet, "/", script); a.status != http.StatusOK {
-					failed.Add(1)
-					t.Logf("answered %d", a.status)
-				}
-			}
-		})
+		load.run(func() error { return b.send(http.MethodGet, "/", script).ok("check") })
 	}
-	more := func(n int64) {
-		s.Helper()
-		before := sent.Load()
-		s.eventually("load", func() bool { return sent.Load() >= before+n })
-	}
-	more(50)
+	load.more(50)
 	leaving.signal()
 	leaving.awaitLine(`"draining"`)
-	more(20)
+	load.more(20)
 	release()
 	leaving.stop() // waits, and wants exit code 0
-	more(50)
-	close(enough)
-	load.Wait()
-	if failed.Load() > 0 {
-		t.Errorf("%d of %d requests failed", failed.Load(), sent.Load())
-	}
+	load.more(50)
+	load.stop()
 	for i, handle := range handles {
 		if n := s.count(`SELECT count(*) FROM sessiongate.sessions WHERE handle = $1 AND previous IS NOT NULL`, handleBytes(handle)); n != 1 {
 			t.Errorf("promotion %d was lost", i+1)

@@ -11,7 +11,6 @@ import (
 	"net/http/httptrace"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 )
 
@@ -84,40 +83,16 @@ func TestRollout(t *testing.T) {
 	}
 
 	// The load.
-	var sent, failed atomic.Int64
-	var load sync.WaitGroup
-	enough := make(chan struct{})
-	run := func(step func() error) {
-		load.Go(func() {
-			for {
-				select {
-				case <-enough:
-					return
-				default:
-				}
-				sent.Add(1)
-				if err := step(); err != nil {
-					failed.Add(1)
-					t.Log(err)
-				}
-			}
-		})
-	}
-	status := func(what string, a answer) error {
-		if a.status != http.StatusOK {
-			return fmt.Errorf("%s: %d %s", what, a.status, a.body)
-		}
-		return nil
-	}
+	load := s.newLoad(t)
 	for range 3 {
 		b := s.newBrowser(networkV)
 		b.signIn("alice")
-		run(func() error { return status("check", b.send(http.MethodGet, "/", script)) })
+		load.run(func() error { return b.send(http.MethodGet, "/", script).ok("check") })
 	}
 	for range 2 {
 		b := s.newBrowser(networkV)
 		b.signIn("bob")
-		run(func() error { return status("refresh", b.refresh()) })
+		load.run(func() error { return b.refresh().ok("refresh") })
 	}
 	var listening sync.Map // to true; what a load balancer before the sessions API would have
 	for _, p := range first {
@@ -125,7 +100,7 @@ func TestRollout(t *testing.T) {
 	}
 	for range 2 {
 		client := keepAlive(t)
-		run(func() error {
+		load.run(func() error {
 			var problem error
 			listening.Range(func(p, _ any) bool {
 				refused, err := p.(*process).signInAt(client)
@@ -139,13 +114,8 @@ func TestRollout(t *testing.T) {
 			return problem
 		})
 	}
-	more := func(n int64) {
-		t.Helper()
-		before := sent.Load()
-		s.eventually("load", func() bool { return sent.Load() >= before+n })
-	}
 
-	more(50)
+	load.more(50)
 	for i, old := range first {
 		successor := s.launch(file, next[i].name, stackOptions{settings: append([]string{
 			"SESSIONGATE_LISTEN_AUTHZ=" + next[i].authz, "SESSIONGATE_LISTEN_PUBLIC=" + next[i].public, "SESSIONGATE_LISTEN_INTERNAL=" + next[i].internal,
@@ -156,22 +126,18 @@ func TestRollout(t *testing.T) {
 		for _, cluster := range []string{"sessiongate_authz", "sessiongate_public"} {
 			s.eventually("Envoy finds the new replica in "+cluster, healthy(cluster, "3"))
 		}
-		more(50)
+		load.more(50)
 		old.signal()
 		old.awaitLine(`"draining"`)
-		more(50)
+		load.more(50)
 		old.stop() // waits, and wants exit code 0
 		for _, cluster := range []string{"sessiongate_authz", "sessiongate_public"} {
 			s.eventually("Envoy misses the old replica in "+cluster, healthy(cluster, "2"))
 		}
-		more(50)
+		load.more(50)
 		s.processes = append(s.processes[1:2:2], successor)
 	}
-	close(enough)
-	load.Wait()
-	if failed.Load() > 0 {
-		t.Errorf("%d of %d requests failed", failed.Load(), sent.Load())
-	}
+	load.stop()
 }
 
 // TestLastAnswer: a draining process still answers on a connection that is open, and closes it with the answer; one on which nothing comes

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -209,30 +207,14 @@ func TestTLS(t *testing.T) {
 			defer func() { _ = conn.Close() }()
 			return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
 		}
-		var failed, sent atomic.Int64
-		var load sync.WaitGroup
-		enough := make(chan struct{})
+		load := s.newLoad(t)
 		for _, refreshes := range []bool{false, false, true} {
 			tab := b.newTab(s.proxy)
-			load.Go(func() {
-				for {
-					select {
-					case <-enough:
-						return
-					default:
-					}
-					sent.Add(1)
-					method, path := http.MethodGet, "/"
-					if refreshes {
-						method, path = http.MethodPost, refreshPath
-					}
-					a := tab.do(method, path, script)
-					if a.status != http.StatusOK {
-						failed.Add(1)
-						t.Logf("refresh %t: %d", refreshes, a.status)
-					}
-				}
-			})
+			method, path := http.MethodGet, "/"
+			if refreshes {
+				method, path = http.MethodPost, refreshPath
+			}
+			load.run(func() error { return tab.do(method, path, script).ok(path) })
 		}
 		for range 2 {
 			before := map[string]string{}
@@ -243,13 +225,8 @@ func TestTLS(t *testing.T) {
 			for address, old := range before {
 				s.eventually("the new certificate at "+address, func() bool { return serial(address) != old })
 			}
-			done := sent.Load()
-			s.eventually("load on the new certificate", func() bool { return sent.Load() > done+50 })
+			load.more(51) // on the new certificate
 		}
-		close(enough)
-		load.Wait()
-		if failed.Load() > 0 {
-			t.Errorf("%d of %d requests failed", failed.Load(), sent.Load())
-		}
+		load.stop()
 	})
 }
