@@ -130,7 +130,7 @@ func TestRequire(t *testing.T) {
 		{"nobody, on an optional route", script.under("session", "optional", "require.role", "admin"), 0, "", ""},
 		{"nobody", script.under(admin...), 302, "", ""},
 		{"expired", asScript(g.expired).under(admin...), 440, "", pleaseRefresh},
-		{"without anti-CSRF", script.cookie(access(g.bob)).under(admin...), 440, "", pleaseRefresh},
+		{"without anti-CSRF", script.cookie(access(g.bob)).under(admin...), 440, "", pleaseRefresh + tokenMissing},
 		{"two of three", asScript(g.alice).under("require.role", "admin", "require.b", "*", "require.a", "x|y"), 403, "", `{"message":"invalid claim","claimValidationErrors":[` +
 			`{"id":"a","reason":{"message":"wrong value","expectedToIncludeAtLeastOneOf":["x","y"]}},{"id":"b","reason":{"message":"value does not exist"}}]}`},
 	}

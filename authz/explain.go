@@ -147,8 +147,8 @@ func (p Policy) Settings() []PolicySetting {
 	}
 	settings := []PolicySetting{
 		{"session", session},
-		{"anti_csrf", p.AntiCSRF.text()},
-		{"on_unauthorised", p.OnUnauthorised.text()},
+		{"anti_csrf", AntiCSRFModes()[p.AntiCSRF]},
+		{"on_unauthorised", OnUnauthorisedNames()[p.OnUnauthorised]},
 		{"login_url", p.LoginURL},
 		{"return_to", strconv.FormatBool(p.ReturnTo)},
 	}
@@ -165,7 +165,3 @@ func (p Policy) Settings() []PolicySetting {
 	}
 	return settings
 }
-
-func (m *AntiCSRF) text() string { return [...]string{"always", "unsafe", "off"}[*m] }
-
-func (o *OnUnauthorised) text() string { return [...]string{"redirect", "auto", "401", "403"}[*o] }

@@ -36,13 +36,20 @@ type Policy struct {
 // AntiCSRF says which requests must repeat the session's anti-CSRF token.
 type AntiCSRF uint8
 
-// The anti-CSRF modes. What a browser attests to be no forgery is exempt in each.
+// The anti-CSRF modes, from the strictest.
 const (
+	// AntiCSRFAlways asks for the token on every request that can carry it.
 	AntiCSRFAlways AntiCSRF = iota
-	// AntiCSRFUnsafe exempts GET, HEAD and OPTIONS.
+	// AntiCSRFAttested asks for it where the browser does not attest that a page of
+	// the request's own origin, or a person, made it send the request.
+	AntiCSRFAttested
+	// AntiCSRFUnsafe is the same, but for GET, HEAD and OPTIONS, which pass.
 	AntiCSRFUnsafe
 	AntiCSRFOff
 )
+
+// AntiCSRFModes are their names, in that order.
+func AntiCSRFModes() []string { return []string{"always", "attested", "unsafe", "off"} }
 
 // OnUnauthorised is the answer to a request without a session.
 type OnUnauthorised uint8
@@ -55,7 +62,20 @@ const (
 	UnauthorisedAuto
 	Unauthorised401
 	Unauthorised403
+	// UnauthorisedExpired answers with the status of TRY_REFRESH, as SuperTokens
+	// backends do.
+	UnauthorisedExpired
 )
+
+// OnUnauthorisedNames are the names of the answers, in that order.
+func OnUnauthorisedNames() []string { return []string{"redirect", "auto", "401", "403", "440"} }
+
+// indexed finds the value that a name stands for.
+func indexed[T ~uint8](into *T, names []string, name string) bool {
+	i := slices.Index(names, name)
+	*into = T(max(0, i)) //nolint:gosec // few names
+	return i >= 0
+}
 
 // PolicyError names the policy setting that is not understood.
 type PolicyError struct {
@@ -98,8 +118,8 @@ const (
 // policyKeys are the keys of a policy, in the order of docs/protocol.md.
 var policyKeys = []struct{ name, allowed string }{
 	{"session", "required or optional"},
-	{"anti_csrf", "always, unsafe or off"},
-	{"on_unauthorised", "redirect, auto, 401 or 403"},
+	{"anti_csrf", "attested, always, unsafe or off"},
+	{"on_unauthorised", "redirect, auto, 401, 403 or 440 (the status of TRY_REFRESH)"},
 	{"login_url", "a path on the same host, or an absolute http or https URL, without a fragment"},
 	{"return_to", "true or false"},
 	{"max_age", "whole seconds from 1 to 3155760000"},
@@ -124,9 +144,9 @@ func set(p *Policy, key, value string) bool {
 		p.Optional = value == "optional"
 		return p.Optional || value == "required"
 	case "anti_csrf":
-		return p.AntiCSRF.parse(value)
+		return indexed(&p.AntiCSRF, AntiCSRFModes(), value)
 	case "on_unauthorised":
-		return p.OnUnauthorised.parse(value)
+		return indexed(&p.OnUnauthorised, OnUnauthorisedNames(), value)
 	case "login_url":
 		p.LoginURL = value
 		return isLoginURL(value)
@@ -167,36 +187,6 @@ func require(p *Policy, claim, value string) bool {
 	p.Require = slices.DeleteFunc(slices.Clone(p.Require), func(o Requirement) bool { return o.Claim == claim })
 	p.Require = append(p.Require, q)
 	slices.SortFunc(p.Require, func(a, b Requirement) int { return strings.Compare(a.Claim, b.Claim) })
-	return true
-}
-
-func (m *AntiCSRF) parse(text string) bool {
-	switch text {
-	case "always":
-		*m = AntiCSRFAlways
-	case "unsafe":
-		*m = AntiCSRFUnsafe
-	case "off":
-		*m = AntiCSRFOff
-	default:
-		return false
-	}
-	return true
-}
-
-func (o *OnUnauthorised) parse(text string) bool {
-	switch text {
-	case "redirect":
-		*o = UnauthorisedRedirect
-	case "auto":
-		*o = UnauthorisedAuto
-	case "401":
-		*o = Unauthorised401
-	case "403":
-		*o = Unauthorised403
-	default:
-		return false
-	}
 	return true
 }
 

@@ -17,11 +17,12 @@ type request struct {
 
 	forwardedProto, requestID                 string
 	cookie, antiCSRF, origin, accept, upgrade string
-	authorization, authMode                   string
+	authorization, authMode, requestedWith    string
 	traceparent                               string // for the log, as it came
 	bearer                                    string // the access token of ours in it that is judged
 	holdsOurs                                 bool   // any token of ours in it, judged or not
-	fetchMode, fetchSite, preflightMethod     string
+	fetchMode, fetchSite, fetchDest           string
+	purpose, referer, preflightMethod         string
 
 	fetchMetadata bool // any Sec-Fetch header
 	scriptHeader  bool // any header that only scripts send
@@ -55,6 +56,9 @@ func readRequest(c *authv3.CheckRequest) request {
 	if sessions.IsRequestID(r.requestID) {
 		r.id = r.requestID
 	}
+	if strings.EqualFold(r.requestedWith, "XMLHttpRequest") { // a WebView has its app's name there, on every request
+		r.scriptHeader = true
+	}
 	if r.authorization != "" {
 		r.readBearer()
 	}
@@ -86,13 +90,22 @@ func (r *request) field(name string) (field *string, joint string) {
 	case "sec-fetch-site":
 		r.fetchMetadata = true
 		return &r.fetchSite, ","
-	case "sec-fetch-dest", "sec-fetch-user":
+	case "sec-fetch-dest":
 		r.fetchMetadata = true
+		return &r.fetchDest, ","
+	case "sec-fetch-user":
+		r.fetchMetadata = true
+	case "sec-purpose":
+		return &r.purpose, ","
+	case "referer":
+		return &r.referer, ","
 	case "st-auth-mode":
 		r.scriptHeader = true
 		return &r.authMode, ","
-	case "rid", "supertokens-sdk-name", "x-requested-with":
+	case "rid", "supertokens-sdk-name":
 		r.scriptHeader = true
+	case "x-requested-with":
+		return &r.requestedWith, ","
 	case "x-forwarded-proto":
 		return &r.forwardedProto, ","
 	case "x-request-id":
@@ -214,6 +227,29 @@ func accepts(header, mediaRange string) bool {
 	}
 	return false
 }
+
+// evidence is what r says of who made the browser send it.
+func (r *request) evidence() sessions.Evidence {
+	return sessions.Evidence{
+		Method: r.method, Scheme: r.scheme, Host: r.host, Origin: r.origin, Referer: r.referer,
+		Site: r.fetchSite, Mode: r.fetchMode, Dest: r.fetchDest, Purpose: r.purpose,
+	}
+}
+
+// arrives says whether r is of a person who comes from another site: then the
+// browser keeps strict cookies back, and sends them with what the page does next.
+func (r *request) arrives(from sessions.Initiator) bool {
+	return r.method == "GET" && r.fetchSite == "cross-site" && (r.fetchDest == "document" || r.fetchDest == "") && from == sessions.InitiatorUser
+}
+
+// canCarryToken says whether what sent r could have added a header: a script can, a
+// link, a form, an image or an event stream cannot.
+func (r *request) canCarryToken() bool {
+	return !r.isForm() && !(r.reads() && (r.navigates() || r.isStream() || r.fetchMode == "no-cors" && r.fetchSite == "same-origin"))
+}
+
+// isStream: its answer is read as long as it lasts.
+func (r *request) isStream() bool { return r.isSocket() || r.isEventSource() }
 
 // isSocket: a WebSocket upgrade (RFC 6455 §4.1; Envoy turns the extended CONNECT
 // of HTTP/2 into this form).

@@ -97,7 +97,7 @@ func (s *Server) identity(access *sessions.Access) *identity {
 		return nil
 	}
 	handle := access.Handle.String()
-	fields := verdictFields(verdictSession.Outcome, verdictSession.Rule)
+	fields := verdictSession.fields()
 	fields["user_id"] = structpb.NewStringValue(access.UserID)
 	fields["handle"] = structpb.NewStringValue(handle)
 	fields["claims"] = structpb.NewStructValue(&claims)
@@ -158,8 +158,11 @@ func (s *Server) strip(a *answer, r *request) {
 
 // respond answers what is not allowed, or passes without identity.
 func (s *Server) respond(r *request, p Policy, d decision) *authv3.CheckResponse {
-	a := s.answer(r, p, d)
-	a.metadata = d.verdict().metadata
+	a, v := s.answer(r, p, d), d.verdict()
+	a.metadata = v.metadata
+	if s.cfg.DenialHeader && v.Outcome != sessions.Allow {
+		a.headers = append(a.headers, header(sessions.HeaderDenial, v.Code))
+	}
 	return checkResponse(a)
 }
 
@@ -177,11 +180,11 @@ func (s *Server) answer(r *request, p Policy, d decision) answer {
 	}
 	switch outcome {
 	case sessions.TryRefresh:
-		return s.tryRefresh(r, p)
+		return s.tryRefresh(r, p, d.denial)
 	case sessions.Unauthorised:
-		return unauthorised(r, p, d.denial)
+		return s.unauthorised(r, p, d.denial)
 	case sessions.Forbidden:
-		return forbidden(r, d.claims)
+		return forbidden(r, d.denial, d.claims)
 	default: // also ALLOW, which no denial has
 		return text(code.Code_UNAVAILABLE, 503, "Service temporarily unavailable", header("retry-after", retryAfter))
 	}
@@ -191,9 +194,18 @@ func (s *Server) expired() typev3.StatusCode {
 	return typev3.StatusCode(s.cfg.SessionExpiredStatus) //nolint:gosec // 400 to 499, checked by New
 }
 
-func (s *Server) tryRefresh(r *request, p Policy) answer {
+// tokenMissing is what a refresh alone does not mend. Who only refreshes, as the
+// sentence before it says, would be told so for ever.
+const tokenMissing = "\nThe request has no anti-csrf header, or a wrong one. A refresh alone does not help: " +
+	"repeat the request with the anti-csrf header of the refresh's answer."
+
+func (s *Server) tryRefresh(r *request, p Policy, why *sessions.Denial) answer {
 	if !r.wantsPage() {
-		return text(code.Code_UNAUTHENTICATED, s.expired(), sessions.PleaseRefresh)
+		words := sessions.PleaseRefresh
+		if why == denyAntiCSRF {
+			words += tokenMissing
+		}
+		return text(code.Code_UNAUTHENTICATED, s.expired(), words)
 	}
 	page := refreshPage{
 		refreshPath: s.cfg.RefreshPath, expiredStatus: s.cfg.SessionExpiredStatus,
@@ -212,13 +224,18 @@ func (s *Server) tryRefresh(r *request, p Policy) answer {
 	}
 }
 
-func unauthorised(r *request, p Policy, why *sessions.Denial) answer {
+func (s *Server) unauthorised(r *request, p Policy, why *sessions.Denial) answer {
+	if why == denyHop {
+		return hop()
+	}
 	var fixed typev3.StatusCode
 	switch p.OnUnauthorised {
 	case Unauthorised401:
 		fixed = 401
 	case Unauthorised403:
 		fixed = 403
+	case UnauthorisedExpired:
+		fixed = s.expired()
 	case UnauthorisedAuto:
 		if r.scripted() {
 			fixed = 401
@@ -237,8 +254,11 @@ func unauthorised(r *request, p Policy, why *sessions.Denial) answer {
 	return a
 }
 
-func forbidden(r *request, claims []claimError) answer {
+func forbidden(r *request, why *sessions.Denial, claims []claimError) answer {
 	if r.navigates() || r.isForm() {
+		if why == denyForeign {
+			return text(code.Code_PERMISSION_DENIED, 403, "Forbidden: a page of another site sent this. Open the page here, and try again.")
+		}
 		return text(code.Code_PERMISSION_DENIED, 403, "Forbidden")
 	}
 	if len(claims) > 0 {

@@ -254,9 +254,9 @@ func (e *Route) spelling() string { return strings.TrimSuffix(cmp.Or(e.Path, e.P
 
 // The denials of requests that a table cannot tell apart.
 var (
-	denyPathForm     = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "path", Why: "the path is not absolute, or has a broken escape, a control character or a . or .. segment"}
-	denyPathSpelling = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "path", Why: "the path is that of an entry of routes to some servers, but is spelt otherwise"}
-	denyHostForm     = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "host", Why: "the host is no host name or address with an optional port"}
+	denyPathForm     = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "path", Code: "path_form", Why: "the path is not absolute, or has a broken escape, a control character or a . or .. segment"}
+	denyPathSpelling = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "path", Code: "path_spelling", Why: "the path is that of an entry of routes to some servers, but is spelt otherwise"}
+	denyHostForm     = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "host", Code: "host_form", Why: "the host is no host name or address with an optional port"}
 )
 
 // find returns the index of the entry that applies to a request, or -1.

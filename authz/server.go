@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -32,10 +31,11 @@ type Config struct {
 	Default              Policy
 	// Routes are policies for hosts, paths and methods. See [CheckRoutes].
 	Routes []Route
-	// AllowedOrigins may open WebSockets and EventSources and send forms beside
-	// the request's own origin: SCHEME://HOST[:PORT], lower case, no default
-	// port.
+	// AllowedOrigins may send requests as the signed-in user, beside the request's
+	// own origin: SCHEME://HOST[:PORT], lower case, no default port.
 	AllowedOrigins []string
+	// DenialHeader tells clients the code of a denial, in [sessions.HeaderDenial].
+	DenialHeader bool
 	// StripCookies takes the session's tokens out of what goes upstream.
 	StripCookies bool
 	// RefreshAttemptMax is D: the page of TRY_REFRESH gives a refresh up after
@@ -89,7 +89,7 @@ type Server struct {
 	verifier Verifier
 	log      *slog.Logger
 	policies *policies
-	allowed  []sessions.Origin
+	trust    sessions.Trust
 	// stripped are the names of the cookies that do not go upstream.
 	stripped []string
 	// pagePolicy is the Content-Security-Policy of the page of TRY_REFRESH.
@@ -121,16 +121,16 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the identity cache: %w", err)
 	}
-	allowed := make([]sessions.Origin, len(cfg.AllowedOrigins))
+	trust := sessions.Trust{Origins: make([]sessions.Origin, len(cfg.AllowedOrigins)), Frames: cfg.Cookies.Partitioned}
 	for i, text := range cfg.AllowedOrigins {
 		origin, ok := sessions.ParseOrigin(text)
 		if !ok {
 			return nil, fmt.Errorf("configuring authz: AllowedOrigins: %q is no origin", text)
 		}
-		allowed[i] = origin
+		trust.Origins[i] = origin
 	}
 	return &Server{
-		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache, policies: policies, allowed: allowed, pagePolicy: pagePolicy(cfg.AllowedOrigins),
+		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache, policies: policies, trust: trust, pagePolicy: pagePolicy(cfg.AllowedOrigins),
 		stripped: []string{
 			cfg.Cookies.Access(), cfg.Cookies.AccessName, cfg.Cookies.RefreshName, sessions.LegacyCookie,
 			copiedAccess, copiedRefresh, "sAntiCsrf",
@@ -143,14 +143,15 @@ func (s *Server) CachedIdentities() int { return s.identities.EstimatedSize() }
 
 // The denials of this package, beside those of Verify.
 var (
-	denyLegacy   = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "legacy", Why: "no access token, but a cookie of an older backend"}
-	denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Why: "anti-CSRF token is missing, wrong or repeated"}
-	denyOrigin   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "origin", Why: "Origin is neither the request's own nor allowed"}
-	denyClaims   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "require", Why: "a claim is not what the route requires"}
-	denyMaxAge   = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "max_age", Why: "the sign-in is longer ago than the route allows"}
-	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Why: "the session's claims cannot be told to Envoy"}
-	denyPolicy   = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "policy", Why: "the route's policy is not understood"}
-	denyPanic    = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "panic", Why: "the check panicked"}
+	denyLegacy   = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "legacy", Code: "legacy_cookie", Why: "no access token, but a cookie of an older backend"}
+	denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Code: "anti_csrf", Why: "anti-CSRF token is missing, wrong or repeated"}
+	denyForeign  = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "origin", Code: "foreign_origin", Why: "a page of another origin sent the request, and that origin is not allowed"}
+	denyHop      = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "same-site", Code: "same_site_hop", Why: "a link from another site, which a browser follows without strict cookies; the page asks again by itself"}
+	denyClaims   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "require", Code: "claim", Why: "a claim is not what the route requires"}
+	denyMaxAge   = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "max_age", Code: "max_age", Why: "the sign-in is longer ago than the route allows"}
+	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Code: "identity", Why: "the session's claims cannot be told to Envoy"}
+	denyPolicy   = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "policy", Code: "policy", Why: "the route's policy is not understood"}
+	denyPanic    = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "panic", Code: "panic", Why: "the check panicked"}
 )
 
 // decision is what is decided about a request: allowed for somebody, denied, or,
@@ -158,6 +159,8 @@ var (
 type decision struct {
 	who    *identity
 	denial *sessions.Denial
+	// access is of the session that is denied, where there is one.
+	access *sessions.Access
 	// claims are why denial is denyClaims, fault why it is denyPolicy.
 	claims []claimError
 	fault  error
@@ -201,17 +204,22 @@ func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 	case r.isPreflight():
 		return decision{passed: verdictPreflight, untouched: true}
 	}
-	who, denial, claims := s.identify(ctx, r, p)
+	from := r.evidence().Initiator(s.trust)
+	d := s.identify(ctx, r, p, from)
 	switch {
-	case denial == nil:
-		return decision{who: who}
+	case d.denial == nil:
+		return d
 	case s.cfg.isLoginPage(r, p):
 		// Sending the login page to itself would never end.
 		return decision{passed: verdictLoginPage}
-	case p.Optional && nobody(denial):
+	case d.denial == sessions.DenyNoToken && s.cfg.Cookies.SameSite == "Strict" && r.arrives(from):
+		return decision{denial: denyHop}
+	case p.Optional && (nobody(d.denial) || from == sessions.InitiatorForeign):
+		// What another site's page causes is answered as without cookies: it does
+		// not even learn that there is a session.
 		return decision{passed: verdictOptional}
 	default:
-		return decision{denial: denial, claims: claims}
+		return d
 	}
 }
 
@@ -226,36 +234,36 @@ func (c *Config) isLoginPage(r *request, p Policy) bool {
 }
 
 // identify asks who there is, and whether the route is for them.
-func (s *Server) identify(ctx context.Context, r *request, p Policy) (*identity, *sessions.Denial, []claimError) {
-	access, denial := s.judge(r, p)
+func (s *Server) identify(ctx context.Context, r *request, p Policy, from sessions.Initiator) decision {
+	access, denial := s.judge(r, p, from)
 	if denial != nil {
-		return nil, denial, nil
+		return decision{denial: denial, access: access}
 	}
 	if p.MaxAge > 0 && s.verifier.Now().Sub(access.AuthTime) > p.MaxAge {
-		return nil, denyMaxAge, nil
+		return decision{denial: denyMaxAge, access: access}
 	}
 	if p.Strict {
 		if denial := s.verifier.Confirm(ctx, access); denial != nil {
-			return nil, denial, nil
+			return decision{denial: denial, access: access}
 		}
 	}
 	who := s.identity(access)
 	if who == nil {
-		return nil, denyIdentity, nil
+		return decision{denial: denyIdentity, access: access}
 	}
 	if claims := unmet(p.Require, who.claims); len(claims) > 0 {
-		return nil, denyClaims, claims
+		return decision{denial: denyClaims, access: access, claims: claims}
 	}
-	return who, nil, nil
+	return decision{who: who}
 }
 
-// judge asks whether there is a session and whether its owner means the request.
-func (s *Server) judge(r *request, p Policy) (*sessions.Access, *sessions.Denial) {
-	stream := r.isSocket() || r.isEventSource()
-	if stream && r.origin != "" && !s.trusts(r) {
+// judge asks whether there is a session and whether its owner means the request:
+// there may be one, and a denial.
+func (s *Server) judge(r *request, p Policy, from sessions.Initiator) (*sessions.Access, *sessions.Denial) {
+	if from == sessions.InitiatorForeign && r.isStream() {
 		// Another site's page would read the answers with its visitor's
 		// cookies: no CORS check stands before a WebSocket.
-		return nil, denyOrigin
+		return nil, denyForeign
 	}
 	if r.bearer != "" {
 		// A script put it there, so no other site made the browser do it, and
@@ -270,46 +278,28 @@ func (s *Server) judge(r *request, p Policy) (*sessions.Access, *sessions.Denial
 	if denial != nil {
 		return nil, denial
 	}
-	if denial := s.checkAntiCSRF(r, p.AntiCSRF, stream, access); denial != nil {
-		return nil, denial
-	}
-	return access, nil
+	return access, checkForgery(r, p.AntiCSRF, from, access)
 }
 
-// checkAntiCSRF asks for the anti-CSRF token, except where the browser itself
-// attests that no other site made the request, and cannot add a header.
-func (s *Server) checkAntiCSRF(r *request, mode AntiCSRF, stream bool, access *sessions.Access) *sessions.Denial {
+// checkForgery stops what another site's page makes the browser send with the
+// user's cookies: the browser must attest that no such page did, or the request
+// must repeat a token that no such page can read.
+func checkForgery(r *request, mode AntiCSRF, from sessions.Initiator, access *sessions.Access) *sessions.Denial {
 	switch {
 	case mode == AntiCSRFOff,
 		mode == AntiCSRFUnsafe && (r.reads() || r.method == "OPTIONS"),
-		r.reads() && r.navigates(),
-		r.reads() && r.fetchSite == "same-origin" && (r.fetchMode == "no-cors" || stream),
-		// Some browsers send no Sec-Fetch headers with a WebSocket, but each
-		// sends its Origin.
-		r.reads() && stream && r.origin != "" && s.trusts(r):
+		r.antiCSRF != "" && access.MatchesAntiCSRF(r.antiCSRF):
 		return nil
-	case r.isForm() && r.origin != "":
-		if s.trusts(r) {
-			return nil
-		}
-		return denyOrigin
-	case r.antiCSRF == "", !access.MatchesAntiCSRF(r.antiCSRF):
+	case from == sessions.InitiatorForeign:
+		return denyForeign
+	case mode == AntiCSRFAlways && r.canCarryToken():
 		return denyAntiCSRF
-	default:
+	case from == sessions.InitiatorOwn, from == sessions.InitiatorUser,
+		r.reads() && r.navigates(): // an old browser's, by a guess
 		return nil
+	default:
+		return denyAntiCSRF
 	}
-}
-
-// trusts says whether the request's Origin is its own or an allowed one.
-func (s *Server) trusts(r *request) bool {
-	origin, ok := sessions.ParseOrigin(r.origin)
-	if !ok {
-		return false
-	}
-	if own, ok := sessions.NewOrigin(r.scheme, r.host); ok && origin == own {
-		return true
-	}
-	return slices.Contains(s.allowed, origin)
 }
 
 // nobody says whether a denial means that there is no session. The others have
@@ -337,7 +327,7 @@ const loggedMax = 256 // bytes
 // cookies.
 func (s *Server) logDecision(ctx context.Context, r *request, d decision) {
 	level, v := slog.LevelDebug, d.verdict()
-	outcome, rule, why := v.Outcome, v.Rule, v.Why
+	outcome, rule, code, why := v.Outcome, v.Rule, v.Code, v.Why
 	if d.denial != nil {
 		level, outcome, rule, why = slog.LevelInfo, d.denial.Outcome, d.denial.Rule, d.denial.Why
 	}
@@ -353,9 +343,12 @@ func (s *Server) logDecision(ctx context.Context, r *request, d decision) {
 	case d.fault != nil:
 		why = d.fault.Error()
 	}
-	attrs := append(make([]slog.Attr, 0, 8),
-		slog.String("outcome", outcome.String()), slog.String("rule", rule), slog.String("why", why),
+	attrs := append(make([]slog.Attr, 0, 11),
+		slog.String("outcome", outcome.String()), slog.String("rule", rule), slog.String("code", code), slog.String("why", why),
 		slog.String("method", clip(r.method)), slog.String("path", clip(r.path)), slog.String("request_id", clip(r.id)))
+	if d.access != nil {
+		attrs = append(attrs, slog.String("user_id", d.access.UserID), slog.String("session", d.access.Handle.String()))
+	}
 	if traceID, spanID, ok := sessions.ParseTraceparent(r.traceparent); ok {
 		attrs = append(attrs, slog.String("trace_id", traceID), slog.String("span_id", spanID))
 	}

@@ -107,7 +107,7 @@ func TestAllowTellsWhoItIs(t *testing.T) {
 	response, _ := g.server.Check(t.Context(), navigation.cookie(access(g.alice)).raw())
 	fields := response.GetDynamicMetadata().AsMap()
 	want := map[string]any{
-		"user_id": "alice", "outcome": "ALLOW", "rule": "session", "handle": g.alice.Session.Handle.String(),
+		"user_id": "alice", "outcome": "ALLOW", "rule": "session", "code": "session", "handle": g.alice.Session.Handle.String(),
 		"claims": map[string]any{"role": "admin", "n": []any{1.0, map[string]any{"x": nil}}},
 	}
 	if diff := cmp.Diff(want, fields); diff != "" {
@@ -143,6 +143,11 @@ func TestOutcomes(t *testing.T) {
 		{"unauthorised, auto, curl", curl.under("on_unauthorised", "auto"), 302, "", plain, "/login"},
 		{"unauthorised, auto, script", script.under("on_unauthorised", "auto"), 401, `{"message":"unauthorised"}`, "application/json", ""},
 		{"unauthorised, auto, JSON client", ask{method: "GET", path: "/"}.with("accept", "application/json").under("on_unauthorised", "auto"), 401, `{"message":"unauthorised"}`, "application/json", ""},
+		{"unauthorised, 440, script", script.under("on_unauthorised", "440"), 440, `{"message":"unauthorised"}`, "application/json", ""},
+		{"unauthorised, 440, navigation", navigation.under("on_unauthorised", "440"), 440, `{"message":"unauthorised"}`, "application/json", ""},
+		{"try refresh, XMLHttpRequest that accepts HTML", oldBrowser.with("x-requested-with", "XMLHttpRequest").cookie(expired), 440, pleaseRefresh, plain, ""},
+		{"try refresh, WebView", oldBrowser.with("x-requested-with", "com.example.app").cookie(expired), 440, "page", "text/html; charset=utf-8", ""},
+		{"try refresh, no anti-CSRF token", curl.cookie(access(g.alice)), 440, pleaseRefresh + tokenMissing, plain, ""},
 		{"unauthorised, 401, navigation", navigation.under("on_unauthorised", "401"), 401, `{"message":"unauthorised"}`, "application/json", ""},
 		{"unauthorised, 403, script", script.under("on_unauthorised", "403"), 403, `{"message":"unauthorised"}`, "application/json", ""},
 		{"unauthorised, other login", navigation.under("login_url", "https://id.example/in?a=1"), 302, "", plain, "https://id.example/in?a=1"},
@@ -151,7 +156,7 @@ func TestOutcomes(t *testing.T) {
 		{"unauthorised, return_to beside a query", navigation.under("return_to", "true", "login_url", "/in?a=1"), 302, "", plain, "/in?a=1&return_to=%2Fpage%3Fq%3D1"},
 		{"unauthorised, return_to, script", script.under("return_to", "true"), 302, "", plain, "/login"},
 		{"unauthorised, return_to, form", formPost.under("return_to", "true"), 302, "", plain, "/login"},
-		{"forbidden, navigation", formPost.with("origin", foreign).cookie(access(g.alice)), 403, "Forbidden", plain, ""},
+		{"forbidden, navigation", formPost.with("origin", foreign).cookie(access(g.alice)), 403, "Forbidden: a page of another site sent this. Open the page here, and try again.", plain, ""},
 		{"forbidden, script", socket.with("origin", foreign).cookie(access(g.alice)), 403, `{"message":"forbidden"}`, "application/json", ""},
 	}
 	for _, tt := range tests {
@@ -515,66 +520,109 @@ func TestAntiCSRF(t *testing.T) {
 	attested := socket.with("sec-fetch-mode", "websocket", "sec-fetch-site", "same-origin")
 	own := "https://app.example"
 	const ok, again, never = 0, 440, 403
+	foreign := script.with("sec-fetch-site", "cross-site") // twice, with the own one
+	foreign.headers = [][2]string{{"sec-fetch-mode", "cors"}, {"sec-fetch-site", "cross-site"}, {"origin", "https://evil.example"}}
+	nullForm := formWithout.with("origin", "null")
 	tests := []struct {
-		name                string
-		ask                 ask
-		always, unsafe, off int
+		name                          string
+		ask                           ask
+		attested, always, unsafe, off int
 	}{
-		{"script, none", script, again, ok, ok},
-		{"script, right", script.with("anti-csrf", token), ok, ok, ok},
-		{"script, another session's", script.with("anti-csrf", other), again, ok, ok},
-		{"script, empty", script.with("anti-csrf", ""), again, ok, ok},
-		{"curl, none", curl, again, ok, ok},
-		{"POST, none", post, again, again, ok},
-		{"POST, right", post.with("anti-csrf", token), ok, ok, ok},
-		{"POST, wrong", post.with("anti-csrf", other), again, again, ok},
-		{"POST, right and wrong", post.with("anti-csrf", token, "anti-csrf", other), again, again, ok},
-		{"POST, right twice", post.with("anti-csrf", token, "anti-csrf", token), again, again, ok},
-		{"POST, right, joined", post.with("anti-csrf", token+","+token), again, again, ok},
-		{"OPTIONS, none", options, again, ok, ok},
-		{"DELETE, none", ask{method: "DELETE", path: "/"}, again, again, ok},
-		{"unknown method, none", ask{method: "get", path: "/"}, again, again, ok},
-		{"navigation", navigation, ok, ok, ok},
-		{"navigation from another site", crossNavigation, ok, ok, ok},
-		{"navigation, old browser", oldBrowser, ok, ok, ok},
-		{"Accept of a navigation, but Sec-Fetch-Site alone", oldBrowser.with("sec-fetch-site", "same-origin"), again, ok, ok},
-		{"Sec-Fetch-Mode twice", ask{method: "GET", path: "/"}.with("sec-fetch-mode", "navigate", "sec-fetch-mode", "navigate"), again, ok, ok},
-		{"image", image, ok, ok, ok},
-		{"image from another site", crossImage, again, ok, ok},
-		{"image from a sibling host", sameSiteImage, again, ok, ok},
-		{"no-cors POST", noCorsPost, again, again, ok},
-		{"form, own origin", formPost, ok, ok, ok},
-		{"form, foreign origin", formWithout.with("origin", "https://evil.example"), never, never, ok},
-		{"form, null origin", formWithout.with("origin", "null"), never, never, ok},
-		{"form, two origins", formWithout.with("origin", own, "origin", own), never, never, ok},
-		{"form, allowed origin", formWithout.with("origin", "https://partner.example"), ok, ok, ok},
-		{"form, no origin", formWithout, again, again, ok},
-		{"PUT by navigating", ask{method: "PUT", path: "/"}.with("sec-fetch-mode", "navigate", "origin", own), again, again, ok},
-		{"EventSource", events, ok, ok, ok},
-		{"EventSource, own origin", events.with("origin", own), ok, ok, ok},
-		{"EventSource, foreign origin", events.with("origin", "https://evil.example"), never, never, never},
-		{"EventSource, null origin", events.with("origin", "null"), never, never, never},
-		{"EventSource, allowed origin", events.with("origin", "https://partner.example"), ok, ok, ok},
-		{"EventSource's Accept, nothing attested", ask{method: "GET", path: "/"}.with("accept", "text/event-stream"), again, ok, ok},
-		{"EventSource's Accept from another site", ask{method: "GET", path: "/"}.with("accept", "text/event-stream", "sec-fetch-site", "cross-site", "sec-fetch-mode", "no-cors"), again, ok, ok},
-		{"EventSource's Accept in a POST", ask{method: "POST", path: "/"}.with("accept", "text/event-stream", "sec-fetch-site", "same-origin", "sec-fetch-mode", "cors", "origin", own), again, again, ok},
-		{"WebSocket, attested", attested.with("origin", own), ok, ok, ok},
-		{"WebSocket, own origin", socket.with("origin", own), ok, ok, ok},
-		{"WebSocket, allowed origin", socket.with("origin", "https://partner.example"), ok, ok, ok},
-		{"WebSocket, foreign origin", socket.with("origin", "https://evil.example"), never, never, never},
-		{"WebSocket, foreign origin with the token", socket.with("origin", "https://evil.example", "anti-csrf", token), never, never, never},
-		{"WebSocket, other case", ask{method: "GET", path: "/"}.with("upgrade", "WebSocket", "origin", "https://evil.example"), never, never, never},
-		{"WebSocket, no origin", socket, again, ok, ok},
+		{"script, none", script, ok, again, ok, ok},
+		{"script, right", script.with("anti-csrf", token), ok, ok, ok, ok},
+		{"script, another session's", script.with("anti-csrf", other), ok, again, ok, ok},
+		{"script, empty", script.with("anti-csrf", ""), ok, again, ok, ok},
+		{"script of another site", foreign, never, never, ok, ok},
+		{"script of another site that knows the token", foreign.with("anti-csrf", token), ok, ok, ok, ok},
+		{"script of an allowed origin", ask{method: "GET", path: "/"}.with("sec-fetch-mode", "cors", "sec-fetch-site", "cross-site", "origin", "https://partner.example"), ok, again, ok, ok},
+		{"curl, none", curl, again, again, ok, ok},
+		{"curl, right", curl.with("anti-csrf", token), ok, ok, ok, ok},
+		{"POST, none", post, ok, again, ok, ok},
+		{"POST, nothing attested", ask{method: "POST", path: "/api"}, again, again, again, ok},
+		{"POST, own Origin alone", ask{method: "POST", path: "/api"}.with("origin", own), ok, again, ok, ok},
+		{"POST, right", post.with("anti-csrf", token), ok, ok, ok, ok},
+		{"POST, wrong", post.with("anti-csrf", other), ok, again, ok, ok},
+		{"POST, right and wrong", ask{method: "POST", path: "/"}.with("anti-csrf", token, "anti-csrf", other), again, again, again, ok},
+		{"POST, right twice", ask{method: "POST", path: "/"}.with("anti-csrf", token, "anti-csrf", token), again, again, again, ok},
+		{"POST, right, joined", ask{method: "POST", path: "/"}.with("anti-csrf", token+","+token), again, again, again, ok},
+		{"OPTIONS, none", options, again, again, ok, ok},
+		{"DELETE, none", ask{method: "DELETE", path: "/"}, again, again, again, ok},
+		{"unknown method, none", ask{method: "get", path: "/"}, again, again, again, ok},
+		{"navigation", navigation, ok, ok, ok, ok},
+		{"navigation from another site", crossNavigation, ok, ok, ok, ok},
+		{"navigation of a frame of another site", crossNavigation.with("sec-fetch-dest", "iframe"), never, never, ok, ok},
+		{"navigation of a frame of an allowed origin", crossNavigation.with("sec-fetch-dest", "iframe", "referer", "https://partner.example/"), ok, ok, ok, ok},
+		{"prerendering by another site", crossNavigation.with("sec-purpose", "prefetch;prerender"), never, never, ok, ok},
+		{"prerendering by the address bar", navigation.with("sec-purpose", "prefetch;prerender"), ok, ok, ok, ok},
+		{"navigation, old browser", oldBrowser, ok, ok, ok, ok},
+		{"an extension's script", ask{method: "GET", path: "/"}.with("sec-fetch-mode", "cors", "sec-fetch-site", "none"), again, again, ok, ok},
+		{"Accept of a navigation, but Sec-Fetch-Site alone", oldBrowser.with("sec-fetch-site", "same-origin"), ok, again, ok, ok},
+		{"Sec-Fetch-Mode twice", ask{method: "GET", path: "/"}.with("sec-fetch-mode", "navigate", "sec-fetch-mode", "navigate"), again, again, ok, ok},
+		{"Sec-Fetch-Site twice", ask{method: "GET", path: "/"}.with("sec-fetch-site", "same-origin", "sec-fetch-site", "same-origin"), never, never, ok, ok},
+		{"image", image, ok, ok, ok, ok},
+		{"image from another site", crossImage, never, never, ok, ok},
+		{"image from a sibling host", sameSiteImage, never, never, ok, ok},
+		{"no-cors POST", noCorsPost, ok, again, ok, ok},
+		{"no-cors POST from another site", ask{method: "POST", path: "/i"}.with("sec-fetch-mode", "no-cors", "sec-fetch-site", "cross-site", "origin", "https://evil.example"), never, never, never, ok},
+		{"form, own origin", formPost, ok, ok, ok, ok},
+		{"form, foreign origin", formWithout.with("origin", "https://evil.example"), never, never, never, ok},
+		{"form, null origin, of a page that hides its own", nullForm, ok, ok, ok, ok},
+		{"form, null origin, of a sandboxed frame", ask{method: "POST", path: "/form"}.with("sec-fetch-mode", "navigate", "sec-fetch-site", "cross-site", "origin", "null"), never, never, never, ok},
+		{"form, null origin, old browser", ask{method: "POST", path: "/form"}.with("origin", "null"), never, never, never, ok},
+		{"form, two origins", formWithout.with("origin", own, "origin", own), never, never, never, ok},
+		{"form, allowed origin", formWithout.with("origin", "https://partner.example"), ok, ok, ok, ok},
+		{"form, no origin", formWithout, ok, ok, ok, ok},
+		{"form of the same host, but by http", formWithout.with("origin", "http://app.example"), never, never, never, ok},
+		{"PUT by navigating", ask{method: "PUT", path: "/"}.with("sec-fetch-mode", "navigate", "origin", own), ok, again, ok, ok},
+		{"EventSource", events, ok, ok, ok, ok},
+		{"EventSource, own origin", events.with("origin", own), ok, ok, ok, ok},
+		{"EventSource, foreign origin", events.with("origin", "https://evil.example"), never, never, never, never},
+		{"EventSource, null origin, of a page that hides its own", events.with("origin", "null"), ok, ok, ok, ok},
+		{"EventSource, null origin", ask{method: "GET", path: "/"}.with("accept", "text/event-stream", "origin", "null"), never, never, never, never},
+		{"EventSource, allowed origin", events.with("origin", "https://partner.example"), ok, ok, ok, ok},
+		{"EventSource's Accept, nothing attested", ask{method: "GET", path: "/"}.with("accept", "text/event-stream"), again, again, ok, ok},
+		{"EventSource's Accept from another site", ask{method: "GET", path: "/"}.with("accept", "text/event-stream", "sec-fetch-site", "cross-site", "sec-fetch-mode", "no-cors"), never, never, never, never},
+		{"EventSource's Accept in a POST", ask{method: "POST", path: "/"}.with("accept", "text/event-stream", "sec-fetch-site", "same-origin", "sec-fetch-mode", "cors", "origin", own), ok, again, ok, ok},
+		{"WebSocket, attested", attested.with("origin", own), ok, ok, ok, ok},
+		{"WebSocket, own origin", socket.with("origin", own), ok, ok, ok, ok},
+		{"WebSocket, allowed origin", socket.with("origin", "https://partner.example"), ok, ok, ok, ok},
+		{"WebSocket, foreign origin", socket.with("origin", "https://evil.example"), never, never, never, never},
+		{"WebSocket, foreign origin with the token", socket.with("origin", "https://evil.example", "anti-csrf", token), never, never, never, never},
+		{"WebSocket, other case", ask{method: "GET", path: "/"}.with("upgrade", "WebSocket", "origin", "https://evil.example"), never, never, never, never},
+		{"WebSocket, no origin", socket, again, again, ok, ok},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			for mode, want := range map[string]int{"always": tt.always, "unsafe": tt.unsafe, "off": tt.off} {
+			for mode, want := range map[string]int{"attested": tt.attested, "always": tt.always, "unsafe": tt.unsafe, "off": tt.off} {
 				r := check(t, g.server, tt.ask.cookie(access(g.alice)).under("anti_csrf", mode))
 				if r.status != want || (r.user == "alice") != (want == 0) {
 					t.Errorf("%s: got %d %q, want %d", mode, r.status, r.user, want)
 				}
+				// Without a session nothing passes, whoever sent it.
+				if r := check(t, g.server, tt.ask.under("anti_csrf", mode)); r.status == 0 {
+					t.Errorf("%s: passes without a session", mode)
+				}
+				// Where no session is needed, another site's page gets the answer of who has none.
+				r = check(t, g.server, tt.ask.cookie(access(g.alice)).under("anti_csrf", mode, "session", "optional"))
+				if bare := check(t, g.server, tt.ask.under("anti_csrf", mode, "session", "optional")); want == never && (r.status != bare.status || r.status != 0 || r.user != "") {
+					t.Errorf("%s, optional: got %d %q, without a session %d", mode, r.status, r.user, bare.status)
+				}
 			}
 		})
+	}
+}
+
+// On a route for everybody, another site's page does not even learn that there is a session, whatever state it is in.
+func TestForeignOnOptional(t *testing.T) {
+	g := newGate(t)
+	foreign := ask{method: "GET", path: "/i"}.with("sec-fetch-mode", "no-cors", "sec-fetch-site", "cross-site").under("session", "optional")
+	for name, cookie := range map[string]string{
+		"none": "", "valid": access(g.alice), "expired": access(g.expired), "ended": access(g.ended), "broken": "sAccessToken=x",
+		"of two": access(g.alice) + "; " + access(g.bob), "legacy": sessions.LegacyCookie + "=x",
+	} {
+		if r := check(t, g.server, foreign.cookie(cookie)); r.status != 0 || r.user != "" {
+			t.Errorf("%s: got %d %q", name, r.status, r.user)
+		}
 	}
 }
 
@@ -604,9 +652,9 @@ func TestOwnOrigin(t *testing.T) {
 		{"ftp", "app.example", "ftp://app.example", false},
 	}
 	for _, tt := range tests {
-		r := request{scheme: tt.scheme, host: tt.host, origin: tt.origin}
-		if (&Server{}).trusts(&r) != tt.own {
-			t.Errorf("%+v", tt)
+		r := request{method: "POST", scheme: tt.scheme, host: tt.host, origin: tt.origin}
+		if got := r.evidence().Initiator(sessions.Trust{}); (got == sessions.InitiatorOwn) != tt.own || !tt.own && got != sessions.InitiatorForeign {
+			t.Errorf("%+v: %v", tt, got)
 		}
 	}
 	g := newGate(t)

@@ -16,7 +16,9 @@ type Verdict struct {
 	// Rule decided: that of a denial, "session" where there is one, "pass" where
 	// none was asked for.
 	Rule string
-	// Why is a sentence, or empty where a session is all there is to say.
+	// Code says it for machines, a denial's or what passed.
+	Code string
+	// Why is a sentence, or empty where there is no more to say.
 	Why string
 
 	// metadata is what Envoy is told of it, shared by all answers. That of a
@@ -26,18 +28,18 @@ type Verdict struct {
 
 // The verdicts that are no denials.
 var (
-	verdictSession   = newVerdict(sessions.Allow, "session", "")
-	verdictAuthPath  = newVerdict(sessions.Allow, "pass", "auth path")
-	verdictPreflight = newVerdict(sessions.Allow, "pass", "preflight")
-	verdictLoginPage = newVerdict(sessions.Allow, "pass", "login page")
-	verdictOptional  = newVerdict(sessions.Allow, "pass", "optional")
+	verdictSession   = newVerdict(sessions.Allow, "session", "session", "")
+	verdictAuthPath  = newVerdict(sessions.Allow, "pass", "auth_path", "the request is for the refresh or the sign-out path, which have rules of their own")
+	verdictPreflight = newVerdict(sessions.Allow, "pass", "preflight", "a CORS preflight carries no cookies")
+	verdictLoginPage = newVerdict(sessions.Allow, "pass", "login_page", "the login page is open to all")
+	verdictOptional  = newVerdict(sessions.Allow, "pass", "optional", "the route asks for no session")
 )
 
 // others are for denials that no list has, by outcome.
 var others = func() map[sessions.Outcome]*Verdict {
 	m := map[sessions.Outcome]*Verdict{}
 	for _, o := range []sessions.Outcome{sessions.Unavailable, sessions.TryRefresh, sessions.Unauthorised, sessions.Forbidden} {
-		m[o] = newVerdict(o, "other", "a denial of another kind")
+		m[o] = newVerdict(o, "other", "other", "a denial of another kind")
 	}
 	return m
 }()
@@ -45,11 +47,11 @@ var others = func() map[sessions.Outcome]*Verdict {
 // denials are those of this package and of Verify.
 var denials = func() map[*sessions.Denial]*Verdict {
 	all := append(sessions.Denials(),
-		denyLegacy, denyAntiCSRF, denyOrigin, denyClaims, denyMaxAge, denyIdentity, denyPolicy, denyPanic,
+		denyLegacy, denyAntiCSRF, denyForeign, denyHop, denyClaims, denyMaxAge, denyIdentity, denyPolicy, denyPanic,
 		denyPathForm, denyPathSpelling, denyHostForm)
 	m := make(map[*sessions.Denial]*Verdict, len(all))
 	for _, d := range all {
-		m[d] = newVerdict(d.Outcome, d.Rule, d.Why)
+		m[d] = newVerdict(d.Outcome, d.Rule, d.Code, d.Why)
 	}
 	return m
 }()
@@ -61,15 +63,18 @@ func Verdicts() []*Verdict {
 	return slices.AppendSeq(all, maps.Values(others))
 }
 
-func newVerdict(outcome sessions.Outcome, rule, why string) *Verdict {
-	return &Verdict{outcome, rule, why, &structpb.Struct{Fields: verdictFields(outcome, rule)}}
+func newVerdict(outcome sessions.Outcome, rule, code, why string) *Verdict {
+	v := &Verdict{Outcome: outcome, Rule: rule, Code: code, Why: why}
+	v.metadata = &structpb.Struct{Fields: v.fields()}
+	return v
 }
 
-// verdictFields are what Envoy's access log and filters learn of every answer.
-func verdictFields(outcome sessions.Outcome, rule string) map[string]*structpb.Value {
+// fields are what Envoy's access log and filters learn of every answer.
+func (v *Verdict) fields() map[string]*structpb.Value {
 	return map[string]*structpb.Value{
-		"outcome": structpb.NewStringValue(outcome.String()),
-		"rule":    structpb.NewStringValue(rule),
+		"outcome": structpb.NewStringValue(v.Outcome.String()),
+		"rule":    structpb.NewStringValue(v.Rule),
+		"code":    structpb.NewStringValue(v.Code),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ func (o *observed) see(v *Verdict, took time.Duration) {
 	if took < 0 {
 		panic("a check ended before it began")
 	}
-	*o = append(*o, Verdict{v.Outcome, v.Rule, v.Why, nil})
+	*o = append(*o, Verdict{Outcome: v.Outcome, Rule: v.Rule, Code: v.Code, Why: v.Why})
 }
 
 // Each Check is counted once, and told to Envoy with the same words, whatever came of it.
@@ -49,38 +50,38 @@ func TestVerdict(t *testing.T) {
 		server        *Server
 		ask           ask
 		outcome, rule string
-		why           string
+		code          string
 	}{
-		"allow":            {g.server, navigation.cookie(alice), "ALLOW", "session", ""},
-		"allow, stripped":  {g.server, navigation.cookie(alice + "; st-access-token=x"), "ALLOW", "session", ""},
-		"auth path":        {g.server, ask{method: "POST", path: "/auth/session/refresh"}, "ALLOW", "pass", "auth path"},
+		"allow":            {g.server, navigation.cookie(alice), "ALLOW", "session", "session"},
+		"allow, stripped":  {g.server, navigation.cookie(alice + "; st-access-token=x"), "ALLOW", "session", "session"},
+		"auth path":        {g.server, ask{method: "POST", path: "/auth/session/refresh"}, "ALLOW", "pass", "auth_path"},
 		"preflight":        {g.server, ask{method: "OPTIONS", path: "/"}.with("origin", "https://x.example", "access-control-request-method", "PUT"), "ALLOW", "pass", "preflight"},
-		"login page":       {g.server, ask{method: "GET", path: "/login"}, "ALLOW", "pass", "login page"},
+		"login page":       {g.server, ask{method: "GET", path: "/login"}, "ALLOW", "pass", "login_page"},
 		"optional":         {g.server, navigation.under("session", "optional"), "ALLOW", "pass", "optional"},
-		"nobody":           {g.server, navigation, "UNAUTHORISED", "V0", "no access token"},
-		"expired":          {g.server, script.cookie(access(g.expired)), "TRY_REFRESH", "V1", "access token has expired"},
-		"expired, by page": {g.server, navigation.cookie(access(g.expired)), "TRY_REFRESH", "V1", "access token has expired"},
-		"ended":            {g.server, script.cookie(access(g.ended)), "UNAUTHORISED", "V2", "session was ended"},
-		"anti-CSRF":        {g.server, script.cookie(alice), "TRY_REFRESH", "anti-csrf", "anti-CSRF token is missing, wrong or repeated"},
-		"origin":           {g.server, formPost.cookie(alice).with("origin", "https://evil.example"), "FORBIDDEN", "origin", "Origin is neither the request's own nor allowed"},
-		"claim":            {g.server, navigation.cookie(alice).under("require.role", "hush"), "FORBIDDEN", "require", "a claim is not what the route requires"},
-		"policy":           {g.server, navigation.cookie(alice).under("sesion", "hush"), "UNAVAILABLE", "policy", "the route's policy is not understood"},
-		"panic":            {panics, navigation.cookie("sAccessToken=hush"), "UNAVAILABLE", "panic", "the check panicked"},
-		"unknown":          {strange(sessions.Forbidden), navigation, "FORBIDDEN", "other", "a denial of another kind"},
-		"denied as ALLOW":  {strange(sessions.Allow), navigation, "UNAVAILABLE", "other", "a denial of another kind"},
-		"denied as 200":    {strange(200), navigation, "UNAVAILABLE", "other", "a denial of another kind"},
+		"nobody":           {g.server, navigation, "UNAUTHORISED", "V0", "no_token"},
+		"expired":          {g.server, script.cookie(access(g.expired)), "TRY_REFRESH", "V1", "expired"},
+		"expired, by page": {g.server, navigation.cookie(access(g.expired)), "TRY_REFRESH", "V1", "expired"},
+		"ended":            {g.server, script.cookie(access(g.ended)), "UNAUTHORISED", "V2", "ended"},
+		"anti-CSRF":        {g.server, script.cookie(alice), "TRY_REFRESH", "anti-csrf", "anti_csrf"},
+		"origin":           {g.server, formPost.cookie(alice).with("origin", "https://evil.example"), "FORBIDDEN", "origin", "foreign_origin"},
+		"claim":            {g.server, navigation.cookie(alice).under("require.role", "hush"), "FORBIDDEN", "require", "claim"},
+		"policy":           {g.server, navigation.cookie(alice).under("sesion", "hush"), "UNAVAILABLE", "policy", "policy"},
+		"panic":            {panics, navigation.cookie("sAccessToken=hush"), "UNAVAILABLE", "panic", "panic"},
+		"unknown":          {strange(sessions.Forbidden), navigation, "FORBIDDEN", "other", "other"},
+		"denied as ALLOW":  {strange(sessions.Allow), navigation, "UNAVAILABLE", "other", "other"},
+		"denied as 200":    {strange(200), navigation, "UNAVAILABLE", "other", "other"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			seen = nil
 			response, _ := tt.server.Check(t.Context(), tt.ask.raw())
 			told := response.GetDynamicMetadata().AsMap()
-			if told["outcome"] != tt.outcome || told["rule"] != tt.rule || (told["user_id"] == nil) != (tt.rule != "session") || len(told) > 2 && tt.rule != "session" {
+			if told["outcome"] != tt.outcome || told["rule"] != tt.rule || (told["user_id"] == nil) != (tt.rule != "session") || len(told) > 3 && tt.rule != "session" {
 				t.Errorf("Envoy is told %v", told)
 			}
 			if (told["outcome"] == "ALLOW") != (read(t, response).status == 0) {
 				t.Errorf("told %v, answered %d", told["outcome"], read(t, response).status)
 			}
-			if len(seen) != 1 || seen[0].Outcome.String() != tt.outcome || seen[0].Rule != tt.rule || seen[0].Why != tt.why {
+			if len(seen) != 1 || seen[0].Outcome.String() != tt.outcome || seen[0].Rule != tt.rule || seen[0].Code != tt.code || told["code"] != tt.code {
 				t.Errorf("counted %+v", seen)
 			}
 			if !counts(seen[0]) {
@@ -92,7 +93,7 @@ func TestVerdict(t *testing.T) {
 
 func counts(seen Verdict) bool {
 	for _, v := range Verdicts() {
-		if v.Outcome == seen.Outcome && v.Rule == seen.Rule && v.Why == seen.Why {
+		if v.Outcome == seen.Outcome && v.Rule == seen.Rule && v.Code == seen.Code && v.Why == seen.Why {
 			return true
 		}
 	}
@@ -120,10 +121,20 @@ func TestDenialsAreAll(t *testing.T) {
 	}
 	words := map[Verdict]bool{}
 	for _, v := range Verdicts() {
-		words[Verdict{v.Outcome, v.Rule, v.Why, nil}] = true
+		words[Verdict{Outcome: v.Outcome, Rule: v.Rule, Code: v.Code, Why: v.Why}] = true
 	}
 	if len(words) != len(Verdicts()) {
 		t.Error("two verdicts have the same words")
+	}
+	codes := map[string]string{}
+	for _, v := range Verdicts() {
+		if other, there := codes[v.Code]; there && v.Code != "other" {
+			t.Errorf("%q and %q have the code %q", v.Why, other, v.Code)
+		}
+		codes[v.Code] = v.Why
+		if !regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`).MatchString(v.Code) {
+			t.Errorf("%q is no code", v.Code)
+		}
 	}
 }
 

@@ -25,6 +25,9 @@ type Cookies struct {
 	// HostPrefix puts __Host- before the name of the access token's cookie: no
 	// other host of the domain, and no plain connection, can then plant one.
 	HostPrefix bool
+	// Partitioned cookies (CHIPS) belong to the site of the top-level page: with
+	// them, pages of any origin may hold the app in a frame.
+	Partitioned bool
 	// AuthPath is the Path of the refresh token's cookie: no server but ours
 	// ever receives it.
 	AuthPath string

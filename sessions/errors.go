@@ -59,32 +59,38 @@ func (o Outcome) String() string {
 	}
 }
 
-// Denial is why Verify does not allow. Rule is the rule that decided; Why is a
-// sentence for the log that holds nothing of the request.
+// Denial is why a request is not allowed. The code is for machines: the metric's
+// label, the log's field, Envoy's metadata and the response header have it
+// (docs/denials.md).
 type Denial struct {
 	Outcome Outcome
-	Rule    string
-	Why     string
+	Rule    string // that decided
+	Code    string // stable; one denial each
+	Why     string // a sentence for the log that holds nothing of the request
 }
+
+// HeaderDenial is the response header that tells a client the code of a denial,
+// where the deployment wants that.
+const HeaderDenial = "x-sessiongate-denial"
 
 func (d *Denial) Error() string { return d.Outcome.String() + ": " + d.Why }
 
 // The denials of Verify, one value each so that denying allocates nothing.
 var (
-	DenyNoToken     = &Denial{Unauthorised, "V0", "no access token"}
-	DenyMalformed   = &Denial{TryRefresh, "V1", "access token is malformed"}
-	DenyUnknownKey  = &Denial{TryRefresh, "V1", "access token is signed by an unknown key"}
-	DenyStaleKeys   = &Denial{Unavailable, "V1", "access token is signed by a key not yet known here, and the keys cannot be read"}
-	DenySignature   = &Denial{TryRefresh, "V1", "access token has a bad signature"}
-	DenyClaims      = &Denial{TryRefresh, "V1", "access token lacks required claims or has others' values"}
-	DenyTransport   = &Denial{TryRefresh, "V1", "access token came by the other transport"}
-	DenyExpired     = &Denial{TryRefresh, "V1", "access token has expired"}
-	DenyEnded       = &Denial{Unauthorised, "V2", "session was ended"}
-	DenyLost        = &Denial{TryRefresh, "V3", "access token belongs to a refresh token that lost against a sibling"}
-	DenyVersion     = &Denial{TryRefresh, "V3", "the session's claims have changed"}
-	DenySeveral     = &Denial{TryRefresh, "V1", "access tokens of several sessions"}
-	DenyUnconfirmed = &Denial{Unavailable, "V2", "whether the session lives cannot be read now, and the route is strict"}
-	DenyStarting    = &Denial{Unavailable, "V0", "keys and feed have not been read yet"}
+	DenyNoToken     = &Denial{Unauthorised, "V0", "no_token", "no access token"}
+	DenyMalformed   = &Denial{TryRefresh, "V1", "malformed", "access token is malformed"}
+	DenyUnknownKey  = &Denial{TryRefresh, "V1", "unknown_key", "access token is signed by an unknown key"}
+	DenyStaleKeys   = &Denial{Unavailable, "V1", "keys_stale", "access token is signed by a key not yet known here, and the keys cannot be read"}
+	DenySignature   = &Denial{TryRefresh, "V1", "bad_signature", "access token has a bad signature"}
+	DenyClaims      = &Denial{TryRefresh, "V1", "bad_claims", "access token lacks required claims or has others' values"}
+	DenyTransport   = &Denial{TryRefresh, "V1", "wrong_transport", "access token came by the other transport"}
+	DenyExpired     = &Denial{TryRefresh, "V1", "expired", "access token has expired"}
+	DenyEnded       = &Denial{Unauthorised, "V2", "ended", "session was ended"}
+	DenyLost        = &Denial{TryRefresh, "V3", "lost", "access token belongs to a refresh token that lost against a sibling"}
+	DenyVersion     = &Denial{TryRefresh, "V3", "claims_changed", "the session's claims have changed"}
+	DenySeveral     = &Denial{TryRefresh, "V1", "several_sessions", "access tokens of several sessions"}
+	DenyUnconfirmed = &Denial{Unavailable, "V2", "unconfirmed", "whether the session lives cannot be read now, and the route is strict"}
+	DenyStarting    = &Denial{Unavailable, "V0", "starting", "keys and feed have not been read yet"}
 )
 
 // Denials are all of them, so that each can be counted from the start.

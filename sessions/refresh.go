@@ -12,7 +12,8 @@ const casAttempts = 16
 
 // Refresh answers the refresh tokens that a request carries by one transport (R1
 // to R8). The error is [ErrOver] (or [ErrTheft]), [ErrSuperseded] or
-// [ErrUnavailable].
+// [ErrUnavailable]. Beside one of the first three, Issued has the rule and, where a
+// token opened, the handle and user of its session, as far as they are known.
 func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (issued Issued, err error) {
 	began := e.cfg.Now()
 	defer func() {
@@ -48,7 +49,7 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 	for range casAttempts {
 		rec, now, err := e.store.Get(ctx, t.handle)
 		if errors.Is(err, ErrNotFound) {
-			return Issued{Rule: R2}, e.gone(ctx, t.handle)
+			return notIssued(R2, t.handle, ""), e.gone(ctx, t.handle)
 		}
 		if err != nil {
 			return Issued{}, unavailable("reading session", err)
@@ -65,9 +66,9 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 			}
 			e.ended(rec.Handle, rec.UserID, ending)
 			if d.end == ReasonTheft {
-				return Issued{Rule: d.rule}, ErrTheft
+				return notIssued(d.rule, rec.Handle, rec.UserID), ErrTheft
 			}
-			return Issued{Rule: d.rule}, ErrOver
+			return notIssued(d.rule, rec.Handle, rec.UserID), ErrOver
 		}
 		if d.next != rec.Row {
 			done, err := e.store.Swap(ctx, rec.Row, d.next, d.rule)
@@ -95,15 +96,20 @@ func (e *Engine) answer(rec Record, t refreshToken, d decision, now time.Time) (
 	case answerKeep:
 		issued, err = e.issue(rec, t, Mark{}, now, false)
 	case answerSuperseded:
-		event.Kind, err = EventSuperseded, ErrSuperseded
+		issued, event.Kind, err = notIssued(d.rule, rec.Handle, rec.UserID), EventSuperseded, ErrSuperseded
 	default:
-		event.Kind, err = EventOver, ErrOver
+		issued, event.Kind, err = notIssued(d.rule, rec.Handle, rec.UserID), EventOver, ErrOver
 	}
 	issued.Rule = d.rule
 	if err == nil || event.Kind != EventRefreshed {
 		e.cfg.Events(event)
 	}
 	return issued, err
+}
+
+// notIssued says which session a refusal is about.
+func notIssued(rule Rule, h Handle, userID string) Issued {
+	return Issued{Rule: rule, Session: Record{Row: Row{Handle: h, UserID: userID}}}
 }
 
 // unsure says whether err, of a refresh token that did not open, may be this

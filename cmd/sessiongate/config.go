@@ -73,7 +73,8 @@ type Config struct {
 	LoginURL  string
 	Responses struct {
 		SessionExpiredStatus int
-		OnUnauthorised       string // redirect, auto, 401 or 403
+		OnUnauthorised       string // one of authz.OnUnauthorisedNames
+		DenialHeader         bool
 	}
 	AntiCSRF       string // always, unsafe or off
 	AllowedOrigins []string

@@ -124,6 +124,7 @@ var badValues = map[string][]string{
 	"paths.signout": {`""`, `/auth//signout`, `"/auth/sign out"`},
 
 	"responses.session_expired_status": {`399`, `500`, `"440"`, `440.0`, `0440`},
+	"responses.denial_header":          {`yes`, `"true"`, `1`},
 	"responses.on_unauthorised":        {`404`, `Redirect`, `[401]`},
 
 	"api.keys":      {testSecret, `[` + testSecret + `]`, `["backend:short"]`, `["Back end:` + testSecret + `"]`, `["backend:` + testSecret + `", "backend:` + testSecret + `"]`, `{backend: ` + testSecret + `}`, `[{backend: ` + testSecret + `}]`, `["backend:` + testSecret + `,x"]`, `["b:` + testSecret + ` x"]`},
@@ -336,6 +337,7 @@ paths: {auth: /session, refresh: /session/refresh, signout: /session/end}
 responses:
   session_expired_status: 401
   on_unauthorised: 401
+  denial_header: true
 api:
   keys:
     - backend:` + testSecret + `

@@ -63,6 +63,7 @@ type commands struct {
 	Sessions    sessionsCmd    `cmd:"" help:"End sessions in the database."`
 	Keys        keysCmd        `cmd:"" help:"Make secrets; list, rotate and rewrap the keys in the database."`
 	Metrics     metricsCmd     `cmd:"" help:"Print the page of the metrics (Markdown)."`
+	Denials     denialsCmd     `cmd:"" help:"Print the page of the codes of denials and refusals (Markdown)."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running process whether it is ready; exit 0 or 1."`
 }
 
@@ -136,6 +137,11 @@ type metricsCmd struct{}
 
 // Run implements the command.
 func (metricsCmd) Run(p process) error { return writeMetrics(p.stdout) }
+
+type denialsCmd struct{}
+
+// Run implements the command.
+func (denialsCmd) Run(p process) error { return writeDenials(p.stdout) }
 
 // newLogger logs as the configuration says, which has only known values.
 func newLogger(w io.Writer, c Config) *slog.Logger {

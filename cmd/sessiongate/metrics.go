@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -97,7 +98,7 @@ func (m *metrics) table() []metric {
 	return []metric{
 		counter(&m.checks, "sessiongate_checks_total", "Checks that Envoy asked for.", outcome,
 			label{"rule", "the rule that decided, as in the log and in docs/protocol.md: `V0` to `V3`, `anti-csrf`, `origin`, `require`, `max_age`, `policy`, ...; `session` or `pass` where the request was allowed"},
-			label{"why", "the sentence that the log has; empty for `session`"}),
+			label{"code", "the denial's code, or what passed, as in [denials.md](denials.md)"}),
 		histogram(&m.checkTook, "sessiongate_check_duration_seconds", "How long checks took, without Envoy's part and the network's.", checkBuckets, outcome),
 
 		counter(&m.refreshes, "sessiongate_refreshes_total", "Refreshes of sessions.",
@@ -176,7 +177,7 @@ func (m *metrics) table() []metric {
 		counter(&m.sweepErrors, "sessiongate_sweeps_failed_total", "Removals of expired rows that failed."),
 
 		counter(&m.requests, "sessiongate_http_requests_total", "Requests of the HTTP listeners, but health and metrics.",
-			listener, route, method, label{"status", "`1xx` to `5xx`, or `none` where the client was cut off"}),
+			listener, route, method, label{"status", "of the answer, or `none` where the client was cut off"}, label{"code", "the refusal's code, as in [denials.md](denials.md); empty for a success"}),
 		histogram(&m.requestTook, "sessiongate_http_request_duration_seconds", "How long they took.", requestBuckets, listener, route, method),
 
 		total("sessiongate_log_lines_withheld_total", "Log lines that were not written (`log.denials_per_second`).",
@@ -247,7 +248,7 @@ func newMetrics() *metrics {
 	// be no rise, and no alert.
 	for _, v := range authz.Verdicts() {
 		outcome := v.Outcome.String()
-		m.verdicts[v] = verdictMetrics{m.checks.WithLabelValues(outcome, v.Rule, v.Why), m.checkTook.WithLabelValues(outcome)}
+		m.verdicts[v] = verdictMetrics{m.checks.WithLabelValues(outcome, v.Rule, v.Code), m.checkTook.WithLabelValues(outcome)}
 	}
 	for _, reason := range []sessions.Reason{
 		sessions.ReasonSignedOut, sessions.ReasonRevoked, sessions.ReasonTheft, sessions.ReasonRefreshAbuse, sessions.ReasonRolledBack, sessions.ReasonEvicted,
@@ -337,9 +338,9 @@ func (m *metrics) request(listener string) func(sessionhttp.Observation) {
 	return func(o sessionhttp.Observation) {
 		status := "none"
 		if o.Status > 0 {
-			status = fmt.Sprintf("%dxx", o.Status/100)
+			status = strconv.Itoa(o.Status)
 		}
-		m.requests.WithLabelValues(listener, o.Route, o.Method, status).Inc()
+		m.requests.WithLabelValues(listener, o.Route, o.Method, status, o.Code).Inc()
 		m.requestTook.WithLabelValues(listener, o.Route, o.Method).Observe(o.Took.Seconds())
 	}
 }

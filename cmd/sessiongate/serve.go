@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -222,18 +223,14 @@ func newEngine(store sessions.Store, c Config, creds Credentials, out *audit, ev
 }
 
 func authzConfig(c Config, log *slog.Logger) authz.Config {
-	antiCSRF := map[string]authz.AntiCSRF{
-		"always": authz.AntiCSRFAlways, "unsafe": authz.AntiCSRFUnsafe, "off": authz.AntiCSRFOff,
-	}
-	unauthorised := map[string]authz.OnUnauthorised{
-		"redirect": authz.UnauthorisedRedirect, "auto": authz.UnauthorisedAuto, "401": authz.Unauthorised401, "403": authz.Unauthorised403,
-	}
+	antiCSRF := authz.AntiCSRF(slices.Index(authz.AntiCSRFModes(), c.AntiCSRF))                                 //nolint:gosec // one of them, says the table
+	unauthorised := authz.OnUnauthorised(slices.Index(authz.OnUnauthorisedNames(), c.Responses.OnUnauthorised)) //nolint:gosec // one of them, says the table
 	return authz.Config{
 		Cookies: cookies(c), LoginURL: c.LoginURL, RefreshPath: c.Paths.Refresh, SignoutPath: c.Paths.Signout,
 		SessionExpiredStatus: c.Responses.SessionExpiredStatus,
-		Default:              authz.Policy{AntiCSRF: antiCSRF[c.AntiCSRF], OnUnauthorised: unauthorised[c.Responses.OnUnauthorised]},
+		Default:              authz.Policy{AntiCSRF: antiCSRF, OnUnauthorised: unauthorised},
 		Routes:               c.Routes,
-		AllowedOrigins:       c.AllowedOrigins, StripCookies: c.StripCookies,
+		AllowedOrigins:       c.AllowedOrigins, StripCookies: c.StripCookies, DenialHeader: c.Responses.DenialHeader,
 		RefreshAttemptMax: c.Session.RefreshAttemptMax, Log: log,
 	}
 }
@@ -250,7 +247,7 @@ func httpConfig(c Config, creds Credentials, log *slog.Logger) sessionhttp.Confi
 	return sessionhttp.Config{
 		Cookies: cookies(c), RefreshPath: c.Paths.Refresh, SignoutPath: c.Paths.Signout,
 		SessionExpiredStatus: c.Responses.SessionExpiredStatus, AllowedOrigins: c.AllowedOrigins,
-		BodyMax: int64(c.API.BodyMax), APIKeys: apiKeys(c, creds), Log: log,
+		DenialHeader: c.Responses.DenialHeader, BodyMax: int64(c.API.BodyMax), APIKeys: apiKeys(c, creds), Log: log,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sessiongate/sessiongate/authz"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
@@ -52,12 +53,12 @@ func settings(c *Config) []setting {
 			doc: "The page to which whoever is not signed in is redirected.",
 		},
 		{
-			key: "anti_csrf", def: "always", kind: oneOf(&c.AntiCSRF, "always", "unsafe", "off"),
-			doc: "Which requests must carry the anti-CSRF token where their route does not say: all, those with an unsafe method, or none.",
+			key: "anti_csrf", def: "attested", kind: oneOf(&c.AntiCSRF, authz.AntiCSRFModes()...),
+			doc: "Which requests must carry the anti-CSRF token where their route does not say: those for which no browser attests that no other site sent them; all that can carry it; as the first, but for those with a safe method; or none. See [initiator.md](initiator.md).",
 		},
 		{
 			key: "allowed_origins", kind: list(&c.AllowedOrigins, "origins SCHEME://HOST[:PORT], lower case, without a default port, a path or *", isOrigin),
-			doc: "Other origins that may refresh, sign out and open WebSockets and event streams.",
+			doc: "Other origins whose pages may send requests as the signed-in user: call, refresh, sign out, open WebSockets and event streams, and hold pages in a frame.",
 		},
 		{
 			key: "strip_cookies", def: "false", kind: boolean(&c.StripCookies),
@@ -210,8 +211,13 @@ func settings(c *Config) []setting {
 			doc: "HTTP status that asks the client to refresh; older frontends know 401. Not 403, 404, 405, 409, 413 or 429.",
 		},
 		{
-			key: "responses.on_unauthorised", def: "redirect", kind: oneOf(&c.Responses.OnUnauthorised, "redirect", "auto", "401", "403"),
-			doc: "Answer to whoever is not signed in where the route does not say: to the login page, 401 for scripts only, or a fixed status.",
+			key: "responses.on_unauthorised", def: "redirect", kind: oneOf(&c.Responses.OnUnauthorised, authz.OnUnauthorisedNames()...),
+			doc: "Answer to whoever is not signed in where the route does not say: to the login page, 401 for scripts only, a fixed status, or (440) `responses.session_expired_status`.",
+		},
+
+		{
+			key: "responses.denial_header", def: "false", kind: boolean(&c.Responses.DenialHeader),
+			doc: "Whether the response header `x-sessiongate-denial` tells clients why they were denied, by the codes of [denials.md](denials.md); for development.",
 		},
 
 		{

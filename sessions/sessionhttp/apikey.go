@@ -102,6 +102,7 @@ func (a *api) as(scope Scopes, h func(w http.ResponseWriter, r *http.Request, ca
 		if err != nil {
 			return err
 		}
+		subjectOf(r).caller = caller
 		if scopes&scope == 0 {
 			return &scopeError{scope}
 		}

@@ -29,15 +29,15 @@ func TestObserve(t *testing.T) {
 		call    call
 		want    Observation
 	}{
-		{public, refreshCall(), Observation{Route: "/auth/session/refresh", Method: "POST", Status: 440}},
-		{public, call{method: "GET", path: "/auth/session/refresh"}, Observation{Route: "/auth/session/refresh", Method: "GET", Status: 405}},
-		{public, call{method: "hush", path: "/auth/signout"}, Observation{Route: "/auth/signout", Method: "other", Status: 405}},
-		{public, call{method: "GET", path: "/hush"}, Observation{Route: "other", Method: "GET", Status: 404}},
+		{public, refreshCall(), Observation{Route: "/auth/session/refresh", Method: "POST", Status: 440, Code: "no_token"}},
+		{public, call{method: "GET", path: "/auth/session/refresh"}, Observation{Route: "/auth/session/refresh", Method: "GET", Status: 405, Code: "method"}},
+		{public, call{method: "hush", path: "/auth/signout"}, Observation{Route: "/auth/signout", Method: "other", Status: 405, Code: "method"}},
+		{public, call{method: "GET", path: "/hush"}, Observation{Route: "other", Method: "GET", Status: 404, Code: "no_route"}},
 		{public, call{method: "GET", path: JWKSPath}, Observation{Route: JWKSPath, Method: "GET", Status: 200}},
-		{internal, apiCall("GET", "/v1/sessions/hush", ""), Observation{Route: "/v1/sessions/{handle}", Method: "GET", Status: 404}},
-		{internal, apiCall("GET", "/hush", ""), Observation{Route: "other", Method: "GET", Status: 404}},
+		{internal, apiCall("GET", "/v1/sessions/hush", ""), Observation{Route: "/v1/sessions/{handle}", Method: "GET", Status: 404, Code: "no_session"}},
+		{internal, apiCall("GET", "/hush", ""), Observation{Route: "other", Method: "GET", Status: 404, Code: "no_route"}},
 		{internal, apiCall("POST", "/v1/sessions", `{"user_id":"alice"}`), Observation{Route: "/v1/sessions", Method: "POST", Status: 201}},
-		{internal, call{method: "POST", path: "/v1/sessions"}, Observation{Route: "/v1/sessions", Method: "POST", Status: 401}},
+		{internal, call{method: "POST", path: "/v1/sessions"}, Observation{Route: "/v1/sessions", Method: "POST", Status: 401, Code: "no_api_key"}},
 	} {
 		seen = nil
 		do(tt.handler, tt.call)
@@ -48,7 +48,7 @@ func TestObserve(t *testing.T) {
 	seen = nil
 	s := newServer(b.engine, b.cfg)
 	do(s.wrap(func(http.ResponseWriter, *http.Request) error { panic("hush") }), post("/"))
-	if !slices.Equal(seen, []Observation{{Route: "other", Method: "POST", Status: 500}}) {
+	if !slices.Equal(seen, []Observation{{Route: "other", Method: "POST", Status: 500, Code: "internal"}}) {
 		t.Errorf("a panic: %+v", seen)
 	}
 }

@@ -2,62 +2,38 @@ package sessionhttp
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// checkOrigin is the Origin rule: a request that changes a session must come from
-// a page of this very origin, or of one on the allow-list, or from no page at all.
-// It stops cross-site request forgery: refresh asks for no anti-CSRF token, for a
-// page that lost it could never get a new one.
+// checkInitiator refuses a request that a page of a foreign origin made a browser
+// send. It stops cross-site request forgery: refresh asks for no anti-CSRF token, for
+// a page that lost it could never get a new one.
 //
-// Sec-Fetch-Site is asked too, for it tells of redirects through other sites that
-// Origin does not show. Clients that send neither header are no browsers, and have
-// no ambient cookies that somebody else could use.
-func (s *server) checkOrigin(r *http.Request) error {
-	origins := r.Header.Values("Origin")
-	crossSite := slices.ContainsFunc(r.Header.Values("Sec-Fetch-Site"), func(v string) bool {
-		return strings.EqualFold(strings.TrimSpace(v), "cross-site")
-	})
-	if len(origins) == 0 {
-		if crossSite {
-			return errForeignOrigin
-		}
-		return nil
-	}
-	if len(origins) > 1 {
-		return errForeignOrigin // no browser does that; two readers could see two
-	}
-	origin, ok := sessions.ParseOrigin(origins[0])
-	if !ok { // null, for one: a sandboxed frame, or a redirect from elsewhere
-		return errForeignOrigin
-	}
-	if slices.Contains(s.allowed, origin) {
-		return nil
-	}
-	if crossSite || origin != ownOrigin(r) {
+// Where nothing attests anything it is no browser, and has no ambient cookies that
+// a page could use; a browser always says one of it with a POST.
+func (s *server) checkInitiator(r *http.Request) error {
+	if evidence(r).Initiator(s.trust) == sessions.InitiatorForeign {
 		return errForeignOrigin
 	}
 	return nil
 }
 
-// ownOrigin is the origin at which the client reached Envoy, which says what the
-// scheme was there. Without a proxy it is ours, which knows no TLS. Where two
-// schemes are said, it is none.
-func ownOrigin(r *http.Request) sessions.Origin {
-	scheme := "http"
-	switch forwarded := r.Header.Values("X-Forwarded-Proto"); len(forwarded) {
-	case 0:
-	case 1:
-		scheme = forwarded[0]
-	default:
-		return sessions.Origin{}
+func evidence(r *http.Request) sessions.Evidence {
+	all := func(name string) string { return strings.Join(r.Header.Values(name), ",") }
+	origin := all("Origin")
+	if origin == "" && len(r.Header.Values("Origin")) > 0 {
+		origin = "null" // said, but nothing: no browser does that
 	}
-	own, ok := sessions.NewOrigin(scheme, r.Host)
-	if !ok {
-		return sessions.Origin{}
+	// The scheme is the browser's, which Envoy says. Without a proxy it is ours,
+	// which knows no TLS.
+	scheme := all("X-Forwarded-Proto")
+	if scheme == "" {
+		scheme = "http"
 	}
-	return own
+	return sessions.Evidence{
+		Method: r.Method, Scheme: scheme, Host: r.Host, Origin: origin, Referer: all("Referer"),
+		Site: all("Sec-Fetch-Site"), Mode: all("Sec-Fetch-Mode"), Dest: all("Sec-Fetch-Dest"), Purpose: all("Sec-Purpose"),
+	}
 }

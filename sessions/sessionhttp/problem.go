@@ -17,6 +17,8 @@ type problem struct {
 	Detail  string `json:"detail,omitempty"`
 	Field   string `json:"field,omitempty"`
 	Allowed string `json:"allowed,omitempty"`
+	// Code is one of Refusals, or of a denial.
+	Code string `json:"code,omitempty"`
 	// Outcome is the denial of an access token.
 	Outcome string `json:"outcome,omitempty"`
 }

@@ -54,18 +54,18 @@ type refreshError struct {
 }
 
 func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
-	if err := p.checkOrigin(r); err != nil {
+	if err := p.checkInitiator(r); err != nil {
 		return err
 	}
 	by, tokens := p.refreshTokens(r)
-	issued, err := p.renew(r.Context(), by, tokens, clientOf(r))
+	issued, err := p.renew(r, by, tokens, clientOf(r))
 	switch {
 	case errors.Is(err, sessions.ErrOver):
 		p.clearClient(w, r, by)
-		writeJSON(w, p.cfg.status(err), refreshError{overText(err)})
+		writeJSON(w, p.refusal(w, r, err).Status, refreshError{overText(err)})
 		return nil
 	case errors.Is(err, sessions.ErrSuperseded):
-		writeJSON(w, p.cfg.status(err), refreshError{"superseded"})
+		writeJSON(w, p.refusal(w, r, err).Status, refreshError{"superseded"})
 		return nil
 	case err != nil:
 		return err
@@ -95,7 +95,7 @@ func sessionBearer(r *http.Request) string {
 }
 
 func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
-	if err := p.checkOrigin(r); err != nil {
+	if err := p.checkInitiator(r); err != nil {
 		return err
 	}
 	by, refresh := p.refreshTokens(r)
@@ -109,7 +109,7 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 	err := p.engine.SignOut(r.Context(), by, refresh, access)
 	if errors.Is(err, sessions.DenyExpired) {
 		w.Header().Set("Content-Type", "text/plain")
-		w.WriteHeader(p.cfg.status(err))
+		w.WriteHeader(p.refusal(w, r, err).Status)
 		_, _ = w.Write([]byte(sessions.PleaseRefresh))
 		return nil
 	}

@@ -67,9 +67,9 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 	if body.RefreshToken != "" {
 		presented = []string{body.RefreshToken}
 	}
-	issued, err := a.renew(r.Context(), by, presented, from)
+	issued, err := a.renew(r, by, presented, from)
 	if errors.Is(err, sessions.ErrOver) {
-		a.writeOver(w, err, by, body.Host)
+		a.writeOver(w, r, err, by, body.Host)
 		return nil
 	}
 	if err != nil {
@@ -83,8 +83,8 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 	return nil
 }
 
-func (a *api) writeOver(w http.ResponseWriter, err error, by sessions.Transport, host string) {
-	answer := over{problem: a.cfg.classify(err, w.Header()).titled(), Error: overText(err), Headers: headerObject(sessions.EndedHeaders())}
+func (a *api) writeOver(w http.ResponseWriter, r *http.Request, err error, by sessions.Transport, host string) {
+	answer := over{problem: a.refusal(w, r, err).titled(), Error: overText(err), Headers: headerObject(sessions.EndedHeaders())}
 	if by == sessions.TransportCookie {
 		answer.SetCookie = a.cfg.Cookies.Clear(host)
 		answer.SDKCookies = a.cfg.Cookies.ClearSDK(host, sessions.SDKCookieNames()...)

@@ -33,6 +33,8 @@ type Config struct {
 	// actor of what they end. None: nobody may call it.
 	APIKeys map[string]APIKey
 	Log     *slog.Logger
+	// DenialHeader tells clients the code of a refusal, in [sessions.HeaderDenial].
+	DenialHeader bool
 	// Observe is called for every answer, from any goroutine; it must not wait.
 	// nil: nobody counts.
 	Observe func(Observation)
@@ -44,7 +46,8 @@ type Observation struct {
 	// Route is the pattern that the path matched, or "other"; Method one of HTTP's
 	// own (RFC 9110 §9, PATCH), or "other".
 	Route, Method string
-	Status        int // 0: the client was cut off
+	Status        int    // 0: the client was cut off
+	Code          string // of a refusal, one of Refusals or of sessions.Denials; empty for a success
 	Took          time.Duration
 }
 
@@ -69,16 +72,16 @@ const RequestMax = requestMax
 
 // server is what both listeners share.
 type server struct {
-	engine  *sessions.Engine
-	cfg     Config
-	allowed []sessions.Origin // cfg.AllowedOrigins, as they are compared
+	engine *sessions.Engine
+	cfg    Config
+	trust  sessions.Trust
 }
 
 func newServer(engine *sessions.Engine, cfg Config) server {
 	s := server{engine: engine, cfg: cfg}
 	for _, text := range cfg.AllowedOrigins {
 		if origin, ok := sessions.ParseOrigin(text); ok {
-			s.allowed = append(s.allowed, origin)
+			s.trust.Origins = append(s.trust.Origins, origin)
 		}
 	}
 	return s
@@ -121,7 +124,8 @@ func (s *server) wrap(h handler) http.Handler {
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(r.Context(), requestMax)
 		defer cancel()
-		r = r.WithContext(ctx)
+		about := &subject{}
+		r = r.WithContext(context.WithValue(ctx, subjectKey{}, about))
 		out := &recorder{ResponseWriter: w}
 		defer func() {
 			if cause := recover(); cause != nil {
@@ -144,7 +148,7 @@ func (s *server) wrap(h handler) http.Handler {
 			took := time.Since(began)
 			s.log(r, slog.LevelDebug, "request", "method", methodName(r.Method), "route", r.Pattern, "status", out.status, "duration", took)
 			if s.cfg.Observe != nil {
-				s.cfg.Observe(Observation{Route: routeName(r.Pattern), Method: methodName(r.Method), Status: out.status, Took: took})
+				s.cfg.Observe(Observation{Route: routeName(r.Pattern), Method: methodName(r.Method), Status: out.status, Code: about.code, Took: took})
 			}
 		}()
 		setDefaults(out.Header())
@@ -166,13 +170,72 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	// Set-Cookie.
 	clear(w.Header())
 	setDefaults(w.Header())
+	writeProblem(w, s.refusal(w, r, err))
+}
+
+// refusal is the problem that err is to a client. It logs what err is and whom it is
+// about, counts it and, where the deployment wants that, tells the client its code.
+func (s *server) refusal(w http.ResponseWriter, r *http.Request, err error) problem {
 	p := s.cfg.classify(err, w.Header())
-	level := slog.LevelDebug
-	if p.Status >= http.StatusInternalServerError && !errors.Is(err, errPanicked) && !errors.Is(r.Context().Err(), context.Canceled) {
-		level = slog.LevelWarn // a client that went away is none of our failures
+	level := slog.LevelInfo
+	if p.Status >= http.StatusInternalServerError {
+		level = slog.LevelWarn
+		if errors.Is(err, errPanicked) || errors.Is(r.Context().Err(), context.Canceled) {
+			level = slog.LevelDebug // said already; a client that went away is none of our failures
+		}
 	}
-	s.log(r, level, "request refused", "route", r.Pattern, "status", p.Status, "error", err)
-	writeProblem(w, p)
+	about := subjectOf(r)
+	about.code = p.Code
+	if s.cfg.DenialHeader {
+		w.Header().Set(sessions.HeaderDenial, p.Code)
+	}
+	args := []any{"code", p.Code, "route", routeName(r.Pattern), "method", methodName(r.Method), "status", p.Status}
+	for _, known := range [][2]string{{"caller", about.caller}, {"user_id", about.userID}, {"session", about.session}, {"host", loggedHost(r.Host)}} {
+		if known[1] != "" {
+			args = append(args, known[0], known[1])
+		}
+	}
+	s.log(r, level, "request refused", append(args, "error", err)...)
+	return p
+}
+
+// subject is what is learnt of whom a request is about, while it is answered.
+type subject struct {
+	caller          string // of the sessions API
+	userID, session string // that a token which opened, or the caller, named
+	code            string // of the refusal
+}
+
+type subjectKey struct{}
+
+// subjectOf is that of a request which wrap hands on.
+func subjectOf(r *http.Request) *subject {
+	about, ok := r.Context().Value(subjectKey{}).(*subject)
+	if !ok {
+		return &subject{}
+	}
+	return about
+}
+
+// names takes what a refused refresh tells of its session.
+func (a *subject) names(i sessions.Issued) {
+	a.userID = i.Session.UserID
+	if i.Session.Handle != (sessions.Handle{}) {
+		a.session = i.Session.Handle.String()
+	}
+}
+
+// verified takes what an access token with a good signature tells.
+func (a *subject) verified(access *sessions.Access) {
+	a.userID, a.session = access.UserID, access.Handle.String()
+}
+
+// loggedHost is a Host that is one. A stranger chooses it, and might put a token there.
+func loggedHost(host string) string {
+	if len(host) > 253+len(":65535") || !hostPattern.MatchString(host) {
+		return ""
+	}
+	return host
 }
 
 // log writes a line about r. It names the request's id and trace, by which the other
@@ -201,11 +264,15 @@ func routeName(pattern string) string {
 }
 
 // renew refreshes with the tokens that a request carries. None is over.
-func (s *server) renew(ctx context.Context, by sessions.Transport, tokens []string, from sessions.Client) (sessions.Issued, error) {
+func (s *server) renew(r *http.Request, by sessions.Transport, tokens []string, from sessions.Client) (sessions.Issued, error) {
 	if len(tokens) == 0 {
-		return sessions.Issued{}, sessions.ErrOver // a first visit; costs nothing
+		return sessions.Issued{}, errNoToken // a first visit; costs nothing
 	}
-	return s.engine.Refresh(ctx, by, tokens, from)
+	issued, err := s.engine.Refresh(r.Context(), by, tokens, from)
+	if err != nil {
+		subjectOf(r).names(issued)
+	}
+	return issued, err
 }
 
 // methodName keeps a stranger's words out of the log.

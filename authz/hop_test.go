@@ -1,0 +1,69 @@
+package authz
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// Strict cookies do not come along on a link from another site: its page asks for itself once, and what comes then is judged.
+func TestHop(t *testing.T) {
+	strict := newGate(t, func(c *Config) { c.Cookies.SameSite = "Strict" })
+	lax := newGate(t)
+	link := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "document", "sec-fetch-site", "cross-site")
+	again := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "document", "sec-fetch-site", "same-origin")
+	isHop := func(a got) bool { return a.status == 401 && strings.Contains(a.body, "location.reload()") }
+	for name, a := range map[string]ask{"guarded": link, "optional": link.under("session", "optional"), "401": link.under("on_unauthorised", "401")} {
+		if r := check(t, strict.server, a); !isHop(r) || r.user != "" || !strings.Contains(r.headers["content-security-policy"], "'sha256-") {
+			t.Errorf("%s: %d %q %v", name, r.status, r.body, r.headers)
+		}
+	}
+	for name, tt := range map[string]struct {
+		gate   *gate
+		ask    ask
+		status int
+	}{
+		"what the page asks then":   {strict, again, 302},
+		"with a session":            {strict, again.cookie(access(strict.alice)), 0},
+		"cookies came all the same": {strict, link.cookie(access(strict.alice)), 0},
+		"an expired token":          {strict, link.cookie(access(strict.expired)), 440},
+		"the login page":            {strict, ask{method: "GET", path: "/login"}.with("sec-fetch-mode", "navigate", "sec-fetch-site", "cross-site"), 0},
+		"a script":                  {strict, ask{method: "GET", path: "/page"}.with("sec-fetch-mode", "cors", "sec-fetch-site", "cross-site"), 302},
+		"a form":                    {strict, ask{method: "POST", path: "/page"}.with("sec-fetch-mode", "navigate", "sec-fetch-site", "cross-site"), 302},
+		"in advance":                {strict, link.with("sec-purpose", "prefetch"), 302},
+		"a sibling host's link":     {strict, ask{method: "GET", path: "/page"}.with("sec-fetch-mode", "navigate", "sec-fetch-site", "same-site"), 302},
+		"no evidence":               {strict, oldBrowser, 302},
+		"lax cookies":               {lax, link, 302},
+	} {
+		if r := check(t, tt.gate.server, tt.ask); r.status != tt.status {
+			t.Errorf("%s: %d, want %d", name, r.status, tt.status)
+		}
+	}
+}
+
+// Every denial says its code to the client where the deployment wants that, and to nobody where it does not.
+func TestDenialHeader(t *testing.T) {
+	telling := newGate(t, func(c *Config) { c.DenialHeader = true })
+	silent := newGate(t)
+	for code, of := range map[string]func(*gate) ask{
+		"no_token":       func(*gate) ask { return navigation },
+		"expired":        func(g *gate) ask { return script.cookie(access(g.expired)) },
+		"ended":          func(g *gate) ask { return script.cookie(access(g.ended)) },
+		"malformed":      func(*gate) ask { return script.cookie("sAccessToken=x") },
+		"anti_csrf":      func(g *gate) ask { return curl.cookie(access(g.alice)) },
+		"foreign_origin": func(g *gate) ask { return formPost.with("origin", "https://evil.example").cookie(access(g.alice)) },
+		"claim":          func(g *gate) ask { return navigation.cookie(access(g.alice)).under("require.role", "x") },
+		"policy":         func(*gate) ask { return navigation.under("sesion", "x") },
+	} {
+		if r := check(t, telling.server, of(telling)); r.headers[sessions.HeaderDenial] != code {
+			t.Errorf("%s: told %q", code, r.headers[sessions.HeaderDenial])
+		}
+		if r := check(t, silent.server, of(silent)); r.headers[sessions.HeaderDenial] != "" {
+			t.Errorf("%s: told %q, though nobody asked for it", code, r.headers[sessions.HeaderDenial])
+		}
+	}
+	if r := check(t, telling.server, navigation.cookie(access(telling.alice))); r.headers[sessions.HeaderDenial] != "" {
+		t.Errorf("an allow is told %q", r.headers[sessions.HeaderDenial])
+	}
+}

@@ -1,0 +1,112 @@
+package sessions
+
+import (
+	"slices"
+	"strings"
+)
+
+// Initiator says who made a client send a request. The zero value proves nothing.
+type Initiator uint8
+
+// The initiators (docs/initiator.md).
+const (
+	// InitiatorUnknown: nothing attests anything. It is no browser, or an old one.
+	InitiatorUnknown Initiator = iota
+	// InitiatorOwn: a page of the request's own origin, or of an allowed one.
+	InitiatorOwn
+	// InitiatorUser: a person opens a page, by the address bar or by a link on any
+	// page. No script can read the answer.
+	InitiatorUser
+	// InitiatorForeign: a page of another origin, which may be an attacker's.
+	InitiatorForeign
+)
+
+func (i Initiator) String() string { return [...]string{"unknown", "own", "user", "foreign"}[i] }
+
+// Evidence is what a request says of its initiator. The headers are those that no
+// page's script can set (Fetch standard, "forbidden request-header"). A header that
+// came several times has its values joined with a comma: no browser sends it so.
+type Evidence struct {
+	Method string
+	// Scheme and Host are where the browser sent the request to.
+	Scheme, Host string
+	Origin       string
+	// Site, Mode, Dest and Purpose are Sec-Fetch-Site, -Mode, -Dest and Sec-Purpose.
+	Site, Mode, Dest, Purpose string
+	Referer                   string
+}
+
+// Trust is whom a deployment trusts beside the request's own origin.
+type Trust struct {
+	// Origins may send requests as the signed-in user.
+	Origins []Origin
+	// Frames: pages of any origin may hold ours in a frame.
+	Frames bool
+}
+
+// Initiator finds who made the client send the request. The rules are those of
+// docs/initiator.md, tried from the top. It is pure.
+func (e Evidence) Initiator(trust Trust) Initiator {
+	origin, parsed := ParseOrigin(e.Origin)
+	own, _ := NewOrigin(e.Scheme, e.Host)
+	switch {
+	case parsed && slices.Contains(trust.Origins, origin): // A1
+		return InitiatorOwn
+	case e.Origin != "" && e.Origin != nullOrigin && (!parsed || origin != own): // A2
+		return InitiatorForeign
+	}
+	reads := e.Method == "GET" || e.Method == "HEAD"
+	opens := e.Mode == modeNavigate && reads
+	switch e.Site {
+	case "same-origin": // A3
+		return InitiatorOwn
+	case "none":
+		if e.Mode == modeNavigate { // A4
+			return InitiatorUser
+		}
+		return InitiatorUnknown // A5: an extension's script, for one
+	case "same-site", "cross-site":
+		switch {
+		case !opens || strings.Contains(e.Purpose, "prefetch"): // A8, also prerendering
+			return InitiatorForeign
+		case e.Dest == "document", e.Dest == "": // A6
+			return InitiatorUser
+		case trust.Frames, slices.Contains(trust.Origins, refererOrigin(e.Referer)): // A7
+			return InitiatorUser
+		default:
+			return InitiatorForeign // A8: a frame, an object
+		}
+	case "":
+		switch {
+		case parsed: // A9
+			return InitiatorOwn
+		case e.Origin == nullOrigin: // A10
+			return InitiatorForeign
+		case opens && (e.Dest == "document" || e.Dest == ""): // A6
+			return InitiatorUser
+		default:
+			return InitiatorUnknown // A11
+		}
+	default:
+		return InitiatorForeign // A12: repeated, or no word of the standard
+	}
+}
+
+// nullOrigin is the Origin of a page that has none to show: a sandboxed frame, a
+// page whose referrer policy hides it, the end of redirects through other sites.
+const nullOrigin = "null"
+
+// modeNavigate is the Sec-Fetch-Mode of following a link, typing an address or
+// sending a form.
+const modeNavigate = "navigate"
+
+// refererOrigin is the origin of a Referer (RFC 9110 §10.1.3). A page can hide its
+// own, and cannot take another's.
+func refererOrigin(referer string) Origin {
+	scheme, rest, _ := strings.Cut(referer, "://")
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	origin, _ := ParseOrigin(scheme + "://" + rest)
+	return origin
+}
