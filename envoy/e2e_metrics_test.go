@@ -76,28 +76,28 @@ func TestMetrics(t *testing.T) {
 	text, after := p.scrape()
 	t.Run("counted", func(t *testing.T) {
 		for series, want := range map[string]float64{
-			`sessiongate_checks_total{outcome="UNAUTHORISED",rule="V0",why="no access token"}`:                                  1,
-			`sessiongate_checks_total{outcome="TRY_REFRESH",rule="V1",why="access token is malformed"}`:                         1,
-			`sessiongate_checks_total{outcome="ALLOW",rule="pass",why="optional"}`:                                              1,
-			`sessiongate_checks_total{outcome="FORBIDDEN",rule="origin",why="Origin is neither the request's own nor allowed"}`: 1,
-			`sessiongate_checks_total{outcome="UNAVAILABLE",rule="policy",why="the route's policy is not understood"}`:          1,
-			`sessiongate_check_duration_seconds_count{outcome="FORBIDDEN"}`:                                                     1,
-			`sessiongate_refreshes_total{answer="tokens",rule="R4"}`:                                                            1,
-			`sessiongate_refreshes_total{answer="theft",rule="R8"}`:                                                             1,
-			`sessiongate_refresh_duration_seconds_count{answer="theft"}`:                                                        1,
-			`sessiongate_sessions_created_total`:                                                                                4, // and one for each move of the clock
-			`sessiongate_sessions_ended_total{reason="theft"}`:                                                                  1,
-			`sessiongate_sessions_ended_total{reason="revoked"}`:                                                                3,
-			`sessiongate_claims_changed_total`:                                                                                  1,
-			`sessiongate_promotions_total`:                                                                                      1,
-			`sessiongate_feed_entries{kind="ended"}`:                                                                            4,
-			`sessiongate_feed_entries{kind="claims"}`:                                                                           1,
-			`sessiongate_http_requests_total{listener="public",method="GET",route="other",status="4xx"}`:                        1,
-			`sessiongate_http_requests_total{listener="public",method="POST",route="/auth/session/refresh",status="4xx"}`:       1,
-			`sessiongate_http_requests_total{listener="internal",method="GET",route="/v1/sessions/{handle}",status="4xx"}`:      1,
-			`sessiongate_http_requests_total{listener="internal",method="POST",route="/v1/sessions",status="2xx"}`:              4,
-			`sessiongate_http_request_duration_seconds_count{listener="internal",method="POST",route="/v1/sessions"}`:           4,
-			`sessiongate_log_lines_withheld_total`:                                                                              0,
+			`sessiongate_checks_total{code="no_token",outcome="UNAUTHORISED",rule="V0"}`:                                                     1,
+			`sessiongate_checks_total{code="malformed",outcome="TRY_REFRESH",rule="V1"}`:                                                     1,
+			`sessiongate_checks_total{code="optional",outcome="ALLOW",rule="pass"}`:                                                          1,
+			`sessiongate_checks_total{code="foreign_origin",outcome="FORBIDDEN",rule="origin"}`:                                              1,
+			`sessiongate_checks_total{code="policy",outcome="UNAVAILABLE",rule="policy"}`:                                                    1,
+			`sessiongate_check_duration_seconds_count{outcome="FORBIDDEN"}`:                                                                  1,
+			`sessiongate_refreshes_total{answer="tokens",rule="R4"}`:                                                                         1,
+			`sessiongate_refreshes_total{answer="theft",rule="R8"}`:                                                                          1,
+			`sessiongate_refresh_duration_seconds_count{answer="theft"}`:                                                                     1,
+			`sessiongate_sessions_created_total`:                                                                                             4, // and one for each move of the clock
+			`sessiongate_sessions_ended_total{reason="theft"}`:                                                                               1,
+			`sessiongate_sessions_ended_total{reason="revoked"}`:                                                                             3,
+			`sessiongate_claims_changed_total`:                                                                                               1,
+			`sessiongate_promotions_total`:                                                                                                   1,
+			`sessiongate_feed_entries{kind="ended"}`:                                                                                         4,
+			`sessiongate_feed_entries{kind="claims"}`:                                                                                        1,
+			`sessiongate_http_requests_total{code="no_route",listener="public",method="GET",route="other",status="404"}`:                     1,
+			`sessiongate_http_requests_total{code="theft",listener="public",method="POST",route="/auth/session/refresh",status="440"}`:       1,
+			`sessiongate_http_requests_total{code="no_session",listener="internal",method="GET",route="/v1/sessions/{handle}",status="404"}`: 1,
+			`sessiongate_http_requests_total{code="",listener="internal",method="POST",route="/v1/sessions",status="201"}`:                   4,
+			`sessiongate_http_request_duration_seconds_count{listener="internal",method="POST",route="/v1/sessions"}`:                        4,
+			`sessiongate_log_lines_withheld_total`:                                                                                           0,
 		} {
 			got, ok := after[series]
 			if got -= before[series]; !ok || got != want {
@@ -297,7 +297,7 @@ func TestFloodOfDenials(t *testing.T) {
 	if lines+int(total) != asked || withheld > total || withheld == 0 {
 		t.Errorf("%d checks were denied: %d lines, which tell of %v more, and %v are counted", asked, lines, withheld, total)
 	}
-	const denied = `sessiongate_checks_total{outcome="TRY_REFRESH",rule="V1",why="access token is malformed"}`
+	const denied = `sessiongate_checks_total{code="malformed",outcome="TRY_REFRESH",rule="V1"}`
 	if series[denied] != float64(asked) {
 		t.Errorf("%v are counted as denied, want %d", series[denied], asked)
 	}

@@ -36,6 +36,7 @@ const (
 var pageRoutes = editRoutes(func(v *routev3.VirtualHost) error {
 	for prefix, policy := range map[string]map[string]string{
 		"/unsafe":      {"session": "required", "anti_csrf": "unsafe"},
+		"/always":      {"session": "required", "anti_csrf": "always"},
 		"/with-return": {"session": "required", "return_to": "true"},
 	} {
 		if err := addRoute(v, "default", prefix, policy); err != nil {
@@ -88,7 +89,7 @@ func atHost(name string) []*routev3.HeaderMatcher {
 func newPageStack(t *testing.T, settings ...string) *stack {
 	t.Helper()
 	s := newStack(t, stackOptions{settings: settings, edit: pageRoutes})
-	for _, path := range []string{"/page", "/other", "/unsafe/page", "/with-return/page", "/optional/page"} {
+	for _, path := range []string{"/page", "/other", "/unsafe/page", "/always/page", "/with-return/page", "/optional/page"} {
 		s.app.pages.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 			w.Header().Set("Content-Security-Policy", "frame-ancestors *")

@@ -27,11 +27,14 @@ var ofRefresh = map[string]any{"refreshHeaders": map[string]string{"x-of-refresh
 // followsFast has the processes follow the clock soon after it moves, which these tests do often.
 const followsFast = "SESSIONGATE_FEED_POLL_INTERVAL=50ms"
 
+// everyCall is the mode in which most depends on the SDKs: they have to repeat the token with each call.
+const everyCall = "SESSIONGATE_ANTI_CSRF=always"
+
 // TestWebSDK runs each published SDK on a page of the API's own origin, in a real browser.
 func TestWebSDK(t *testing.T) {
 	needChromium(t)
 	pages := frontends(t)
-	s := newStack(t, stackOptions{settings: []string{followsFast}, edit: editRoutes(func(v *routev3.VirtualHost) error {
+	s := newStack(t, stackOptions{settings: []string{followsFast, everyCall}, edit: editRoutes(func(v *routev3.VirtualHost) error {
 		return errors.Join(
 			addRoute(v, "api", "/unguarded/", map[string]string{"session": "required", "on_unauthorised": "auto", "anti_csrf": "off"}),
 			addRoute(v, "api", "/admin/", map[string]string{"session": "required", "on_unauthorised": "auto", "require.role": "admin"}),
@@ -68,6 +71,49 @@ func TestWebSDK(t *testing.T) {
 				})
 			}
 			s.newProfileFor(t).run(k, s.site(""), s.site(""), ofRefresh).subtests(t, tests)
+		})
+	}
+}
+
+// TestWebSDKInOtherModes: where the browser vouches for the page's calls, the SDKs work the same, and need fewer refreshes.
+func TestWebSDKInOtherModes(t *testing.T) {
+	needChromium(t)
+	pages := frontends(t)
+	for _, mode := range []string{"attested", "unsafe", "off"} {
+		t.Run(mode, func(t *testing.T) {
+			settings := []string{followsFast, "SESSIONGATE_ANTI_CSRF=" + mode}
+			if mode == "attested" {
+				settings = settings[:1] // the default
+			}
+			s := newStack(t, stackOptions{settings: settings})
+			s.app.pages.Handle("GET /static/", pages)
+			s.app.pages.HandleFunc("GET /static/form", form)
+			s.app.pages.HandleFunc("POST /static/form", s.app.signInByForm)
+			for _, k := range sdks {
+				if k.by != "fetch" && mode != "attested" {
+					continue // what differs is the answers, not how a page hears of them
+				}
+				t.Run(k.String(), func(t *testing.T) {
+					s.newProfileFor(t).run(k, s.site(""), s.site(""), ofRefresh).subtests(t, map[string]func(*testing.T, *sdkPage){
+						"expiry":         testExpiry,
+						"parallel calls": testParallel,
+						"sign-out":       testSignOut,
+						"form, or a lost token": func(t *testing.T, g *sdkPage) {
+							g.signInByForm("alice", "")
+							want := 0
+							if g.is20() {
+								want = 1 // where it never looked before, it asks by a refresh whether there is a session
+							}
+							if n := g.refreshed(func() { g.reached("alice", g.get()) }); n != want {
+								t.Errorf("%d refreshes, want %d: the browser vouches for the call", n, want)
+							}
+							if g.seen(func(x *exchange) bool { return x.path == callPath && x.status != 200 }) != nil {
+								t.Error("a call was refused")
+							}
+						},
+					})
+				})
+			}
 		})
 	}
 }
@@ -562,7 +608,7 @@ func testFormAlone(t *testing.T, g *sdkPage) {
 func TestWebSDKDefaultStatus(t *testing.T) {
 	needChromium(t)
 	pages := frontends(t)
-	s := newStack(t, stackOptions{settings: []string{followsFast, "SESSIONGATE_RESPONSES_SESSION_EXPIRED_STATUS=401"}})
+	s := newStack(t, stackOptions{settings: []string{followsFast, everyCall, "SESSIONGATE_RESPONSES_SESSION_EXPIRED_STATUS=401"}})
 	s.app.pages.Handle("GET /static/", pages)
 	more := maps.Clone(ofRefresh)
 	more["sessionExpiredStatusCode"] = nil
@@ -602,7 +648,7 @@ func TestWebSDKCrossOrigin(t *testing.T) {
 	t.Cleanup(web.Close)
 	origin := originOf(t, web, "web.app.localhost")
 	s := newStack(t, stackOptions{
-		settings: []string{followsFast, "SESSIONGATE_ALLOWED_ORIGINS=" + origin, "SESSIONGATE_COOKIES_FRONTEND_DOMAIN=app.localhost"},
+		settings: []string{followsFast, everyCall, "SESSIONGATE_ALLOWED_ORIGINS=" + origin, "SESSIONGATE_COOKIES_FRONTEND_DOMAIN=app.localhost"},
 		edit:     editRoutes(func(v *routev3.VirtualHost) error { return allowOrigins(v, origin) }),
 	})
 	s.app.pages.HandleFunc("GET /static/form", form)
