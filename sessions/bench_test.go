@@ -189,6 +189,7 @@ func BenchmarkStripCookies(b *testing.B) {
 	for name, pair := range map[string]string{
 		"long pairs": "name=0123456789abcdef0123456789abcdef; ", "short pairs": "a=b; ", "shortest": "a;", "commas": "a,",
 		"almost ours": "st-access-tokens;", "ours": "st-access-token;",
+		"attributes": "$Path;", "quoted with an attribute": `st-access-token="x";$Path="/"; `,
 	} {
 		many := strings.Repeat(pair, 54<<10/len(pair))
 		for planted, header := range map[string]string{"as it is": many, "planted": "st-access-token=x; " + many} {

@@ -25,8 +25,9 @@ type Cookies struct {
 	// HostPrefix puts __Host- before the name of the access token's cookie: no
 	// other host of the domain, and no plain connection, can then plant one.
 	HostPrefix bool
-	// Partitioned cookies (CHIPS) belong to the site of the top-level page: with
-	// them, pages of any origin may hold the app in a frame.
+	// Partitioned keeps a jar of its own for each site whose pages hold ours in a
+	// frame (CHIPS), as pages of any origin then may: browsers send no other cookie
+	// there. It wants Secure and SameSite None.
 	Partitioned bool
 	// AuthPath is the Path of the refresh token's cookie: no server but ours
 	// ever receives it.
@@ -57,10 +58,10 @@ func (c Cookies) Access() string {
 // host, with those that delete what would shadow them.
 func (c Cookies) Set(host string, i Issued) []string {
 	lines := c.misplaced(host, c.Access(), "/")
-	lines = append(lines, c.line(c.Access(), i.Access.Reveal(), c.Domain, "/", i.RefreshLife))
+	lines = append(lines, c.line(c.Access(), i.Access.Reveal(), c.Domain, "/", i.cookieLife()))
 	if i.Refresh != "" {
 		lines = append(lines, c.misplaced(host, c.RefreshName, c.AuthPath)...)
-		lines = append(lines, c.line(c.RefreshName, i.Refresh.Reveal(), c.Domain, c.AuthPath, i.RefreshLife))
+		lines = append(lines, c.line(c.RefreshName, i.Refresh.Reveal(), c.Domain, c.AuthPath, i.cookieLife()))
 	}
 	return lines
 }
@@ -68,56 +69,92 @@ func (c Cookies) Set(host string, i Issued) []string {
 // Clear gives the Set-Cookie lines that delete the tokens wherever they may be.
 func (c Cookies) Clear(host string) []string {
 	lines := c.misplaced(host, c.Access(), "/")
-	lines = append(lines, c.line(c.Access(), "", c.Domain, "/", 0))
+	lines = append(lines, c.line(c.Access(), "", c.Domain, "/", over))
 	lines = append(lines, c.misplaced(host, c.RefreshName, c.AuthPath)...)
-	return append(lines, c.line(c.RefreshName, "", c.Domain, c.AuthPath, 0))
+	return append(lines, c.line(c.RefreshName, "", c.Domain, c.AuthPath, over))
 }
 
 // ClearLegacy gives the lines that delete [LegacyCookie].
 func (c Cookies) ClearLegacy(host string) []string {
-	return append(c.misplaced(host, LegacyCookie, "/"), c.line(LegacyCookie, "", c.Domain, "/", 0))
+	return append(c.misplaced(host, LegacyCookie, "/"), c.line(LegacyCookie, "", c.Domain, "/", over))
 }
 
 // misplaced deletes a cookie where it should not be: host-only if it has a
-// domain, on every parent domain of the host otherwise, and on former paths. A
-// leftover, or one planted by a sibling host, would be sent beside the real one.
+// domain, on every parent domain of the host otherwise, on former paths, and in
+// the jar of the other kind. A leftover, or one planted by a sibling host, would be
+// sent beside the real one.
 func (c Cookies) misplaced(host, name, path string) []string {
 	var lines []string
 	for _, domain := range append([]string{""}, parentDomains(host)...) {
 		for _, p := range append([]string{path}, c.FormerPaths...) {
-			if domain == c.Domain && p == path {
-				continue
-			}
 			if strings.HasPrefix(name, "__Host-") && (domain != "" || p != "/") {
 				continue // cannot exist
 			}
-			lines = append(lines, c.line(name, "", domain, p, 0))
+			for _, kind := range c.kinds() {
+				if domain != c.Domain || p != path || kind.Partitioned != c.Partitioned {
+					lines = append(lines, kind.line(name, "", domain, p, over))
+				}
+			}
 		}
 	}
 	return lines
 }
 
-// line is one Set-Cookie value; a life of 0 deletes.
-func (c Cookies) line(name, value, domain, path string, life time.Duration) string {
-	line := setCookie(name, value, domain, path, life) + "; HttpOnly"
+// kinds are the ways in which cookies of these attributes may be there: those of
+// the other setting of Partitioned too, where browsers take both. Whoever knows no
+// Partitioned sees one cookie, so what deletes stands before what sets.
+func (c Cookies) kinds() []Cookies {
+	if c.SameSite != "None" || !c.Secure {
+		return []Cookies{c}
+	}
+	other := c
+	other.Partitioned = !c.Partitioned
+	return []Cookies{other, c}
+}
+
+// line is one Set-Cookie value.
+func (c Cookies) line(name, value, domain, path string, l cookieLife) string {
+	line := setCookie(name, value, domain, path, l) + "; HttpOnly"
 	if c.Secure {
 		line += "; Secure"
 	}
-	return line + "; SameSite=" + c.SameSite
+	return line + c.site()
 }
 
-func setCookie(name, value, domain, path string, life time.Duration) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s=%s; Path=%s; Max-Age=%d", name, value, path, max(0, int64(life/time.Second)))
-	if life <= 0 {
-		// For clients older than Max-Age.
-		b.WriteString("; Expires=Thu, 01 Jan 1970 00:00:00 GMT")
+// site are the attributes that say which sites' pages a cookie travels from.
+func (c Cookies) site() string {
+	if c.Partitioned {
+		return "; SameSite=" + c.SameSite + "; Partitioned"
 	}
+	return "; SameSite=" + c.SameSite
+}
+
+// cookieLife is how long a cookie lives, and until when: the same, said twice.
+type cookieLife struct {
+	length time.Duration
+	until  time.Time
+}
+
+// over deletes.
+var over = cookieLife{until: time.Unix(0, 0)}
+
+func (i Issued) cookieLife() cookieLife { return cookieLife{i.RefreshLife, i.ends()} }
+
+// setCookie has Max-Age, which counts wherever it is known and trusts no clock of
+// the client's, and behind it Expires: for clients older than Max-Age, and for those
+// to which Max-Age alone is a sign of RFC 2965, in whose form they would answer
+// (java.net).
+func setCookie(name, value, domain, path string, l cookieLife) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s=%s; Path=%s; Max-Age=%d; Expires=%s", name, value, path, max(0, int64(l.length/time.Second)), l.until.UTC().Format(fixdate))
 	if domain != "" {
 		b.WriteString("; Domain=" + domain)
 	}
 	return b.String()
 }
+
+// fixdate is the form of dates in HTTP (IMF-fixdate, RFC 9110 §5.6.7).
+const fixdate = "Mon, 02 Jan 2006 15:04:05 GMT"
 
 // parentDomains are the domains whose cookies a browser sends to host: itself
 // and its parents of two labels or more. An address and a single label have
@@ -160,7 +197,7 @@ func AppendCookies(values []string, header, name string) []string {
 	for at := cookieAt(header, 0, name, ";"); at >= 0 && len(values) <= tokensMax; {
 		pair := header[at:pairEnd(header, at)]
 		if v, ok := strings.CutPrefix(pair[len(name):], "="); ok {
-			if v = strings.TrimRight(v, " \t"); !slices.Contains(values, v) {
+			if v = unquoted(strings.TrimRight(v, " \t")); !slices.Contains(values, v) {
 				values = append(values, v)
 			}
 		}
@@ -169,13 +206,23 @@ func AppendCookies(values []string, header, name string) []string {
 	return values
 }
 
+// unquoted is a cookie's value without the one pair of quotes that may be around
+// it (RFC 6265 §4.1.1): clients of RFC 2965 add it.
+func unquoted(value string) string {
+	if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
+		return value[1 : len(value)-1]
+	}
+	return value
+}
+
 // StripCookies returns a Cookie header without the cookies called by any of
 // names, and whether there was one. What stays keeps its bytes.
 //
 // Lines may have come joined with commas, so a pair ends before its first piece
 // that is one of them. What is behind that goes, too: it may be a part of that
 // cookie's value, where a sibling host plants what would then be a cookie of a name
-// that it may not set, __Host- included.
+// that it may not set, __Host- included. So do the cookie's own attributes, which
+// clients of RFC 2965 send behind it; they would become those of the cookie before.
 func StripCookies(header string, names ...string) (string, bool) {
 	var buf [8]int
 	next := buf[:0] // by name: where its next cookie is
@@ -199,7 +246,7 @@ func StripCookies(header string, names ...string) (string, bool) {
 		}
 		before := strings.TrimRight(header[from:at], " \t")
 		kept = appendPairs(kept, strings.TrimSuffix(before, ","))
-		from, stripped = pairEnd(header, at), true
+		from, stripped = attributesEnd(header, pairEnd(header, at)), true
 	}
 	if !stripped {
 		return header, false
@@ -241,6 +288,27 @@ func cookieAt(header string, from int, name, delimiters string) int {
 }
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+
+// attributesEnd is where the attributes end that stand behind the end of a
+// cookie's pair.
+func attributesEnd(header string, end int) int {
+	for end < len(header) {
+		next := header[end+1:]
+		pair := next[:pairEnd(next, 0)]
+		name, _, _ := strings.Cut(pair, "=")
+		if !isAttribute(strings.Trim(name, " \t")) {
+			break
+		}
+		end += 1 + len(pair)
+	}
+	return end
+}
+
+// isAttribute says whether a pair of this name tells of the cookie before it (RFC
+// 2965 §3.3.4). $Version is none: it tells of all that follow.
+func isAttribute(name string) bool {
+	return strings.EqualFold(name, "$Path") || strings.EqualFold(name, "$Domain") || strings.EqualFold(name, "$Port")
+}
 
 // pairEnd is where the pair ends that holds the place at.
 func pairEnd(header string, at int) int {

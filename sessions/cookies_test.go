@@ -12,11 +12,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const expired = "; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
+const (
+	expired  = "; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
+	inAnHour = "; Expires=Tue, 24 Nov 2026 13:00:00 GMT" // from testEpoch
+)
 
 func TestSetCookies(t *testing.T) {
-	both := Issued{Access: "a.b.c", Refresh: "sgr1_x", RefreshLife: time.Hour + 999*time.Millisecond}
-	kept := Issued{Access: "a.b.c", RefreshLife: time.Hour}
+	// The end that comes first counts, and whole seconds.
+	end := testEpoch.Add(time.Hour + 999*time.Millisecond)
+	both := Issued{
+		Access: "a.b.c", Refresh: "sgr1_x", RefreshLife: time.Hour + 999*time.Millisecond,
+		Session: Record{Row: Row{ExpiresAt: end.In(time.FixedZone("east", 3600)), AbsoluteExpiresAt: end.Add(time.Hour)}},
+	}
+	kept := Issued{Access: "a.b.c", RefreshLife: time.Hour, Session: Record{Row: Row{ExpiresAt: end.Add(time.Hour), AbsoluteExpiresAt: end}}}
 	for _, tc := range []struct {
 		name   string
 		edit   func(*Cookies)
@@ -25,36 +33,56 @@ func TestSetCookies(t *testing.T) {
 		want   []string
 	}{
 		{"defaults", func(*Cookies) {}, "localhost:10000", both, []string{
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
-			"sRefreshToken=sgr1_x; Path=/auth; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
+			"sRefreshToken=sgr1_x; Path=/auth; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
 		}},
 		{"the refresh token stays", func(*Cookies) {}, "localhost", kept, []string{
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
 		}},
 		{"planted on parent domains", func(*Cookies) {}, "App.Example.com.:443", kept, []string{
 			"sAccessToken=; Path=/; Max-Age=0" + expired + "; Domain=app.example.com; HttpOnly; Secure; SameSite=Lax",
 			"sAccessToken=; Path=/; Max-Age=0" + expired + "; Domain=example.com; HttpOnly; Secure; SameSite=Lax",
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
 		}},
 		{"with a domain", func(c *Cookies) { c.Domain = "example.com" }, "app.example.com", kept, []string{
 			"sAccessToken=; Path=/; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=Lax",
 			"sAccessToken=; Path=/; Max-Age=0" + expired + "; Domain=app.example.com; HttpOnly; Secure; SameSite=Lax",
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600; Domain=example.com; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; Domain=example.com; HttpOnly; Secure; SameSite=Lax",
 		}},
 		{"former path", func(c *Cookies) { c.FormerPaths = []string{"/refresh"} }, "localhost", both, []string{
 			"sAccessToken=; Path=/refresh; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=Lax",
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
 			"sRefreshToken=; Path=/refresh; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=Lax",
-			"sRefreshToken=sgr1_x; Path=/auth; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
+			"sRefreshToken=sgr1_x; Path=/auth; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
 		}},
 		{"__Host- exists nowhere else", func(c *Cookies) { c.HostPrefix, c.FormerPaths = true, []string{"/old"} }, "app.example.com", kept, []string{
-			"__Host-sAccessToken=a.b.c; Path=/; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
+			"__Host-sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
 		}},
 		{"plain HTTP, other names", func(c *Cookies) {
 			*c = Cookies{AccessName: "at", RefreshName: "rt", SameSite: "Strict", AuthPath: "/"}
 		}, "10.0.0.1:80", both, []string{
-			"at=a.b.c; Path=/; Max-Age=3600; HttpOnly; SameSite=Strict",
-			"rt=sgr1_x; Path=/; Max-Age=3600; HttpOnly; SameSite=Strict",
+			"at=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; SameSite=Strict",
+			"rt=sgr1_x; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; SameSite=Strict",
+		}},
+		{"partitioned, and what was there without", func(c *Cookies) { c.SameSite, c.Partitioned = "None", true }, "localhost", both, []string{
+			"sAccessToken=; Path=/; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=None",
+			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=None; Partitioned",
+			"sRefreshToken=; Path=/auth; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=None",
+			"sRefreshToken=sgr1_x; Path=/auth; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=None; Partitioned",
+		}},
+		{"partitioned, for a domain", func(c *Cookies) { c.SameSite, c.Partitioned, c.Domain = "None", true, "example.com" }, "example.com", kept, []string{
+			"sAccessToken=; Path=/; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=None",
+			"sAccessToken=; Path=/; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=None; Partitioned",
+			"sAccessToken=; Path=/; Max-Age=0" + expired + "; Domain=example.com; HttpOnly; Secure; SameSite=None",
+			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; Domain=example.com; HttpOnly; Secure; SameSite=None; Partitioned",
+		}},
+		{"partitioned __Host-", func(c *Cookies) { c.SameSite, c.Partitioned, c.HostPrefix = "None", true, true }, "example.com", kept, []string{
+			"__Host-sAccessToken=; Path=/; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=None",
+			"__Host-sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=None; Partitioned",
+		}},
+		{"no longer partitioned", func(c *Cookies) { c.SameSite = "None" }, "localhost", kept, []string{
+			"sAccessToken=; Path=/; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=None; Partitioned",
+			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=None",
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -70,7 +98,16 @@ func TestSetCookies(t *testing.T) {
 // The browser's view: after Clear no cookie of ours is left on any host, domain
 // or path where Set, today's or a former one, may have put it.
 func TestClearCookies(t *testing.T) {
-	c := DefaultCookies()
+	t.Run("defaults", func(t *testing.T) { testClear(t, DefaultCookies(), "plain") })
+	both := DefaultCookies()
+	both.SameSite = "None"
+	t.Run("for all sites", func(t *testing.T) { testClear(t, both, "plain", "partitioned") })
+	both.Partitioned = true
+	t.Run("partitioned", func(t *testing.T) { testClear(t, both, "plain", "partitioned") })
+}
+
+func testClear(t *testing.T, c Cookies, kinds ...string) {
+	t.Helper()
 	c.FormerPaths = []string{"/refresh"}
 	deleted := map[string]bool{}
 	for _, line := range append(c.Clear("app.example.com"), c.ClearLegacy("app.example.com")...) {
@@ -81,15 +118,24 @@ func TestClearCookies(t *testing.T) {
 		if cookie.MaxAge >= 0 || cookie.Expires.Unix() != 0 || cookie.Value != "" {
 			t.Errorf("%q does not delete", line)
 		}
-		deleted[cookie.Name+" "+cookie.Domain+" "+cookie.Path] = true
+		deleted[cookie.Name+" "+cookie.Domain+" "+cookie.Path+" "+kindOf(cookie)] = true
 	}
 	for _, domain := range []string{"", "app.example.com", "example.com"} {
 		for _, where := range []string{"sAccessToken DOMAIN /", "sAccessToken DOMAIN /refresh", "sRefreshToken DOMAIN /auth", "sRefreshToken DOMAIN /refresh", "sIdRefreshToken DOMAIN /"} {
-			if where = strings.Replace(where, "DOMAIN", domain, 1); !deleted[where] {
-				t.Errorf("%q is left", where)
+			for _, kind := range kinds {
+				if where := strings.Replace(where, "DOMAIN", domain, 1) + " " + kind; !deleted[where] {
+					t.Errorf("%q is left", where)
+				}
 			}
 		}
 	}
+}
+
+func kindOf(c *http.Cookie) string {
+	if c.Partitioned {
+		return "partitioned"
+	}
+	return "plain"
 }
 
 // The web SDKs' cookies have the attributes that these give them themselves
@@ -98,7 +144,7 @@ func TestClearCookies(t *testing.T) {
 func TestSDKCookies(t *testing.T) {
 	i := Issued{
 		Access: "a.b.c", AntiCSRF: "csrf", Payload: []byte(`{"sub":"alice"}`), RefreshLife: time.Hour, AccessExpires: testEpoch,
-		Session: Record{Row: Row{UserID: "alice", CreatedAt: testEpoch}}, marker: "m1",
+		Session: Record{Row: Row{UserID: "alice", CreatedAt: testEpoch, ExpiresAt: testEpoch.Add(time.Hour), AbsoluteExpiresAt: testEpoch.Add(2 * time.Hour)}}, marker: "m1",
 	}
 	front := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `{"uid":"alice","ate":%d,"up":{"sub":"alice"}}`, testEpoch.UnixMilli()))
 	for _, tc := range []struct {
@@ -117,10 +163,10 @@ func TestSDKCookies(t *testing.T) {
 			c := DefaultCookies()
 			c.FrontendDomain = tc.domain
 			want := []string{
-				"sIRTFrontend=m1; Path=/; Max-Age=3600" + tc.marker + "; SameSite=Lax",
-				"sFrontToken=" + front + "; Path=/; Max-Age=3600" + tc.others + "; SameSite=Lax",
-				fmt.Sprintf("st-last-access-token-update=%d; Path=/; Max-Age=3600%s; SameSite=Lax", testEpoch.UnixMilli(), tc.others),
-				"sAntiCsrf=csrf; Path=/; Max-Age=3600" + tc.others + "; SameSite=Lax",
+				"sIRTFrontend=m1; Path=/; Max-Age=3600" + inAnHour + tc.marker + "; SameSite=Lax",
+				"sFrontToken=" + front + "; Path=/; Max-Age=3600" + inAnHour + tc.others + "; SameSite=Lax",
+				fmt.Sprintf("st-last-access-token-update=%d; Path=/; Max-Age=3600%s; SameSite=Lax", testEpoch.UnixMilli(), inAnHour+tc.others),
+				"sAntiCsrf=csrf; Path=/; Max-Age=3600" + inAnHour + tc.others + "; SameSite=Lax",
 			}
 			if diff := cmp.Diff(want, c.SetSDK(tc.host, i)); diff != "" {
 				t.Errorf("lines (-want +got):\n%s", diff)
@@ -142,9 +188,32 @@ func TestSDKCookies(t *testing.T) {
 	}
 	c := DefaultCookies()
 	c.SameSite = "None"
-	for _, line := range c.SetSDK("a.example", i) {
-		if !strings.HasSuffix(line, "; Secure; SameSite=None") {
-			t.Errorf("browsers refuse %q", line)
+	plain, partitioned := "; Secure; SameSite=None", "; Secure; SameSite=None; Partitioned"
+	for _, c.Partitioned = range []bool{false, true} {
+		set, deleted := plain, partitioned
+		if c.Partitioned {
+			set, deleted = partitioned, plain
+		}
+		lines := c.SetSDK("a.example", i)
+		if len(lines) != 8 {
+			t.Fatalf("%d lines, want one of each kind of four cookies", len(lines))
+		}
+		for n, line := range lines {
+			want := set
+			if n%2 == 0 { // first: a client that knows no Partitioned takes both for one cookie
+				want = deleted
+			}
+			if !strings.HasSuffix(line, want) || strings.Contains(line, "Max-Age=0") != (n%2 == 0) {
+				t.Errorf("partitioned %t: line %d is %q", c.Partitioned, n, line)
+			}
+		}
+		kinds := map[string]int{}
+		for _, line := range c.ClearSDK("a.example", SDKCookieNames()...) {
+			cookie, _ := http.ParseSetCookie(line)
+			kinds[kindOf(cookie)]++
+		}
+		if kinds["plain"] != 6 || kinds["partitioned"] != 6 {
+			t.Errorf("partitioned %t: deleted are %v, want three cookies at two domains, of each kind", c.Partitioned, kinds)
 		}
 	}
 }
@@ -191,10 +260,10 @@ func FuzzHostInCookies(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, host string) {
 		c := DefaultCookies()
-		lines := append(c.Set(host, Issued{Access: "a", Refresh: "r", RefreshLife: time.Hour}), c.Clear(host)...)
+		lines := append(c.Set(host, Issued{Access: "a", Refresh: "r", RefreshLife: time.Hour, Session: Record{Row: Row{ExpiresAt: time.Unix(0, 0), AbsoluteExpiresAt: time.Unix(0, 0)}}}), c.Clear(host)...)
 		for _, line := range lines {
 			cookie, err := http.ParseSetCookie(line)
-			if err != nil || len(cookie.Unparsed) > 0 || strings.ContainsAny(line, "\r\n,\x00") && !strings.Contains(line, "Thu, 01 Jan") {
+			if err != nil || len(cookie.Unparsed) > 0 || strings.ContainsAny(strings.Replace(line, "; Expires=Thu, 01 Jan", "", 1), "\r\n,\x00") {
 				t.Fatalf("host %q: %q: %v", host, line, err)
 			}
 			if cookie.Domain != "" && !strings.Contains(strings.ToLower(host), cookie.Domain) {
@@ -220,7 +289,18 @@ func TestAppendCookies(t *testing.T) {
 		{"no equals sign", "s", nil},
 		{"longer and shorter names", "ss=1; xs=2; =3", nil},
 		{"other case", "S=1", nil},
-		{"quoted", `s="1"`, []string{`"1"`}},
+		{"quoted", `s="1"`, []string{"1"}},
+		{"quoted, and blanks", `a=b; s="1" ; c=d`, []string{"1"}},
+		{"quoted and not", `s="1"; s=1`, []string{"1"}},
+		{"quoted, and another", `s="1"; s=2`, []string{"1", "2"}},
+		{"one pair of quotes goes", `s=""1""`, []string{`"1"`}},
+		{"quoted twice and once", `s=""1""; s="1"`, []string{`"1"`, "1"}},
+		{"nothing, quoted", `s=""`, []string{""}},
+		{"one quote", `s="`, []string{`"`}},
+		{"half a pair", `s="1; s=2"`, []string{`"1`, `2"`}},
+		{"other quotes", `s='1'`, []string{`'1'`}},
+		{"RFC 2965", `$Version="1"; a="b";$Path="/"; s="1";$Path="/";$Domain="h";$Port="80"; c="d"`, []string{"1"}},
+		{"attributes are no cookies", `$s=1; s=2; $Path=s; $s="3"`, []string{"2"}},
 		{"broken neighbours", "==; ;;;\x00=; s=1;", []string{"1"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -256,6 +336,17 @@ func TestStripCookies(t *testing.T) {
 		{"s=x,__Host-id=evil; c=d", "c=d", true},
 		{"c=d; s=x,evil", "c=d", true},
 		{"a=b,s=x,__Host-id=evil; c=d", "a=b; c=d", true},
+		// RFC 2965: a cookie's attributes go with it, those of others and the version stay.
+		{`$Version="1"; s="1";$Path="/"; a="b";$Path="/"`, `$Version="1"; a="b";$Path="/"`, true},
+		{`$Version="1"; a="b";$Path="/"; s="1";$Path="/";$Domain="h";$Port="80"; t="2" ; $path = "/" ;c=d`, `$Version="1"; a="b";$Path="/"; c=d`, true},
+		{`$Version=1; s=1; $Path=/; $Version=1; c=d; $Path=/`, `$Version=1; $Version=1; c=d; $Path=/`, true},
+		{"s=1; $Path", "", true},
+		{"s=1; $Path; ", "", true},
+		{"s=1; $Paths=/; $Path=/", "$Paths=/; $Path=/", true},
+		{"s=1; c=d; $Path=/", "c=d; $Path=/", true},
+		{"$Path=/; c=d", "$Path=/; c=d", false},
+		{"c=d; $Path=/,s=1; $Path=/; e=f", "c=d; $Path=/; e=f", true},
+		{"c=d; s=1; $Path=/,__Host-id=evil; e=f", "c=d; e=f", true},
 	} {
 		t.Run(tc.header, func(t *testing.T) {
 			got, stripped := StripCookies(tc.header, "s", "t")
@@ -269,7 +360,7 @@ func TestStripCookies(t *testing.T) {
 // FuzzCookies: what is stripped is not there any more, for net/http's parser
 // either, and what else is there keeps its value.
 func FuzzCookies(f *testing.F) {
-	for _, header := range []string{"", "s=1; a=b", "a=b;s=1;s=2; t=\"x\"", "s =1", "\ts\t=1", "a=s=1; =s; s; ;=", "a=\"b; s=1\"", "s=x,u=1; a=b,s=2,c; u=2"} {
+	for _, header := range []string{"", "s=1; a=b", "a=b;s=1;s=2; t=\"x\"", "s =1", "\ts\t=1", "a=s=1; =s; s; ;=", "a=\"b; s=1\"", "s=x,u=1; a=b,s=2,c; u=2", `$Version="1"; s="1";$Path="/"; a="b";$Path="/";$Port`, "s=1;$Path;;$domain=x; a=\"\"b\"\""} {
 		f.Add(header)
 	}
 	f.Fuzz(func(t *testing.T, header string) {
@@ -304,7 +395,7 @@ func FuzzCookies(f *testing.F) {
 		}
 		for pair := range strings.SplitSeq(header, ";") {
 			name, _, ok := strings.Cut(strings.Trim(pair, " \t"), "=")
-			if !ok || strings.Contains(header, ",") || slices.Contains([]string{"s", "t"}, strings.Trim(name, " \t")) {
+			if !ok || strings.Contains(header, ",") || isAttribute(strings.Trim(name, " \t")) || slices.Contains([]string{"s", "t"}, strings.Trim(name, " \t")) {
 				continue
 			}
 			if diff := cmp.Diff(AppendCookies(nil, header, name), AppendCookies(nil, stripped, name)); diff != "" {
@@ -323,4 +414,28 @@ func TestAppendCookiesIsBounded(t *testing.T) {
 	if got := AppendCookies(nil, header.String(), "s"); len(got) != tokensMax+1 {
 		t.Errorf("%d values are kept, want one more than are looked at", len(got))
 	}
+}
+
+// FuzzQuotedCookies: a pair of quotes around a value and the attributes of RFC 2965
+// change nothing about what is judged, and of two values both are.
+func FuzzQuotedCookies(f *testing.F) {
+	for _, value := range []string{"", "1", `"`, `""`, `"1"`, "a=b", " 1 ", "$Path"} {
+		f.Add(value, "/auth")
+	}
+	f.Fuzz(func(t *testing.T, value, path string) {
+		if strings.ContainsAny(value+path, ";,\r\n\x00") {
+			t.Skip() // they end a pair, a line, or are no header value
+		}
+		for _, header := range []string{`s="` + value + `"`, fmt.Sprintf(`$Version="1"; s="%s";$Path="%s"; a="b"`, value, path)} {
+			if diff := cmp.Diff([]string{value}, AppendCookies(nil, header, "s")); diff != "" {
+				t.Fatalf("%q (-want +got):\n%s", header, diff)
+			}
+			if left, _ := StripCookies(header, "s"); strings.Contains(strings.ToLower(left), "$path") {
+				t.Fatalf("%q became %q", header, left)
+			}
+			if got := AppendCookies(nil, header+`; s="`+value+`x"`, "s"); len(got) != 2 {
+				t.Fatalf("%q, twice: %d values", header, len(got))
+			}
+		}
+	})
 }

@@ -89,8 +89,10 @@ func (e *Engine) issue(rec Record, t refreshToken, parent Mark, now time.Time, h
 func newIssued(rec Record, m minted, tr Transport, now time.Time) Issued {
 	var marker [16]byte
 	fill(marker[:])
-	return Issued{
-		Session: rec, Access: m.token, Payload: m.payload, AccessExpires: m.expires,
-		RefreshLife: earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt).Sub(now), Transport: tr, marker: encode(marker[:]),
-	}
+	i := Issued{Session: rec, Access: m.token, Payload: m.payload, AccessExpires: m.expires, Transport: tr, marker: encode(marker[:])}
+	i.RefreshLife = i.ends().Sub(now)
+	return i
 }
+
+// ends is when the session ends without another refresh.
+func (i Issued) ends() time.Time { return earlier(i.Session.ExpiresAt, i.Session.AbsoluteExpiresAt) }

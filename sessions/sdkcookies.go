@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // The cookies in which supertokens-website keeps what it knows of a session, for
@@ -27,12 +26,21 @@ func SDKCookieNames() []string { return []string{sdkMarker, sdkFrontToken, sdkAn
 // Scripts can read them; no token is in them that works without the others.
 func (c Cookies) SetSDK(host string, i Issued) []string {
 	updated := strconv.FormatInt(i.Session.CreatedAt.UnixMilli(), 10)
-	return []string{
-		c.sdkLine(sdkMarker, i.marker, c.markerDomain(host), i.RefreshLife),
-		c.sdkLine(sdkFrontToken, i.frontToken(), c.FrontendDomain, i.RefreshLife),
-		c.sdkLine(sdkUpdated, updated, c.FrontendDomain, i.RefreshLife),
-		c.sdkLine(sdkAntiCSRF, i.AntiCSRF.Reveal(), c.FrontendDomain, i.RefreshLife),
+	var lines []string
+	for _, cookie := range []struct{ name, value, domain string }{
+		{sdkMarker, i.marker, c.markerDomain(host)},
+		{sdkFrontToken, i.frontToken(), c.FrontendDomain},
+		{sdkUpdated, updated, c.FrontendDomain},
+		{sdkAntiCSRF, i.AntiCSRF.Reveal(), c.FrontendDomain},
+	} {
+		for _, kind := range c.kinds() {
+			if kind.Partitioned != c.Partitioned { // what the SDK set by itself, with the setting on
+				lines = append(lines, kind.sdkLine(cookie.name, "", cookie.domain, over))
+			}
+		}
+		lines = append(lines, c.sdkLine(cookie.name, cookie.value, cookie.domain, i.cookieLife()))
 	}
+	return lines
 }
 
 // ClearSDK gives the lines that delete SDKs' cookies on the host and wherever a page
@@ -46,7 +54,9 @@ func (c Cookies) ClearSDK(host string, names ...string) []string {
 	var lines []string
 	for _, name := range names {
 		for _, domain := range domains {
-			lines = append(lines, c.sdkLine(name, "", domain, 0))
+			for _, kind := range c.kinds() {
+				lines = append(lines, kind.sdkLine(name, "", domain, over))
+			}
 		}
 	}
 	return lines
@@ -54,12 +64,12 @@ func (c Cookies) ClearSDK(host string, names ...string) []string {
 
 // sdkLine is a line with the attributes that the SDKs use. Without Secure: from
 // plain HTTP to localhost they could not replace a cookie that has it.
-func (c Cookies) sdkLine(name, value, domain string, life time.Duration) string {
-	line := setCookie(name, value, domain, "/", life)
+func (c Cookies) sdkLine(name, value, domain string, l cookieLife) string {
+	line := setCookie(name, value, domain, "/", l)
 	if c.SameSite == "None" { // or browsers refuse it
 		line += "; Secure"
 	}
-	return line + "; SameSite=" + c.SameSite
+	return line + c.site()
 }
 
 // markerDomain is the Domain that 4.x gives its cookie: also where it is the

@@ -62,6 +62,7 @@ type Config struct {
 		SameSite       string // lax, strict or none
 		Secure         bool
 		HostPrefix     bool
+		Partitioned    bool
 		FrontendDomain string
 		FormerPaths    []string
 	}
@@ -323,6 +324,16 @@ func rules(c *Config) []rule {
 			[]string{"cookies.same_site", "cookies.secure"},
 			c.Cookies.SameSite != "none" || c.Cookies.Secure,
 			"cookies.same_site none only with cookies.secure, for browsers refuse such a cookie",
+		},
+		{
+			[]string{"cookies.partitioned", "cookies.secure"},
+			!c.Cookies.Partitioned || c.Cookies.Secure,
+			"cookies.partitioned only with cookies.secure, for browsers refuse such a cookie",
+		},
+		{
+			[]string{"cookies.partitioned", "cookies.same_site"},
+			!c.Cookies.Partitioned || c.Cookies.SameSite == "none",
+			"cookies.partitioned only with cookies.same_site none, for browsers send no other cookie from another site's frame",
 		},
 		{
 			[]string{"cookies.access_name", "cookies.refresh_name"},

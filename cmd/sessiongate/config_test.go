@@ -110,13 +110,14 @@ var badValues = map[string][]string{
 	"keys.rotate_every":     {`23h`, `401d`, `30`, `0s`, `never`},
 	"keys.activation_delay": {`5m`, `5m59s`, `7h`, `600`, `0s`},
 
-	"cookies.access_name":     {`""`, `a b`, `a;b`, `a=b`, `__Host-a`, `__secure-a`, `ä`, strings.Repeat("a", 65), `null`},
+	"cookies.access_name":     {`""`, `a b`, `a;b`, `a=b`, `$a`, `__Host-a`, `__secure-a`, `ä`, strings.Repeat("a", 65), `null`},
 	"cookies.refresh_name":    {`"a,b"`, `"a\"b"`, `1`},
 	"cookies.frontend_domain": {`.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`},
 	"cookies.domain":          {`.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`, `a_b.example`, `-a.example`},
 	"cookies.same_site":       {`Lax`, `0`, `default`},
 	"cookies.secure":          {`yes`, `"false"`},
 	"cookies.host_prefix":     {`y`, `1`},
+	"cookies.partitioned":     {`y`, `1`},
 	"cookies.former_paths":    {`/old`, `[old]`, `[/old/]`, `[/a/../b]`, `["/a;b"]`, `[/a, /a]`, `[~]`},
 
 	"paths.auth":    {`/`, `auth`, `/auth/`, `//auth`, `/a%20b`, `"/auth?x"`},
@@ -331,6 +332,7 @@ cookies:
   refresh_name: rt
   domain: example.com
   same_site: none
+  partitioned: true
   frontend_domain: web.example
   former_paths: [/, /api]
 paths: {auth: /session, refresh: /session/refresh, signout: /session/end}
@@ -456,7 +458,7 @@ func TestCookieSettings(t *testing.T) {
 	t.Parallel()
 	c, _ := mustParse(t, good)
 	want := sessions.Cookies{
-		AccessName: "at", RefreshName: "rt", Domain: "example.com", SameSite: "None", Secure: true,
+		AccessName: "at", RefreshName: "rt", Domain: "example.com", SameSite: "None", Secure: true, Partitioned: true,
 		AuthPath: "/session", FrontendDomain: "web.example", FormerPaths: []string{"/", "/api"},
 	}
 	if diff := cmp.Diff(want, cookies(c)); diff != "" {
@@ -562,6 +564,7 @@ cookies:
   secure: false
   same_site: none
   host_prefix: true
+  partitioned: true
   domain: example.com
 paths: {auth: /a}
 key: short
@@ -581,11 +584,12 @@ allowed_origins: [x, https://ok.example, y]
 		"test.yaml:9 cookies.same_site",
 		"test.yaml:10 cookies.host_prefix",
 		"test.yaml:10 cookies.host_prefix",
-		"test.yaml:12 paths.refresh",
-		"test.yaml:12 paths.signout",
-		"test.yaml:13 key",
-		"test.yaml:14 allowed_origins",
-		"test.yaml:14 allowed_origins",
+		"test.yaml:11 cookies.partitioned",
+		"test.yaml:13 paths.refresh",
+		"test.yaml:13 paths.signout",
+		"test.yaml:14 key",
+		"test.yaml:15 allowed_origins",
+		"test.yaml:15 allowed_origins",
 		"SESSIONGATE_LOG_LEVEL log.level",
 		"SESSIONGATE_X",
 	}
@@ -607,6 +611,8 @@ func TestRules(t *testing.T) {
 		{"cookies: {host_prefix: true, secure: false}", "cookies.host_prefix"},
 		{"cookies: {host_prefix: true, domain: example.com}", "cookies.host_prefix"},
 		{"cookies: {same_site: none, secure: false}", "cookies.same_site"},
+		{"cookies: {partitioned: true}", "cookies.partitioned"},
+		{"cookies: {partitioned: true, same_site: strict}", "cookies.partitioned"},
 		{"cookies: {access_name: x, refresh_name: X}", "cookies.access_name"},
 		{"cookies: {former_paths: [/auth]}", "cookies.former_paths"},
 		{"paths: {refresh: /authors/refresh}", "paths.refresh"},
@@ -642,6 +648,8 @@ func TestRules(t *testing.T) {
 		"paths: {auth: /refresh, refresh: /refresh, signout: /refresh/end}",
 		"login_url: https://login.example/auth/x",
 		"cookies: {host_prefix: true}",
+		"cookies: {partitioned: true, same_site: none, domain: example.com}",
+		"cookies: {partitioned: true, same_site: none, host_prefix: true}",
 		"api: {key_files: ['a:/f'], key_hashes: ['b:" + testDigest + "'], scopes: ['a:create', 'b:revoke+read']}",
 		"listen: {authz: '127.0.0.1:0', public: '127.0.0.1:0', internal: '127.0.0.1:0'}",
 	} {

@@ -282,11 +282,12 @@ func isCookieDomain(s string) bool {
 }
 
 // isCookieName takes the token of RFC 6265 §4.1.1. The prefixes are refused,
-// for cookies.host_prefix alone decides about them.
+// for cookies.host_prefix alone decides about them; so is $, for a name that begins
+// with it is no cookie's where clients speak RFC 2965.
 func isCookieName(s string) bool {
 	l := strings.ToLower(s)
 	return s != "" && len(s) <= 64 && onlyOf(s, lower+upper+digits+"!#$%&'*+-.^_`|~") &&
-		!strings.HasPrefix(l, "__host-") && !strings.HasPrefix(l, "__secure-") && !strings.HasPrefix(l, "__http-")
+		!strings.HasPrefix(l, "$") && !strings.HasPrefix(l, "__host-") && !strings.HasPrefix(l, "__secure-") && !strings.HasPrefix(l, "__http-")
 }
 
 const allowedPath = "an absolute path of letters, digits and -._~/, without . or .. segments or a slash at its end"

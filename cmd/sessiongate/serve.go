@@ -256,8 +256,8 @@ func cookies(c Config) sessions.Cookies {
 	return sessions.Cookies{
 		AccessName: c.Cookies.AccessName, RefreshName: c.Cookies.RefreshName, Domain: c.Cookies.Domain,
 		SameSite: sameSite[c.Cookies.SameSite], Secure: c.Cookies.Secure, HostPrefix: c.Cookies.HostPrefix,
-		FrontendDomain: c.Cookies.FrontendDomain,
-		AuthPath:       c.Paths.Auth, FormerPaths: c.Cookies.FormerPaths,
+		Partitioned: c.Cookies.Partitioned, FrontendDomain: c.Cookies.FrontendDomain,
+		AuthPath: c.Paths.Auth, FormerPaths: c.Cookies.FormerPaths,
 	}
 }
 

@@ -185,6 +185,10 @@ func settings(c *Config) []setting {
 			doc: "Puts `__Host-` before the name of cookies with Path=/, so that no sibling host can set them; requires `cookies.secure` and no `cookies.domain`. Recommended wherever there is TLS.",
 		},
 		{
+			key: "cookies.partitioned", def: "false", kind: boolean(&c.Cookies.Partitioned),
+			doc: "Marks the cookies `Partitioned` (CHIPS), for an app in a frame of another site's page: a browser that sends no third-party cookies sends these, and each site that frames the app has sessions of its own. Requires `cookies.secure` and `cookies.same_site: none`; `cookies.domain` and `cookies.host_prefix` go with it. Where SameSite is none, cookies of the other kind are deleted.",
+		},
+		{
 			key: "cookies.frontend_domain", kind: optional(text(&c.Cookies.FrontendDomain, "a domain name in lower case, without a leading dot", isCookieDomain)),
 			doc: "Where a web SDK keeps the cookies that scripts read: its websiteRootDomain or sessionTokenFrontendDomain, without a leading dot. For `sdk_cookies` of the sessions API; empty is the host, as by the SDKs' default.",
 		},
@@ -355,7 +359,7 @@ func tlsSettings(listener string, files *TLSFiles, clients, others string) []set
 	}
 }
 
-const allowedCookieName = "1 to 64 characters of a cookie name, without the prefixes __Host-, __Secure- and __Http-"
+const allowedCookieName = "1 to 64 characters of a cookie name, without a $ in front or the prefixes __Host-, __Secure- and __Http-"
 
 func isAPIKey(s string) bool {
 	name, secret, ok := strings.Cut(s, ":")
