@@ -31,7 +31,7 @@ static_resources:
                     typed_config:
                       "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
                       transport_api_version: V3
-                      grpc_service: { envoy_grpc: { cluster_name: authz }, timeout: 0.2s }
+                      grpc_service: { envoy_grpc: { cluster_name: authz }, timeout: 1s }
                       status_on_error: { code: ServiceUnavailable }
                   - name: envoy.filters.http.cors
                     typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors }
