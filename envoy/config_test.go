@@ -25,9 +25,12 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
@@ -59,7 +62,7 @@ func nowhere() Options {
 	}
 }
 
-// patient gives the check time: on a busy machine 200 ms are no promise, and these tests are about something else.
+// patient gives the check time: on a busy machine a second is no promise, and these tests are about something else.
 func patient(bootstrap *bootstrapv3.Bootstrap) error {
 	const patience = 20 * time.Second
 	for _, cluster := range bootstrap.GetStaticResources().GetClusters() {
@@ -335,7 +338,7 @@ func TestOnlyEnvoySpeaksCORS(t *testing.T) {
 		if test.origin == "" {
 			continue
 		}
-		name, words := "Access-Control-Expose-Headers", "front-token anti-csrf id-refresh-token st-access-token st-refresh-token"
+		name, words := "Access-Control-Expose-Headers", "front-token anti-csrf id-refresh-token st-access-token st-refresh-token x-sessiongate-denial"
 		if test.method == "OPTIONS" {
 			name, words = "Access-Control-Allow-Headers", "content-type anti-csrf rid fdi-version st-auth-mode authorization supertokens-sdk-name supertokens-sdk-version"
 		}
@@ -595,7 +598,9 @@ func TestCheckIsAskedWithWhatItReads(t *testing.T) {
 		"/optional/x": {"session": "optional"},
 		"/x":          {"session": "required"},
 	} {
-		got := send(t, proxy, "GET", target, http.Header{"Cookie": {"a=1", "b=2"}, "Sec-Fetch-Mode": {"cors"}, "X-Tenant": {"mine"}})
+		got := send(t, proxy, "GET", target, http.Header{
+			"Cookie": {"a=1", "b=2"}, "Sec-Fetch-Mode": {"cors"}, "Sec-Purpose": {"prefetch"}, "Referer": {"http://app.localhost:10000/"}, "X-Tenant": {"mine"},
+		})
 		if got.status != http.StatusOK {
 			t.Fatalf("%s: %d", target, got.status)
 		}
@@ -610,7 +615,9 @@ func TestCheckIsAskedWithWhatItReads(t *testing.T) {
 			}
 		}
 		slices.Sort(lines)
-		if want := []string{"cookie: a=1", "cookie: b=2", "sec-fetch-mode: cors", "x-forwarded-proto: http"}; !slices.Equal(lines, want) {
+		if want := []string{
+			"cookie: a=1", "cookie: b=2", "referer: http://app.localhost:10000/", "sec-fetch-mode: cors", "sec-purpose: prefetch", "x-forwarded-proto: http",
+		}; !slices.Equal(lines, want) {
 			t.Errorf("%s: headers %q, want %q", target, lines, want)
 		}
 	}
@@ -659,4 +666,116 @@ func TestAccessLogNamesTheUserAndNoSecret(t *testing.T) {
 		}
 		return
 	}
+}
+
+// shippedParts are the connection manager of the shipped file and its clusters, by name.
+func shippedParts(t *testing.T) (*hcmv3.HttpConnectionManager, map[string]*clusterv3.Cluster) {
+	t.Helper()
+	bootstrap, err := Parse(Shipped())
+	if err != nil {
+		t.Fatal(err)
+	}
+	clusters := map[string]*clusterv3.Cluster{}
+	for _, cluster := range bootstrap.GetStaticResources().GetClusters() {
+		clusters[cluster.GetName()] = cluster
+	}
+	manager := new(hcmv3.HttpConnectionManager)
+	if err := EditConnectionManager(bootstrap, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+		manager = m
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return manager, clusters
+}
+
+// TestOpenRoutes names the routes without a check, so that no other becomes one unseen.
+func TestOpenRoutes(t *testing.T) {
+	t.Parallel()
+	manager, _ := shippedParts(t)
+	var open []string
+	for _, host := range manager.GetRouteConfig().GetVirtualHosts() {
+		if host.GetTypedPerFilterConfig()["envoy.filters.http.ext_authz"] != nil {
+			t.Errorf("the virtual host %s says something of the check, for every route", host.GetName())
+		}
+		for _, route := range host.GetRoutes() {
+			packed := route.GetTypedPerFilterConfig()["envoy.filters.http.ext_authz"]
+			off, policy := new(routev3.FilterConfig), new(extauthzv3.ExtAuthzPerRoute)
+			var err error
+			switch {
+			case packed.MessageIs(off):
+				if err = packed.UnmarshalTo(off); off.GetDisabled() {
+					open = append(open, route.GetName())
+				}
+			case packed.MessageIs(policy):
+				if err = packed.UnmarshalTo(policy); policy.GetDisabled() {
+					t.Errorf("the route %s builds the check and skips it: FilterConfig costs nothing", route.GetName())
+				}
+			default:
+				t.Errorf("the route %s says nothing of the check that this test understands: %v", route.GetName(), packed)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if want := []string{"auth", "jwks", "login", "static"}; !slices.Equal(open, want) {
+		t.Errorf("without a check are %q, want %q", open, want)
+	}
+}
+
+// TestCheckHasTime holds the times of the check against each other: where they do not fit, a busy machine gets 503s that nobody repeats.
+func TestCheckHasTime(t *testing.T) {
+	t.Parallel()
+	manager, clusters := shippedParts(t)
+	check := new(extauthzv3.ExtAuthz)
+	for _, filter := range manager.GetHttpFilters() {
+		if filter.GetTypedConfig().MessageIs(check) {
+			if err := filter.GetTypedConfig().UnmarshalTo(check); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	whole, retry := check.GetGrpcService().GetTimeout().AsDuration(), check.GetGrpcService().GetRetryPolicy()
+	if whole != time.Second {
+		t.Errorf("a check has %s, want 1s", whole)
+	}
+	if each := retry.GetRetryBackOff().GetMaxInterval().AsDuration(); each != whole {
+		t.Errorf("each try ends after %s (max_interval), the check after %s", each, whole)
+	}
+	tries, connect := time.Duration(1+retry.GetNumRetries().GetValue()), clusters["sessiongate_authz"].GetConnectTimeout().AsDuration()
+	pauses := retry.GetRetryBackOff().GetBaseInterval().AsDuration() * (1<<tries - 1)
+	if tries*connect+pauses >= whole {
+		t.Errorf("%d tries to connect may take %s each: longer than the check's %s", tries, connect, whole)
+	}
+}
+
+// TestIdleConnectionsOfTheApp: Envoy closes them before a server of Node would, whose keep-alive is 5 s.
+func TestIdleConnectionsOfTheApp(t *testing.T) {
+	t.Parallel()
+	const ofNode = 5 * time.Second
+	_, clusters := shippedParts(t)
+	protocol := new(upstreamhttpv3.HttpProtocolOptions)
+	if err := clusters["app"].GetTypedExtensionProtocolOptions()["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"].UnmarshalTo(protocol); err != nil {
+		t.Fatal(err)
+	}
+	if idle := protocol.GetCommonHttpProtocolOptions().GetIdleTimeout().AsDuration(); idle <= 0 || idle >= ofNode {
+		t.Fatalf("Envoy keeps idle connections for %s", idle)
+	}
+
+	closed := make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed { // by Envoy: the server itself has no limit
+			close(closed)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	options := nowhere()
+	options.Clusters["app"] = []string{server.Listener.Addr().String()}
+	if got := send(t, start(t, options), "GET", "/login", nil); got.status != http.StatusOK {
+		t.Fatalf("%d", got.status)
+	}
+	<-closed
 }

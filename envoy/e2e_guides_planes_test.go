@@ -101,7 +101,7 @@ func (p plane) start(s *stack) {
 	})
 }
 
-// check is an ext_authz filter with what a plane says of it. Patient, as in all tests: 200 ms are no promise on a busy machine.
+// check is an ext_authz filter with what a plane says of it. Patient, as in all tests: a second is no promise on a busy machine.
 func check(name string, settings object) object {
 	config := object{
 		"@type":                 "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",

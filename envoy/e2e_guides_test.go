@@ -48,7 +48,9 @@ func standalone(t *testing.T) *bootstrapv3.Bootstrap {
 	host := manager["route_config"].(object)["virtual_hosts"].([]any)[0].(object)
 	routes := host["routes"].([]any)
 
-	resources["clusters"] = append(resources["clusters"].([]any), read("clusters.yaml").([]any)...)
+	clusters := resources["clusters"].([]any)
+	maps.Copy(clusters[0].(object), read("app.yaml").(object))
+	resources["clusters"] = append(clusters, read("clusters.yaml").([]any)...)
 	maps.Copy(manager, read("connection-manager.yaml").(object))
 	manager["http_filters"] = append(read("filters.yaml").([]any), manager["http_filters"].([]any)...)
 	maps.Copy(host, read("virtual-host.yaml").(object))
@@ -68,13 +70,15 @@ func standalone(t *testing.T) *bootstrapv3.Bootstrap {
 	return bootstrap
 }
 
-// parts takes out of a configuration what the guide's fragments are about.
-func parts(t *testing.T, b *bootstrapv3.Bootstrap) (clusters []*clusterv3.Cluster, manager *hcmv3.HttpConnectionManager, routes []*routev3.Route) {
+// parts takes out of a configuration what the guide's fragments are about. Of the cluster app that is its protocol alone.
+func parts(t *testing.T, b *bootstrapv3.Bootstrap) (clusters map[string]*clusterv3.Cluster, manager *hcmv3.HttpConnectionManager, routes []*routev3.Route) {
 	t.Helper()
+	clusters = map[string]*clusterv3.Cluster{}
 	for _, cluster := range b.GetStaticResources().GetClusters() {
-		if cluster.GetName() != "app" {
-			clusters = append(clusters, cluster)
+		if cluster.GetName() == "app" {
+			cluster = &clusterv3.Cluster{Name: "app", TypedExtensionProtocolOptions: cluster.GetTypedExtensionProtocolOptions()}
 		}
+		clusters[cluster.GetName()] = cluster
 	}
 	err := envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
 		manager = m

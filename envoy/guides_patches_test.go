@@ -31,7 +31,7 @@ static_resources:
                     typed_config:
                       "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
                       transport_api_version: V3
-                      grpc_service: { envoy_grpc: { cluster_name: authz }, timeout: 0.2s }
+                      grpc_service: { envoy_grpc: { cluster_name: authz }, timeout: 1s }
                       status_on_error: { code: ServiceUnavailable }
                   - name: envoy.filters.http.cors
                     typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors }
@@ -150,19 +150,27 @@ func applyEnvoyFilter(t *testing.T, bootstrap, manifest object) {
 	}
 }
 
-// checkPath is the one JSONPath that the EnvoyPatchPolicy may use: this test knows what it finds.
+// checkPath and filtersPath are the JSONPaths that the EnvoyPatchPolicy may use: this test knows what they find.
 var checkPath = regexp.MustCompile(`^\.\.http_filters\[\?\(@\.name=~'(envoy\.filters\.http\.ext_authz\.\*)'\)\]\.typed_config$`)
+
+const filtersPath = "..http_filters"
 
 func applyEnvoyPatchPolicy(t *testing.T, bootstrap, manifest object) {
 	t.Helper()
 	for _, patch := range at(manifest, "spec", "jsonPatches").([]any) {
 		operation := at(patch, "operation").(object)
 		path := checkPath.FindStringSubmatch(operation["jsonPath"].(string))
-		if path == nil || operation["op"] != "add" || at(patch, "name") != at(bootstrap, "static_resources", "listeners", 0, "name") {
+		first := operation["jsonPath"] == filtersPath && operation["path"] == "0"
+		if path == nil && !first || operation["op"] != "add" || at(patch, "name") != at(bootstrap, "static_resources", "listeners", 0, "name") {
 			t.Errorf("this test cannot apply %v", patch)
 			continue
 		}
-		for _, filter := range manager(bootstrap)["http_filters"].([]any) {
+		m := manager(bootstrap)
+		if first { // JSON Patch (RFC 6902) adds before what is there
+			m["http_filters"] = append([]any{operation["value"]}, m["http_filters"].([]any)...)
+			continue
+		}
+		for _, filter := range m["http_filters"].([]any) {
 			if regexp.MustCompile(path[1]).MatchString(at(filter, "name").(string)) {
 				at(filter, "typed_config").(object)[operation["path"].(string)] = operation["value"]
 			}
@@ -193,7 +201,7 @@ func TestPatchesOfTheGuides(t *testing.T) {
 		},
 		"Envoy Gateway": {
 			"envoy.filters.http.ext_authz/securitypolicy/ingress/app", "envoy-gateway/hardening.yaml", applyEnvoyPatchPolicy,
-			"envoy.filters.http.ext_authz/securitypolicy/ingress/app envoy.filters.http.cors envoy.filters.http.router",
+			"envoy.filters.http.header_mutation envoy.filters.http.ext_authz/securitypolicy/ingress/app envoy.filters.http.cors envoy.filters.http.router",
 			[]string{"encode_raw_headers", "validate_mutations", "decoder_header_mutation_rules"},
 		},
 	} {
@@ -229,6 +237,15 @@ func TestPatchesOfTheGuides(t *testing.T) {
 				if string(got) != string(want) {
 					t.Errorf("the identity headers are removed by %s, in envoy.yaml by %s", got, want)
 				}
+				return
+			}
+			// Envoy Gateway removes the others before, by its own API.
+			mutations := func(filter any) []any { return at(filter, "typed_config", "mutations", "request_mutations").([]any) }
+			own := mutations(shipped[0])
+			got, _ := json.Marshal(mutations(at(manager(bootstrap)["http_filters"], 0)))
+			want, _ := json.Marshal(own[len(own)-1:])
+			if string(got) != string(want) {
+				t.Errorf("Connection is rewritten by %s, in envoy.yaml by %s", got, want)
 			}
 		})
 	}

@@ -11,8 +11,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sessiongate/sessiongate/envoy"
 )
 
 const manifests = "guides"
@@ -159,5 +162,123 @@ func TestMeshConfig(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// eachManifest calls do with every manifest that is for the Kubernetes API, and the file it is in.
+func eachManifest(t *testing.T, do func(file string, manifest object)) {
+	t.Helper()
+	for file, text := range manifestFiles(t) {
+		if strings.HasPrefix(file, "standalone/") {
+			continue
+		}
+		if err := eachDocument([]byte(text), func(manifest map[string]any) error {
+			do(file, manifest)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// leaves calls do with every value below a tree that has a name, and that name.
+func leaves(tree any, do func(name string, value any)) {
+	switch tree := tree.(type) {
+	case object:
+		for name, value := range tree {
+			do(name, value)
+			leaves(value, do)
+		}
+	case []any:
+		for _, value := range tree {
+			leaves(value, do)
+		}
+	}
+}
+
+// TestDurationsOfVirtualServices: istiod refuses a duration below 1 ms, of which the schemas say nothing.
+func TestDurationsOfVirtualServices(t *testing.T) {
+	t.Parallel()
+	found := 0
+	eachManifest(t, func(file string, manifest object) {
+		if manifest["kind"] != "VirtualService" {
+			return
+		}
+		leaves(manifest["spec"], func(name string, value any) {
+			text, _ := value.(string)
+			if d, err := time.ParseDuration(text); err == nil {
+				if found++; d < time.Millisecond {
+					t.Errorf("%s: %s is %s, which istiod refuses", file, name, text)
+				}
+			}
+		})
+	})
+	if found == 0 {
+		t.Error("no VirtualService has a duration")
+	}
+}
+
+// TestGuidesSayWhatTheShippedFileSays compares what each control plane's manifests repeat of envoy.yaml in words of their own.
+func TestGuidesSayWhatTheShippedFileSays(t *testing.T) {
+	t.Parallel()
+	m := manager(parse(t, string(envoy.Shipped())))
+	check := at(m, "http_filters", 2, "typed_config").(object)
+	cors := at(m, "route_config", "virtual_hosts", 0, "typed_per_filter_config", "envoy.filters.http.cors").(object)
+	var asked []string
+	for _, pattern := range at(check, "allowed_headers", "patterns").([]any) {
+		exact, _ := pattern.(object)["exact"].(string)
+		if pattern.(object)["prefix"] == "sec-fetch-" { // a list of names cannot say it
+			asked = append(asked, "sec-fetch-mode", "sec-fetch-site", "sec-fetch-dest", "sec-fetch-user")
+		} else {
+			asked = append(asked, exact)
+		}
+	}
+	timeout, err := time.ParseDuration(at(check, "grpc_service", "timeout").(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := func(value any) (words []string) {
+		for _, word := range value.([]any) {
+			words = append(words, word.(string))
+		}
+		return words
+	}
+	found := map[string]int{}
+	same := func(file, name string, got, want any) {
+		t.Helper()
+		found[name]++
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s, envoy.yaml (-) and the guide (+):\n%s", file, name, diff)
+		}
+	}
+	eachManifest(t, func(file string, manifest object) {
+		leaves(manifest, func(name string, value any) {
+			switch name {
+			case "allowHeaders":
+				same(file, name, list(value), strings.Split(cors["allow_headers"].(string), ", "))
+			case "exposeHeaders":
+				same(file, name, list(value), strings.Split(cors["expose_headers"].(string), ", "))
+			case "headersToExtAuth":
+				same(file, name, list(value), asked)
+			case "extAuth", "envoyExtAuthzGrpc", "authorization":
+				text := value.(object)["timeout"]
+				if text == nil {
+					text = value.(object)["responseTimeout"]
+				}
+				got, err := time.ParseDuration(text.(string))
+				if err != nil {
+					t.Errorf("%s: %v", file, err)
+				}
+				same(file, name, got, timeout)
+			}
+		})
+	})
+	for name, want := range map[string]int{
+		"allowHeaders": 4, "exposeHeaders": 4, "headersToExtAuth": 2, // Contour 1, Envoy Gateway 3
+		"extAuth": 2, "envoyExtAuthzGrpc": 1, "authorization": 1, // Envoy Gateway, Istio, Contour
+	} {
+		if found[name] != want {
+			t.Errorf("%d times %s, want %d", found[name], name, want)
+		}
 	}
 }

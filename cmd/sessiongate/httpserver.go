@@ -67,7 +67,7 @@ func (s *httpServer) serve(l net.Listener) error {
 // An idle connection that closed at once could meet a refresh that is on its way,
 // which nobody may repeat unasked.
 func (s *httpServer) stop(ctx context.Context, l net.Listener, linger time.Duration) error {
-	if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	if err := l.Close(); err != nil {
 		return err
 	}
 	over := time.After(linger)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -285,9 +286,24 @@ func listen(ctx context.Context, c Config, certs Certificates) (*servers, error)
 		listener *net.Listener
 		tls      *certificate
 	}{{&s.authzListener, certs.authz}, {&s.publicListener, certs.public}, {&s.internalListener, certs.internal}} {
-		*l.listener = l.tls.wrap(netutil.LimitListener(*l.listener, c.Listen.MaxConnections))
+		*l.listener = &closedOnce{Listener: l.tls.wrap(netutil.LimitListener(*l.listener, c.Listen.MaxConnections))}
 	}
 	return &s, nil
+}
+
+// closedOnce is a listener that may be closed again: a stop closes it, and so does
+// the server, which may not have noticed yet. The second Close of others is an error.
+type closedOnce struct {
+	net.Listener
+
+	once sync.Once
+	err  error
+}
+
+// Close implements [net.Listener].
+func (l *closedOnce) Close() error {
+	l.once.Do(func() { l.err = l.Listener.Close() })
+	return l.err
 }
 
 // listenOn listens on HOST:PORT or unix:/PATH. A socket that a killed process
@@ -317,7 +333,12 @@ func listenOn(ctx context.Context, address string) (net.Listener, error) {
 
 // start serves until stop.
 func (s *servers) start(g *errgroup.Group) {
-	g.Go(func() error { return s.authz.Serve(s.authzListener) })
+	g.Go(func() error {
+		if err := s.authz.Serve(s.authzListener); !errors.Is(err, grpc.ErrServerStopped) { // stopped before it began
+			return err
+		}
+		return nil
+	})
 	g.Go(func() error { return s.public.serve(s.publicListener) })
 	g.Go(func() error { return s.internal.serve(s.internalListener) })
 }
