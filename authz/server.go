@@ -363,7 +363,7 @@ func (s *Server) logPanic(ctx context.Context, v any) {
 		what = err.Error()
 	}
 	s.log.LogAttrs(ctx, slog.LevelError, "check panicked",
-		slog.String("outcome", sessions.Unavailable.String()), slog.String("panic", what), slog.String("stack", string(debug.Stack())))
+		slog.String("outcome", denyPanic.Outcome.String()), slog.String("rule", denyPanic.Rule), slog.String("code", denyPanic.Code), slog.String("panic", what), slog.String("stack", string(debug.Stack())))
 }
 
 func clip(text string) string {
