@@ -21,6 +21,23 @@ type configExplainCmd struct {
 	Extension []string `help:"A context_extension of Envoy's route, as KEY=VALUE; may be repeated." placeholder:"KEY=VALUE" sep:"none"`
 }
 
+// deniedToAll is the error, and the exit status, of a request that is denied
+// whoever sends it: a script that tries a configuration must notice.
+type deniedToAll struct{}
+
+// Error implements [error].
+func (deniedToAll) Error() string {
+	return "sessiongate denies this request, whoever sends it (exit status 3)"
+}
+
+// ExitCode implements [kong.ExitCoder].
+func (deniedToAll) ExitCode() int { return 3 }
+
+// Help implements [kong.HelpProvider].
+func (configExplainCmd) Help() string {
+	return "Exit status: 0 where the request passes, or may; 3 where it is denied, whoever sends it; another where the command line, the configuration or the request is faulty."
+}
+
 // Run implements the command.
 func (k configExplainCmd) Run(c *commands, p process) error {
 	config, from, err := load(c.ConfigFile, p.environ)
@@ -35,7 +52,13 @@ func (k configExplainCmd) Run(c *commands, p process) error {
 	if err != nil {
 		return err
 	}
-	return writeExplanation(p.stdout, config, from, q, x)
+	if err := writeExplanation(p.stdout, config, from, q, x); err != nil {
+		return err
+	}
+	if x.Denial != nil {
+		return deniedToAll{}
+	}
+	return nil
 }
 
 // asked is the request that is to be explained.

@@ -41,8 +41,16 @@ func main() {
 	)
 	if err := command.Run(); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
+}
+
+// exitStatus is 1 unless the error has one of its own.
+func exitStatus(err error) int {
+	if own := kong.ExitCoder(nil); errors.As(err, &own) {
+		return own.ExitCode()
+	}
+	return 1
 }
 
 // process is what a command takes from and gives to the outside.

@@ -13,6 +13,17 @@ import (
 	"github.com/alecthomas/kong"
 )
 
+// asProgram is the environment variable that makes the test binary the program.
+const asProgram = "TEST_RUNS_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
 // run runs a command line as main does, and gives what it printed.
 func run(t *testing.T, environ []string, args ...string) (string, error) {
 	t.Helper()

@@ -293,7 +293,7 @@ a longer ` + "`*.suffix`" + ` before a shorter one before any; a path before a l
 Nothing is inherited from less specific entries. Two entries that tie for some request are refused. Where none fits, the default policy holds.
 
 In the environment the list is the same text, as YAML or JSON: ` + "`SESSIONGATE_ROUTES='[{path: /, policy: {session: optional}}]'`" + `. What numbers and truth values
-look like, they are: ` + "`600`, `off`, `true`" + ` need no quotes here. ` + "`sessiongate config explain GET https://app.example.com/admin`" + ` says which entry applies to a request, and why.
+look like, they are: ` + "`600`, `off`, `true`" + ` need no quotes here. ` + "`sessiongate config explain GET https://app.example.com/admin`" + ` says which entry applies to a request, and why; its exit status is 3 where the request is denied whoever sends it.
 [How a path is read](protocol.md#the-routes-table) says what becomes of ` + "`//admin` and `/%61dmin`" + `.
 `
 

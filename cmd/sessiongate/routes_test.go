@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -145,6 +148,7 @@ func TestExplainCommand(t *testing.T) {
 		name string
 		args []string
 		want string // FILE stands for the file
+		fail error
 	}{
 		{"an entry", []string{"POST", "https://app.test/admin/x?y"}, `POST https://app.test/admin/x?y
 
@@ -167,7 +171,7 @@ So:
   Who has no session is sent to /login.
 
 The context_extensions of Envoy's route, if it has any, come on top, key by key: give them with --extension KEY=VALUE.
-`},
+`, nil},
 		{"extensions", []string{"GET", "http://app.test:80/admin", "--extension", "max_age=5", "--extension=login_url=/a;b=c,d"}, `GET http://app.test:80/admin
 
 Entries of routes, the most specific first:
@@ -186,7 +190,7 @@ Policy:
 
 So:
   Who has no session is sent to /a;b=c,d.
-`},
+`, nil},
 		{"no entry", []string{"OPTIONS", "https://app.test"}, `OPTIONS https://app.test
 
 Entries of routes, the most specific first:
@@ -208,7 +212,7 @@ So:
   A CORS preflight passes whatever the policy, without identity.
 
 The context_extensions of Envoy's route, if it has any, come on top, key by key: give them with --extension KEY=VALUE.
-`},
+`, nil},
 		{"denied", []string{"GET", "https://app.test//admin"}, `GET https://app.test//admin
 
 Entries of routes, the most specific first:
@@ -220,13 +224,13 @@ So:
   Denied with 403, whoever sends it: the path is that of an entry of routes to some servers, but is spelt otherwise (rule "path" in the log).
 
 The context_extensions of Envoy's route, if it has any, come on top, key by key: give them with --extension KEY=VALUE.
-`},
+`, deniedToAll{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			out, err := run(t, nil, append([]string{"--config", file, "config", "explain"}, tt.args...)...)
-			if err != nil {
-				t.Fatal(err)
+			if !errors.Is(err, tt.fail) {
+				t.Errorf("error %v, want %v", err, tt.fail)
 			}
 			lines := regexp.MustCompile(` +`)
 			got := lines.ReplaceAllString(strings.ReplaceAll(out, file, "FILE"), " ")
@@ -235,17 +239,20 @@ The context_extensions of Envoy's route, if it has any, come on top, key by key:
 			}
 		})
 	}
-	for _, tt := range []struct{ method, url, want string }{
-		{"GET", "https://app.test/login", "It is the login page: it passes whatever the outcome"},
-		{"GET", "https://app.test/admin", "Who has no session passes, without identity."},
-		{"POST", "https://app.test/auth/session/refresh", "It is the refresh (POST): it passes whatever the policy"},
-		{"POST", "https://app.test/auth/signout?x", "It is the sign-out (POST): it passes whatever the policy"},
-		{"GET", "https://app.test/auth/signout", "It is under /auth, which Envoy should route to sessiongate without a check"},
-		{"GET", "https://x.example.com/", "Who has no session gets 401."},
-		{"GET", "https://app.test/x/%2e%2e/admin", `Denied with 403, whoever sends it: the path is not absolute, or has a broken escape`},
-		{"GET", "https://app..test/", `(rule "host" in the log)`},
+	for _, tt := range []struct {
+		method, url, want string
+		fail              error
+	}{
+		{"GET", "https://app.test/login", "It is the login page: it passes whatever the outcome", nil},
+		{"GET", "https://app.test/admin", "Who has no session passes, without identity.", nil},
+		{"POST", "https://app.test/auth/session/refresh", "It is the refresh (POST): it passes whatever the policy", nil},
+		{"POST", "https://app.test/auth/signout?x", "It is the sign-out (POST): it passes whatever the policy", nil},
+		{"GET", "https://app.test/auth/signout", "It is under /auth, which Envoy should route to sessiongate without a check", nil},
+		{"GET", "https://x.example.com/", "Who has no session gets 401.", nil},
+		{"GET", "https://app.test/x/%2e%2e/admin", `Denied with 403, whoever sends it: the path is not absolute, or has a broken escape`, deniedToAll{}},
+		{"GET", "https://app..test/", `(rule "host" in the log)`, deniedToAll{}},
 	} {
-		if out, err := run(t, nil, "--config", file, "config", "explain", tt.method, tt.url); err != nil || !strings.Contains(out, tt.want) {
+		if out, err := run(t, nil, "--config", file, "config", "explain", tt.method, tt.url); !errors.Is(err, tt.fail) || !strings.Contains(out, tt.want) {
 			t.Errorf("%s %s: %v, no %q in\n%s", tt.method, tt.url, err, tt.want, out)
 		}
 	}
@@ -292,7 +299,38 @@ func TestExplainRefusesWhatIsNoRequest(t *testing.T) {
 		t.Error(err)
 	}
 	out, err := run(t, nil, "config", "explain", "GET", "https://x/", "--extension", "sesion=optional")
-	if err != nil || !strings.Contains(out, `Denied with 503, whoever sends it: route policy "sesion": "optional" is not understood (rule "policy" in the log).`) {
+	if !errors.Is(err, deniedToAll{}) || !strings.Contains(out, `Denied with 503, whoever sends it: route policy "sesion": "optional" is not understood (rule "policy" in the log).`) {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestExplainExitStatus runs the program itself: what a script sees.
+func TestExplainExitStatus(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args   string
+		status int
+		said   string // on stderr
+	}{
+		{"GET https://x/", 0, ""},
+		{"GET https://x/ --extension session=optional", 0, ""},
+		{"GET https://x/ --extension session=none", 3, "denies this request, whoever sends it"},
+		{"GET https://x/ --extension sesion=optional", 3, "denies this request, whoever sends it"},
+		{"GET https://x/b/%2e%2e/a", 3, "denies this request, whoever sends it"},
+		{"GET https://x//a", 3, "denies this request, whoever sends it"},
+		{"get https://x/", 1, "METHOD: found"},
+		{"GET", 80, "expected"}, // Kong's, of every wrong command line
+	} {
+		program := exec.CommandContext(t.Context(), os.Args[0], append([]string{"config", "explain"}, strings.Fields(tt.args)...)...)
+		program.Env = []string{asProgram + "=1", "GORACE=atexit_sleep_ms=0", `SESSIONGATE_ROUTES=[{path: /a, policy: {session: optional}}]`}
+		var stdout, stderr bytes.Buffer
+		program.Stdout, program.Stderr = &stdout, &stderr
+		err := program.Run()
+		if status := program.ProcessState.ExitCode(); status != tt.status || !strings.Contains(stderr.String(), tt.said) || tt.status == 0 && stderr.Len() > 0 {
+			t.Errorf("%s: %d (%v), want %d and %q\n%s%s", tt.args, status, err, tt.status, tt.said, &stdout, &stderr)
+		}
+		if said := strings.Contains(stdout.String(), "whoever sends it"); said != (tt.status == 3) {
+			t.Errorf("%s: it is said: %v\n%s", tt.args, said, &stdout)
+		}
 	}
 }
