@@ -49,15 +49,15 @@ func TestEachDenial(t *testing.T) {
 			cfg := testConfig()
 			change(&cfg)
 			var engine Verifier
-			switch make, own := requests[v.Code]; {
+			switch request, own := requests[v.Code]; {
 			case v.Code == "max_age":
-				engine, a = aged{g.engine, time.Hour, nil}, make(g)
+				engine, a = aged{g.engine, time.Hour, nil}, request(g)
 			case v.Code == "identity":
 				engine = verifierFunc(func([]string) (*sessions.Access, *sessions.Denial) { return &sessions.Access{}, nil })
 			case v.Code == "panic":
 				engine = verifierFunc(func([]string) (*sessions.Access, *sessions.Denial) { panic("hush") })
 			case own:
-				a = make(g)
+				a = request(g)
 			default:
 				for _, d := range sessions.Denials() {
 					if d.Code == v.Code {

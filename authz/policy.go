@@ -73,7 +73,7 @@ func OnUnauthorisedNames() []string { return []string{"redirect", "auto", "401",
 // indexed finds the value that a name stands for.
 func indexed[T ~uint8](into *T, names []string, name string) bool {
 	i := slices.Index(names, name)
-	*into = T(max(0, i)) //nolint:gosec // few names
+	*into = T(max(0, i))
 	return i >= 0
 }
 

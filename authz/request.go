@@ -231,7 +231,7 @@ func accepts(header, mediaRange string) bool {
 // evidence is what r says of who made the browser send it.
 func (r *request) evidence() sessions.Evidence {
 	return sessions.Evidence{
-		Method: r.method, Scheme: r.scheme, Host: r.host, Origin: r.origin, Referer: r.referer,
+		Reads: r.reads(), Scheme: r.scheme, Host: r.host, Origin: r.origin, Referer: r.referer,
 		Site: r.fetchSite, Mode: r.fetchMode, Dest: r.fetchDest, Purpose: r.purpose,
 	}
 }
@@ -245,7 +245,8 @@ func (r *request) arrives(from sessions.Initiator) bool {
 // canCarryToken says whether what sent r could have added a header: a script can, a
 // link, a form, an image or an event stream cannot.
 func (r *request) canCarryToken() bool {
-	return !r.isForm() && !(r.reads() && (r.navigates() || r.isStream() || r.fetchMode == "no-cors" && r.fetchSite == "same-origin"))
+	loads := r.fetchMode == "no-cors" && r.fetchSite == "same-origin"
+	return !r.isForm() && (!r.reads() || !r.navigates() && !r.isStream() && !loads)
 }
 
 // isStream: its answer is read as long as it lasts.

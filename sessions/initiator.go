@@ -27,7 +27,7 @@ func (i Initiator) String() string { return [...]string{"unknown", "own", "user"
 // page's script can set (Fetch standard, "forbidden request-header"). A header that
 // came several times has its values joined with a comma: no browser sends it so.
 type Evidence struct {
-	Method string
+	Reads bool // GET or HEAD
 	// Scheme and Host are where the browser sent the request to.
 	Scheme, Host string
 	Origin       string
@@ -55,8 +55,7 @@ func (e Evidence) Initiator(trust Trust) Initiator {
 	case e.Origin != "" && e.Origin != nullOrigin && (!parsed || origin != own): // A2
 		return InitiatorForeign
 	}
-	reads := e.Method == "GET" || e.Method == "HEAD"
-	opens := e.Mode == modeNavigate && reads
+	opens := e.Reads && e.Mode == modeNavigate
 	switch e.Site {
 	case "same-origin": // A3
 		return InitiatorOwn

@@ -16,60 +16,59 @@ func TestInitiator(t *testing.T) {
 	partner, _ := sessions.ParseOrigin(allowed)
 	trust := sessions.Trust{Origins: []sessions.Origin{partner}}
 	type e = sessions.Evidence
-	nav := func(site, dest string) e { return e{Method: "GET", Site: site, Mode: "navigate", Dest: dest} }
+	nav := func(site, dest string) e { return e{Reads: true, Site: site, Mode: "navigate", Dest: dest} }
 	rules := map[string]bool{}
 	for _, tt := range []struct {
 		rule, name string
 		evidence   e
 		want       sessions.Initiator
 	}{
-		{"A1", "fetch of an allowed origin", e{Method: "POST", Origin: allowed, Site: "cross-site", Mode: "cors"}, sessions.InitiatorOwn},
-		{"A1", "its form", e{Method: "POST", Origin: allowed, Site: "same-site", Mode: "navigate", Dest: "document"}, sessions.InitiatorOwn},
-		{"A1", "old browser", e{Method: "POST", Origin: allowed}, sessions.InitiatorOwn},
-		{"A2", "foreign fetch", e{Method: "POST", Origin: evil, Site: "cross-site", Mode: "cors"}, sessions.InitiatorForeign},
-		{"A2", "foreign, old browser", e{Method: "POST", Origin: evil}, sessions.InitiatorForeign},
-		{"A2", "a claim of same-origin beside it", e{Method: "POST", Origin: evil, Site: "same-origin"}, sessions.InitiatorForeign},
-		{"A2", "by http", e{Method: "POST", Origin: "http://app.example", Site: "cross-site"}, sessions.InitiatorForeign},
-		{"A2", "other port", e{Method: "POST", Origin: own + ":8443"}, sessions.InitiatorForeign},
-		{"A2", "twice", e{Method: "POST", Origin: own + "," + own, Site: "same-origin"}, sessions.InitiatorForeign},
-		{"A2", "an extension's", e{Method: "POST", Origin: "chrome-extension://abc", Site: "none"}, sessions.InitiatorForeign},
-		{"A2", "prefix", e{Method: "POST", Origin: allowed + ".evil.example"}, sessions.InitiatorForeign},
-		{"A3", "fetch", e{Method: "GET", Site: "same-origin", Mode: "cors"}, sessions.InitiatorOwn},
-		{"A3", "POST", e{Method: "POST", Site: "same-origin", Mode: "cors", Origin: own}, sessions.InitiatorOwn},
-		{"A3", "form under no-referrer", e{Method: "POST", Site: "same-origin", Mode: "navigate", Origin: "null"}, sessions.InitiatorOwn},
-		{"A3", "beacon", e{Method: "POST", Site: "same-origin", Mode: "no-cors", Origin: own}, sessions.InitiatorOwn},
+		{"A1", "fetch of an allowed origin", e{Origin: allowed, Site: "cross-site", Mode: "cors"}, sessions.InitiatorOwn},
+		{"A1", "its form", e{Origin: allowed, Site: "same-site", Mode: "navigate", Dest: "document"}, sessions.InitiatorOwn},
+		{"A1", "old browser", e{Origin: allowed}, sessions.InitiatorOwn},
+		{"A2", "foreign fetch", e{Origin: evil, Site: "cross-site", Mode: "cors"}, sessions.InitiatorForeign},
+		{"A2", "foreign, old browser", e{Origin: evil}, sessions.InitiatorForeign},
+		{"A2", "a claim of same-origin beside it", e{Origin: evil, Site: "same-origin"}, sessions.InitiatorForeign},
+		{"A2", "by http", e{Origin: "http://app.example", Site: "cross-site"}, sessions.InitiatorForeign},
+		{"A2", "other port", e{Origin: own + ":8443"}, sessions.InitiatorForeign},
+		{"A2", "twice", e{Origin: own + "," + own, Site: "same-origin"}, sessions.InitiatorForeign},
+		{"A2", "an extension's", e{Origin: "chrome-extension://abc", Site: "none"}, sessions.InitiatorForeign},
+		{"A2", "prefix", e{Origin: allowed + ".evil.example"}, sessions.InitiatorForeign},
+		{"A3", "fetch", e{Reads: true, Site: "same-origin", Mode: "cors"}, sessions.InitiatorOwn},
+		{"A3", "fetch with POST", e{Site: "same-origin", Mode: "cors", Origin: own}, sessions.InitiatorOwn},
+		{"A3", "form under no-referrer", e{Site: "same-origin", Mode: "navigate", Origin: "null"}, sessions.InitiatorOwn},
+		{"A3", "beacon", e{Site: "same-origin", Mode: "no-cors", Origin: own}, sessions.InitiatorOwn},
 		{"A3", "frame of the own page", nav("same-origin", "iframe"), sessions.InitiatorOwn},
-		{"A3", "prerendering by the own page", e{Method: "GET", Site: "same-origin", Mode: "navigate", Dest: "document", Purpose: "prefetch;prerender"}, sessions.InitiatorOwn},
+		{"A3", "prerendering by the own page", e{Reads: true, Site: "same-origin", Mode: "navigate", Dest: "document", Purpose: "prefetch;prerender"}, sessions.InitiatorOwn},
 		{"A4", "address bar", nav("none", "document"), sessions.InitiatorUser},
-		{"A4", "shared to the app", e{Method: "POST", Site: "none", Mode: "navigate", Dest: "document", Origin: "null"}, sessions.InitiatorUser},
-		{"A5", "extension's fetch", e{Method: "GET", Site: "none", Mode: "cors"}, sessions.InitiatorUnknown},
+		{"A4", "shared to the app", e{Site: "none", Mode: "navigate", Dest: "document", Origin: "null"}, sessions.InitiatorUser},
+		{"A5", "extension's fetch", e{Reads: true, Site: "none", Mode: "cors"}, sessions.InitiatorUnknown},
 		{"A6", "link of another site", nav("cross-site", "document"), sessions.InitiatorUser},
 		{"A6", "link of a sibling host", nav("same-site", "document"), sessions.InitiatorUser},
-		{"A6", "HEAD", e{Method: "HEAD", Site: "cross-site", Mode: "navigate", Dest: "document"}, sessions.InitiatorUser},
 		{"A6", "no Sec-Fetch-Dest", nav("cross-site", ""), sessions.InitiatorUser},
 		{"A6", "no Sec-Fetch-Site", nav("", "document"), sessions.InitiatorUser},
-		{"A7", "frame of an allowed origin", e{Method: "GET", Site: "cross-site", Mode: "navigate", Dest: "iframe", Referer: allowed + "/page?x=https://evil.example"}, sessions.InitiatorUser},
+		{"A7", "frame of an allowed origin", e{Reads: true, Site: "cross-site", Mode: "navigate", Dest: "iframe", Referer: allowed + "/page?x=https://evil.example"}, sessions.InitiatorUser},
 		{"A8", "frame", nav("cross-site", "iframe"), sessions.InitiatorForeign},
-		{"A8", "frame of a sibling host", e{Method: "GET", Site: "same-site", Mode: "navigate", Dest: "iframe", Referer: "https://blog.example/"}, sessions.InitiatorForeign},
-		{"A8", "Referer that looks allowed", e{Method: "GET", Site: "cross-site", Mode: "navigate", Dest: "iframe", Referer: evil + "/" + allowed}, sessions.InitiatorForeign},
-		{"A8", "Referer with a user", e{Method: "GET", Site: "cross-site", Mode: "navigate", Dest: "iframe", Referer: allowed + "@evil.example/"}, sessions.InitiatorForeign},
+		{"A8", "frame of a sibling host", e{Reads: true, Site: "same-site", Mode: "navigate", Dest: "iframe", Referer: "https://blog.example/"}, sessions.InitiatorForeign},
+		{"A8", "Referer that looks allowed", e{Reads: true, Site: "cross-site", Mode: "navigate", Dest: "iframe", Referer: evil + "/" + allowed}, sessions.InitiatorForeign},
+		{"A8", "Referer with a user", e{Reads: true, Site: "cross-site", Mode: "navigate", Dest: "iframe", Referer: allowed + "@evil.example/"}, sessions.InitiatorForeign},
 		{"A8", "object", nav("cross-site", "object"), sessions.InitiatorForeign},
 		{"A8", "embed", nav("same-site", "embed"), sessions.InitiatorForeign},
 		{"A8", "fenced frame", nav("cross-site", "fencedframe"), sessions.InitiatorForeign},
-		{"A8", "prefetch", e{Method: "GET", Site: "cross-site", Mode: "navigate", Dest: "document", Purpose: "prefetch"}, sessions.InitiatorForeign},
-		{"A8", "prerendering", e{Method: "GET", Site: "same-site", Mode: "navigate", Dest: "document", Purpose: "prefetch;prerender"}, sessions.InitiatorForeign},
-		{"A8", "image", e{Method: "GET", Site: "cross-site", Mode: "no-cors", Dest: "image"}, sessions.InitiatorForeign},
-		{"A8", "sibling's image", e{Method: "GET", Site: "same-site", Mode: "no-cors", Dest: "image"}, sessions.InitiatorForeign},
-		{"A8", "allowed origin's image, of which nothing says so", e{Method: "GET", Site: "cross-site", Mode: "no-cors", Dest: "image", Referer: allowed + "/"}, sessions.InitiatorForeign},
-		{"A8", "sandboxed frame's form", e{Method: "POST", Site: "cross-site", Mode: "navigate", Origin: "null"}, sessions.InitiatorForeign},
-		{"A8", "own origin, through another site's redirect", e{Method: "POST", Site: "cross-site", Mode: "cors", Origin: own}, sessions.InitiatorForeign},
-		{"A9", "form, old browser", e{Method: "POST", Origin: own}, sessions.InitiatorOwn},
-		{"A9", "WebSocket, old browser", e{Method: "GET", Origin: own}, sessions.InitiatorOwn},
-		{"A10", "null, old browser", e{Method: "POST", Origin: "null"}, sessions.InitiatorForeign},
-		{"A11", "no browser", e{Method: "POST"}, sessions.InitiatorUnknown},
+		{"A8", "prefetch", e{Reads: true, Site: "cross-site", Mode: "navigate", Dest: "document", Purpose: "prefetch"}, sessions.InitiatorForeign},
+		{"A8", "prerendering", e{Reads: true, Site: "same-site", Mode: "navigate", Dest: "document", Purpose: "prefetch;prerender"}, sessions.InitiatorForeign},
+		{"A8", "image", e{Reads: true, Site: "cross-site", Mode: "no-cors", Dest: "image"}, sessions.InitiatorForeign},
+		{"A8", "sibling's image", e{Reads: true, Site: "same-site", Mode: "no-cors", Dest: "image"}, sessions.InitiatorForeign},
+		{"A8", "allowed origin's image, of which nothing says so", e{Reads: true, Site: "cross-site", Mode: "no-cors", Dest: "image", Referer: allowed + "/"}, sessions.InitiatorForeign},
+		{"A8", "sandboxed frame's form", e{Site: "cross-site", Mode: "navigate", Origin: "null"}, sessions.InitiatorForeign},
+		{"A8", "own origin, through another site's redirect", e{Site: "cross-site", Mode: "cors", Origin: own}, sessions.InitiatorForeign},
+		{"A9", "form, old browser", e{Origin: own}, sessions.InitiatorOwn},
+		{"A9", "WebSocket, old browser", e{Reads: true, Origin: own}, sessions.InitiatorOwn},
+		{"A10", "null, old browser", e{Origin: "null"}, sessions.InitiatorForeign},
+		{"A11", "no browser", e{}, sessions.InitiatorUnknown},
 		{"A11", "frame, no Sec-Fetch-Site", nav("", "iframe"), sessions.InitiatorUnknown},
-		{"A12", "twice", e{Method: "GET", Site: "same-origin,same-origin", Mode: "cors"}, sessions.InitiatorForeign},
-		{"A12", "other case", e{Method: "GET", Site: "Same-Origin", Mode: "cors"}, sessions.InitiatorForeign},
+		{"A12", "twice", e{Reads: true, Site: "same-origin,same-origin", Mode: "cors"}, sessions.InitiatorForeign},
+		{"A12", "other case", e{Reads: true, Site: "Same-Origin", Mode: "cors"}, sessions.InitiatorForeign},
 	} {
 		rules[tt.rule] = true
 		tt.evidence.Scheme, tt.evidence.Host = "https", "app.example"
@@ -77,7 +76,7 @@ func TestInitiator(t *testing.T) {
 			t.Errorf("%s, %s: %v, want %v", tt.rule, tt.name, got, tt.want)
 		}
 	}
-	frames := sessions.Evidence{Method: "GET", Scheme: "https", Host: "app.example", Site: "cross-site", Mode: "navigate", Dest: "iframe"}
+	frames := sessions.Evidence{Reads: true, Scheme: "https", Host: "app.example", Site: "cross-site", Mode: "navigate", Dest: "iframe"}
 	if got := frames.Initiator(sessions.Trust{Frames: true}); got != sessions.InitiatorUser {
 		t.Errorf("A7, where any page may hold frames: %v", got)
 	}
@@ -96,7 +95,7 @@ func TestForeignNeverProvesOwn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := sessions.Evidence{
 			Scheme: "https", Host: "app.example",
-			Method:  word("GET", "HEAD", "POST", "PUT", "OPTIONS", "get").Draw(t, "method"),
+			Reads:   rapid.Bool().Draw(t, "reads"),
 			Site:    word("same-site", "cross-site").Draw(t, "site"),
 			Mode:    word("", "navigate", "cors", "no-cors", "websocket", "same-origin").Draw(t, "mode"),
 			Dest:    word("", "document", "iframe", "embed", "object", "image", "empty", "worker").Draw(t, "dest"),
@@ -104,7 +103,7 @@ func TestForeignNeverProvesOwn(t *testing.T) {
 			Origin:  word("", "null", "https://evil.example", "https://app.example", "http://app.example").Draw(t, "origin"),
 			Referer: word("", "https://app.example/", "https://evil.example/").Draw(t, "referer"),
 		}
-		opens := (e.Method == "GET" || e.Method == "HEAD") && e.Mode == "navigate" && (e.Dest == "" || e.Dest == "document") && e.Purpose == ""
+		opens := e.Reads && e.Mode == "navigate" && (e.Dest == "" || e.Dest == "document") && e.Purpose == ""
 		switch got := e.Initiator(sessions.Trust{}); {
 		case got == sessions.InitiatorForeign, got == sessions.InitiatorUser && opens:
 		default:

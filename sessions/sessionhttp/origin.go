@@ -33,7 +33,7 @@ func evidence(r *http.Request) sessions.Evidence {
 		scheme = "http"
 	}
 	return sessions.Evidence{
-		Method: r.Method, Scheme: scheme, Host: r.Host, Origin: origin, Referer: all("Referer"),
+		Reads: r.Method == http.MethodGet || r.Method == http.MethodHead, Scheme: scheme, Host: r.Host, Origin: origin, Referer: all("Referer"),
 		Site: all("Sec-Fetch-Site"), Mode: all("Sec-Fetch-Mode"), Dest: all("Sec-Fetch-Dest"), Purpose: all("Sec-Purpose"),
 	}
 }
