@@ -190,7 +190,9 @@ func TestStandaloneGuide(t *testing.T) {
 	if user := expect("signed in", b.get(forged), http.StatusOK).app.Header["X-Session-User-Id"]; !slices.Equal(user, []string{"ada"}) {
 		t.Errorf("the app sees user %q", user)
 	}
-	expect("without the anti-CSRF token", b.get(without("Anti-Csrf")), 440)
+	unattested := []option{without("Anti-Csrf"), without("Sec-Fetch-Site"), without("Sec-Fetch-Mode")}
+	expect("neither attested nor with the anti-CSRF token", b.get(unattested...), 440)
+	expect("of another site", b.get(append(unattested, with("Sec-Fetch-Site", "cross-site"), with("Sec-Fetch-Mode", "no-cors"))...), http.StatusForbidden)
 	anonymous("/static/ with a session", b.do(http.MethodGet, "/static/a.css", forged))
 
 	s.advance(accessLife + moment)

@@ -63,10 +63,11 @@ func (s *httpServer) serve(l net.Listener) error {
 }
 
 // stop closes the listener, answers on open connections until they are gone or
-// linger has passed, closes the idle ones, and waits for the others until ctx ends.
+// linger has passed, closes the idle and the silent ones, and waits for the others
+// until ctx ends.
 // An idle connection that closed at once could meet a refresh that is on its way,
 // which nobody may repeat unasked.
-func (s *httpServer) stop(ctx context.Context, l net.Listener, linger time.Duration) error {
+func (s *httpServer) stop(ctx context.Context, l *listener, linger time.Duration) error {
 	if err := l.Close(); err != nil {
 		return err
 	}
@@ -81,6 +82,7 @@ wait:
 			break wait
 		}
 	}
+	l.connections.closeSilent() // Shutdown would wait up to 5 s for their first request
 	return s.Shutdown(ctx)
 }
 

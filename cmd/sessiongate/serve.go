@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -264,7 +263,7 @@ func cookies(c Config) sessions.Cookies {
 
 // servers are the three listeners and what answers on them.
 type servers struct {
-	authzListener, publicListener, internalListener net.Listener
+	authzListener, publicListener, internalListener *listener
 
 	authz            *grpc.Server
 	public, internal *httpServer
@@ -272,38 +271,32 @@ type servers struct {
 
 func listen(ctx context.Context, c Config, certs Certificates) (*servers, error) {
 	var s servers
-	var err error
-	if s.authzListener, err = listenOn(ctx, c.Listen.Authz); err != nil {
-		return nil, fmt.Errorf("listen.authz: %w", err)
-	}
-	if s.publicListener, err = listenOn(ctx, c.Listen.Public); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen.public: %w", err), s.authzListener.Close())
-	}
-	if s.internalListener, err = listenOn(ctx, c.Listen.Internal); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen.internal: %w", err), s.authzListener.Close(), s.publicListener.Close())
-	}
+	var faults []error
 	for _, l := range []struct {
-		listener *net.Listener
-		tls      *certificate
-	}{{&s.authzListener, certs.authz}, {&s.publicListener, certs.public}, {&s.internalListener, certs.internal}} {
-		*l.listener = &closedOnce{Listener: l.tls.wrap(netutil.LimitListener(*l.listener, c.Listen.MaxConnections))}
+		key, address string
+		tls          *certificate
+		into         **listener
+	}{
+		{"listen.authz", c.Listen.Authz, certs.authz, &s.authzListener},
+		{"listen.public", c.Listen.Public, certs.public, &s.publicListener},
+		{"listen.internal", c.Listen.Internal, certs.internal, &s.internalListener},
+	} {
+		plain, err := listenOn(ctx, l.address)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", l.key, err))
+			continue
+		}
+		*l.into = newListener(netutil.LimitListener(plain, c.Listen.MaxConnections), l.tls.wrap)
 	}
-	return &s, nil
-}
-
-// closedOnce is a listener that may be closed again: a stop closes it, and so does
-// the server, which may not have noticed yet. The second Close of others is an error.
-type closedOnce struct {
-	net.Listener
-
-	once sync.Once
-	err  error
-}
-
-// Close implements [net.Listener].
-func (l *closedOnce) Close() error {
-	l.once.Do(func() { l.err = l.Listener.Close() })
-	return l.err
+	if faults == nil {
+		return &s, nil
+	}
+	for _, l := range []*listener{s.authzListener, s.publicListener, s.internalListener} {
+		if l != nil {
+			faults = append(faults, l.Close())
+		}
+	}
+	return nil, errors.Join(faults...)
 }
 
 // listenOn listens on HOST:PORT or unix:/PATH. A socket that a killed process
@@ -344,6 +337,8 @@ func (s *servers) start(g *errgroup.Group) {
 }
 
 // stop lets what is under way finish, for at most timeout; see [httpServer.stop].
+// gRPC's server waits for connections that have not begun, too, so they go first;
+// and where time is up, for those under TLS, which it does not know.
 func (s *servers) stop(ctx context.Context, timeout, linger time.Duration, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -351,7 +346,11 @@ func (s *servers) stop(ctx context.Context, timeout, linger time.Duration, log *
 	g.Go(func() error { return s.public.stop(ctx, s.publicListener, linger) })
 	g.Go(func() error { return s.internal.stop(ctx, s.internalListener, linger) })
 	g.Go(func() error {
-		cut := context.AfterFunc(ctx, s.authz.Stop)
+		s.authzListener.connections.closeSilent()
+		cut := context.AfterFunc(ctx, func() {
+			s.authzListener.connections.closeAll()
+			s.authz.Stop()
+		})
 		defer cut()
 		s.authz.GracefulStop()
 		return ctx.Err()
@@ -362,7 +361,7 @@ func (s *servers) stop(ctx context.Context, timeout, linger time.Duration, log *
 }
 
 func (s *servers) addresses() map[string]string {
-	text := func(l net.Listener) string {
+	text := func(l *listener) string {
 		if l.Addr().Network() == "unix" {
 			return "unix:" + l.Addr().String()
 		}

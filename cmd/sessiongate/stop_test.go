@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -82,10 +83,7 @@ func serving(t *testing.T, client *tls.Config, environ ...string) *served {
 		t.Fatalf("it does not serve: %v\n%s", err, s.stop())
 	}
 	s.dial = func(ctx context.Context, listener string) (net.Conn, error) {
-		network, address := "tcp", s.addresses[listener]
-		if path, unix := strings.CutPrefix(address, "unix:"); unix {
-			network, address = "unix", path
-		}
+		network, address := s.where(listener)
 		if client == nil {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		}
@@ -111,6 +109,25 @@ func (s *served) keepAlive(listener, path string) {
 		s.Error(err)
 	}
 	_ = response.Body.Close()
+}
+
+// silent opens a connection and says nothing: no TLS, where that is spoken.
+func (s *served) silent(listener string) {
+	s.Helper()
+	network, address := s.where(listener)
+	connection, err := new(net.Dialer).DialContext(s.Context(), network, address)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() { _ = connection.Close() })
+}
+
+// where is the address of a listener.
+func (s *served) where(listener string) (network, address string) {
+	if path, unix := strings.CutPrefix(s.addresses[listener], "unix:"); unix {
+		return "unix", path
+	}
+	return "tcp", s.addresses[listener]
 }
 
 // health asks the check's listener, as Envoy does, and leaves the connection open.
@@ -173,12 +190,8 @@ func TestStopWithNothingUnderWay(t *testing.T) {
 				s.health(how.client)
 			},
 			"connections without a word": func(s *served) {
-				for _, listener := range []string{"public", "internal"} { // gRPC waits for one, longer than a test should
-					connection, err := s.dial(s.Context(), listener)
-					if err != nil {
-						s.Fatal(err)
-					}
-					s.Cleanup(func() { _ = connection.Close() })
+				for listener := range s.addresses {
+					s.silent(listener)
 				}
 			},
 			"connections that are over": func(s *served) {
@@ -247,7 +260,7 @@ func TestStopClosesAListenerTwice(t *testing.T) {
 	s, draining, g := newServers(t)
 	late := make(chan struct{})
 	s.public.RegisterOnShutdown(func() { close(late) }) // runs after the server has closed its listeners
-	s.publicListener = lagging{s.publicListener, late}
+	s.publicListener.Listener = lagging{s.publicListener.Listener, late}
 	s.start(g)
 	draining.Store(true)
 	var log bytes.Buffer
@@ -279,7 +292,53 @@ func newServers(t *testing.T) (*servers, *atomic.Bool, *errgroup.Group) {
 		t.Fatal(err)
 	}
 	draining := new(atomic.Bool)
-	s.authz = grpc.NewServer()
+	s.authz = grpc.NewServer(grpc.ConnectionTimeout(time.Hour)) // who waits for it never ends
 	s.public, s.internal = newHTTPServer(c, draining, http.NotFoundHandler()), newHTTPServer(c, draining, http.NotFoundHandler())
 	return s, draining, new(errgroup.Group)
+}
+
+// TestStopWithSilentConnections: gRPC's own stop would wait for them, for
+// connections that have begun TLS alone even when time is up.
+func TestStopWithSilentConnections(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		said    string
+		timeout time.Duration
+		cut     bool
+	}{
+		"no word":         {"", time.Minute, false},
+		"half a greeting": {"PRI * HTTP/2", time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, draining, g := newServers(t)
+			s.start(g)
+			connection := dialRaw(t, s.authzListener.Addr().String())
+			connection.send(test.said)
+			s.authzListener.connections.await(t, len(test.said) > 0)
+			draining.Store(true)
+			var log bytes.Buffer
+			s.stop(t.Context(), test.timeout, 0, slog.New(slog.NewTextHandler(&log, nil)))
+			if err := g.Wait(); err != nil || (log.Len() > 0) != test.cut {
+				t.Errorf("serving: %v, the stop says %s", err, &log)
+			}
+			_, _ = io.Copy(io.Discard, connection) // ends with the connection
+		})
+	}
+}
+
+// await waits until a connection is accepted, and has spoken.
+func (l *connections) await(t *testing.T, spoke bool) {
+	t.Helper()
+	for t.Context().Err() == nil {
+		l.mu.Lock()
+		for c := range l.open {
+			if c.spoke.Load() == spoke {
+				l.mu.Unlock()
+				return
+			}
+		}
+		l.mu.Unlock()
+		runtime.Gosched()
+	}
 }
