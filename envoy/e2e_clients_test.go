@@ -30,6 +30,7 @@ const clientPatience = 4 * patience
 type clientProgram struct {
 	name, tool, remedy string
 	may                bool // be missing, but in CI
+	follows            bool // redirects, by default
 	command            []string
 	needs              func(context.Context) (environment string, err error)
 	test               func(*client) // nil: testWholeSession
@@ -37,13 +38,13 @@ type clientProgram struct {
 
 var clientPrograms = []clientProgram{
 	{name: "java.net.http", tool: "java", remedy: javaRemedy, may: true, command: []string{"Clients.java", "HttpClient", baseURL}},
-	{name: "HttpURLConnection", tool: "java", remedy: javaRemedy, may: true, command: []string{"Clients.java", "HttpURLConnection", baseURL}},
-	{name: "urllib", tool: "python3", remedy: pipRemedy, command: []string{"clients.py", "urllib", baseURL}},
-	{name: "requests", tool: "python3", remedy: pipRemedy, command: []string{"clients.py", "requests", baseURL}, needs: needRequests},
-	{name: "tough-cookie", tool: "node", remedy: nodeRemedy, command: []string{"client.mjs", baseURL}, needs: needToughCookie},
+	{name: "HttpURLConnection", tool: "java", remedy: javaRemedy, may: true, follows: true, command: []string{"Clients.java", "HttpURLConnection", baseURL}},
+	{name: "urllib", tool: "python3", remedy: pipRemedy, follows: true, command: []string{"clients.py", "urllib", baseURL}},
+	{name: "requests", tool: "python3", remedy: pipRemedy, follows: true, command: []string{"clients.py", "requests", baseURL}, needs: needRequests},
+	{name: "tough-cookie", tool: "node", remedy: nodeRemedy, follows: true, command: []string{"client.mjs", baseURL}, needs: needToughCookie},
 	{name: "curl", tool: "curl", remedy: "apt-get install curl", command: []string{"curl.sh", baseURL}, test: testKeepsAccessToken},
-	{name: "wget", tool: "wget", remedy: wgetRemedy, may: true, command: []string{"wget.sh", baseURL, "cookies"}, test: testWithoutRefreshToken},
-	{name: "wget with bearer tokens", tool: "wget", remedy: wgetRemedy, may: true, command: []string{"wget.sh", baseURL, "bearer"}},
+	{name: "wget", tool: "wget", remedy: wgetRemedy, may: true, follows: true, command: []string{"wget.sh", baseURL, "cookies"}, test: testWithoutRefreshToken},
+	{name: "wget with bearer tokens", tool: "wget", remedy: wgetRemedy, may: true, follows: true, command: []string{"wget.sh", baseURL, "bearer"}},
 }
 
 const (
@@ -162,7 +163,9 @@ func testOldCookies(t *testing.T, s *stack) {
 type client struct {
 	*testing.T
 
-	stack *stack
+	stack   *stack
+	program string // its name and version
+	follows bool   // redirects
 	// ask sends a request and returns what came.
 	ask  func(method, path, body string) (status int, text string)
 	user string
@@ -199,7 +202,21 @@ func (p clientProgram) start(t *testing.T, s *stack) *client {
 	}
 	command := exec.Command(tool, args...)
 	command.Env, command.Dir = environment, t.TempDir()
-	return s.newClient(t, command)
+	c := s.newClient(t, command)
+	c.follows = p.follows
+	if p.needs == nil {
+		return c
+	}
+	// What a list pins, rather than this machine, is what the page says.
+	page, err := os.ReadFile("../docs/frontends/clients.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := strings.Trim(strings.Fields(c.program)[1], ",")
+	if !strings.Contains(string(page), version+" |") {
+		t.Errorf("docs/frontends/clients.md has no version %s", version)
+	}
+	return c
 }
 
 // newClient runs a program, which ends with the test.
@@ -235,7 +252,8 @@ func (s *stack) newClient(t *testing.T, command *exec.Cmd) *client {
 		}
 		return strings.TrimSuffix(line, "\n")
 	}
-	t.Logf("this is %s", read())
+	program := read()
+	t.Logf("this is %s", program)
 	ask := func(method, path, body string) (int, string) {
 		t.Helper()
 		if _, err := fmt.Fprintln(in, strings.TrimSpace(method+" "+path+" "+body)); err != nil {
@@ -249,7 +267,7 @@ func (s *stack) newClient(t *testing.T, command *exec.Cmd) *client {
 		}
 		return status, text
 	}
-	return &client{T: t, stack: s, ask: ask, user: "user-of-" + filepath.Base(t.Name())}
+	return &client{T: t, stack: s, program: program, ask: ask, user: "user-of-" + filepath.Base(t.Name())}
 }
 
 // newGoClient is Go's own, here.
@@ -259,8 +277,7 @@ func (s *stack) newGoClient(t *testing.T) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := *direct
-	own.Jar = jar
+	own := &http.Client{Transport: direct.Transport, Jar: jar}
 	antiCSRF := ""
 	ask := func(method, path, body string) (int, string) {
 		t.Helper()
@@ -285,7 +302,7 @@ func (s *stack) newGoClient(t *testing.T) *client {
 		}
 		return response.StatusCode, string(text)
 	}
-	return &client{T: t, stack: s, ask: ask, user: "user-of-cookiejar"}
+	return &client{T: t, stack: s, follows: true, ask: ask, user: "user-of-cookiejar"}
 }
 
 func (c *client) must(status int, method, path string) (text string) {
@@ -349,6 +366,14 @@ func (c *client) isOut(kept string) {
 		status, _ := c.ask("GET", callPath, "")
 		return status == http.StatusUnauthorized
 	})
+	// A page says so by a redirect, and whoever follows it sees the login page.
+	if c.follows {
+		if saw := c.reached("/page"); saw.Path != "/login" {
+			c.Errorf("a page leads to %s", saw.Path)
+		}
+	} else {
+		c.must(http.StatusFound, "GET", "/page")
+	}
 	for _, cookie := range (&http.Request{Header: c.reached("/static/x").Header}).Cookies() {
 		if cookie.Name != kept {
 			c.Errorf("the client keeps %s", cookie.Name)

@@ -10,7 +10,7 @@ let antiCSRF;
 async function send(method, url, body) {
   const headers = { cookie: await jar.getCookieString(url) };
   if (antiCSRF) headers["anti-csrf"] = antiCSRF;
-  const answer = await fetch(url, { method, headers, body: method === "POST" ? body : undefined, redirect: "manual" });
+  const answer = await fetch(url, { method, headers, body: method === "POST" ? body : undefined });
   for (const line of answer.headers.getSetCookie()) await jar.setCookie(line, url);
   antiCSRF = answer.headers.get("anti-csrf") ?? antiCSRF;
   return `${answer.status} ${await answer.text()}`;

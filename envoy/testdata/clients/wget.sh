@@ -11,7 +11,7 @@ header() { sed -n "s/^  $1: //Ip" log | tr -d '\r'; }
 wget --version | head -n 1
 touch jar
 while read -r method path body; do
-  options=(--method="$method" --output-document=answer --output-file=log --server-response --content-on-error --tries=1 --max-redirect=0)
+  options=(--method="$method" --output-document=answer --output-file=log --server-response --content-on-error --tries=1)
   [[ $method = GET ]] || options+=(--body-data="$body")
   if [[ $transport = cookies ]]; then
     options+=(--load-cookies=jar --save-cookies=jar --keep-session-cookies ${token:+--header="anti-csrf: $token"})
@@ -25,5 +25,5 @@ while read -r method path body; do
   new=$(header anti-csrf) token=${new:-$token}
   new=$(header st-access-token) access=${new:-$access}
   new=$(header st-refresh-token) refresh=${new:-$refresh}
-  echo "$(sed -n 's/^  HTTP\/1.1 \([0-9]*\).*/\1/p' log) $(tr '\n' ' ' < answer)"
+  echo "$(sed -n 's/^  HTTP\/1.1 \([0-9]*\).*/\1/p' log | tail -n 1) $(tr '\n' ' ' < answer)"
 done
