@@ -6,12 +6,13 @@ FUZZTIME ?= 3s
 # A test run by hand prints the packages; TESTFLAGS adds to it (-run, -count, -v).
 TESTFLAGS ?=
 WEBSDK    := envoy/testdata/websdk
+CLIENTS   := envoy/testdata/clients
 BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 
-.PHONY: help build demo test websdk fuzz check bench screenshots vuln fmt clean
+.PHONY: help build demo test websdk clients fuzz check bench screenshots vuln fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,16 +27,19 @@ demo: ## run the journey through a real Envoy and a real Postgres (ONCE=1: then 
 
 test: ## run every test, with the race detector and in random order, and each fuzzer for FUZZTIME
 	@$(GO) run ./envoy/fetch
-	@$(MAKE) --no-print-directory websdk
+	@$(MAKE) --no-print-directory websdk clients
 	$(GO) test -race -shuffle=on -timeout 45m $(TESTFLAGS) ./...
 	@$(MAKE) --no-print-directory fuzz
 
 websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published frontend SDKs, which the tests run in Chromium
 	@:
 
-$(WEBSDK)/node_modules/.package-lock.json: $(WEBSDK)/package-lock.json $(WEBSDK)/.npmrc
-	@command -v node > /dev/null && command -v npm > /dev/null || { echo "the web SDKs need node and npm: install them (Debian: apt-get install nodejs npm)" >&2; exit 1; }
-	cd $(WEBSDK) && npm ci
+clients: $(CLIENTS)/node_modules/.package-lock.json ## install the cookie jar that the tests give to Node
+	@:
+
+%/node_modules/.package-lock.json: %/package-lock.json %/.npmrc
+	@command -v node > /dev/null && command -v npm > /dev/null || { echo "$* needs node and npm: install them (Debian: apt-get install nodejs npm)" >&2; exit 1; }
+	cd $* && npm ci
 
 fuzz: ## run each fuzzer for FUZZTIME
 	@set -e; for pkg in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do \
@@ -66,7 +70,7 @@ vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 clean: ## remove what make made
-	rm -rf bin .cache $(WEBSDK)/node_modules
+	rm -rf bin .cache $(WEBSDK)/node_modules $(CLIENTS)/node_modules
 
 $(GOLANGCI_LINT):
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

@@ -13,27 +13,32 @@ import (
 
 const (
 	schemathesisRequirements = "testdata/schemathesis/requirements.txt"
-	schemathesisRemedy       = "install Python 3.10 or newer with pip (Debian: apt-get install python3-pip)"
+	pipRemedy                = "install Python 3.10 or newer with pip (Debian: apt-get install python3-pip)"
 )
 
-// schemathesis returns a folder for PYTHONPATH in which Schemathesis and all it needs are: the one in the user's cache folder, into which pip
-// puts it first, hashes checked. Nothing is installed into Python.
+// schemathesis returns a folder for PYTHONPATH in which Schemathesis and all it needs are.
 func schemathesis(ctx context.Context) (string, error) {
-	list, err := os.ReadFile(schemathesisRequirements)
+	return pythonPackages(ctx, "schemathesis", schemathesisRequirements)
+}
+
+// pythonPackages returns a folder for PYTHONPATH in which a list of packages is: the one in the user's cache folder, into which pip
+// puts them first, hashes checked. Nothing is installed into Python.
+func pythonPackages(ctx context.Context, name, requirements string) (string, error) {
+	list, err := os.ReadFile(requirements)
 	if err != nil {
 		return "", err
 	}
 	// Some of it is compiled, for one version of Python.
 	version, err := exec.CommandContext(ctx, "python3", "-c", "import sys; print(sys.implementation.cache_tag, end='')").Output()
 	if err != nil {
-		return "", fmt.Errorf("asking python3 for its version: %w; %s", err, schemathesisRemedy)
+		return "", fmt.Errorf("asking python3 for its version: %w; %s", err, pipRemedy)
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
 	digest := sha256.Sum256(list)
-	dir := filepath.Join(cache, "sessiongate", "schemathesis-"+string(version)+"-"+hex.EncodeToString(digest[:6]))
+	dir := filepath.Join(cache, "sessiongate", name+"-"+string(version)+"-"+hex.EncodeToString(digest[:6]))
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -46,9 +51,9 @@ func schemathesis(ctx context.Context) (string, error) {
 	}
 	defer func() { _ = os.RemoveAll(work) }()
 	pip := exec.CommandContext(ctx, "python3", "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:",
-		"--target", work, "--requirement", schemathesisRequirements)
+		"--target", work, "--requirement", requirements)
 	if output, err := pip.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("fetching Schemathesis with pip: %w; %s\n%s", err, schemathesisRemedy, output)
+		return "", fmt.Errorf("fetching %s with pip: %w; %s\n%s", name, err, pipRemedy, output)
 	}
 	if err := os.Rename(work, dir); err != nil && !errors.Is(err, os.ErrExist) { // another process was faster
 		return "", err
