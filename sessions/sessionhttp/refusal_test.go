@@ -117,6 +117,20 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A client is not told codes that nobody asked for.
+func TestRefusalsWithoutTheHeader(t *testing.T) {
+	b := newBench(t)
+	for name, r := range map[string]*answer{
+		"over":  do(b.public, refreshCall()),
+		"route": do(b.public, call{method: http.MethodGet, path: "/auth/x"}),
+		"key":   do(b.internal, call{method: http.MethodPost, path: "/v1/sessions"}),
+	} {
+		if _, told := r.Header[http.CanonicalHeaderKey(sessions.HeaderDenial)]; told {
+			t.Errorf("%s: the code is told", name)
+		}
+	}
+}
+
 // A Host is a stranger's word: only what can be one is logged.
 func TestLoggedHost(t *testing.T) {
 	for text, want := range map[string]string{
