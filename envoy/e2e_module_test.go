@@ -374,7 +374,7 @@ func TestModule(t *testing.T) {
 		if r := m.finish(); r.Status != http.StatusOK {
 			t.Errorf("a call: %s", r)
 		}
-		page.await(`document.contentType === "application/json"`)
+		page.await(`document.body.textContent.includes("X-Session-User-Id")`)
 		if n := refreshes(m.tab, page); n != 1 {
 			t.Errorf("%d refreshes, want 1: they share a lock and a stamp", n)
 		}
