@@ -816,7 +816,7 @@ func TestModuleFile(t *testing.T) {
 	write("server.mjs", `import http from "node:http";
 import { sessionFetch } from "sessiongate";
 const server = http.createServer((request, response) => {
-  response.writeHead(440, { "anti-csrf": "one user's" }).end(request.method + " " + request.headers["anti-csrf"]);
+  response.writeHead(200, { "anti-csrf": "one user's" }).end(request.method + " " + request.headers["anti-csrf"]);
 }).listen(0, "127.0.0.1", async () => {
   const api = "http://127.0.0.1:" + server.address().port;
   const call = sessionFetch({ api, onSignedOut() {} });
