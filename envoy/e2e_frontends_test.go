@@ -4,75 +4,120 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"testing"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
-// documented are the scripts of docs/frontends.md, in their order: which bundle has the SDK that they import, and how they then call.
-var documented = []struct{ name, bundle, call string }{
-	{"4.x", "websdk-4", byFetch},
-	{"4.x with axios", "websdk-4", byAxios},
-	{"20.x", "websdk-20", byFetch},
-	{"20.x with headers", "websdk-20", byFetch},
-	{"no SDK", "", `(method, path, body) => call(path, { method, body })`},
+// documented are the scripts of the frontends' pages, in their order: which bundle has the SDK that they import, or "" where it is the
+// module; what a page does with them; and how they are tried.
+var documented = []struct {
+	page, name, bundle, use string
+	try                     func(*testing.T, *stack, string)
+}{
+	{"frontends.md", "4.x", "websdk-4", byFetch, tryCalls},
+	{"frontends.md", "4.x with axios", "websdk-4", byAxios, tryCalls},
+	{"frontends.md", "20.x", "websdk-20", byFetch, tryCalls},
+	{"frontends.md", "20.x with headers", "websdk-20", byFetch, tryCalls},
+	{"frontends/single-page.md", "module", "", `window.send = (method, path, body) => call(path, { method, body }).then((r) => r.status);`, tryModule},
+	{"frontends/streams.md", "event stream", "", `window.listen = listen;`, tryStream},
+	{"frontends/streams.md", "download", "", `window.download = download;`, tryDownload},
 }
 
 const (
-	byFetch = `(method, path, body) => fetch(path, { method, body })`
-	byAxios = `(method, url, data) => axios.request({ method, url, data, validateStatus: (status) => status < 300 }).catch((e) => e.response)`
+	byFetch = `window.send = (method, path, body) => fetch(path, { method, body }).then((r) => r.status);`
+	byAxios = `window.send = (method, url, data) => axios.request({ method, url, data, validateStatus: (status) => status < 300 }).catch((e) => e.response).then((r) => r.status);`
 )
 
-// TestFrontendScripts runs each script of docs/frontends.md as it stands there.
+var documentedScript = regexp.MustCompile("(?ms)^```js\n(.*?)^```$")
+
+// TestFrontendScripts runs each script of the frontends' pages as it stands there.
 func TestFrontendScripts(t *testing.T) {
 	needChromium(t)
-	text, err := os.ReadFile("../docs/frontends.md")
+	scripts := map[string][]string{}
+	for _, d := range documented {
+		if _, read := scripts[d.page]; read {
+			continue
+		}
+		for _, found := range documentedScript.FindAllStringSubmatch(document(t, d.page), -1) {
+			scripts[d.page] = append(scripts[d.page], found[1])
+		}
+	}
+	s := newStack(t, stackOptions{settings: []string{followsFast}, edit: editRoutes(func(v *routev3.VirtualHost) error { return refuseRefreshes(v, 429, 503) })})
+	serveModule(t, &s.app.pages)
+	for i, d := range documented {
+		if len(scripts[d.page]) == 0 {
+			t.Fatalf("docs/%s has not the script of %s", d.page, d.name)
+		}
+		text := scripts[d.page][0] + "\n" + d.use
+		scripts[d.page] = scripts[d.page][1:]
+		script, kind := []byte(text), ` type="module"`
+		if d.bundle != "" {
+			var err error
+			if script, err = bundle(text, "--alias:supertokens-website="+d.bundle); err != nil {
+				t.Fatal(err)
+			}
+			kind = ""
+		}
+		path := fmt.Sprintf("/static/documented-%d", i)
+		s.app.pages.HandleFunc("GET "+path+".js", serveScript(script))
+		s.app.pages.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = fmt.Fprintf(w, `<!doctype html><meta charset="utf-8"><title>page</title><link rel="icon" href="data:,"><script%s src="%s.js"></script>`, kind, path)
+		})
+		t.Run(d.name, func(t *testing.T) { d.try(t, s, path) })
+	}
+	for page, rest := range scripts {
+		if len(rest) > 0 {
+			t.Errorf("docs/%s has %d more scripts that nobody runs", page, len(rest))
+		}
+	}
+}
+
+// document is the text of a page below docs.
+func document(t *testing.T, page string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "docs", page))
 	if err != nil {
 		t.Fatal(err)
 	}
-	scripts := regexp.MustCompile("(?ms)^```js\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
-	if len(scripts) != len(documented) {
-		t.Fatalf("docs/frontends.md has %d scripts, want %d", len(scripts), len(documented))
+	return string(text)
+}
+
+// tryCalls: sign-in, calls, expiry.
+func tryCalls(t *testing.T, s *stack, path string) { tryCallsIn(t, s.newProfileFor(t).open(path)) }
+
+func tryCallsIn(t *testing.T, tab *tab) {
+	t.Helper()
+	if status := eval[int](tab, `send("POST", "/login", "alice")`); status != http.StatusNoContent {
+		t.Fatalf("sign-in: %d", status)
 	}
-	var bundled [][]byte
-	for i, d := range documented {
-		var args []string
-		if d.bundle != "" {
-			args = []string{"--alias:supertokens-website=" + d.bundle}
+	for _, want := range []int{0, 1} {
+		before := refreshes(tab)
+		if status := eval[int](tab, `send("GET", "/api/call")`); status != http.StatusOK {
+			t.Errorf("a call: %d", status)
 		}
-		script, err := bundle(scripts[i][1]+"\nwindow.send = (...request) => ("+d.call+")(...request).then((r) => r.status);", args...)
-		if err != nil {
-			t.Fatal(err)
+		if n := refreshes(tab) - before; n != want {
+			t.Errorf("%d refreshes, want %d", n, want)
 		}
-		bundled = append(bundled, script)
+		tab.advance(accessLife)
 	}
-	s := newStack(t, stackOptions{settings: []string{followsFast}, edit: editRoutes(func(v *routev3.VirtualHost) error { return refuseRefreshes(v, 429, 503) })})
-	for i, d := range documented {
-		path := fmt.Sprintf("/static/documented-%d", i)
-		s.app.pages.HandleFunc("GET "+path+".js", serveScript(bundled[i]))
-		s.app.pages.HandleFunc("GET "+path, servePage(path+".js"))
-		t.Run(d.name, func(t *testing.T) {
-			p := s.newProfileFor(t)
-			tab := p.open(path)
-			if status := eval[int](tab, `send("POST", "/login", "alice")`); status != http.StatusNoContent {
-				t.Fatalf("sign-in: %d", status)
-			}
-			for _, want := range []int{0, 1} {
-				before := refreshes(tab)
-				if status := eval[int](tab, `send("GET", "/api/call")`); status != http.StatusOK {
-					t.Errorf("a call: %d", status)
-				}
-				if n := refreshes(tab) - before; n != want {
-					t.Errorf("%d refreshes, want %d", n, want)
-				}
-				s.advance(accessLife)
-			}
-			if d.bundle == "" {
-				testNoSDK(t, tab, p.open(path))
-			}
-		})
+}
+
+// tryModule: and what the page promises of many tabs, of refreshes that give nothing, and of a session that is over.
+func tryModule(t *testing.T, s *stack, path string) {
+	p := s.newProfileFor(t)
+	one := p.open(path)
+	tryCallsIn(t, one)
+	testNoSDK(t, one, p.open(path))
+	if status, _ := s.processes[0].api(http.MethodDelete, "/v1/users/alice/sessions", nil, nil); status != http.StatusOK {
+		t.Fatalf("ending: %d", status)
 	}
+	s.advance(accessLife)
+	eval[any](one, `void send("GET", "/api/call")`)
+	one.awaitPath("/login")
 }
 
 // testNoSDK: many calls at once in two tabs, and refreshes that give nothing. The script gives up after a while, and the next call goes on.

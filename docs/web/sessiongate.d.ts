@@ -1,0 +1,21 @@
+export interface Options {
+  /** The API's origin, where it is not the page's own. No other origin is ever sent the token. */
+  api?: string;
+  /** The path to refresh at: `paths.refresh`. Default: `/auth/session/refresh`. */
+  refresh?: string;
+  /** The status that asks for a refresh: `responses.session_expired_status`. Default: 440. */
+  expired?: number;
+  /** How long a refresh may take, in ms: half of `session.refresh_attempt_max`. Default: 5000. */
+  limit?: number;
+  /**
+   * Nobody is signed in any more: the refresh said so, or the API answered 401. It is called once,
+   * and again only after another sign-in.
+   */
+  onSignedOut?: () => void;
+}
+
+/**
+ * A `fetch` that keeps the session. On the session-expired status it refreshes once for all tabs and
+ * repeats the request once. Whatever happens, the answer to your own request is what you get.
+ */
+export declare function sessionFetch(options?: Options): typeof globalThis.fetch;
