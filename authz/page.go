@@ -21,9 +21,12 @@ var pageCSP = fmt.Sprintf("default-src 'none'; script-src '%s'; style-src '%s'; 
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
 	hashOf(pageTemplate, "script"), hashOf(pageTemplate, "style"))
 
-// pagePolicy is pageCSP, with frames of the allowed origins beside the page's own:
-// they may refresh anyway.
-func pagePolicy(allowedOrigins []string) string {
+// pagePolicy is pageCSP, with frames of whoever may hold the app's pages beside the
+// page's own: it only refreshes, and those may do that anyway.
+func pagePolicy(allowedOrigins []string, framedByAny bool) string {
+	if framedByAny {
+		return pageCSP + " *"
+	}
 	return strings.Join(append([]string{pageCSP}, allowedOrigins...), " ")
 }
 

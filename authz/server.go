@@ -130,7 +130,7 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 		trust.Origins[i] = origin
 	}
 	return &Server{
-		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache, policies: policies, trust: trust, pagePolicy: pagePolicy(cfg.AllowedOrigins),
+		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache, policies: policies, trust: trust, pagePolicy: pagePolicy(cfg.AllowedOrigins, trust.Frames),
 		stripped: []string{
 			cfg.Cookies.Access(), cfg.Cookies.AccessName, cfg.Cookies.RefreshName, sessions.LegacyCookie,
 			copiedAccess, copiedRefresh, "sAntiCsrf",

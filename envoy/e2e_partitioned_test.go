@@ -76,6 +76,12 @@ func TestPartitionedCookies(t *testing.T) {
 		s.app.pages.HandleFunc("GET /inside", func(_ http.ResponseWriter, r *http.Request) { user.Store(r.Header.Get("X-Session-User-Id")) })
 		eval[any](page, `(document.querySelector("iframe").src = `+quote(s.site("/inside"))+`, 0)`)
 		page.eventually("the frame shows the page", func() bool { return user.Load() == frameUser })
+
+		// After expiry, the page of the 440 refreshes in the frame and gives way to it.
+		s.advance(accessLife)
+		user.Store("")
+		eval[any](page, `(document.querySelector("iframe").src = `+quote(s.site("/inside?again"))+`, 0)`)
+		page.eventually("the frame refreshes and shows the page", func() bool { return user.Load() == frameUser })
 	})
 
 	t.Run("what was there without", func(t *testing.T) {
