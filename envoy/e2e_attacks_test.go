@@ -570,7 +570,7 @@ func TestRequestForgery(t *testing.T) {
 		source
 	}{
 		{"site", source{at: b.page(in, b.theirs(site, "/")), base: app, ways: ways, silent: noRule, bare: anonymous}},
-		{"sibling", source{at: b.page(in, b.theirs(sibling, "/")), base: app, ways: notCalled(byRule...), silent: asking, bare: anonymous}},
+		{"sibling", source{at: b.page(in, b.theirs(sibling, "/")), base: app, ways: ways, silent: asking, bare: anonymous}},
 		// The app's own page sends it to another origin, which sends it back: as with a link or an image in what a stranger wrote. A rule's
 		// requests tell nothing of that: they are left out.
 		{"through-site", source{at: b.page(in, b.site("/page")), base: b.theirs(site, "/bounce"), ways: notCalled(byRule...), silent: append([]string{"websocket"}, asking...), bare: anonymous}},
@@ -719,7 +719,7 @@ func TestRequestForgeryUnderLax(t *testing.T) {
 
 	bare := append([]string{"prefetch-document"}, anonymous...)
 	t.Run("sibling", func(t *testing.T) {
-		b.attack(t, "sibling", source{at: b.page(in, b.theirs(sibling, "/")), base: app, ways: notCalled(byRule...), silent: asking, bare: bare})
+		b.attack(t, "sibling", source{at: b.page(in, b.theirs(sibling, "/")), base: app, ways: ways, silent: asking, bare: bare})
 	})
 	t.Run("through-site", func(t *testing.T) {
 		b.attack(t, "through-site", source{at: b.page(in, b.site("/page")), base: b.theirs(site, "/bounce"), ways: notCalled(byRule...), silent: append([]string{"websocket"}, asking...), bare: bare})
