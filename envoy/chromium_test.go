@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -26,7 +27,10 @@ import (
 )
 
 // chromium starts the one browser process. It ends with the test program, however that ends.
-var chromium = sync.OnceValues(func() (context.Context, error) {
+var chromium = sync.OnceValues(func() (context.Context, error) { return startChromium("") })
+
+// startChromium starts a browser process with preferences (a JSON object), and more flags than the usual ones.
+func startChromium(preferences string, more ...chromedp.ExecAllocatorOption) (context.Context, error) {
 	file, err := findChromium()
 	if err != nil {
 		return nil, err
@@ -35,6 +39,14 @@ var chromium = sync.OnceValues(func() (context.Context, error) {
 	dir, err := os.MkdirTemp("", "sge2e-")
 	if err != nil {
 		return nil, err
+	}
+	if preferences != "" {
+		if err := os.Mkdir(filepath.Join(dir, "Default"), 0o700); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(filepath.Join(dir, "Default", "Preferences"), []byte(preferences), 0o600); err != nil {
+			return nil, err
+		}
 	}
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(file),
@@ -49,14 +61,14 @@ var chromium = sync.OnceValues(func() (context.Context, error) {
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // Chromium has none for root
 	}
-	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	ctx, cancel := chromedp.NewContext(allocator)
 	envoy.AtEnd = append(envoy.AtEnd, func() { cancel(); stop(); _ = os.RemoveAll(dir) })
 	if err := chromedp.Do(ctx); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", file, err)
 	}
 	return ctx, nil
-})
+}
 
 func findChromium() (string, error) {
 	names := []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}
@@ -99,6 +111,12 @@ func (s *stack) newProfileFor(t *testing.T) *profile {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s.newProfileIn(t, browser)
+}
+
+// newProfileIn gives a test a profile of a browser.
+func (s *stack) newProfileIn(t *testing.T, browser context.Context) *profile {
+	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
 	if err := chromedp.Do(ctx); err != nil {

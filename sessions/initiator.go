@@ -56,17 +56,22 @@ func (e Evidence) Initiator(trust Trust) Initiator {
 		return InitiatorForeign
 	}
 	opens := e.Reads && e.Mode == modeNavigate
+	ahead := strings.Contains(e.Purpose, "prefetch") // also to prerender
 	switch e.Site {
 	case "same-origin": // A3
 		return InitiatorOwn
 	case "none":
-		if e.Mode == modeNavigate { // A4
+		switch referer := refererOrigin(e.Referer); {
+		case e.Mode != modeNavigate: // A5: an extension's script, for one
+			return InitiatorUnknown
+		case ahead && (referer != own || referer == Origin{}) && !slices.Contains(trust.Origins, referer):
+			return InitiatorForeign // A8: Chromium says none of what a page's speculation rules ask for, whoever's page it is
+		default: // A4
 			return InitiatorUser
 		}
-		return InitiatorUnknown // A5: an extension's script, for one
 	case "same-site", "cross-site":
 		switch {
-		case !opens || strings.Contains(e.Purpose, "prefetch"): // A8, also prerendering
+		case !opens || ahead: // A8
 			return InitiatorForeign
 		case e.Dest == "document", e.Dest == "": // A6
 			return InitiatorUser
