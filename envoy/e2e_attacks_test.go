@@ -479,7 +479,7 @@ func (b *battle) attack(t *testing.T, name string, from source) {
 				case with == slices.Contains(from.bare, w.name):
 					t.Errorf("%s: with the session's cookie: %t", key, with)
 				case route == guarded && a.Outcome == "ALLOW":
-					t.Errorf("%s: ALLOW, %s", key, a.Code)
+					t.Errorf("%s: ALLOW, %s: %+v", key, a.Code, a)
 				case route == optional && a.Code != "optional" && a.Code != from.unknown && w.kind != ahead:
 					t.Errorf("%s: %s, %s: not the answer that there is without cookies", key, a.Outcome, a.Code)
 				}
@@ -738,6 +738,22 @@ func TestRequestForgeryUnderLax(t *testing.T) {
 		}
 	})
 	t.Run("an allowed origin", func(t *testing.T) { b.testAllowed(t, "allowed", bare) })
+}
+
+// TestRequestForgeryWithoutFetchMetadata: to plain http beyond localhost browsers send no Sec-Fetch headers, as old ones send none at all. A
+// foreign page still causes nothing but what looks like somebody opening a page.
+func TestRequestForgeryWithoutFetchMetadata(t *testing.T) {
+	needChromium(t)
+	b := newBattle(t, "SESSIONGATE_COOKIES_SECURE=false")
+	const name, neighbour = "app.example.test", "evil.example.test"
+	b.profile.signedInAt(name, "alice")
+	app := b.siteAt(name, "")
+	opens := []string{"frame", "object", "embed", "form-in-frame", "prefetch", "fetch-like-a-page"}
+	b.use(t, "opens", "alice", source{at: b.page(in, b.theirs(neighbour, "/")), base: app, ways: called(opens...)})
+	b.attack(t, "neighbour", source{
+		at: b.page(in, b.theirs(neighbour, "/")), base: app, ways: notCalled(opens...),
+		silent: append(slices.Clone(byRule), asking...), bare: append([]string{"prefetch-document"}, anonymous...), unknown: "anti_csrf",
+	})
 }
 
 // encrypted makes Envoy end TLS for a name, and note what comes.
