@@ -105,12 +105,19 @@ func send(ctx context.Context, base string, s step) (answer, error) {
 		return answer{}, fmt.Errorf("sending: %w", err)
 	}
 	r.Header.Set("User-Agent", s.by.agent)
-	if s.navigates {
+	switch {
+	case s.navigates:
 		r.Header.Set("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
 		r.Header.Set("Sec-Fetch-Mode", "navigate")
 		r.Header.Set("Sec-Fetch-Dest", "document")
 		r.Header.Set("Sec-Fetch-Site", "none")
-	} else {
+	case s.foreign:
+		r.Header.Set("Accept", "*/*")
+		r.Header.Set("Origin", "https://evil.example")
+		r.Header.Set("Sec-Fetch-Mode", "cors")
+		r.Header.Set("Sec-Fetch-Dest", "empty")
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+	default:
 		r.Header.Set("Accept", "application/json")
 		r.Header.Set("Sec-Fetch-Mode", "cors")
 		r.Header.Set("Sec-Fetch-Dest", "empty")
@@ -118,7 +125,7 @@ func send(ctx context.Context, base string, s step) (answer, error) {
 		if s.method != http.MethodGet {
 			r.Header.Set("Origin", base)
 		}
-		if s.by.antiCSRF != "" && !s.forgetsAntiCSRF {
+		if s.by.antiCSRF != "" {
 			r.Header.Set("Anti-Csrf", s.by.antiCSRF)
 		}
 	}

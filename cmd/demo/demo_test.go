@@ -48,6 +48,7 @@ func TestJourneyNamesTheStepThatFailed(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/" {
 			w.Header().Set("Location", "/login")
+			w.Header().Set("X-Sessiongate-Denial", "no_token")
 			w.WriteHeader(http.StatusFound)
 		}
 	}))
@@ -59,6 +60,27 @@ func TestJourneyNamesTheStepThatFailed(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "   2  GET  /api/me                   200  FAILED: want status 401\n") {
 		t.Errorf("the output does not show it:\n%s", out.String())
+	}
+}
+
+// TestJourneyHoldsDenialsToTheirCodes: a refusal for another reason is not the one that was promised.
+func TestJourneyHoldsDenialsToTheirCodes(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Sessiongate-Denial", "policy")
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer server.Close()
+	var out strings.Builder
+	err := play(t.Context(), &report{w: &out}, server.URL, []step{
+		{by: &browser{}, method: http.MethodGet, path: "/", status: 403, denial: "policy", says: "Refused."},
+		{by: &browser{}, method: http.MethodGet, path: "/", status: 403, denial: "foreign_origin"},
+	})
+	if err == nil || !strings.Contains(err.Error(), `step 2, GET /: want x-sessiongate-denial foreign_origin, got "policy"`) {
+		t.Errorf("error %v, want one that names both codes", err)
+	}
+	if !strings.Contains(out.String(), "403  Refused. [policy]\n") {
+		t.Errorf("the output does not show the code:\n%s", out.String())
 	}
 }
 

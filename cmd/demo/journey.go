@@ -43,11 +43,12 @@ type step struct {
 	body      string   // JSON
 	claims    []string // headers, as spelt, in which the client claims to be "root"
 
-	forgetsAntiCSRF bool
-	lost            bool // the answer never arrives: the browser stores nothing of it
-	await           bool // again and again until the answer is as wanted
+	foreign bool // a page of another site makes the browser send it, without being able to read anything
+	lost    bool // the answer never arrives: the browser stores nothing of it
+	await   bool // again and again until the answer is as wanted
 
 	status int
+	denial string // the code in x-sessiongate-denial (docs/denials.md), "" for none wanted
 	check  func(answer) error
 	says   string // what this shows, in one sentence
 }
@@ -72,12 +73,12 @@ func journey() []step {
 		{
 			chapter: "Nobody is signed in",
 			by:      visitor, navigates: true, method: http.MethodGet, path: "/",
-			status: 302, check: toLogin,
+			status: 302, denial: "no_token", check: toLogin,
 			says: "A page: off to /login.",
 		},
 		{
 			by: visitor, method: http.MethodGet, path: mePath,
-			status: 401, check: isJSON,
+			status: 401, denial: "no_token", check: isJSON,
 			says: "A script: JSON instead of a redirect.",
 		},
 		{
@@ -106,18 +107,18 @@ func journey() []step {
 			says: "The app reads one x-session-user-id: ada. The two that claimed root are gone.",
 		},
 		{
-			by: ada, method: http.MethodGet, path: mePath, forgetsAntiCSRF: true,
-			status: 440, check: bodyIs(pleaseRefresh),
+			by: ada, method: http.MethodGet, path: mePath, foreign: true, // A8
+			status: 403, denial: "foreign_origin",
 			says: "Cookies alone, as a foreign site could make a browser send them: refused.",
 		},
 		{
 			by: broken, method: http.MethodGet, path: mePath,
-			status: 440, check: bodyIs(pleaseRefresh),
+			status: 440, denial: "malformed", check: bodyIs(pleaseRefresh),
 			says: "A broken access token: the script is told to refresh.",
 		},
 		{
 			by: broken, navigates: true, method: http.MethodGet, path: "/",
-			status: 440, check: bodyHas("<html", pleaseRefresh),
+			status: 440, denial: "malformed", check: bodyHas("<html", pleaseRefresh),
 			says: "The same in the address bar: a small page that refreshes and comes back.",
 		},
 		{
@@ -179,7 +180,7 @@ func journey() []step {
 			chapter: "The thief comes with the copy",
 			note:    "waiting: until refresh_attempt_max has passed, it might be one more late tab",
 			by:      thief, method: http.MethodPost, path: refreshPath, await: true, // R8
-			status: 440,
+			status: 440, denial: "theft",
 			check: func(a answer) error {
 				if len(thief.cookies) > 0 {
 					return errors.New("cookies were not cleared")
@@ -190,12 +191,12 @@ func journey() []step {
 		},
 		{
 			by: ada, navigates: true, method: http.MethodGet, path: "/", await: true, // V2
-			status: 302, check: toLogin,
+			status: 302, denial: "ended", check: toLogin,
 			says: "Within a second Ada's access token is refused, though its signature is good.",
 		},
 		{
 			by: ada, method: http.MethodPost, path: refreshPath, // R2
-			status: 440, check: bodyIs(`{"error":"unauthorised"}`),
+			status: 440, denial: "session_over", check: bodyIs(`{"error":"unauthorised"}`),
 			says: "So is her refresh token.",
 		},
 
@@ -218,7 +219,7 @@ func journey() []step {
 		},
 		{
 			by: copied, navigates: true, method: http.MethodGet, path: "/", await: true,
-			status: 302, check: toLogin,
+			status: 302, denial: "ended", check: toLogin,
 			says: "A copy of her access token is worth nothing now.",
 		},
 		{
@@ -235,11 +236,11 @@ func journey() []step {
 		},
 		{
 			by: ada, navigates: true, method: http.MethodGet, path: "/", await: true,
-			status: 302, check: toLogin, says: "Her desk is out,",
+			status: 302, denial: "ended", check: toLogin, says: "Her desk is out,",
 		},
 		{
 			by: phone, navigates: true, method: http.MethodGet, path: "/", await: true,
-			status: 302, check: toLogin, says: "and so is her phone.",
+			status: 302, denial: "ended", check: toLogin, says: "and so is her phone.",
 		},
 
 		{
@@ -375,6 +376,9 @@ func (s step) once(ctx context.Context, base string) (int, error) {
 	}
 	if a.status != s.status {
 		return a.status, fmt.Errorf("want status %d", s.status)
+	}
+	if got := a.header.Get("X-Sessiongate-Denial"); s.denial != "" && got != s.denial {
+		return a.status, fmt.Errorf("want x-sessiongate-denial %s, got %q", s.denial, got)
 	}
 	if s.check != nil {
 		return a.status, s.check(a)

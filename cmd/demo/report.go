@@ -71,5 +71,8 @@ func (r *report) step(s step, status int, err error) {
 	if status != 0 {
 		code = fmt.Sprintf("%03d", status)
 	}
+	if err == nil && s.denial != "" {
+		says += " " + r.in(dim, "["+s.denial+"]")
+	}
 	r.linef("%s  %-4s %-25s %s  %s", r.in(dim, number), s.method, path, r.in(colour, code), says)
 }

@@ -65,6 +65,7 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 		return s, err
 	}
 	out.part("sessiongate", fmt.Sprintf("two processes; refresh_attempt_max is %s (default 10s), so that nobody waits long", attemptMax))
+	out.part("", "responses.denial_header is on: each refusal says why, here as [code]")
 	var apiKey string
 	s.gates, apiKey, err = s.startSessiongates(ctx)
 	if err != nil {
@@ -106,6 +107,7 @@ func (s *stack) startSessiongates(ctx context.Context) (at [replicas]addresses, 
 			"SESSIONGATE_LISTEN_ADDRESS_FILE":         files[i],
 			"SESSIONGATE_COOKIES_SECURE":              "false", // plain http
 			"SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX": attemptMax,
+			"SESSIONGATE_RESPONSES_DENIAL_HEADER":     "true",
 			"SESSIONGATE_SHUTDOWN_DRAIN_DELAY":        "0s", // Envoy is stopped first
 			"SESSIONGATE_LOG_FORMAT":                  "text",
 			"SESSIONGATE_AUDIT_OUTPUT":                s.auditFile(),

@@ -49,21 +49,22 @@ const stranger = (status, at) => ({
 // the app said.
 async function ofCheck(response, allowed) {
   const status = response.type === "opaqueredirect" ? 302 : response.status;
+  const why = response.headers.get("x-sessiongate-denial"); // with responses.denial_header
   switch (status) {
     case 440:
       return {
         label: "TRY_REFRESH", tone: "warn", at: "gate", status,
-        text: !hasAntiCSRF()
-          ? "This page has no anti-CSRF token yet, as after a sign-in by a plain form. A refresh brings one."
+        text: why === "anti_csrf"
+          ? "The browser does not say who sent this, so it takes the anti-CSRF token, which this page does not have yet. A refresh brings one."
           : spoiled
-            ? "The access token is not good (V1): expired or spoiled, the check says the same. Refresh, then repeat."
-            : "The access token is no longer good: it expired, or lost to a sibling. Refresh, then repeat.",
+            ? `The access token is not good (${why ?? "V1"}): expired or spoiled, the check says the same. Refresh, then repeat.`
+            : `The access token is no longer good${why ? ` (${why})` : ""}: it expired, or lost to a sibling. Refresh, then repeat.`,
       };
     case 302:
     case 401:
       return ended(status);
     case 403:
-      return { label: "FORBIDDEN", tone: "bad", at: "gate", status, text: "Not allowed." };
+      return { label: "FORBIDDEN", tone: "bad", at: "gate", status, text: `Not allowed${why ? ` (${why})` : ""}.` };
     case 503:
       return unavailable(status);
   }
