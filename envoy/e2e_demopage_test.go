@@ -50,7 +50,10 @@ var demoProgram = sync.OnceValues(func() (string, error) {
 func newDemo(t *testing.T) (s *stack, openThieves func()) {
 	t.Helper()
 	urlFile := filepath.Join(t.TempDir(), "url")
-	s = newStack(t, stackOptions{existing: func(s *stack) string { return s.startDemoApp(urlFile) }})
+	s = newStack(t, stackOptions{
+		settings: []string{"SESSIONGATE_RESPONSES_DENIAL_HEADER=true"}, // as in the demo
+		existing: func(s *stack) string { return s.startDemoApp(urlFile) },
+	})
 	return s, func() {
 		t.Helper()
 		if err := os.WriteFile(urlFile, []byte(s.proxy.URL("ingress")), 0o600); err != nil {
@@ -310,6 +313,9 @@ func TestDemoPage(t *testing.T) {
 		d.wants(1, entry{you, "POST /api/expire", "200 ALLOW"})
 		d.press("call")
 		d.wants(2, entry{you, me, "440 TRY_REFRESH"}, entry{you, renew, "200 access token"}, entry{you, me, "200 ALLOW"})
+		if told := eval[string](d.tab, `document.getElementById("log").textContent`); !strings.Contains(told, "(malformed)") {
+			t.Errorf("the page does not tell the denial's code: %q", told)
+		}
 		d.wantsLine("current you")
 		d.clean()
 	})
