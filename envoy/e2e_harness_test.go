@@ -106,6 +106,7 @@ type stack struct {
 	apiKey    string
 	dir       string
 	moved     time.Duration
+	marks     atomic.Int64 // of traffic
 }
 
 type stackOptions struct {
