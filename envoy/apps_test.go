@@ -128,11 +128,11 @@ func (s *stack) traffic() []logged {
 	return slices.DeleteFunc(lines, func(l logged) bool { return strings.HasPrefix(l.Path, "/static/mark-") })
 }
 
-// refused are the requests so far that were not answered by 200; a sign-in is answered by 204.
+// refused are the requests so far that were not answered by 200, nor by 304, which stands for it; a sign-in is answered by 204.
 func (s *stack) refused() []logged {
 	s.Helper()
 	return slices.DeleteFunc(s.traffic(), func(l logged) bool {
-		return l.Status == 200 || l.Status == 204 && l.Path == "/login"
+		return l.Status == 200 || l.Status == 304 || l.Status == 204 && l.Path == "/login"
 	})
 }
 
@@ -149,13 +149,14 @@ func (p *profile) openSignedIn(path string) *tab {
 	return p.open(p.site(path))
 }
 
-// complaints are what a tab's console has of errors, and the requests that came to nothing.
+// complaints are what a tab's console has of errors, and the requests that had no answer. (Next.js breaks off what it loads ahead once it has
+// read enough.)
 func (t *tab) complaints() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	found := slices.Clone(t.faults)
 	for _, x := range t.exchanges {
-		if x.failed != "" {
+		if x.failed != "" && x.status == 0 {
 			found = append(found, x.path+": "+x.failed)
 		}
 	}
