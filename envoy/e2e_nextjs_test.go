@@ -155,7 +155,9 @@ func TestNextjs(t *testing.T) {
 	}
 	traffic := s.traffic()
 	for _, kind := range []string{".js", ".css", ".woff2"} {
-		if !slices.ContainsFunc(traffic, func(l logged) bool { return strings.HasPrefix(l.Path, "/_next/static/") && strings.HasSuffix(l.Path, kind) }) {
+		if !slices.ContainsFunc(traffic, func(l logged) bool {
+			return strings.HasPrefix(l.Path, "/_next/static/") && strings.HasSuffix(l.Path, kind)
+		}) {
 			t.Errorf("the page did not load a %s", kind)
 		}
 	}
