@@ -1,14 +1,16 @@
 package envoy_test
 
 import (
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/chromedp/cdproto/page"
+	manifest "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
@@ -70,7 +72,7 @@ func TestVite(t *testing.T) {
 
 	p := s.newProfile()
 	tab := p.openVite("/")
-	if _, err := chromedp.Call(tab.ctx, page.GetAppManifest, page.GetAppManifestParams{}); err != nil {
+	if _, err := chromedp.Call(tab.ctx, manifest.GetAppManifest, manifest.GetAppManifestParams{}); err != nil {
 		t.Fatal(err)
 	}
 	tab.view("/notes")
@@ -143,5 +145,42 @@ func TestViteChunksAfterExpiry(t *testing.T) {
 				t.Errorf("%d refreshes, want %d", n, route.refreshes)
 			}
 		})
+	}
+}
+
+// TestViteServiceWorker: the page's service worker hands on each navigation below its path, also those of other sites' pages. A link leads to
+// the user's page; a form and a frame have none of the user, although the browser sends the cookies along.
+func TestViteServiceWorker(t *testing.T) {
+	needChromium(t)
+	s := newStack(t, stackOptions{settings: []string{followsFast, "SESSIONGATE_COOKIES_SAME_SITE=none"}})
+	s.serveVite(vite(t, "assets"))
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = fmt.Fprintf(w, `<!doctype html><link rel="icon" href="data:,"><a href="%[1]s?link">Link</a><iframe src="%[1]s?frame"></iframe>
+			<form method="post" action="%[1]s?form"><button>Send</button></form>`, s.site("/foreign"))
+	}))
+	t.Cleanup(web.Close)
+	p := s.newProfile()
+	p.openVite("/")
+	for _, by := range []struct {
+		host, name, selector string
+		status               int
+	}{
+		{"web.localhost", "link", "a", http.StatusOK},
+		{"web.localhost", "form", "button", http.StatusForbidden},
+		{"web.localhost", "frame", "", http.StatusFound}, // the browser keeps the cookies back
+		{"sibling.app.localhost", "link", "a", http.StatusOK},
+		{"sibling.app.localhost", "form", "button", http.StatusForbidden},
+		{"sibling.app.localhost", "frame", "", http.StatusForbidden},
+	} {
+		tab := p.open(originOf(t, web, by.host))
+		if by.selector != "" {
+			tab.click(by.selector)
+		}
+		of := func(x *exchange) bool { return x.path == "/foreign?"+by.name && x.status != 0 }
+		tab.eventually("an answer to the "+by.name, func() bool { return len(tab.seen(of)) > 0 })
+		if got := tab.seen(of)[0]; got.status != by.status {
+			t.Errorf("a %s of %s: %d, want %d", by.name, by.host, got.status, by.status)
+		}
 	}
 }
