@@ -6,13 +6,14 @@ FUZZTIME ?= 3s
 # A test run by hand prints the packages; TESTFLAGS adds to it (-run, -count, -v).
 TESTFLAGS ?=
 WEBSDK    := envoy/testdata/websdk
+APPS      := envoy/testdata/vite envoy/testdata/nextjs
 CLIENTS   := envoy/testdata/clients
 BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 
-.PHONY: help build demo test websdk clients fuzz check bench screenshots vuln fmt clean
+.PHONY: help build demo test websdk clients apps fuzz check bench screenshots vuln fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +28,7 @@ demo: ## run the journey through a real Envoy and a real Postgres (ONCE=1: then 
 
 test: ## run every test, with the race detector and in random order, and each fuzzer for FUZZTIME
 	@$(GO) run ./envoy/fetch
-	@$(MAKE) --no-print-directory websdk clients
+	@$(MAKE) --no-print-directory websdk clients apps
 	$(GO) test -race -shuffle=on -timeout 45m $(TESTFLAGS) ./...
 	@$(MAKE) --no-print-directory fuzz
 
@@ -35,6 +36,9 @@ websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published front
 	@:
 
 clients: $(CLIENTS)/node_modules/.package-lock.json ## install the cookie jar that the tests give to Node
+	@:
+
+apps: $(APPS:%=%/node_modules/.package-lock.json) ## install Vite and Next.js, of which the tests build an app each (350 MB)
 	@:
 
 %/node_modules/.package-lock.json: %/package-lock.json %/.npmrc
@@ -70,7 +74,7 @@ vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 clean: ## remove what make made
-	rm -rf bin .cache $(WEBSDK)/node_modules $(CLIENTS)/node_modules
+	rm -rf bin .cache $(WEBSDK)/node_modules $(CLIENTS)/node_modules $(APPS:%=%/node_modules) $(APPS:%=%/dist*) $(APPS:%=%/.next)
 
 $(GOLANGCI_LINT):
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

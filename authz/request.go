@@ -239,7 +239,14 @@ func (r *request) evidence() sessions.Evidence {
 // arrives says whether r is of a person who comes from another site: then the
 // browser keeps strict cookies back, and sends them with what the page does next.
 func (r *request) arrives(from sessions.Initiator) bool {
-	return r.method == "GET" && r.fetchSite == "cross-site" && (r.fetchDest == "document" || r.fetchDest == "") && from == sessions.InitiatorUser
+	opens := (r.fetchDest == "document" || r.fetchDest == "") && from == sessions.InitiatorUser
+	return r.method == "GET" && r.fetchSite == "cross-site" && (opens || r.handedOn())
+}
+
+// handedOn says whether r may be a link of another site that a service worker of ours
+// has handed on: of a link as of a frame's page the browser then says "empty".
+func (r *request) handedOn() bool {
+	return r.method == "GET" && r.fetchMode == modeNavigate && r.fetchDest == "empty" && r.purpose == ""
 }
 
 // canCarryToken says whether what sent r could have added a header: a script can, a

@@ -146,7 +146,7 @@ var (
 	denyLegacy   = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "legacy", Code: "legacy_cookie", Why: "no access token, but a cookie of an older backend"}
 	denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Code: "anti_csrf", Why: "anti-CSRF token is missing, wrong or repeated"}
 	denyForeign  = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "origin", Code: "foreign_origin", Why: "a page of another origin sent the request, and that origin is not allowed"}
-	denyHop      = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "same-site", Code: "same_site_hop", Why: "a link from another site, which a browser follows without strict cookies; the page asks again by itself"}
+	denyHop      = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "same-site", Code: "same_site_hop", Why: "a link from another site, which a browser follows without strict cookies, or a service worker handed on; the page asks again by itself"}
 	denyClaims   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "require", Code: "claim", Why: "a claim is not what the route requires"}
 	denyMaxAge   = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "max_age", Code: "max_age", Why: "the sign-in is longer ago than the route allows"}
 	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Code: "identity", Why: "the session's claims cannot be told to Envoy"}
@@ -218,6 +218,9 @@ func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 		// What another site's page causes is answered as without cookies: it does
 		// not even learn that there is a session.
 		return decision{passed: verdictOptional}
+	case d.denial == denyForeign && r.handedOn():
+		// The page is shown in a tab, and in no frame.
+		return decision{denial: denyHop, access: d.access}
 	default:
 		return d
 	}

@@ -106,6 +106,7 @@ type stack struct {
 	apiKey    string
 	dir       string
 	moved     time.Duration
+	marks     atomic.Int64 // of traffic
 }
 
 type stackOptions struct {
@@ -780,6 +781,11 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(w, r)
 		return
 	}
+	a.echo(w, r)
+}
+
+// echo answers with what arrived.
+func (a *app) echo(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-From", "app")
 	w.Header().Set("X-Target", r.RequestURI)
 	_ = json.NewEncoder(w).Encode(seen{r.Method, r.URL.Path, r.Header})

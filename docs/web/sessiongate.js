@@ -26,6 +26,8 @@ const within = (ms) => {
 };
 
 export function sessionFetch({ api, refresh = "/auth/session/refresh", expired = 440, limit = 5000, onSignedOut } = {}) {
+  // Read now: a page may then put the wrapper in the place of window.fetch.
+  const { fetch } = globalThis;
   // Asked at each call: the server that renders a page imports this too, and has no location.
   const here = () => globalThis.location?.origin;
   const home = () => (api ? new URL(api).origin : here());

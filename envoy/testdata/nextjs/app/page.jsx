@@ -1,0 +1,1 @@
+export default () => <p id="home">Hello</p>;
