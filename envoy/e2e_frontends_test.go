@@ -109,9 +109,15 @@ func tryCallsIn(t *testing.T, tab *tab) {
 // tryModule: and what the page promises of many tabs, of refreshes that give nothing, and of a session that is over.
 func tryModule(t *testing.T, s *stack, path string) {
 	p := s.newProfileFor(t)
-	one := p.open(path)
+	open := func() *tab {
+		tab := p.newTab()
+		tab.onEveryPage(patientPage)
+		tab.goTo(path)
+		return tab
+	}
+	one := open()
 	tryCallsIn(t, one)
-	testNoSDK(t, one, p.open(path))
+	testNoSDK(t, one, open())
 	if status, _ := s.processes[0].api(http.MethodDelete, "/v1/users/alice/sessions", nil, nil); status != http.StatusOK {
 		t.Fatalf("ending: %d", status)
 	}

@@ -8,14 +8,14 @@ export interface Options {
   /** How long a refresh may take, in ms: half of `session.refresh_attempt_max`. Default: 5000. */
   limit?: number;
   /**
-   * Nobody is signed in any more: the refresh said so, or the API answered 401. It is called once,
-   * and again only after another sign-in.
+   * Nobody is signed in: a refresh said so, or the API answered 401. It is called once, and again
+   * only after another sign-in.
    */
   onSignedOut?: () => void;
 }
 
 /**
- * A `fetch` that keeps the session. On the session-expired status it refreshes once for all tabs and
- * repeats the request once. Whatever happens, the answer to your own request is what you get.
+ * A `fetch` that keeps the session. On the session-expired status it refreshes, once for all tabs,
+ * and repeats the request once. You always get the answer to your own request.
  */
 export declare function sessionFetch(options?: Options): typeof globalThis.fetch;

@@ -19,23 +19,31 @@ const write = (key, value) => {
 };
 
 const sleep = (ms) => new Promise((resume) => setTimeout(resume, ms));
+// Not AbortSignal.timeout: older browsers have Web Locks without it.
 const within = (ms) => {
   const controller = new AbortController();
   setTimeout(() => controller.abort(), ms);
   return controller.signal;
 };
 
-export function sessionFetch({ api, refresh = "/auth/session/refresh", expired = 440, limit = 5000, onSignedOut } = {}) {
+export function sessionFetch({
+  api,
+  refresh = "/auth/session/refresh",
+  expired = 440,
+  limit = 5000,
+  onSignedOut,
+} = {}) {
   // Read now: a page may then put the wrapper in the place of window.fetch.
   const { fetch } = globalThis;
   // Asked at each call: the server that renders a page imports this too, and has no location.
   const here = () => globalThis.location?.origin;
   const home = () => (api ? new URL(api).origin : here());
-  // The names of the lock and of the stamp are those of sessiongate's own page, which refreshes with us.
+  // Names of a lock and of items in storage, one set for each API. Those of the page's own origin
+  // are used by the page that sessiongate answers 440 with, too.
   const key = (name) => "sessiongate." + name + (home() === here() ? "" : " " + home());
 
   let told = false; // that nobody is signed in
-  let refreshing = null;
+  let refreshing = null; // for all calls of this tab
 
   const signedOut = () => {
     write(key("anti-csrf"), "");
@@ -55,10 +63,19 @@ export function sessionFetch({ api, refresh = "/auth/session/refresh", expired =
     return answer;
   };
 
-  // One tab refreshes at a time. One that hangs with the lock does not hold the others.
+  // One tab refreshes at a time. One that hangs with the lock does not hold the others for ever.
   const alone = async (work) => {
     try {
-      return await navigator.locks.request(key("refresh"), { signal: within(2 * limit) }, work);
+      return await new Promise((resume, fail) => {
+        const held = async () => {
+          const before = read(key("refreshed"));
+          resume(await work());
+          // Tabs are processes: the next one gets the lock sooner than it sees the stamp.
+          if (read(key("refreshed")) !== before) await sleep(200);
+        };
+        const signal = within(2 * limit);
+        navigator.locks.request(key("refresh"), { signal }, held).catch(fail);
+      });
     } catch {
       return work(); // no Web Locks, or too long a wait; work itself does not throw
     }
@@ -66,11 +83,12 @@ export function sessionFetch({ api, refresh = "/auth/session/refresh", expired =
 
   // "renewed", "over", or after how many ms to ask again.
   const ask = async (before) => {
-    if (read(key("refreshed")) !== before) return "renewed"; // by somebody, since the request was sent
+    if (read(key("refreshed")) !== before) return "renewed"; // by somebody, since the call was sent
     try {
-      const answer = await send(new Request(home() + refresh, { method: "POST", credentials: "include", redirect: "error", signal: within(limit) }));
+      const options = { method: "POST", credentials: "include", redirect: "error" };
+      const answer = await send(new Request(home() + refresh, { ...options, signal: within(limit) }));
       if (answer.ok) write(key("refreshed"), String(Date.now()));
-      if (answer.ok || answer.status === 409) return "renewed"; // 409: another client's answer counts
+      if (answer.ok || answer.status === 409) return "renewed"; // 409: another's answer counts
       if (answer.status === expired) return "over";
       return 1000 * (Number(answer.headers.get("retry-after")) || 1);
     } catch {
@@ -80,23 +98,29 @@ export function sessionFetch({ api, refresh = "/auth/session/refresh", expired =
 
   const renew = async (before) => {
     const said = await alone(() => ask(before));
-    if (!(said <= 2 * limit)) return said; // also where the wait is too long for whoever waits here
+    if (!(said <= 2 * limit)) return said; // words, and a wait that is too long for a person
     await sleep(said);
     return alone(() => ask(before));
   };
 
   return async (input, init) => {
-    // On a server, where all users would share one memory, it is fetch and no more. Request reads an address as fetch does.
-    if (!here() || new URL(new Request(input.url ?? input).url).origin !== home()) return fetch(input, init);
-    // A redirect to a foreign origin would take the token along.
+    // On a server all users would share one memory: there it is fetch, and no more. And no other
+    // origin gets the token. Request resolves an address as fetch does.
+    const origin = () => new URL(new Request(input.url ?? input).url).origin;
+    if (!here() || origin() !== home()) return fetch(input, init);
+    // A redirect to another origin would take the token along.
     const guard = home() === here() ? { mode: "same-origin" } : { redirect: "error" };
     const request = new Request(input, { ...init, ...guard, credentials: "include" });
+    // A stream can be sent once. Everything else is copied without being read.
     const again = init?.body instanceof ReadableStream ? null : request.clone();
     const before = read(key("refreshed"));
     let answer = await send(request);
     if (answer.status === expired) {
       refreshing ??= renew(before).finally(() => (refreshing = null));
-      const aborted = new Promise((_, fail) => request.signal.addEventListener("abort", () => fail(request.signal.reason)));
+      const { signal } = request;
+      const aborted = new Promise((_, fail) => {
+        signal.addEventListener("abort", () => fail(signal.reason));
+      });
       const said = await Promise.race([refreshing, aborted]);
       if (said === "over") signedOut();
       if (said !== "renewed" || !again) return answer;
