@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -124,6 +126,27 @@ func (t *tab) kept() {
 	t.Helper()
 	if count, n := t.text("#count"), t.documents(); count != "3" || n != 1 {
 		t.Errorf("the page's state is %q, want 3; %d pages were loaded, want 1", count, n)
+	}
+}
+
+// TestNextjsPage: what docs/frontends/nextjs.md shows is what the app has.
+func TestNextjsPage(t *testing.T) {
+	var app strings.Builder
+	for _, file := range []string{"instrumentation-client.js", "api.js"} {
+		text, err := os.ReadFile(filepath.Join(nextjs.dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		app.Write(text)
+	}
+	shown := documentedScript.FindAllStringSubmatch(document(t, "frontends/nextjs.md"), -1)
+	if len(shown) != 3 {
+		t.Errorf("the page shows %d scripts, want 3", len(shown))
+	}
+	for _, script := range shown {
+		if !strings.Contains(app.String(), script[1]) {
+			t.Errorf("the app has not what the page shows:\n%s", script[1])
+		}
 	}
 }
 
