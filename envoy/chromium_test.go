@@ -111,11 +111,11 @@ func (s *stack) newProfileFor(t *testing.T) *profile {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.newProfileIn(t, browser)
+	return s.newProfileIn(browser, t)
 }
 
 // newProfileIn gives a test a profile of a browser.
-func (s *stack) newProfileIn(t *testing.T, browser context.Context) *profile {
+func (s *stack) newProfileIn(browser context.Context, t *testing.T) *profile {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -222,7 +223,7 @@ var permissive = sync.OnceValues(func() (*permissiveBrowser, error) {
 				return 'a' + r - '0'
 			}
 			return 'k' + r - 'a'
-		}, fmt.Sprintf("%x", digest[:16]))
+		}, hex.EncodeToString(digest[:16]))
 		b.extensions[name] = "chrome-extension://" + id + "/page.html"
 		dirs = append(dirs, at)
 	}
@@ -276,7 +277,7 @@ func newBattle(t *testing.T, settings ...string) *battle {
 	if b.browser, err = permissive(); err != nil {
 		t.Fatal(err)
 	}
-	b.profile = b.newProfileIn(t, b.browser.ctx)
+	b.profile = b.newProfileIn(b.browser.ctx, t)
 	return b
 }
 
@@ -503,7 +504,7 @@ func (b *battle) attack(t *testing.T, name string, from source) {
 }
 
 // use has a trusted source send its requests. All that have cookies must reach the app, as the user's.
-func (b *battle) use(t *testing.T, name, user string, from source) {
+func (b *battle) use(t *testing.T, name string, from source) {
 	t.Helper()
 	arrivals := b.send(t, name, from)
 	for _, w := range from.ways {
@@ -519,8 +520,8 @@ func (b *battle) use(t *testing.T, name, user string, from source) {
 			}
 			received := b.received(key)
 			for _, header := range received {
-				if got := header.Get("X-Session-User-Id"); got != user {
-					t.Errorf("%s: reached the app as %q, want %q", key, got, user)
+				if got := header.Get("X-Session-User-Id"); got != "alice" {
+					t.Errorf("%s: reached the app as %q, want alice", key, got)
 				}
 			}
 			if len(received) == 0 {
@@ -566,7 +567,7 @@ func TestRequestForgery(t *testing.T) {
 
 	// What the ways are worth: the app's own page sends the same requests, and they pass.
 	t.Run("own", func(t *testing.T) {
-		b.use(t, "own", "alice", source{at: b.page(in, b.site("/page")), base: app, ways: own, bare: []string{"frame-credentialless"}})
+		b.use(t, "own", source{at: b.page(in, b.site("/page")), base: app, ways: own, bare: []string{"frame-credentialless"}})
 	})
 
 	working := those(func(w way) bool { return w.kind == worker })
@@ -574,7 +575,7 @@ func TestRequestForgery(t *testing.T) {
 	detour := append([]string{"websocket"}, asking...)
 	for _, s := range []struct {
 		name string
-		source
+		from source
 	}{
 		{"site", source{at: b.page(in, b.theirs(site, "/")), base: app, ways: ways, silent: noRule, bare: anonymous}},
 		{"sibling", source{at: b.page(in, b.theirs(sibling, "/")), base: app, ways: ways, silent: asking, bare: anonymous}},
@@ -600,7 +601,7 @@ func TestRequestForgery(t *testing.T) {
 			ways: called("image", "script", "style", "frame", "fetch"),
 		}},
 	} {
-		t.Run(s.name, func(t *testing.T) { b.attack(t, s.name, s.source) })
+		t.Run(s.name, func(t *testing.T) { b.attack(t, s.name, s.from) })
 	}
 
 	t.Run("a downgraded origin", func(t *testing.T) {
@@ -611,7 +612,7 @@ func TestRequestForgery(t *testing.T) {
 		if status := eval[int](p, `fetch("/login", { method: "POST", body: "alice" }).then((r) => r.status)`); status != http.StatusNoContent {
 			t.Fatalf("sign-in: %d", status)
 		}
-		b.use(t, "secure", "alice", source{at: b.page(in, secure+"/page"), base: secure, ways: called("image", "fetch", "fetch-post", "frame", "form-post")})
+		b.use(t, "secure", source{at: b.page(in, secure+"/page"), base: secure, ways: called("image", "fetch", "fetch-post", "frame", "form-post")})
 		b.attack(t, "downgraded", source{at: b.page(in, b.theirs(name, "/")), base: secure, ways: ways, silent: noRule, bare: anonymous})
 	})
 
@@ -662,7 +663,7 @@ func TestRequestForgery(t *testing.T) {
 // says neither.
 func (b *battle) testAllowed(t *testing.T, name string, bare []string) {
 	at := b.page(in, b.theirs(allowed[name], "/"))
-	b.use(t, name, "alice", source{at: at, base: b.site(""), ways: called(
+	b.use(t, name, source{at: at, base: b.site(""), ways: called(
 		"image-cors", "track", "script-cors", "module", "style-cors", "preload-fetch", "modulepreload", "fetch", "fetch-post", "fetch-post-no-cors",
 		"fetch-keepalive", "xhr", "xhr-post", "beacon", "ping", "websocket", "eventsource", "frame", "object", "embed", "form-in-frame",
 		"form-post-in-frame", "form-post")})
@@ -720,17 +721,17 @@ func TestRequestForgeryUnderLax(t *testing.T) {
 
 	t.Run("own", func(t *testing.T) {
 		bare := []string{"frame-credentialless"}
-		b.use(t, "own", "alice", source{at: b.page(in, b.site("/page")), base: app, ways: own, bare: bare})
+		b.use(t, "own", source{at: b.page(in, b.site("/page")), base: app, ways: own, bare: bare})
 		// A page loads in advance what its rules say only where it tells who it is.
 		open := slices.DeleteFunc(slices.Clone(own), func(w way) bool { return slices.Contains(byRule, w.name) })
-		b.use(t, "no-referrer", "alice", source{at: b.page(in, b.site("/page?referrer=no-referrer")), base: app, ways: open, bare: bare})
-		b.use(t, "through-app", "alice", source{at: b.page(in, b.site("/page")), base: b.site("/static/go"), ways: called("image", "fetch", "fetch-post", "frame", "form-post")})
+		b.use(t, "no-referrer", source{at: b.page(in, b.site("/page?referrer=no-referrer")), base: app, ways: open, bare: bare})
+		b.use(t, "through-app", source{at: b.page(in, b.site("/page")), base: b.site("/static/go"), ways: called("image", "fetch", "fetch-post", "frame", "form-post")})
 	})
 
 	t.Run("a person", func(t *testing.T) {
 		link := way{"link", "GET", `put("a", { href: to, target: "_blank", rel: "noreferrer" }).click()`, windows}
 		for _, name := range []string{site, sibling} {
-			b.use(t, "from-"+name, "alice", source{at: b.page(in, b.theirs(name, "/")), base: app, ways: []way{link}})
+			b.use(t, "from-"+name, source{at: b.page(in, b.theirs(name, "/")), base: app, ways: []way{link}})
 		}
 		for _, route := range routes {
 			path := route + "address-bar"
@@ -780,7 +781,7 @@ func TestRequestForgeryWithoutFetchMetadata(t *testing.T) {
 	b.profile.signedInAt(name, "alice")
 	app := b.siteAt(name, "")
 	opens := []string{"frame", "object", "embed", "form-in-frame", "prefetch", "fetch-like-a-page"}
-	b.use(t, "opens", "alice", source{at: b.page(in, b.theirs(neighbour, "/")), base: app, ways: called(opens...)})
+	b.use(t, "opens", source{at: b.page(in, b.theirs(neighbour, "/")), base: app, ways: called(opens...)})
 	b.attack(t, "neighbour", source{
 		at: b.page(in, b.theirs(neighbour, "/")), base: app, ways: notCalled(opens...),
 		silent: append(slices.Clone(byRule), asking...), bare: append([]string{"prefetch-document"}, anonymous...), unknown: "anti_csrf",

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +49,7 @@ func addDocumented(v *routev3.VirtualHost, text string) error {
 		}
 		routes = append(routes, r)
 	}
-	v.Routes = append(routes, v.GetRoutes()...)
+	v.Routes = slices.Concat(routes, v.GetRoutes())
 	return nil
 }
 
@@ -305,8 +306,8 @@ func TestBuildFiles(t *testing.T) {
 			_, _ = io.WriteString(w, `{"name":"app"}`)
 		})
 		s.app.pages.HandleFunc("GET /login", serveHTML(""))
-		for kind, want := range map[string]int{"": 0, ` crossorigin="use-credentials"`: 1} {
-			s.app.pages.HandleFunc(fmt.Sprintf("GET /static/manifest%d", want), serveHTML(`<link rel="manifest" href="/guarded.webmanifest"`+kind+`>`))
+		for kind, want := range map[string]int{"": 0, `crossorigin="use-credentials"`: 1} {
+			s.app.pages.HandleFunc(fmt.Sprintf("GET /static/manifest%d", want), serveHTML(`<link rel="manifest" href="/guarded.webmanifest" `+kind+`>`))
 			tab := s.newProfileFor(t).signedIn("alice")
 			tab.goTo(fmt.Sprintf("/static/manifest%d", want))
 			if _, err := chromedp.Call(tab.ctx, cdppage.GetAppManifest, cdppage.GetAppManifestParams{}); err != nil {
@@ -380,7 +381,7 @@ func TestPlainHTTP(t *testing.T) {
 				t.Errorf("%s of %s loads: %t", what, dir, got)
 			}
 		}
-		m.tab.goTo(site + dir + "/page")
+		m.goTo(site + dir + "/page")
 		m.await(`document.querySelector("h1").textContent === "page"`)
 		eval[any](m.tab, `document.body.insertAdjacentHTML("beforeend", "<form method=post></form>")`)
 		eval[any](m.tab, `document.forms[0].submit()`)

@@ -195,19 +195,19 @@ func TestNextjs(t *testing.T) {
 			t.Errorf("%d refreshes, want 1", n)
 		}
 	})
-	t.Run("a call after expiry", func(t *testing.T) {
+	t.Run("a call after expiry", func(*testing.T) {
 		s.advance(accessLife)
 		tab.click("#call")
 		tab.await(`document.querySelector("#called").textContent === "200 alice"`)
 		tab.kept()
 	})
-	t.Run("a server action after expiry", func(t *testing.T) {
+	t.Run("a server action after expiry", func(*testing.T) {
 		s.advance(accessLife)
 		tab.click("#save")
 		tab.await(`document.querySelector("#saved").textContent === "POST alice"`)
 		tab.kept()
 	})
-	t.Run("a navigation after expiry", func(t *testing.T) {
+	t.Run("a navigation after expiry", func(*testing.T) {
 		s.advance(accessLife)
 		tab.goTo("/notes")
 		tab.await(`document.querySelector("#notes")?.textContent === "alice"`)

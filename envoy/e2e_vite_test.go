@@ -110,7 +110,7 @@ func TestVite(t *testing.T) {
 			t.Errorf("%d refreshes, want 1", n)
 		}
 	})
-	t.Run("a navigation after expiry", func(t *testing.T) {
+	t.Run("a navigation after expiry", func(*testing.T) {
 		s.advance(accessLife)
 		tab.goTo("/notes")
 		tab.await(`document.querySelector("main")?.dataset.view === "/notes"`)
