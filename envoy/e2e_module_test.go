@@ -339,7 +339,7 @@ func TestModule(t *testing.T) {
 		// A stream needs HTTP/2. Its body is gone once it was sent: the session is refreshed, and the page is told to send it anew.
 		got := eval[string](m.tab, `(async () => {
 			const asked = [], real = fetch;
-			const { sessionFetch } = await import("./sessiongate.js");
+			const { sessionFetch } = await import("/static/sessiongate.js");
 			window.fetch = async (request) => { asked.push(new URL(request.url).pathname); return new Response(null, { status: asked.length === 1 ? 440 : 200 }); };
 			const answer = await sessionFetch()("/api/echo", { method: "POST", duplex: "half", body: new Blob(["sent"]).stream() });
 			window.fetch = real;

@@ -17,5 +17,6 @@ export interface Options {
 /**
  * A `fetch` that keeps the session. On the session-expired status it refreshes, once for all tabs,
  * and repeats the request once. You always get the answer to your own request.
+ * It may take the place of `window.fetch`: it calls the one that was there when it was made.
  */
 export declare function sessionFetch(options?: Options): typeof globalThis.fetch;
