@@ -180,7 +180,7 @@ func (m *moduleTab) lapse(least, most int) {
 	eval[any](m.tab, fmt.Sprintf(`((t) => { t.done = true; t.act(); })(timers[`+due+`])`, least, most))
 }
 
-// refuse makes Envoy answer the page's refreshes with a status from now on; 0: no more.
+// refuse makes Envoy answer the page's refreshes as a route of refusals says from now on; "": no more.
 func (m *moduleTab) refuse(name string) {
 	m.Helper()
 	if name == "" {
