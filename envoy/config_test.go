@@ -338,7 +338,7 @@ func TestOnlyEnvoySpeaksCORS(t *testing.T) {
 		if test.origin == "" {
 			continue
 		}
-		name, words := "Access-Control-Expose-Headers", "front-token anti-csrf id-refresh-token st-access-token st-refresh-token x-sessiongate-denial"
+		name, words := "Access-Control-Expose-Headers", "front-token anti-csrf id-refresh-token st-access-token st-refresh-token x-sessiongate-denial retry-after"
 		if test.method == "OPTIONS" {
 			name, words = "Access-Control-Allow-Headers", "content-type anti-csrf rid fdi-version st-auth-mode authorization supertokens-sdk-name supertokens-sdk-version"
 		}
