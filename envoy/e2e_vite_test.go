@@ -149,10 +149,16 @@ func TestViteChunksAfterExpiry(t *testing.T) {
 }
 
 // TestViteServiceWorker: the page's service worker hands on each navigation, also those of other sites' pages. A link leads to the user's page;
-// a form and a frame have nothing of the user, although the browser sends the cookies along.
+// a form and a frame have nothing of the user, also where the browser sends the cookies along.
 func TestViteServiceWorker(t *testing.T) {
 	needChromium(t)
-	s := newStack(t, stackOptions{settings: []string{followsFast, "SESSIONGATE_COOKIES_SAME_SITE=none"}})
+	for sameSite, form := range map[string]int{"none": 403, "strict": 302} {
+		t.Run(sameSite, func(t *testing.T) { testServiceWorker(t, sameSite, form) })
+	}
+}
+
+func testServiceWorker(t *testing.T, sameSite string, form int) {
+	s := newStack(t, stackOptions{settings: []string{followsFast, "SESSIONGATE_COOKIES_SAME_SITE=" + sameSite}})
 	s.serveVite(vite(t, "assets"))
 	s.app.pages.HandleFunc("/foreign", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -171,7 +177,7 @@ func TestViteServiceWorker(t *testing.T) {
 		answers              []int
 	}{
 		{"web.localhost", "link", "a", []int{401, 200}},
-		{"web.localhost", "form", "button", []int{403}},
+		{"web.localhost", "form", "button", []int{form}},
 		{"web.localhost", "frame", "", []int{302}}, // the browser keeps the cookies back
 		{"sibling.app.localhost", "link", "a", []int{401, 200}},
 		{"sibling.app.localhost", "form", "button", []int{403}},
