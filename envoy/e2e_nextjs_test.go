@@ -38,10 +38,14 @@ func (s *stack) startNextjs() {
 	}
 	command.Env = append(command.Env, "API_URL=http://"+s.app.address, "PUBLIC_URL="+s.proxy.URL("ingress"))
 	address := s.launchServer(command, regexp.MustCompile(`Local: +(http://\S+)`))
-	pages := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(address)
-		r.Out.Host = r.In.Host
-	}}
+	pages := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(address)
+			r.Out.Host = r.In.Host
+		},
+		// Node waits at its end for a connection on which nothing was ever asked; a pool has such.
+		Transport: &http.Transport{DisableKeepAlives: true},
+	}
 	s.app.pages.HandleFunc("GET /login", loginPage)
 	s.app.pages.HandleFunc("/api/", s.app.echo)
 	s.app.pages.Handle("/", pages)
