@@ -3,6 +3,7 @@ package envoy_test
 // Cookies with SameSite=Strict, which the browser keeps back from a person who comes from another site.
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -12,15 +13,37 @@ import (
 	"sync/atomic"
 	"testing"
 
+	mutationrulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 )
+
+// alwaysCrossSite makes of each request of a route one that says so.
+func alwaysCrossSite(r *routev3.Route) error {
+	mutation, err := anypb.New(&headermutationv3.HeaderMutationPerRoute{Mutations: &headermutationv3.Mutations{
+		RequestMutations: []*mutationrulesv3.HeaderMutation{{Action: &mutationrulesv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
+			Header:       &corev3.HeaderValue{Key: "sec-fetch-site", Value: "cross-site"},
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		}}}},
+	}})
+	if err == nil {
+		r.TypedPerFilterConfig["envoy.filters.http.header_mutation"] = mutation
+	}
+	return err
+}
 
 // TestStrictCookies: a person who comes by a link of another site, or back from an SSO there, is signed in, by one page that asks for itself
 // again; and nobody goes round in circles.
 func TestStrictCookies(t *testing.T) {
 	needChromium(t)
 	s := newStack(t, stackOptions{processes: 1, settings: []string{"SESSIONGATE_COOKIES_SAME_SITE=strict"}, edit: editRoutes(func(v *routev3.VirtualHost) error {
-		return addRoute(v, "default", "/sso", map[string]string{"session": "required", "login_url": "/static/sign-in", "return_to": "true"})
+		return errors.Join(
+			addRoute(v, "default", "/sso", map[string]string{"session": "required", "login_url": "/static/sign-in", "return_to": "true"}),
+			addRoute(v, "default", "/odd", map[string]string{"session": "required"}),
+			alwaysCrossSite(named(v, "/odd")),
+		)
 	})})
 	var asked atomic.Int64 // the SSO
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -91,6 +114,15 @@ func TestStrictCookies(t *testing.T) {
 		}
 		if n := asked.Load(); n != 0 {
 			t.Errorf("the SSO was asked %d times for somebody who is signed in", n)
+		}
+	})
+
+	// A browser might call the page's own request "cross-site". It would be sent back here for ever, if the page did not notice.
+	t.Run("a browser that never says same-origin", func(t *testing.T) {
+		tab := s.newProfileFor(t).open("/odd")
+		tab.await(`document.getElementById("stuck")?.hidden === false`)
+		if got := answers(tab, "/odd"); !slices.Equal(got, []int{http.StatusUnauthorized, http.StatusUnauthorized}) {
+			t.Errorf("%v, want two answers and no third", got)
 		}
 	})
 
