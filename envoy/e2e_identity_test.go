@@ -238,7 +238,8 @@ func TestDenials(t *testing.T) {
 			"the refresh token":   b.cookie("sRefreshToken"),
 			"very long":           strings.Repeat("A", 8000),
 			"JSON serialisation":  `{"payload":"` + parts[1] + `"}`,
-			"quoted":              `"` + good + `"`,
+			"quoted twice":        `""` + good + `""`, // one pair is no part of the value
+			"half quoted":         `"` + good,
 			"the other way round": parts[2] + "." + parts[1] + "." + parts[0],
 		} {
 			c := s.newBrowser(networkV)
