@@ -292,6 +292,17 @@ func TestModule(t *testing.T) {
 		m.quiet()
 	})
 
+	t.Run("a sign-in that the module did not see", func(t *testing.T) {
+		m := start(t)
+		m.get("/api/call")
+		m.told(1)
+		handle := eval[string](m.tab, `fetch("/login", { method: "POST", body: "alice" }).then((answer) => answer.headers.get("x-handle"))`)
+		m.call("/api/call", "alice")
+		s.processes[0].api(http.MethodDelete, "/v1/sessions/"+handle, nil, nil)
+		m.eventually("the session's end is known", func() bool { return m.get("/api/call").Status == http.StatusUnauthorized })
+		m.told(2)
+	})
+
 	t.Run("expiry", func(t *testing.T) {
 		m := start(t)
 		m.signIn("alice")

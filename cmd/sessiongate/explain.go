@@ -192,7 +192,7 @@ func consequences(c Config, q asked, x authz.Explanation) []string {
 	case authz.PassesLogin:
 		lines = append(lines, "It is the login page: it passes whatever the outcome, without identity unless the policy allows it.")
 	case "":
-		answer := map[string]string{"redirect": "is sent to " + settings["login_url"], "auto": "is sent to " + settings["login_url"] + "; a script gets 401", "401": "gets 401", "403": "gets 403"}[settings["on_unauthorised"]]
+		answer := map[string]string{"redirect": "is sent to " + settings["login_url"], "auto": "is sent to " + settings["login_url"] + "; a script gets 401", "401": "gets 401", "403": "gets 403", "440": fmt.Sprintf("gets %d", c.Responses.SessionExpiredStatus)}[settings["on_unauthorised"]]
 		if settings["session"] == "optional" {
 			answer = "passes, without identity"
 		}

@@ -9,7 +9,7 @@ export interface Options {
   limit?: number;
   /**
    * Nobody is signed in: a refresh said so, or the API answered 401. It is called once, and again
-   * only after another sign-in.
+   * only after an answer that was a success.
    */
   onSignedOut?: () => void;
 }

@@ -53,11 +53,9 @@ export function sessionFetch({
 
   const send = async (request) => {
     const token = read(key("anti-csrf"));
-    if (token) {
-      request.headers.set("anti-csrf", token);
-      told = false;
-    }
+    if (token) request.headers.set("anti-csrf", token);
     const answer = await fetch(request);
+    if (answer.ok) told = false;
     const next = answer.headers.get("anti-csrf");
     if (next) write(key("anti-csrf"), next);
     return answer;
@@ -106,7 +104,8 @@ export function sessionFetch({
   return async (input, init) => {
     // On a server all users would share one memory: there it is fetch, and no more. And no other
     // origin gets the token. Request resolves an address as fetch does.
-    const origin = () => new URL(new Request(input.url ?? input).url).origin;
+    const address = input instanceof Request ? input.url : input;
+    const origin = () => new URL(new Request(address).url).origin;
     if (!here() || origin() !== home()) return fetch(input, init);
     // A redirect to another origin would take the token along.
     const guard = home() === here() ? { mode: "same-origin" } : { redirect: "error" };
