@@ -207,18 +207,24 @@ func (s *Server) tryRefresh(r *request, p Policy, why *sessions.Denial) answer {
 		}
 		return text(code.Code_UNAUTHENTICATED, s.expired(), words)
 	}
-	page := refreshPage{
+	refresh := refreshPage{
 		refreshPath: s.cfg.RefreshPath, expiredStatus: s.cfg.SessionExpiredStatus,
 		attempt: s.cfg.RefreshAttemptMax / 2, login: loginLocation(r, p), resend: !r.reads(),
 		reloadsWhenOver: p.Optional,
 	}
+	return page(s.expired(), refresh.html(), s.pagePolicy)
+}
+
+// page is one of ours, which asks for its own address again, under its
+// Content-Security-Policy.
+func page(status typev3.StatusCode, body, policy string) answer {
 	return answer{
-		code: code.Code_UNAUTHENTICATED, status: s.expired(), body: page.html(),
+		code: code.Code_UNAUTHENTICATED, status: status, body: body,
 		headers: []*corev3.HeaderValueOption{
 			header("content-type", "text/html; charset=utf-8"),
-			header("content-security-policy", s.pagePolicy),
+			header("content-security-policy", policy),
 			header("x-content-type-options", "nosniff"),
-			// A stricter one would make the Origin of the refresh "null".
+			// A stricter one would make the Origin of a refresh "null".
 			header("referrer-policy", "same-origin"),
 		},
 	}

@@ -288,18 +288,16 @@ func (s *Server) judge(r *request, p Policy, from sessions.Initiator) (*sessions
 // user's cookies: the browser must attest that no such page did, or the request
 // must repeat a token that no such page can read.
 func checkForgery(r *request, mode AntiCSRF, from sessions.Initiator, access *sessions.Access) *sessions.Denial {
+	vouched := from == sessions.InitiatorOwn || from == sessions.InitiatorUser ||
+		from == sessions.InitiatorUnknown && r.reads() && r.navigates() // an old browser's, by a guess
 	switch {
 	case mode == AntiCSRFOff,
 		mode == AntiCSRFUnsafe && (r.reads() || r.method == "OPTIONS"),
+		vouched && (mode != AntiCSRFAlways || !r.canCarryToken()),
 		r.antiCSRF != "" && access.MatchesAntiCSRF(r.antiCSRF):
 		return nil
 	case from == sessions.InitiatorForeign:
 		return denyForeign
-	case mode == AntiCSRFAlways && r.canCarryToken():
-		return denyAntiCSRF
-	case from == sessions.InitiatorOwn, from == sessions.InitiatorUser,
-		r.reads() && r.navigates(): // an old browser's, by a guess
-		return nil
 	default:
 		return denyAntiCSRF
 	}

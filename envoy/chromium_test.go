@@ -341,6 +341,12 @@ func (t *tab) awaitPath(path string) {
 	t.await(fmt.Sprintf(`location.pathname + location.search + location.hash === %q && document.readyState === "complete"`, path))
 }
 
+// addFrame puts a frame at the end of the page, and returns when it has loaded.
+func (t *tab) addFrame(address string) {
+	t.Helper()
+	eval[int](t, fmt.Sprintf(`new Promise((loaded) => document.body.append(Object.assign(document.createElement("iframe"), { src: %s, onload: () => loaded(0) })))`, quote(address)))
+}
+
 // eval runs a script's expression, waits for it if it is a promise, and returns what it gives.
 func eval[T any](t *tab, expression string) T {
 	t.Helper()

@@ -1,7 +1,6 @@
 package envoy_test
 
 import (
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -29,14 +28,13 @@ func TestRefreshPageInFramesOfOtherOrigins(t *testing.T) {
 	s := newPageStack(t, "SESSIONGATE_ALLOWED_ORIGINS="+partner("allowed"))
 	var framed atomic.Int64
 	s.app.pages.HandleFunc("GET /framed", func(http.ResponseWriter, *http.Request) { framed.Add(1) })
-	load := `new Promise((loaded) => document.body.append(Object.assign(document.createElement("iframe"), { src: %s, onload: () => loaded(0) })))`
 	for name, allowed := range map[string]bool{"allowed": true, "other": false} {
 		t.Run(name, func(t *testing.T) {
 			p := s.newProfileFor(t)
 			tab := p.signedIn(name)
 			tab.goTo(partner(name) + "/")
 			before := framed.Load()
-			eval[int](tab, fmt.Sprintf(load, quote(p.site("/framed?living"))))
+			tab.addFrame(p.site("/framed?living"))
 			// The cookies reach either frame: without a session there would be 302. Where the page is not allowed, there is 403: it could lay
 			// something over the app's page.
 			living := tab.seen(func(x *exchange) bool { return x.path == "/framed?living" })
@@ -48,7 +46,7 @@ func TestRefreshPageInFramesOfOtherOrigins(t *testing.T) {
 				t.Fatalf("in a frame: %+v, and the app was asked %d times", living, framed.Load()-before)
 			}
 			p.advance(accessLife)
-			eval[int](tab, fmt.Sprintf(load, quote(p.site("/framed?expired"))))
+			tab.addFrame(p.site("/framed?expired"))
 			if allowed {
 				tab.eventually("the frame shows the app", func() bool { return framed.Load() == before+2 })
 				if n := refreshes(tab); n != 1 {

@@ -153,14 +153,13 @@ func testExpiredFrames(t *testing.T, s *stack) {
 		p := s.newProfileFor(t)
 		tab := p.signedIn("foreign")
 		tab.goTo(p.siteAt("b.app.localhost", "/login"))
-		load := `new Promise((loaded) => document.body.append(Object.assign(document.createElement("iframe"), { src: %s, onload: () => loaded(0) })))`
-		eval[int](tab, fmt.Sprintf(load, quote(p.site("/framed?living"))))
+		tab.addFrame(p.site("/framed?living"))
 		// The cookies do reach the frame, of a sibling host, but the page in it would be shown to whoever made the page around it.
 		if x := tab.seen(func(x *exchange) bool { return x.path == "/framed?living" }); len(x) != 1 || x[0].status != http.StatusForbidden || framed.Load() != 0 {
 			t.Fatalf("a frame of another origin: %+v, and the app was asked %d times", x, framed.Load())
 		}
 		p.advance(accessLife)
-		eval[int](tab, fmt.Sprintf(load, quote(p.site("/framed?expired"))))
+		tab.addFrame(p.site("/framed?expired"))
 		tab.await(`frames.length === 2`)
 		tab.eventually("the browser refuses it", func() bool {
 			return slices.ContainsFunc(tab.mishaps(), func(fault string) bool { return strings.Contains(fault, "frame-ancestors 'self'") })

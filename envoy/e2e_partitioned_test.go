@@ -26,8 +26,7 @@ func TestPartitionedCookies(t *testing.T) {
 	frameAt := func(s *stack, p *profile, site string) (page *tab, frame framed) {
 		t.Helper()
 		page = p.open("http://" + site + ":" + address.Port() + "/")
-		eval[int](page, fmt.Sprintf(`new Promise((loaded) => document.body.append(Object.assign(document.createElement("iframe"), { src: %s, onload: () => loaded(0) })))`,
-			quote(s.site("/static/app?in="+site))))
+		page.addFrame(s.site("/static/app?in=" + site))
 		return page, framed{page, `document.querySelector("iframe").contentWindow`}
 	}
 	stackWith := func(settings ...string) *stack {

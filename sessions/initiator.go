@@ -56,6 +56,7 @@ func (e Evidence) Initiator(trust Trust) Initiator {
 		return InitiatorForeign
 	}
 	opens := e.Reads && e.Mode == modeNavigate
+	inTab := e.Dest == "document" || e.Dest == ""
 	ahead := strings.Contains(e.Purpose, "prefetch") // also to prerender
 	switch e.Site {
 	case "same-origin": // A3
@@ -73,7 +74,7 @@ func (e Evidence) Initiator(trust Trust) Initiator {
 		switch {
 		case !opens || ahead: // A8
 			return InitiatorForeign
-		case e.Dest == "document", e.Dest == "": // A6
+		case inTab: // A6
 			return InitiatorUser
 		case trust.Frames, slices.Contains(trust.Origins, refererOrigin(e.Referer)): // A7
 			return InitiatorUser
@@ -86,7 +87,7 @@ func (e Evidence) Initiator(trust Trust) Initiator {
 			return InitiatorOwn
 		case e.Origin == nullOrigin: // A10
 			return InitiatorForeign
-		case opens && (e.Dest == "document" || e.Dest == ""): // A6
+		case opens && inTab: // A6
 			return InitiatorUser
 		default:
 			return InitiatorUnknown // A11
