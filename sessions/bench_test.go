@@ -151,11 +151,12 @@ func BenchmarkMemory(b *testing.B) {
 	}
 	b.Run("ended session", func(b *testing.B) {
 		held(b, func(n int) any {
-			set := new(feedSet)
+			f := new(feed)
+			f.init(time.Now)
 			for range n {
-				set.add(Entry{Kind: EntryEnded, Handle: NewHandle(), Reason: ReasonRevoked, At: testEpoch})
+				f.add(Entry{Kind: EntryEnded, Handle: NewHandle(), Reason: ReasonRevoked, At: testEpoch})
 			}
-			return set
+			return f
 		})
 	})
 	b.Run("verified token", func(b *testing.B) {

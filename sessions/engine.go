@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -170,8 +171,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 			timeout: cfg.RefreshAttemptMax / 2, store: store, emit: cfg.Events,
 		},
 	}
-	e.feed.clock.local = cfg.Now
-	e.feed.polling = make(chan struct{}, 1)
+	e.feed.init(cfg.Now)
 	e.keyless = make(chan struct{}, 1)
 	return e, nil
 }
@@ -232,11 +232,15 @@ func (e *Engine) prepare(ctx context.Context) error {
 	return e.poll(ctx)
 }
 
+// clockStepMax is by how much the store's clock may step, ahead and back again,
+// without forgetting an entry that still denies a token.
+const clockStepMax = 15 * time.Minute
+
 // prepareStore makes what must be there before the first token is made.
 func (e *Engine) prepareStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startRetryLast)
 	defer cancel()
-	horizon := e.cfg.AccessTokenLife + leeway + e.cfg.RefreshAttemptMax
+	horizon := e.cfg.AccessTokenLife + leeway + e.cfg.RefreshAttemptMax + clockStepMax
 	if err := e.store.RaiseHorizon(ctx, horizon); err != nil {
 		return fmt.Errorf("raising the horizon: %w", err)
 	}
@@ -254,8 +258,9 @@ func (e *Engine) prepareStore(ctx context.Context) error {
 
 // poll reads the feed, and the keys where they changed.
 func (e *Engine) poll(ctx context.Context) error {
+	began := e.cfg.Now()
 	err := e.feed.poll(ctx, e.store, e.loadKeys, max(e.cfg.FeedBound, time.Second))
-	e.polls.count(err)
+	e.polls.count(err, e.cfg.Now().Sub(began))
 	if err != nil {
 		return fmt.Errorf("polling the feed: %w", err)
 	}
@@ -293,15 +298,13 @@ func (e *Engine) loadKeys(ctx context.Context) error {
 
 // follow polls the feed until ctx ends.
 func (e *Engine) follow(ctx context.Context) {
-	tick := time.NewTicker(e.cfg.FeedPoll)
-	defer tick.Stop()
-	pruned := e.feed.clock.now()
+	pruned := e.feed.elapsed()
 	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(jittered(e.cfg.FeedPoll)):
 		}
 		err := e.poll(ctx)
 		switch {
@@ -314,11 +317,17 @@ func (e *Engine) follow(ctx context.Context) {
 			failing = false
 			e.cfg.Events(Event{Kind: EventFeedRecovered})
 		}
-		if now := e.feed.clock.now(); now.Sub(pruned) > time.Minute {
+		if now := e.feed.elapsed(); now-pruned > time.Minute {
 			pruned = now
 			e.feed.prune()
 		}
 	}
+}
+
+// jittered is pause or up to a quarter less, so that replicas which began together,
+// as after an outage, do not go on asking the store in the same moment.
+func jittered(pause time.Duration) time.Duration {
+	return pause - rand.N(pause/4+1) //nolint:gosec // nobody gains by guessing it
 }
 
 // sweep removes expired rows in batches until ctx ends.

@@ -132,6 +132,15 @@ func (m *metrics) table() []metric {
 			func(s state, put putter) { put(s.feedBound.Seconds()) }),
 		total("sessiongate_feed_polls_total", "Polls of the feed.", func(s state, put putter) { put(float64(s.engine.FeedPolls)) }),
 		total("sessiongate_feed_polls_failed_total", "Polls that failed.", func(s state, put putter) { put(float64(s.engine.FeedPollsFailed)) }),
+		gauge("sessiongate_feed_poll_seconds", "How long the last poll took: with the pause between polls, what the age of the feed grows to. Absent before the first.",
+			func(s state, put putter) {
+				if s.engine.FeedPolls > 0 {
+					put(s.engine.FeedPollTook.Seconds())
+				}
+			}),
+		total("sessiongate_feed_read_entries_total", "Entries that polls brought.", func(s state, put putter) { put(float64(s.engine.FeedRead)) }),
+		total("sessiongate_feed_readings_total", "How often the whole feed was read: at the start, and where the database is another server than before.",
+			func(s state, put putter) { put(float64(s.engine.FeedReadings)) }),
 		gauge("sessiongate_feed_entries", "Entries of the feed that are held in memory.",
 			func(s state, put putter) {
 				put(float64(s.engine.FeedEnded), "ended")

@@ -2,7 +2,10 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"time"
+
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
 // SetFeedPage makes pages of a whole read small enough to be many.
@@ -22,3 +25,26 @@ func (s *Store) SetEndPage(sessions int) { s.endPage = sessions }
 
 // UserLock is the lock of a user's creations.
 func UserLock(userID string) int64 { return userLock(userID) }
+
+// PollBlocks is how many blocks the statement of a poll from since touches.
+func (s *Store) PollBlocks(ctx context.Context, since sessions.Cursor) (int, error) {
+	from, err := parsePlace(since)
+	if err != nil {
+		return 0, err
+	}
+	sql, args := s.pollStatement(from)
+	var text []byte
+	if err := s.feed.QueryRow(ctx, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+sql, args...).Scan(&text); err != nil {
+		return 0, err
+	}
+	var plans []struct {
+		Plan struct {
+			Hit  int `json:"Shared Hit Blocks"`
+			Read int `json:"Shared Read Blocks"`
+		}
+	}
+	if err := json.Unmarshal(text, &plans); err != nil {
+		return 0, err
+	}
+	return plans[0].Plan.Hit + plans[0].Plan.Read, nil
+}

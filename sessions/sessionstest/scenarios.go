@@ -111,9 +111,10 @@ type link struct {
 
 	mu      sync.Mutex
 	changed *sync.Cond
-	polls   int // that began
-	swaps   int // that were done
-	told    int // promotions that left the engine
+	polls   int  // that began
+	more    bool // the one under way has more pages
+	swaps   int  // that were done
+	told    int  // promotions that left the engine
 	hold    bool
 	held    []sessions.Promotion
 	cut     bool // polls fail
@@ -122,14 +123,21 @@ type link struct {
 
 func (l *link) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
 	l.mu.Lock()
-	l.polls++
+	if !l.more {
+		l.polls++
+		l.changed.Broadcast()
+	}
 	cut := l.cut
-	l.changed.Broadcast()
+	l.more = l.more && !cut
 	l.mu.Unlock()
 	if cut {
 		return sessions.Page{}, errors.New("cut off")
 	}
-	return l.Store.Poll(ctx, since)
+	page, err := l.Store.Poll(ctx, since)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.more = page.More
+	return page, err
 }
 
 func (l *link) Swap(ctx context.Context, old, next sessions.Row, rule sessions.Rule) (bool, error) {
