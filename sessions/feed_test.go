@@ -408,3 +408,18 @@ func TestFeedGivesMemoryBack(t *testing.T) {
 	}
 	runtime.KeepAlive(b)
 }
+
+// Replicas that began together do not go on polling in the same moment.
+func TestPollsAreJittered(t *testing.T) {
+	pauses := map[time.Duration]bool{}
+	for range 100 {
+		p := jittered(time.Second)
+		if p < 750*time.Millisecond || p > time.Second {
+			t.Fatalf("a pause of %s", p)
+		}
+		pauses[p] = true
+	}
+	if len(pauses) < 90 {
+		t.Errorf("%d different pauses of 100", len(pauses))
+	}
+}

@@ -132,9 +132,9 @@ func (m *metrics) table() []metric {
 			func(s state, put putter) { put(s.feedBound.Seconds()) }),
 		total("sessiongate_feed_polls_total", "Polls of the feed.", func(s state, put putter) { put(float64(s.engine.FeedPolls)) }),
 		total("sessiongate_feed_polls_failed_total", "Polls that failed.", func(s state, put putter) { put(float64(s.engine.FeedPollsFailed)) }),
-		gauge("sessiongate_feed_poll_seconds", "How long the last poll took: with the pause between polls, what the age of the feed grows to. Absent before the first.",
+		gauge("sessiongate_feed_poll_seconds", "How long the last poll took: with the pause between polls, what the age of the feed grows to. Absent before the first reading.",
 			func(s state, put putter) {
-				if s.engine.FeedPolls > 0 {
+				if s.started {
 					put(s.engine.FeedPollTook.Seconds())
 				}
 			}),

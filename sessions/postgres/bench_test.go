@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -190,6 +191,82 @@ func BenchmarkPoll(b *testing.B) {
 			b.ReportMetric(float64(reading.Milliseconds()), "ms/all-new")
 			b.ReportMetric(float64(wholeReading.Milliseconds()), "ms/whole")
 			execute(b, job, `COMMIT`)
+		})
+	}
+}
+
+// BenchmarkHeard measures how long a replica goes on allowing a session that was ended
+// elsewhere, while this many entries arrive in the transactions of a mass sign-out, and a
+// transaction that began before them stays open. The bound is 1 s.
+func BenchmarkHeard(b *testing.B) {
+	server, err := cluster.Start(b.Context(), cluster.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer server.Stop()
+	for _, entries := range []int{10_000, 100_000, 1_000_000} {
+		b.Run(strconv.Itoa(entries), func(b *testing.B) {
+			name := nextName()
+			if err := migrated(b.Context(), server, name); err != nil {
+				b.Fatal(err)
+			}
+			job := connect(b, server.URL("postgres"))
+			execute(b, job, `BEGIN`)
+			execute(b, job, `SELECT pg_current_xact_id()`)
+			cfg := sessions.Defaults()
+			cfg.KeyEncryptionKey = kek(b, make([]byte, 32))
+			var engines [2]*sessions.Engine
+			for i := range engines {
+				store, err := postgres.Open(b.Context(), postgres.Config{URL: server.URL(name)})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer store.Close()
+				engines[i] = sessionstest.StartEngine(b, store, cfg)
+			}
+			writer := connect(b, server.URL(name))
+			var heard []time.Duration
+			for b.Loop() {
+				done := make(chan error, 1)
+				go func() {
+					const each = 5_000 // as one statement of EndCreatedBefore
+					for range entries / each {
+						if _, err := writer.Exec(b.Context(), `INSERT INTO sessiongate.feed (kind, handle, reason)
+							SELECT 'ended', decode(md5(random()::text), 'hex'), 'revoked' FROM generate_series(1, $1::int)`, each); err != nil {
+							done <- err
+							return
+						}
+					}
+					done <- nil
+				}()
+				for arriving := true; arriving; {
+					issued, err := engines[0].Create(b.Context(), sessions.NewSession{UserID: "alice"})
+					if err != nil {
+						b.Fatal(err)
+					}
+					began := time.Now()
+					if _, err := engines[0].End(b.Context(), issued.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
+						b.Fatal(err)
+					}
+					for denial := (*sessions.Denial)(nil); denial != sessions.DenyEnded; {
+						_, denial = engines[1].Verify(sessions.TransportCookie, []string{issued.Access.Reveal()})
+						time.Sleep(time.Millisecond)
+					}
+					heard = append(heard, time.Since(began))
+					select {
+					case err := <-done:
+						if err != nil {
+							b.Fatal(err)
+						}
+						arriving = false
+					default:
+					}
+				}
+			}
+			slices.Sort(heard)
+			b.ReportMetric(float64(heard[len(heard)/2].Milliseconds()), "ms-median")
+			b.ReportMetric(float64(heard[len(heard)-1].Milliseconds()), "ms-max")
+			b.ReportMetric(float64(len(heard)), "ends")
 		})
 	}
 }

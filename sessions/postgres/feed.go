@@ -20,8 +20,9 @@ import (
 // transactions a reading saw; the next one reads those that it did not see: the
 // ones that were open then, each by its id, and the ones that began since.
 
-// feedPage is how many entries one statement brings at most.
-const feedPage = 10_000
+// feedPage is how many entries one statement brings at most: some 600 KB, which a slow
+// line carries within the bound of a poll.
+const feedPage = 5_000
 
 // place is a [sessions.Cursor].
 type place struct {
