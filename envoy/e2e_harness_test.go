@@ -115,7 +115,7 @@ type stackOptions struct {
 	processes int              // 0: two
 	sockets   bool             // Check over unix sockets
 	settings  []string         // more environment of the processes
-	each      []string         // one entry of it for each process
+	each      []string         // of it for each process: entries with a space between
 	stdout    *os.File         // of the processes; nil: their log
 	notReady  bool             // do not wait until the processes are ready
 	noEnvoy   bool
@@ -170,7 +170,7 @@ func newStack(t *testing.T, o stackOptions) *stack {
 			o.settings = append([]string{"SESSIONGATE_DATABASE_URL=" + o.url(s, i)}, o.settings...)
 		}
 		if o.each != nil {
-			o.settings = append([]string{o.each[i]}, o.settings...)
+			o.settings = append(strings.Fields(o.each[i]), o.settings...)
 		}
 		if o.former != "" && i == count-1 {
 			file = o.former
