@@ -222,4 +222,3 @@ func TestFaultClock(t *testing.T) {
 	}
 	c.settle()
 }
-

@@ -133,10 +133,8 @@ func (c *crowd) turn(h *honest) time.Duration {
 // judge says what an answer means to its client. 409 is another tab's business; 503 touches nothing and says when to come back; and
 // anything that is neither that nor what was asked for has signed the client out.
 func (c *crowd) judge(h *honest, what string, a answer, err error) (wait time.Duration) {
-	select {
-	case <-c.enough: // the test is over, and with it the context of the request
-		return 0
-	default:
+	if err != nil && c.Context().Err() != nil {
+		return 0 // the test is over
 	}
 	if err != nil {
 		c.complain("%s: %v: Envoy is always there", what, err)
@@ -306,23 +304,54 @@ func (s *stack) within(limit time.Duration, since time.Time, what string, happen
 	}
 }
 
+// first asks anew every moment, as many people do, and returns the first good answer. Whoever asked when something failed may wait longer,
+// until it is told 503.
+func first[T any](s *stack, limit time.Duration, since time.Time, what string, ask func() (T, bool)) T {
+	s.Helper()
+	good := make(chan T, 1)
+	var asking sync.WaitGroup
+	s.Cleanup(asking.Wait)
+	for {
+		asking.Go(func() {
+			if got, ok := ask(); ok {
+				select {
+				case good <- got:
+				default: // not the first
+				}
+			}
+		})
+		select {
+		case got := <-good:
+			return got
+		case <-time.After(100 * time.Millisecond):
+		}
+		if time.Since(since) > limit {
+			s.Fatalf("not within %s: %s", limit, what)
+		}
+	}
+}
+
 // recovers waits until every process signs in, refuses elsewhere what one ended, and passes strict routes again.
 func (s *stack) recovers(since time.Time) {
 	s.Helper()
+	s.recoversWithin(recovery, since)
+}
+
+func (s *stack) recoversWithin(limit time.Duration, since time.Time) {
+	s.Helper()
 	for i, p := range s.processes {
 		other := s.processes[(i+1)%len(s.processes)]
-		var c created
-		s.within(recovery, since, p.name+" signs in", func() bool {
+		c := first(s, limit, since, p.name+" signs in", func() (c created, ok bool) {
 			status, _, err := p.tryAPI(http.MethodPost, "/v1/sessions", map[string]any{"user_id": "recovered"}, &c)
-			return err == nil && status == http.StatusCreated
+			return c, err == nil && status == http.StatusCreated
 		})
 		s.secrets.add(c.Tokens.Access, c.Tokens.Refresh, c.Tokens.AntiCSRF)
 		for _, q := range s.processes {
-			s.within(recovery, since, q.name+" passes a strict route", func() bool { return q.strict(c) == codes.OK })
+			first(s, limit, since, q.name+" passes a strict route", func() (code codes.Code, ok bool) { code = q.strict(c); return code, code == codes.OK })
 		}
-		s.within(recovery, since, other.name+" ends", func() bool { return len(other.end([]created{c})) == 1 })
+		first(s, limit, since, other.name+" ends", func() (ended []created, ok bool) { ended = other.end([]created{c}); return ended, len(ended) == 1 })
 		for _, q := range s.processes {
-			s.within(recovery, since, q.name+" denies", func() bool { return q.check(c.Tokens.Access, c.Tokens.AntiCSRF) == http.StatusUnauthorized })
+			s.within(limit, since, q.name+" denies", func() bool { return q.check(c.Tokens.Access, c.Tokens.AntiCSRF) == http.StatusUnauthorized })
 		}
 	}
 	s.Logf("recovered after %s", time.Since(since).Round(time.Millisecond))
