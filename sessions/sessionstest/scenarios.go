@@ -654,8 +654,10 @@ func clockSetBack(s *scene) {
 	s.advance(grace + moment)
 	s.refreshed(s.two, s.client.refresh, fromW, sessions.R4) // lost
 	s.advance(-10 * time.Minute)
+	s.refreshed(s.one, s.client.refresh, fromV, sessions.R3)
+	s.advance(grace + moment)
 	s.refused(s.one, s.client.refresh, fromV, sessions.ErrSuperseded)
-	s.advance(repeat + moment)
+	s.advance(repeat)
 	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
 	s.used(s.one, s.client.access)
 	s.signedIn()
