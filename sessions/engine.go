@@ -51,6 +51,10 @@ type Config struct {
 	// CachedTokens bounds the cache of verified access tokens, PromotionQueue
 	// and PromotionBatch the queue of first uses and one transaction of it.
 	CachedTokens, PromotionQueue, PromotionBatch int
+	// UnverifiedCPU is the share of this process's cores, in percent, that tokens may
+	// take whose signature alone tells whether they are anybody's: those without a tag,
+	// of a former version or invented. Beyond it they are told to come back.
+	UnverifiedCPU int
 	// SweepPause is the pause between removals of expired rows, SweepBatch what
 	// one removes at most.
 	SweepPause time.Duration
@@ -88,6 +92,7 @@ func Defaults() Config {
 		FeedPoll:          200 * time.Millisecond,
 		FeedBound:         time.Second,
 		CachedTokens:      100_000,
+		UnverifiedCPU:     25,
 		PromotionQueue:    4096,
 		PromotionBatch:    256,
 		SweepPause:        time.Minute,
@@ -129,6 +134,8 @@ func (c Config) check() error {
 		c.PromotionQueue < 1, c.PromotionBatch < 1, c.SweepPause <= 0, c.SweepBatch < 1,
 		c.AuditPoll <= 0, c.AuditBatch < 1:
 		return &InvalidError{"Config", "counts and pauses must be positive, and FeedBound at least FeedPoll"}
+	case c.UnverifiedCPU < 1 || c.UnverifiedCPU > 100:
+		return &InvalidError{"UnverifiedCPU", "must be 1 to 100 percent"}
 	case c.PerUser.Max < 0:
 		return &InvalidError{"PerUser.Max", "must be 0 (no limit) or more"}
 	case c.Now == nil || c.Events == nil:
@@ -140,15 +147,17 @@ func (c Config) check() error {
 // Engine answers for the sessions of one store. Any number of engines may share
 // a store. All methods are safe for concurrent use.
 type Engine struct {
-	cfg      Config
-	store    Store
-	windows  Windows
-	feed     feed
-	keys     atomic.Pointer[keyring]
-	keyless  chan struct{} // has a value once all keys of a kind are gone
-	cache    *otter.Cache[[32]byte, *verified]
-	promoter promoter
-	polls    pollCounts
+	cfg     Config
+	store   Store
+	windows Windows
+	feed    feed
+	keys    atomic.Pointer[keyring]
+	keyless chan struct{} // has a value once all keys of a kind are gone
+	cache   *otter.Cache[[32]byte, *verified]
+	// unverified bounds what tokens cost that may be anybody's.
+	unverified *cpuShare
+	promoter   promoter
+	polls      pollCounts
 }
 
 // New checks the configuration and builds an engine. It does no I/O: [Engine.Run]
@@ -162,10 +171,11 @@ func New(store Store, cfg Config) (*Engine, error) {
 		return nil, fmt.Errorf("making the token cache: %w", err)
 	}
 	e := &Engine{
-		cfg:     cfg,
-		store:   store,
-		windows: Windows{Attempt: cfg.RefreshAttemptMax, HandOutsMax: cfg.HandOutsMax, Sliding: cfg.SlidingLife},
-		cache:   cache,
+		cfg:        cfg,
+		store:      store,
+		windows:    Windows{Attempt: cfg.RefreshAttemptMax, HandOutsMax: cfg.HandOutsMax, Sliding: cfg.SlidingLife},
+		cache:      cache,
+		unverified: newCPUShare(cfg.UnverifiedCPU, cfg.Now),
 		promoter: promoter{
 			queue: make(chan *verified, cfg.PromotionQueue), batch: cfg.PromotionBatch,
 			timeout: cfg.RefreshAttemptMax / 2, store: store, emit: cfg.Events,
@@ -276,6 +286,9 @@ func (e *Engine) loadKeys(ctx context.Context) error {
 		return fmt.Errorf("reading keys: %w", err)
 	}
 	held := e.keys.Load()
+	if held.isOf(set.Keys) {
+		return nil
+	}
 	ring, err := newKeyring(set.Keys, e.cfg.keyEncryption(), held)
 	switch {
 	case held == nil && err != nil:
@@ -292,7 +305,7 @@ func (e *Engine) loadKeys(ctx context.Context) error {
 		}
 	}
 	e.keys.Store(ring)
-	e.cache.InvalidateAll() // what a deleted key had signed goes with it
+	held.markDeleted(ring)
 	return nil
 }
 

@@ -56,13 +56,12 @@ type verdictMetrics struct {
 
 // state is what can be read of the process at one moment.
 type state struct {
-	engine     sessions.Stats
-	started    bool // keys and feed have been read once
-	ready      bool
-	feedBound  time.Duration
-	identities int
-	pool       *pgxpool.Stat
-	withheld   uint64 // log lines
+	engine    sessions.Stats
+	started   bool // keys and feed have been read once
+	ready     bool
+	feedBound time.Duration
+	pool      *pgxpool.Stat
+	withheld  uint64 // log lines
 }
 
 // A metric is one line of the table below.
@@ -150,9 +149,7 @@ func (m *metrics) table() []metric {
 
 		gauge("sessiongate_token_cache_entries", "Verified access tokens in memory.", func(s state, put putter) { put(float64(s.engine.CachedTokens)) }),
 		total("sessiongate_token_cache_hits_total", "Access tokens found there.", func(s state, put putter) { put(float64(s.engine.CacheHits)) }),
-		total("sessiongate_token_cache_misses_total", "Access tokens not found there, whose signature was checked.", func(s state, put putter) { put(float64(s.engine.CacheMisses)) }),
-		gauge("sessiongate_identity_cache_entries", "Access tokens of which what Envoy is told is in memory.",
-			func(s state, put putter) { put(float64(s.identities)) }),
+		total("sessiongate_token_cache_misses_total", "Access tokens not found there: those that are good cost a signature, invented ones most often do not.", func(s state, put putter) { put(float64(s.engine.CacheMisses)) }),
 		gauge("sessiongate_keys", "Keys in the database.",
 			func(s state, put putter) {
 				for _, k := range s.engine.Keys {

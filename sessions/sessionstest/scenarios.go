@@ -50,6 +50,7 @@ func Scenarios(t *testing.T, open func(t *testing.T) ClockedStore) {
 		"out and in":            outAndIn,
 		"rollout":               rollout,
 		"other clock":           otherClock,
+		"clock set back":        clockSetBack,
 		"life of keys":          lifeOfKeys,
 		"keys wrapped anew":     keysWrappedAnew,
 	} {
@@ -631,5 +632,33 @@ func otherClock(s *scene) {
 		s.advance(time.Hour)
 		s.denied(s.client.access, sessions.DenyExpired)
 	}
+	s.signedIn()
+}
+
+// clockSetBack: the store's clock is set back by ten minutes in the middle of all. What
+// works goes on working, who ended stays ended, and another network of the client waits
+// for one window at most.
+func clockSetBack(s *scene) {
+	over, other := s.signIn()
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+	s.used(s.one, s.client.access)
+	if _, err := s.one.End(s.Context(), over, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
+		s.Fatal(err)
+	}
+	s.advance(-10 * time.Minute)
+	for _, r := range s.replicas {
+		s.allowed(r, s.client.access)
+	}
+	s.denied(other.access, sessions.DenyEnded)
+	s.refused(s.two, s.client.refresh, fromW, sessions.ErrSuperseded)
+	s.advance(grace + moment)
+	s.refreshed(s.two, s.client.refresh, fromW, sessions.R4) // lost
+	s.advance(-10 * time.Minute)
+	s.refreshed(s.one, s.client.refresh, fromV, sessions.R3)
+	s.advance(grace + moment)
+	s.refused(s.one, s.client.refresh, fromV, sessions.ErrSuperseded)
+	s.advance(repeat)
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+	s.used(s.one, s.client.access)
 	s.signedIn()
 }
