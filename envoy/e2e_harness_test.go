@@ -124,6 +124,8 @@ type stackOptions struct {
 	more func(*stack) []string
 	// former is the program of the last process, where that is another version.
 	former string
+	// program is that of all processes, where it is not program().
+	program string
 	// tls is how the test itself talks to the check, and internal to the internal listener; nil: without TLS.
 	tls, internal *tls.Config
 	// url is the database's address for each process, where it is not the stack's own.
@@ -139,6 +141,9 @@ func newStack(t *testing.T, o stackOptions) *stack {
 	file, err := program()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if o.program != "" {
+		file = o.program
 	}
 	c := o.cluster
 	if c == nil {
