@@ -13,7 +13,9 @@ func (s *Store) SetDeliverMax(d time.Duration) { s.deliverMax = d }
 
 // Setting is what a connection of the store has for a setting of the server.
 func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	err = s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		return by.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	})
 	return value, err
 }
 

@@ -56,32 +56,36 @@ func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page,
 
 // poll reads one page and says the id of its last entry.
 func (s *Store) poll(ctx context.Context, sql string, args ...any) (sessions.Page, int64, error) {
-	rows, err := s.feed.Query(ctx, sql, args...)
-	if err != nil {
-		return sessions.Page{}, 0, fmt.Errorf("reading the feed: %w", err)
-	}
 	var page sessions.Page
 	var xmin, last int64
 	var id, version *int64
 	var kind, reason *string
 	var handle, mark []byte
 	var at *time.Time
-	_, err = pgx.ForEachRow(rows, []any{&xmin, &page.Now, &page.Horizon, &id, &kind, &handle, &mark, &version, &reason, &at}, func() error {
-		if id == nil {
+	err := s.do(ctx, s.feed, func(ctx context.Context, by querier) error {
+		rows, err := by.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		page, last = sessions.Page{}, 0
+		_, err = pgx.ForEachRow(rows, []any{&xmin, &page.Now, &page.Horizon, &id, &kind, &handle, &mark, &version, &reason, &at}, func() error {
+			if id == nil {
+				return nil
+			}
+			last = *id
+			e := sessions.Entry{Kind: sessions.EntryKind(*kind), At: at.UTC()}
+			copy(e.Handle[:], handle)
+			copy(e.Mark[:], mark)
+			if version != nil {
+				e.Version = *version
+			}
+			if reason != nil {
+				e.Reason = sessions.Reason(*reason)
+			}
+			page.Entries = append(page.Entries, e)
 			return nil
-		}
-		last = *id
-		e := sessions.Entry{Kind: sessions.EntryKind(*kind), At: at.UTC()}
-		copy(e.Handle[:], handle)
-		copy(e.Mark[:], mark)
-		if version != nil {
-			e.Version = *version
-		}
-		if reason != nil {
-			e.Reason = sessions.Reason(*reason)
-		}
-		page.Entries = append(page.Entries, e)
-		return nil
+		})
+		return err
 	})
 	if err != nil {
 		return sessions.Page{}, 0, fmt.Errorf("reading the feed: %w", err)
@@ -95,7 +99,7 @@ func (s *Store) poll(ctx context.Context, sql string, args ...any) (sessions.Pag
 
 // RaiseHorizon implements [sessions.Store].
 func (s *Store) RaiseHorizon(ctx context.Context, d time.Duration) error {
-	if _, err := s.pool.Exec(ctx, `UPDATE sessiongate.horizon SET horizon = $1 WHERE horizon < $1`, d); err != nil {
+	if _, err := s.exec(ctx, `UPDATE sessiongate.horizon SET horizon = $1 WHERE horizon < $1`, d); err != nil {
 		return fmt.Errorf("updating the horizon: %w", err)
 	}
 	return nil
