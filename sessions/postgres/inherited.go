@@ -15,7 +15,7 @@ import (
 // that would change what a statement means, how long it waits, or whether its commit
 // outlives a crash are set by us, on each connection. The others do no harm: times and
 // bytes travel in binary form, which none changes, and the planner is the
-// administrator's.
+// administrator's. What the URL itself sets is not inherited, and stays.
 
 // ours are the settings that a connection must have, in the order of their names; the
 // ones that this version of the server does not know are left out.
@@ -58,7 +58,7 @@ func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
 		found[string(row[2])] = setting{string(row[3]), string(row[4])}
 	}
 	readOnly := found["default_transaction_read_only"]
-	if err := notPrimary(string(rows[0][0]) == "t", readOnly.value == "on" && !fromOutside(readOnly.source)); err != nil {
+	if err := notPrimary(string(rows[0][0]) == "t", readOnly.value == "on" && !bequeathed(readOnly.source)); err != nil {
 		return err
 	}
 	if found["session_replication_role"].value == "replica" {
@@ -67,7 +67,7 @@ func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
 
 	var set []string
 	for _, o := range ours {
-		if is, known := found[o.name]; known && is.value != o.value {
+		if is, known := found[o.name]; known && is.value != o.value && is.source != fromURL {
 			set = append(set, o.name+" = "+quoted(o.name, o.value))
 		}
 	}
@@ -99,10 +99,14 @@ func quoted(name, value string) string {
 	return "'" + value + "'"
 }
 
-// fromOutside says whether a setting comes from the role, the database or a client. What
-// comes from the server's own configuration is how a former primary is fenced.
-func fromOutside(source string) bool {
-	return slices.Contains([]string{"database", "user", "database user", "global", "client", "session"}, source)
+// fromURL is the source of a setting that came with the connection.
+const fromURL = "client"
+
+// bequeathed says whether a setting comes from the role or the database, or from another
+// client of a pooler. What comes from the server's own configuration is how a former
+// primary is fenced.
+func bequeathed(source string) bool {
+	return slices.Contains([]string{"database", "user", "database user", "global", "session"}, source)
 }
 
 // throughPooler is for a connection whose backend is another process than the one that

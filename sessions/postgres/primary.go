@@ -37,7 +37,7 @@ func notPrimary(recovering, readOnly bool) error {
 	case recovering:
 		return fmt.Errorf("%w: the server is in recovery, as a standby is", ErrNotPrimary)
 	case readOnly:
-		return fmt.Errorf("%w: the server's configuration has default_transaction_read_only on, as a former primary that was fenced has", ErrNotPrimary)
+		return fmt.Errorf("%w: transactions are read-only by its configuration (default_transaction_read_only), as on a former primary that was fenced", ErrNotPrimary)
 	}
 	return nil
 }
