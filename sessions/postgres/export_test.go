@@ -24,3 +24,17 @@ func (s *Store) SetEndPage(sessions int) { s.endPage = sessions }
 
 // UserLock is the lock of a user's creations.
 func UserLock(userID string) int64 { return userLock(userID) }
+
+// WithLookup makes a store find the addresses of hosts in its own way.
+func WithLookup(c Config, find func(ctx context.Context, host string) ([]string, error)) Config {
+	c.lookup = find
+	return c
+}
+
+// LookAgain makes every connection anew.
+func (s *Store) LookAgain() { s.lookAgain() }
+
+// Connected is how many connections were ever made.
+func (s *Store) Connected() int64 {
+	return s.pool.Stat().NewConnsCount() + s.feed.Stat().NewConnsCount() + s.outbox.Stat().NewConnsCount()
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -12,20 +13,36 @@ import (
 
 // A session of Postgres inherits settings from the server, the database and the role,
 // and in a foreign database anybody may have set them for reasons of their own. Those
-// that would change what a statement means, how long it waits, or whether its commit
+// that would change what a statement means, how long it takes, or whether its commit
 // outlives a crash are set by us, on each connection. The others do no harm: times and
-// bytes travel in binary form, which none changes, and the planner is the
-// administrator's. What the URL itself sets is not inherited, and stays.
+// bytes travel in binary form, which none changes. What the URL itself sets is not
+// inherited, and stays.
 
-// ours are the settings that a connection must have, in the order of their names; the
-// ones that this version of the server does not know are left out.
-var ours = []struct{ name, value string }{
-	{"default_transaction_deferrable", "off"},
-	{"default_transaction_isolation", "read committed"},
-	{"idle_session_timeout", "0"},
-	{"lock_timeout", "0"}, // statement_timeout ends a wait
-	{"search_path", "pg_catalog, pg_temp"},
-	{"transaction_timeout", "0"},
+// ours are the settings that a connection must have; those that this version of the
+// server does not know are left out. Where pooled is false, a pooler's connections may
+// have what they inherit.
+var ours = []struct {
+	name, value string
+	pooled      bool
+}{
+	{"default_transaction_isolation", "'read committed'", true},
+	{"default_transaction_deferrable", "off", true},
+	{"search_path", "pg_catalog, pg_temp", true},
+	{"lock_timeout", "0", true}, // statement_timeout ends a wait
+	{"transaction_timeout", "0", true},
+	{"idle_session_timeout", "0", false}, // of a pooler's, it is the pooler's affair
+	// Plans are made anew for each statement, with its arguments, from everything that
+	// there is. To compile one takes longer than to run it.
+	{"plan_cache_mode", "auto", true},
+	{"jit", "off", false},
+	{"enable_seqscan", "on", true},
+	{"enable_indexscan", "on", true},
+	{"enable_indexonlyscan", "on", true},
+	{"enable_bitmapscan", "on", true},
+	{"enable_nestloop", "on", true},
+	{"enable_hashjoin", "on", true},
+	{"enable_mergejoin", "on", true},
+	{"enable_sort", "on", true},
 }
 
 // begin begins a transaction. Each statement in it has a snapshot of its own: else one
@@ -35,16 +52,22 @@ const begin = `BEGIN ISOLATION LEVEL READ COMMITTED`
 // ownBegin is where a connection keeps how its transactions begin, if in another way.
 const ownBegin = "sessiongate begin"
 
-// asked is every setting that validate reads.
-const asked = `
-	SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(), s.name, s.setting, s.source
-	FROM pg_catalog.pg_settings s WHERE s.name OPERATOR(pg_catalog.=) ANY (pg_catalog.string_to_array(
-		'default_transaction_deferrable,default_transaction_isolation,default_transaction_read_only,idle_session_timeout,lock_timeout,search_path,session_replication_role,synchronous_commit,transaction_timeout', ','))`
+// asking reads every setting that validate judges. It relies on none of them: a search
+// path may name another schema before pg_catalog.
+var asking = func() string {
+	names := []string{"default_transaction_read_only", "session_replication_role", "synchronous_commit"}
+	for _, o := range ours {
+		names = append(names, o.name)
+	}
+	return `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(), s.name, s.setting, s.source
+		FROM pg_catalog.pg_settings s
+		WHERE s.name OPERATOR(pg_catalog.=) ANY (pg_catalog.string_to_array('` + strings.Join(names, ",") + `', ','))`
+}()
 
 // validate judges a connection before it is used: pgx tries the next host, or the next
-// address of this one, where it says no. It relies on nothing that is inherited.
+// address of this one, where it says no.
 func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
-	results, err := conn.Exec(ctx, asked).ReadAll()
+	results, err := conn.Exec(ctx, asking).ReadAll()
 	if err != nil {
 		return fmt.Errorf("asking for the primary: %w", err)
 	}
@@ -65,38 +88,36 @@ func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
 		return errors.New("the role or the database has session_replication_role = replica, with which Postgres keeps no foreign key: what belongs to an ended session would stay; reset it")
 	}
 
+	pooled := string(rows[0][1]) != strconv.FormatUint(uint64(conn.PID()), 10)
 	var set []string
 	for _, o := range ours {
-		if is, known := found[o.name]; known && is.value != o.value && is.source != fromURL {
-			set = append(set, o.name+" = "+quoted(o.name, o.value))
+		is, known := found[o.name]
+		switch {
+		case !known, is.value == strings.Trim(o.value, "'"), is.source == fromURL, pooled && !o.pooled:
+		case pooled && o.name == "search_path" && !strings.Contains(is.value, "pg_catalog"): // which comes first by itself
+		default:
+			set = append(set, o.name+" = "+o.value)
 		}
-	}
-	if readOnly.value == "on" {
-		set = append(set, "default_transaction_read_only = off")
 	}
 	// A revocation that was answered must survive a crash. Whoever chose that a commit
 	// waits for the disk alone, or for more than the disk, keeps it.
 	if found["synchronous_commit"].value == "off" {
 		set = append(set, "synchronous_commit = on")
 	}
-	if string(rows[0][1]) != fmt.Sprint(conn.PID()) {
-		throughPooler(conn, found["search_path"].value, readOnly.value == "on", set)
+	if pooled {
+		throughPooler(conn, readOnly.value == "on", set)
 		return nil
 	}
-	if len(set) > 0 {
-		if err := conn.Exec(ctx, "SET "+strings.Join(set, "; SET ")).Close(); err != nil {
-			return fmt.Errorf("setting what the connection needs: %w", err)
-		}
+	if readOnly.value == "on" {
+		set = append(set, "default_transaction_read_only = off")
+	}
+	if len(set) == 0 {
+		return nil
+	}
+	if err := conn.Exec(ctx, "SET "+strings.Join(set, "; SET ")).Close(); err != nil {
+		return fmt.Errorf("setting what the connection needs: %w", err)
 	}
 	return nil
-}
-
-// quoted is a value as SET reads it.
-func quoted(name, value string) string {
-	if name == "search_path" { // a list of names
-		return value
-	}
-	return "'" + value + "'"
 }
 
 // fromURL is the source of a setting that came with the connection.
@@ -114,18 +135,15 @@ func bequeathed(source string) bool {
 // where SET would reach one of them, for everybody. There each statement is made a
 // transaction that sets what it needs for itself, but only where something inherited
 // does harm, for that takes two more round trips.
-func throughPooler(conn *pgconn.PgConn, searchPath string, readOnly bool, set []string) {
-	set = slices.DeleteFunc(set, func(s string) bool {
-		// pg_catalog comes first in every path that does not name it.
-		return strings.HasPrefix(s, "search_path") && !strings.Contains(searchPath, "pg_catalog") ||
-			strings.HasPrefix(s, "idle_session_timeout") // the pooler's affair
-	})
-	if len(set) == 0 {
-		return
-	}
+func throughPooler(conn *pgconn.PgConn, readOnly bool, set []string) {
 	first := begin
 	if readOnly {
 		first += " READ WRITE"
 	}
-	conn.CustomData()[ownBegin] = first + "; SET LOCAL " + strings.Join(set, "; SET LOCAL ")
+	for _, s := range set {
+		first += "; SET LOCAL " + s
+	}
+	if first != begin {
+		conn.CustomData()[ownBegin] = first
+	}
 }
