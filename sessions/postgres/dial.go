@@ -2,9 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,29 +25,67 @@ const (
 	userTimeout = 4 * time.Second // what was sent and not even acknowledged by the other kernel
 )
 
-// dial gives a server half of the time that a connection may take to answer at all. One
-// that is frozen accepts connections, for its kernel does, and never says a word: where
-// it is the first of several hosts, the next one must be reached in time.
-func dial(connect time.Duration) pgconn.DialFunc {
-	silence := connect / 2
-	d := net.Dialer{
-		Timeout:         silence,
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: probeAfter, Interval: probeEvery, Count: probes},
-		Control:         setUserTimeout,
+// silentFor is how long a host that said nothing is passed over, where there are others.
+const silentFor = 3 * time.Second
+
+// dialer gives a server half of the time that a connection may take to answer at all.
+// One that is frozen accepts connections, for its kernel does, and never says a word:
+// where it is the first of several hosts, the next one must be reached in time, and each
+// connection must not pay for it.
+type dialer struct {
+	net.Dialer
+
+	silence time.Duration
+	several bool // hosts
+
+	mu     sync.Mutex
+	silent map[string]time.Time // by address
+}
+
+func newDialer(cfg *pgconn.Config) *dialer {
+	d := &dialer{silence: cfg.ConnectTimeout / 2, silent: map[string]time.Time{}}
+	for _, f := range cfg.Fallbacks { // of one host, too: with TLS, and without
+		d.several = d.several || f.Host != cfg.Host || f.Port != cfg.Port
 	}
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := d.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
+	d.Timeout = d.silence
+	d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: probeAfter, Interval: probeEvery, Count: probes}
+	d.Control = setUserTimeout
+	return d
+}
+
+// dial is a [pgconn.DialFunc].
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if d.several && d.passOver(address) {
+		return nil, fmt.Errorf("it said nothing a moment ago, and is asked again after %s", silentFor)
+	}
+	conn, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
+			d.saysNothing(address)
 		}
-		g := &greeted{Conn: conn, silence: silence}
-		// Closed, not given a deadline: pgx sets deadlines of its own.
-		g.timer = time.AfterFunc(silence, func() {
-			g.silent.Store(true)
-			_ = conn.Close()
-		})
-		return g, nil
+		return nil, err
 	}
+	g := &greeted{Conn: conn, silence: d.silence}
+	// Closed, not given a deadline: pgx sets deadlines of its own.
+	g.timer = time.AfterFunc(d.silence, func() {
+		g.silent.Store(true)
+		d.saysNothing(address)
+		_ = conn.Close()
+	})
+	return g, nil
+}
+
+func (d *dialer) saysNothing(address string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.silent[address] = time.Now()
+}
+
+func (d *dialer) passOver(address string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at, ok := d.silent[address]
+	return ok && time.Since(at) < silentFor
 }
 
 // greeted is a connection that is closed unless its first byte comes in time.
@@ -92,7 +132,7 @@ const (
 //
 // It says true where the connection is dead: then pgx asks, too, and sees it.
 func (s *Store) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
-	if p.IdleDuration < pingIdle {
+	if p.IdleDuration < s.pingIdle {
 		return false
 	}
 	asking, cancel := ctx, context.CancelFunc(func() {})

@@ -74,6 +74,7 @@ type Store struct {
 
 	delivering sync.Mutex
 	deliverMax time.Duration
+	pingIdle   time.Duration
 	eventsKeep time.Duration
 	audit      bool
 	feedPage   int
@@ -102,7 +103,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	pc.MaxConns = int32(min(cmp.Or(c.MaxConnections, defaultConnections), maxConnections)) //nolint:gosec // bounded
 	pc.ConnConfig.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultConnect)
-	pc.ConnConfig.DialFunc = dial(pc.ConnConfig.ConnectTimeout)
+	pc.ConnConfig.DialFunc = newDialer(&pc.ConnConfig.Config).dial
 	if c.lookup != nil {
 		pc.ConnConfig.LookupFunc = c.lookup
 	}
@@ -123,7 +124,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	params["idle_in_transaction_session_timeout"] = milliseconds(2 * timeout)
 	params["client_encoding"] = "UTF8"
 	s := &Store{
-		deliverMax: deliverMax, audit: c.Audit, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
+		deliverMax: deliverMax, pingIdle: pingIdle, audit: c.Audit, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
 		eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
 	}
 	for i := range s.creating {
