@@ -92,7 +92,7 @@ var badValues = map[string][]string{
 	"tls.internal_key_file":       {`./tls.key`, `5`},
 	"tls.internal_client_ca_file": {`ca.crt`, `~`},
 
-	"database.url":               {`localhost`, `mysql://h/d`, `postgres://h`, `postgres://h/d?password=` + testSecret, `postgres://h/d?pool_max_conns=3`, `host=h dbname=d`, `postgres://u:` + testSecret + `@h:port/d`, `5`},
+	"database.url":               {`localhost`, `mysql://h/d`, `postgres://h`, `postgres://h/d?password=` + testSecret, `postgres://h/d?pool_max_conns=3`, `host=h dbname=d`, `postgres://u:` + testSecret + `@h:port/d`, `postgres://u:` + testSecret + `@h,i:port/d`, `5`},
 	"database.password_file":     {`x`, `[/x]`},
 	"database.max_connections":   {`1`, `1001`, `1.5`, `012`, `0x10`, `1_0`, `1e1`, `"10"`, `ten`, `+10`, `99999999999999999999`, `10.0`},
 	"database.statement_timeout": {`5`, `99ms`, `2m`, `5 s`, `5S`, `1.5s`},
@@ -657,6 +657,16 @@ func TestRules(t *testing.T) {
 		"listen: {authz: '127.0.0.1:0', public: '127.0.0.1:0', internal: '127.0.0.1:0'}",
 	} {
 		mustParse(t, content)
+	}
+}
+
+// A URL may name several hosts; what is printed of it has them all, and no password.
+func TestDatabaseOfSeveralHosts(t *testing.T) {
+	for _, hosts := range []string{"a:5432,b:5433", "a,b", "a:5432,b", "[::1]:5432,[::2]:5432,c", "10.0.0.1,10.0.0.2:6432"} {
+		c, _ := mustParse(t, "database: {url: 'postgres://u:"+testSecret+"@"+hosts+"/d?target_session_attrs=read-write'}")
+		if got, want := withoutPassword(string(c.Database.URL)), "postgres://u@"+hosts+"/d?target_session_attrs=read-write"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }
 

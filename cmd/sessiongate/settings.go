@@ -97,7 +97,7 @@ func settings(c *Config) []setting {
 		{
 			key: "database.url", secret: true, kind: optional(text(&c.Database.URL, allowedDatabaseURL, isDatabaseURL)),
 			public: func() string { return withoutPassword(string(c.Database.URL)) },
-			doc:    "The Postgres database of the sessions; the password in it is a secret.",
+			doc:    "The Postgres database of the sessions; the password in it is a secret. Of several hosts, or addresses of one name, the primary is used.",
 		},
 		{
 			key: "database.password_file", kind: optional(text(&c.Database.PasswordFile, "an absolute path", isAbsoluteFile)),
@@ -112,8 +112,8 @@ func settings(c *Config) []setting {
 			doc: "Longest that one statement may take.",
 		},
 		{
-			key: "database.connect_timeout", def: "5s", kind: duration(&c.Database.ConnectTimeout, 100*time.Millisecond, time.Minute),
-			doc: "Longest that opening one connection may take.",
+			key: "database.connect_timeout", def: "3s", kind: duration(&c.Database.ConnectTimeout, 100*time.Millisecond, time.Minute),
+			doc: "Longest that opening a connection to one host may take; half of it where that host says nothing at all.",
 		},
 		{
 			key: "database.migrate", def: "true", kind: boolean(&c.Database.Migrate),

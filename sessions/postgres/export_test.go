@@ -16,7 +16,9 @@ func (s *Store) SetDeliverMax(d time.Duration) { s.deliverMax = d }
 
 // Setting is what a connection of the store has for a setting of the server.
 func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	err = s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		return by.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	})
 	return value, err
 }
 
@@ -48,3 +50,20 @@ func (s *Store) PollBlocks(ctx context.Context, since sessions.Cursor) (int, err
 	}
 	return plans[0].Plan.Hit + plans[0].Plan.Read, nil
 }
+
+// WithLookup makes a store find the addresses of hosts in its own way.
+func WithLookup(c Config, find func(ctx context.Context, host string) ([]string, error)) Config {
+	c.lookup = find
+	return c
+}
+
+// LookAgain makes every connection anew.
+func (s *Store) LookAgain() { s.lookAgain() }
+
+// Connected is how many connections were ever made.
+func (s *Store) Connected() int64 {
+	return s.pool.Stat().NewConnsCount() + s.feed.Stat().NewConnsCount() + s.outbox.Stat().NewConnsCount()
+}
+
+// Idle makes connections count as idle for long enough to be asked whether they live.
+func Idle(s *Store) { s.pingIdle = 0 }

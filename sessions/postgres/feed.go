@@ -109,7 +109,13 @@ func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page,
 		from = place{}
 	}
 	if err != nil {
+		if !errors.Is(ctx.Err(), context.Canceled) { // a client that hangs up says nothing about the server
+			s.missed.Store(true)
+		}
 		return sessions.Page{}, fmt.Errorf("reading the feed: %w", err)
+	}
+	if s.missed.Swap(false) {
+		s.lookAgain() // the other connections may be dead, or lead elsewhere
 	}
 	page.Anew = from.server == ""
 	page.More = len(page.Entries) == s.feedPage
@@ -121,14 +127,8 @@ func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page,
 }
 
 // poll reads the page behind from, and says where it ends, as if there were more.
-func (s *Store) poll(ctx context.Context, from place) (sessions.Page, place, error) {
+func (s *Store) poll(ctx context.Context, from place) (page sessions.Page, next place, err error) {
 	sql, args := s.pollStatement(from)
-	rows, err := s.feed.Query(ctx, sql, args...)
-	if err != nil {
-		return sessions.Page{}, place{}, err
-	}
-	var page sessions.Page
-	next := from
 	var head struct {
 		server, readOnly, snapshot *string
 		recovering                 *bool
@@ -139,41 +139,46 @@ func (s *Store) poll(ctx context.Context, from place) (sessions.Page, place, err
 	var at *time.Time
 	var id, version *int64
 	var handle, mark []byte
-	_, err = pgx.ForEachRow(rows, []any{
-		&head.server, &head.recovering, &head.readOnly, &head.snapshot, &head.now, &head.horizon,
-		&id, &xid, &kind, &handle, &mark, &version, &reason, &at,
-	}, func() error {
-		if id == nil {
-			if err := s.primary(*head.recovering, *head.readOnly); err != nil {
-				return err
+	err = s.do(ctx, s.feed, func(ctx context.Context, by querier) error {
+		rows, err := by.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		page, next = sessions.Page{}, from
+		_, err = pgx.ForEachRow(rows, []any{
+			&head.server, &head.recovering, &head.readOnly, &head.snapshot, &head.now, &head.horizon,
+			&id, &xid, &kind, &handle, &mark, &version, &reason, &at,
+		}, func() error {
+			if id == nil {
+				if err := s.primary(*head.recovering, *head.readOnly); err != nil {
+					return err
+				}
+				next.server = *head.server
+				if next.upto == "" {
+					next.upto = *head.snapshot
+				}
+				page.Now, page.Horizon = head.now.UTC(), *head.horizon
+				return nil
 			}
-			next.server = *head.server
-			if next.upto == "" {
-				next.upto = *head.snapshot
+			next.id, next.xid = *id, *xid
+			e := sessions.Entry{Kind: sessions.EntryKind(*kind), At: at.UTC()}
+			copy(e.Handle[:], handle)
+			copy(e.Mark[:], mark)
+			if version != nil {
+				e.Version = *version
 			}
-			page.Now, page.Horizon = head.now.UTC(), *head.horizon
+			if reason != nil {
+				e.Reason = sessions.Reason(*reason)
+			}
+			page.Entries = append(page.Entries, e)
 			return nil
-		}
-		next.id, next.xid = *id, *xid
-		e := sessions.Entry{Kind: sessions.EntryKind(*kind), At: at.UTC()}
-		copy(e.Handle[:], handle)
-		copy(e.Mark[:], mark)
-		if version != nil {
-			e.Version = *version
-		}
-		if reason != nil {
-			e.Reason = sessions.Reason(*reason)
-		}
-		page.Entries = append(page.Entries, e)
-		return nil
+		})
+		return err
 	})
-	switch {
-	case err != nil:
-		return sessions.Page{}, place{}, err
-	case page.Now.IsZero():
-		return sessions.Page{}, place{}, errors.New("the horizon's row is missing")
+	if err == nil && page.Now.IsZero() {
+		err = errors.New("the horizon's row is missing")
 	}
-	return page, next, nil
+	return page, next, err
 }
 
 func (s *Store) pollStatement(from place) (string, []any) {
@@ -185,7 +190,7 @@ func (s *Store) pollStatement(from place) (string, []any) {
 
 // RaiseHorizon implements [sessions.Store].
 func (s *Store) RaiseHorizon(ctx context.Context, d time.Duration) error {
-	if _, err := s.pool.Exec(ctx, `UPDATE sessiongate.horizon SET horizon = $1 WHERE horizon < $1`, d); err != nil {
+	if _, err := s.exec(ctx, `UPDATE sessiongate.horizon SET horizon = $1 WHERE horizon < $1`, d); err != nil {
 		return fmt.Errorf("updating the horizon: %w", err)
 	}
 	return nil
