@@ -50,6 +50,7 @@ var testClock = func() int64 {
 
 // TestFaultReplicaClock: one process believes that it is an hour later, the other that it is an hour earlier. Nobody notices.
 func TestFaultReplicaClock(t *testing.T) {
+	t.Parallel()
 	if !soak {
 		t.Skip("builds the whole program, down to package time, anew: a minute; make soak does") // TestWrongClocks plays it on the engine
 	}

@@ -14,6 +14,7 @@ import (
 // TestFaultFailover: the primary dies in the middle of everybody's refreshes, and its synchronous standby is promoted. Nothing that was
 // answered is lost. sessiongate finds the new primary among several hosts of its URL, or behind an address that moves.
 func TestFaultFailover(t *testing.T) {
+	t.Parallel()
 	for name, address := range map[string]func(s *stack, primary, standby *cluster.Cluster, front *cluster.Proxy) string{
 		"several hosts": func(s *stack, primary, standby *cluster.Cluster, _ *cluster.Proxy) string {
 			return severalHosts(s.name, primary, standby)
@@ -23,6 +24,7 @@ func TestFaultFailover(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			primary := freshCluster(t, cluster.Options{TCP: true})
 			standby := standbyOf(t, primary)
 			front := networkTo(t, primary)
@@ -58,6 +60,7 @@ func severalHosts(database string, primary, standby *cluster.Cluster) string {
 // TestFaultSwitchover: a planned one. The former primary takes no writes any more and goes on answering, on the connections that are there
 // as well. Whoever stayed with it would refuse sign-ins, and never hear of what is ended at the new one.
 func TestFaultSwitchover(t *testing.T) {
+	t.Parallel()
 	former := freshCluster(t, cluster.Options{TCP: true})
 	next := standbyOf(t, former)
 	s := faultStack(t, stackOptions{cluster: former, url: func(s *stack, _ int) string { return severalHosts(s.name, former, next) }})
@@ -89,7 +92,9 @@ func TestFaultSwitchover(t *testing.T) {
 // TestFaultLostCommits: the store loses its last commits, because the standby lagged, or because a backup was restored. Who had tokens of
 // them may have to sign in again, but nobody is called a thief; everybody else goes on; and what is ended from now on is ended.
 func TestFaultLostCommits(t *testing.T) {
+	t.Parallel()
 	t.Run("a standby that lagged", func(t *testing.T) {
+		t.Parallel()
 		primary := freshCluster(t, cluster.Options{TCP: true})
 		standby := standbyOf(t, primary)
 		s := faultStack(t, stackOptions{cluster: primary, url: func(s *stack, _ int) string { return severalHosts(s.name, primary, standby) }})
@@ -104,6 +109,7 @@ func TestFaultLostCommits(t *testing.T) {
 		s.found(c)
 	})
 	t.Run("a restored backup", func(t *testing.T) {
+		t.Parallel()
 		db := freshCluster(t, cluster.Options{TCP: true})
 		s := faultStack(t, stackOptions{cluster: db})
 		c := s.newCrowd(scale.clients)
@@ -138,6 +144,7 @@ func (s *stack) found(c *crowd) {
 
 // TestFaultRestart: Postgres is restarted, twice, once with nobody to tell of it first.
 func TestFaultRestart(t *testing.T) {
+	t.Parallel()
 	db := freshCluster(t, cluster.Options{TCP: true})
 	s := faultStack(t, stackOptions{cluster: db})
 	c := s.newCrowd(scale.clients)

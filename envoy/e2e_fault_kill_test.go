@@ -13,6 +13,7 @@ import (
 // TestFaultKill: processes are killed, at random points of refreshes, promotions, sign-outs and ends, and started again; both at once in
 // the end. Asking again works (I7), and whatever was answered holds.
 func TestFaultKill(t *testing.T) {
+	t.Parallel()
 	var addresses []string
 	for range 2 {
 		addresses = append(addresses, fmt.Sprintf("SESSIONGATE_LISTEN_AUTHZ=%s SESSIONGATE_LISTEN_PUBLIC=%s SESSIONGATE_LISTEN_INTERNAL=%s",

@@ -20,6 +20,7 @@ import (
 // TestFaultFrozen: Postgres is there and says nothing. Everybody is told so in time, before Envoy gives up waiting: its own answer would not
 // say when to come back.
 func TestFaultFrozen(t *testing.T) {
+	t.Parallel()
 	db := freshCluster(t, cluster.Options{TCP: true})
 	s := faultStack(t, stackOptions{cluster: db, url: func(s *stack, _ int) string { return db.TCPURL(s.name) }})
 	c := s.newCrowd(scale.clients)
@@ -46,6 +47,7 @@ func TestFaultFrozen(t *testing.T) {
 
 // TestFaultSlow: 200 ms to Postgres and back are no fault. Everything takes longer, and nothing fails.
 func TestFaultSlow(t *testing.T) {
+	t.Parallel()
 	db := freshCluster(t, cluster.Options{TCP: true})
 	network := networkTo(t, db)
 	s := faultStack(t, stackOptions{cluster: db, url: func(s *stack, _ int) string { return s.through(network, db) }})
@@ -61,11 +63,13 @@ func TestFaultSlow(t *testing.T) {
 	if n := c.unavailable.Load(); n > 0 {
 		t.Errorf("%d answers 503 from a slow Postgres", n)
 	}
+	network.Delay(0)
 	c.settle()
 }
 
 // TestFaultOutOfConnections: others took every connection that Postgres has, and those of sessiongate were cut.
 func TestFaultOutOfConnections(t *testing.T) {
+	t.Parallel()
 	const most = 40
 	db := freshCluster(t, cluster.Options{TCP: true, Settings: map[string]string{"max_connections": "40"}})
 	s := faultStack(t, stackOptions{cluster: db})
@@ -107,6 +111,7 @@ func hog(ctx context.Context, address string) {
 
 // TestFaultOutOfDisk: the disk of Postgres is full. It goes on, or crashes and cannot start again, until somebody makes room.
 func TestFaultOutOfDisk(t *testing.T) {
+	t.Parallel()
 	disk, remove, err := cluster.SmallDisk(192 << 20)
 	if err != nil {
 		t.Skip(err)
@@ -165,8 +170,14 @@ func fill(name string) error {
 
 // TestFaultIsolation: somebody set another isolation level for the whole database.
 func TestFaultIsolation(t *testing.T) {
-	for _, level := range []string{"repeatable read", "serializable"} {
+	t.Parallel()
+	levels := []string{"serializable"}
+	if soak {
+		levels = append(levels, "repeatable read")
+	}
+	for _, level := range levels {
 		t.Run(level, func(t *testing.T) {
+			t.Parallel()
 			s := faultStack(t, stackOptions{more: func(s *stack) []string {
 				s.connect()
 				s.exec(`ALTER DATABASE ` + pgx.Identifier{s.name}.Sanitize() + ` SET default_transaction_isolation = '` + level + `'`)
@@ -198,6 +209,7 @@ func TestFaultIsolation(t *testing.T) {
 
 // TestFaultClock: the database's clock is set right, forwards and back, by ten minutes.
 func TestFaultClock(t *testing.T) {
+	t.Parallel()
 	s := faultStack(t, stackOptions{})
 	c := s.newCrowd(scale.clients)
 	for _, step := range []time.Duration{10 * time.Minute, -10 * time.Minute, -10 * time.Minute, 10 * time.Minute} {

@@ -31,7 +31,7 @@ const recovery = 5 * time.Second
 // scale is how large a fault is played. SESSIONGATE_SOAK=1 (make soak) plays what was promised to users, for an hour; without it the same
 // code is small enough for every test run.
 var scale = map[bool]struct{ clients, ends, kills int }{
-	false: {clients: 40, ends: 30, kills: 8},
+	false: {clients: 40, ends: 30, kills: 6},
 	true:  {clients: 1000, ends: 1000, kills: 200},
 }[soak]
 
@@ -137,7 +137,7 @@ func (c *crowd) judge(h *honest, what string, a answer, err error) (wait time.Du
 		return 0 // the test is over
 	}
 	if err != nil {
-		c.complain("%s: %v: Envoy is always there", what, err)
+		c.complainf("%s: %v: Envoy is always there", what, err)
 		return 0
 	}
 	switch a.status {
@@ -148,7 +148,7 @@ func (c *crowd) judge(h *honest, what string, a answer, err error) (wait time.Du
 		c.lastUnavailable.Store(time.Now().UnixNano())
 		seconds, err := strconv.Atoi(a.header.Get("Retry-After"))
 		if err != nil || len(a.header.Values("Set-Cookie")) > 0 || a.header.Get("Id-Refresh-Token") != "" || a.header.Get("Cache-Control") != "no-store" {
-			c.complain("%s: 503 with %d cookies, id-refresh-token %q, Retry-After %q, Cache-Control %q", what, len(a.header.Values("Set-Cookie")),
+			c.complainf("%s: 503 with %d cookies, id-refresh-token %q, Retry-After %q, Cache-Control %q", what, len(a.header.Values("Set-Cookie")),
 				a.header.Get("Id-Refresh-Token"), a.header.Get("Retry-After"), a.header.Get("Cache-Control"))
 		}
 		return time.Duration(seconds) * time.Second
@@ -156,13 +156,13 @@ func (c *crowd) judge(h *honest, what string, a answer, err error) (wait time.Du
 	h.over.Store(true)
 	c.over.Add(1)
 	if theft := strings.Contains(a.body, "theft"); !c.lossy || theft || a.status != 440 && a.status != http.StatusFound {
-		c.complain("%s: %d %.100s (%s): a client is signed out", what, a.status, a.body, a.header.Get("X-Sessiongate-Denial"))
+		c.complainf("%s: %d %.100s (%s): a client is signed out", what, a.status, a.body, a.header.Get("X-Sessiongate-Denial"))
 	}
 	return 0
 }
 
 // complain fails the test, and says so some times only: there are many clients.
-func (c *crowd) complain(format string, args ...any) {
+func (c *crowd) complainf(format string, args ...any) {
 	if c.failed.Add(1) <= 5 {
 		c.Errorf(format, args...)
 	} else {
@@ -366,7 +366,7 @@ func (p *process) strict(c created) codes.Code {
 	if err != nil || response.GetStatus() == nil {
 		return codes.Unknown
 	}
-	return codes.Code(response.GetStatus().GetCode()) //nolint:gosec // a code
+	return codes.Code(response.GetStatus().GetCode())
 }
 
 // faultStack is a deployment for these tests, whose page has a strict sibling.
