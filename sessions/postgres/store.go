@@ -45,10 +45,6 @@ const (
 	maxConnections     = 1000
 	defaultTimeout     = 5 * time.Second
 	defaultEventsKeep  = 90 * 24 * time.Hour
-	// hangUpGrace is how long a statement may still take whose caller gave up.
-	// Else whoever hangs up costs a connection, and a new one costs Postgres more
-	// than most statements.
-	hangUpGrace = 500 * time.Millisecond
 )
 
 // Store implements [sessions.Store]. It is safe for concurrent use.
@@ -90,7 +86,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	pc.MaxConns = int32(min(cmp.Or(c.MaxConnections, defaultConnections), maxConnections)) //nolint:gosec // bounded
 	pc.ConnConfig.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultTimeout)
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn(), DeadlineDelay: hangUpGrace}
+		return hangUp{conn.Conn()}
 	}
 	// A pooler in transaction mode gives each transaction any server connection,
 	// where a statement that was prepared by name is unknown or somebody else's.
