@@ -40,9 +40,15 @@ func heavy(alice string) map[string]func(n int) *authv3.CheckRequest {
 		}
 	}
 	all["path"] = func(n int) *authv3.CheckRequest { return ask{method: "GET", path: "/" + strings.Repeat("a/", n)}.raw() }
-	all["escaped path"] = func(n int) *authv3.CheckRequest { return ask{method: "GET", path: "/" + strings.Repeat("%2561;x/", n)}.raw() }
-	all["query"] = func(n int) *authv3.CheckRequest { return ask{method: "GET", path: "/?" + strings.Repeat("a=%20&", n)}.raw() }
-	all["host"] = func(n int) *authv3.CheckRequest { return ask{method: "GET", path: "/", host: strings.Repeat("a.", n)}.raw() }
+	all["escaped path"] = func(n int) *authv3.CheckRequest {
+		return ask{method: "GET", path: "/" + strings.Repeat("%2561;x/", n)}.raw()
+	}
+	all["query"] = func(n int) *authv3.CheckRequest {
+		return ask{method: "GET", path: "/?" + strings.Repeat("a=%20&", n)}.raw()
+	}
+	all["host"] = func(n int) *authv3.CheckRequest {
+		return ask{method: "GET", path: "/", host: strings.Repeat("a.", n)}.raw()
+	}
 	all["method"] = func(n int) *authv3.CheckRequest { return ask{method: strings.Repeat("GET", n), path: "/"}.raw() }
 	return all
 }

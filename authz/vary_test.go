@@ -14,12 +14,16 @@ import (
 func TestDenialsVary(t *testing.T) {
 	g := newGate(t, func(c *Config) { c.Cookies.SameSite = "Strict"; c.Default.AntiCSRF = AntiCSRFAttested })
 	bases := []ask{
-		navigation, oldBrowser, script, curl, formPost, socket, events, image, {method: "GET", path: "/"}, {method: "OPTIONS", path: "/"}, {method: "POST", path: "/"},
+		navigation, oldBrowser, script, curl, formPost, socket, events, image,
+		{method: "GET", path: "/"},
+		{method: "OPTIONS", path: "/"},
+		{method: "POST", path: "/"},
 		script.cookie(access(g.alice)), curl.cookie(access(g.alice)), navigation.cookie(access(g.expired)), oldBrowser.cookie(access(g.ended)),
 		oldBrowser.cookie(access(g.expired)), formPost.cookie(access(g.alice)),
 		ask{method: "GET", path: "/"}.with("sec-fetch-mode", "navigate", "sec-fetch-site", "cross-site", "sec-fetch-dest", "iframe").cookie(access(g.alice)),
 		ask{method: "GET", path: "/"}.with("sec-fetch-mode", "navigate", "sec-fetch-site", "none", "sec-purpose", "prefetch").cookie(access(g.alice)),
-		script.with("origin", "https://evil.example"), {method: "OPTIONS", path: "/", headers: [][2]string{{"origin", "https://evil.example"}}},
+		script.with("origin", "https://evil.example"),
+		{method: "OPTIONS", path: "/", headers: [][2]string{{"origin", "https://evil.example"}}},
 	}
 	changes := map[string][]string{
 		"cookie": {access(g.alice), access(g.expired), sessions.LegacyCookie + "=1"}, "authorization": {"Bearer " + g.header.Access.Reveal(), "Bearer x"},

@@ -146,8 +146,12 @@ func TestAnswersVary(t *testing.T) {
 	}
 	for _, path := range []string{"/auth/session/refresh", "/auth/signout", JWKSPath, "/auth/x"} {
 		for _, base := range []http.Header{
-			{}, {"Origin": {"https://" + host}}, {"Origin": {"https://evil.example"}}, {"Sec-Fetch-Site": {"none"}, "Sec-Fetch-Mode": {"navigate"}, "Sec-Purpose": {"prefetch"}},
-			{"Sec-Fetch-Site": {"cross-site"}}, {"Authorization": {"Bearer sgr1_x"}},
+			{},
+			{"Origin": {"https://" + host}},
+			{"Origin": {"https://evil.example"}},
+			{"Sec-Fetch-Site": {"none"}, "Sec-Fetch-Mode": {"navigate"}, "Sec-Purpose": {"prefetch"}},
+			{"Sec-Fetch-Site": {"cross-site"}},
+			{"Authorization": {"Bearer sgr1_x"}},
 		} {
 			send := func(name, value string) *answer {
 				s := b.signIn(t) // a refresh and a sign-out change it

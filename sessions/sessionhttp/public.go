@@ -136,7 +136,7 @@ func (p *public) jwks(w http.ResponseWriter, r *http.Request) error {
 	}
 	digest := sha256.Sum256(set)
 	h := w.Header()
-	h.Del("Vary") // the same for all
+	h.Del("Vary")                                     // the same for all
 	h.Set("Content-Type", "application/jwk-set+json") // RFC 7517 §8.5.2
 	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(JWKSMaxAge.Seconds())))
 	h.Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(digest[:16])+`"`)
