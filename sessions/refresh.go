@@ -10,6 +10,11 @@ import (
 // faster. Each loser of a race finds the winner's row, so few are needed.
 const casAttempts = 16
 
+// AnswerWithin is the longest that an answer at the auth path may take, where D is
+// d. Envoy's timeout there is D/2: ours is the shorter, so that an outage ends as our
+// 503, which says when to try again, and not as Envoy's 504.
+func AnswerWithin(d time.Duration) time.Duration { return d * 9 / 20 }
+
 // Refresh answers the refresh tokens that a request carries by one transport (R1
 // to R8). The error is [ErrOver] (or [ErrTheft]), [ErrSuperseded] or
 // [ErrUnavailable]. Beside one of the first three, Issued has the rule and, where a
@@ -24,7 +29,7 @@ func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, cli
 	}
 	// Our half of D is kept by force: a later answer could reach a browser whose
 	// token has left the line meanwhile.
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.RefreshAttemptMax/2)
+	ctx, cancel := context.WithTimeout(ctx, AnswerWithin(e.cfg.RefreshAttemptMax))
 	defer cancel()
 	issued, err = e.refresh(ctx, by, tokens, client)
 	switch {

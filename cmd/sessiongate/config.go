@@ -28,6 +28,8 @@ type Config struct {
 	}
 	TLS struct {
 		Authz, Public, Internal TLSFiles
+		// Names are those of the clients that each listener lets in.
+		Names struct{ Authz, Public, Internal []string }
 	}
 	Database struct {
 		URL              Secret

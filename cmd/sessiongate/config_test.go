@@ -85,12 +85,15 @@ var badValues = map[string][]string{
 	"tls.authz_cert_file":         {`tls.crt`, `[/x]`},
 	"tls.authz_key_file":          {`./tls.key`, `5`},
 	"tls.authz_client_ca_file":    {`ca.crt`, `~`},
+	"tls.authz_client_names":      {`envoy`, `["*.example"]`, `[Envoy]`, `[10.0.0.1]`, `[a, a]`, `[5]`, `["a b"]`, `["spiffe://a"]`, `["spiffe://A/b"]`, `["spiffe://a/b/"]`, `["spiffe://a//b"]`, `["spiffe://a/../b"]`, `["spiffe://a/%62"]`, `["spiffe://a/*"]`, `["spiffe://u@a/b"]`, `["spiffe://a:1/b"]`, `["spiffe://a/b?c"]`, `["https://a/b"]`, `["uri:a"]`, `[a.]`},
 	"tls.public_cert_file":        {`tls.crt`, `[/x]`},
 	"tls.public_key_file":         {`./tls.key`, `5`},
 	"tls.public_client_ca_file":   {`ca.crt`, `~`},
+	"tls.public_client_names":     {`envoy`, `["*.example"]`, `[Envoy]`, `[10.0.0.1]`, `[a, a]`, `[5]`, `["a b"]`, `["spiffe://a"]`, `["spiffe://A/b"]`, `["spiffe://a/b/"]`, `["spiffe://a//b"]`, `["spiffe://a/../b"]`, `["spiffe://a/%62"]`, `["spiffe://a/*"]`, `["spiffe://u@a/b"]`, `["spiffe://a:1/b"]`, `["spiffe://a/b?c"]`, `["https://a/b"]`, `["uri:a"]`, `[a.]`},
 	"tls.internal_cert_file":      {`tls.crt`, `[/x]`},
 	"tls.internal_key_file":       {`./tls.key`, `5`},
 	"tls.internal_client_ca_file": {`ca.crt`, `~`},
+	"tls.internal_client_names":   {`envoy`, `["*.example"]`, `[Envoy]`, `[10.0.0.1]`, `[a, a]`, `[5]`, `["a b"]`, `["spiffe://a"]`, `["spiffe://A/b"]`, `["spiffe://a/b/"]`, `["spiffe://a//b"]`, `["spiffe://a/../b"]`, `["spiffe://a/%62"]`, `["spiffe://a/*"]`, `["spiffe://u@a/b"]`, `["spiffe://a:1/b"]`, `["spiffe://a/b?c"]`, `["https://a/b"]`, `["uri:a"]`, `[a.]`},
 
 	"database.url":               {`localhost`, `mysql://h/d`, `postgres://h`, `postgres://h/d?password=` + testSecret, `postgres://h/d?pool_max_conns=3`, `host=h dbname=d`, `postgres://u:` + testSecret + `@h:port/d`, `postgres://u:` + testSecret + `@h,i:port/d`, `5`},
 	"database.password_file":     {`x`, `[/x]`},
@@ -310,12 +313,15 @@ tls:
   authz_cert_file: /tls/authz/cert
   authz_key_file: /tls/authz/key
   authz_client_ca_file: /tls/authz/client_ca
+  authz_client_names: [envoy.example, "spiffe://example.org/ns/ingress/sa/envoy"]
   public_cert_file: /tls/public/cert
   public_key_file: /tls/public/key
   public_client_ca_file: /tls/public/client_ca
+  public_client_names: [envoy.example, "spiffe://example.org/ns/ingress/sa/envoy"]
   internal_cert_file: /tls/internal/cert
   internal_key_file: /tls/internal/key
   internal_client_ca_file: /tls/internal/client_ca
+  internal_client_names: [envoy.example, "spiffe://example.org/ns/ingress/sa/envoy"]
 database:
   url: postgres://app:` + testSecret + `@db.example:5432/sessions?sslmode=verify-full
   max_connections: 30

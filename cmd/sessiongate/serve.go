@@ -247,7 +247,8 @@ func httpConfig(c Config, creds Credentials, log *slog.Logger) sessionhttp.Confi
 	return sessionhttp.Config{
 		Cookies: cookies(c), RefreshPath: c.Paths.Refresh, SignoutPath: c.Paths.Signout,
 		SessionExpiredStatus: c.Responses.SessionExpiredStatus, AllowedOrigins: c.AllowedOrigins,
-		DenialHeader: c.Responses.DenialHeader, BodyMax: int64(c.API.BodyMax), APIKeys: apiKeys(c, creds), Log: log,
+		RefreshAttemptMax: c.Session.RefreshAttemptMax,
+		DenialHeader:      c.Responses.DenialHeader, BodyMax: int64(c.API.BodyMax), APIKeys: apiKeys(c, creds), Log: log,
 	}
 }
 

@@ -90,9 +90,9 @@ func settings(c *Config) []setting {
 			doc: "Most connections open at once on each listener; more wait until one closes. It keeps a flood of one listener from the others.",
 		},
 	}
-	all = append(all, tlsSettings("authz", &c.TLS.Authz, "Envoy", "nothing")...)
-	all = append(all, tlsSettings("public", &c.TLS.Public, "Envoy", "nothing")...)
-	all = append(all, tlsSettings("internal", &c.TLS.Internal, "backends", "`/healthz` and `/readyz` only, which probes ask without one")...)
+	all = append(all, tlsSettings("authz", &c.TLS.Authz, &c.TLS.Names.Authz, "Envoy", "nothing")...)
+	all = append(all, tlsSettings("public", &c.TLS.Public, &c.TLS.Names.Public, "Envoy", "nothing")...)
+	all = append(all, tlsSettings("internal", &c.TLS.Internal, &c.TLS.Names.Internal, "backends", "`/healthz` and `/readyz` only, which probes ask without one")...)
 	return append(all, []setting{
 		{
 			key: "database.url", secret: true, kind: optional(text(&c.Database.URL, allowedDatabaseURL, isDatabaseURL)),
@@ -347,7 +347,7 @@ func settings(c *Config) []setting {
 
 // tlsSettings are those of one listener: whose certificates it asks for, and what
 // others get.
-func tlsSettings(listener string, files *TLSFiles, clients, others string) []setting {
+func tlsSettings(listener string, files *TLSFiles, names *[]string, clients, others string) []setting {
 	file := func(p *string) kind { return optional(text(p, "an absolute path", isAbsoluteFile)) }
 	cert, key, clientCA := tlsKeys(listener)
 	return []setting{
@@ -359,6 +359,10 @@ func tlsSettings(listener string, files *TLSFiles, clients, others string) []set
 		{
 			key: clientCA, kind: file(&files.ClientCA),
 			doc: "PEM file of the authorities whose certificates " + clients + " must show at `listen." + listener + "` (mutual TLS). With it, whoever has no certificate of these gets " + others + ".",
+		},
+		{
+			key: clientNamesKey(listener), kind: list(names, "DNS names in lower case without *, and SPIFFE ids spiffe://TRUST-DOMAIN/PATH", isClientName),
+			doc: "Who of those may connect to `listen." + listener + "`: a certificate must have one of these, whole, as a subject alternative name; its common name does not count. Empty: any certificate of `" + clientCA + "`.",
 		},
 	}
 }

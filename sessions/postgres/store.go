@@ -53,10 +53,6 @@ const (
 	// a password at 200 ms each, and for the next host within five seconds.
 	defaultConnect    = 3 * time.Second
 	defaultEventsKeep = 90 * 24 * time.Hour
-	// hangUpGrace is how long a statement may still take whose caller gave up.
-	// Else whoever hangs up costs a connection, and a new one costs Postgres more
-	// than most statements.
-	hangUpGrace = 250 * time.Millisecond
 )
 
 // Store implements [sessions.Store]. It is safe for concurrent use.
@@ -110,7 +106,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		pc.ConnConfig.LookupFunc = c.lookup
 	}
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn(), DeadlineDelay: hangUpGrace}
+		return hangUp{conn.Conn()}
 	}
 	// A pooler in transaction mode gives each transaction any server connection,
 	// where a statement that was prepared by name is unknown or somebody else's.

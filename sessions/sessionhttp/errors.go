@@ -11,6 +11,7 @@ import (
 // What this package refuses by itself.
 var (
 	errNoRoute         = errors.New("nothing is at this path")
+	errHost            = errors.New("request's Host is no host name or address with an optional port")
 	errForeignOrigin   = errors.New("request comes from a page of a foreign origin")
 	errMediaType       = errors.New("body is not application/json")
 	errUnauthenticated = errors.New("request carries no API key")
@@ -39,6 +40,7 @@ func Refusals() []Refusal {
 		{"theft", "The refresh token was used before and its time has passed (R8): the session was ended."},
 		{"superseded", "Another refresh of this client counts, or the session was just signed out. Nothing changed."},
 		{"foreign_origin", "A page of another origin sent the request, and that origin is not allowed."},
+		{"host_form", "The Host is no host name or address with an optional port; of two Host lines Envoy makes one."},
 		{"no_api_key", "The request has no API key."},
 		{"unknown_api_key", "The API key is not known."},
 		{"scope", "The API key lacks the scope."},
@@ -102,6 +104,8 @@ func (c Config) classify(err error, h http.Header) problem {
 		return problem{Code: "scope", Status: http.StatusForbidden, Detail: "The API key lacks the scope " + scope.scope.String() + "."}
 	case errors.Is(err, errForeignOrigin):
 		return problem{Code: "foreign_origin", Status: http.StatusForbidden, Detail: "The request comes from a foreign origin. Nothing changed."}
+	case errors.Is(err, errHost):
+		return problem{Code: "host_form", Status: http.StatusBadRequest, Detail: "The request needs one Host: a name or an address, with a port or without. Nothing changed."}
 	case errors.Is(err, errNoRoute):
 		return problem{Code: "no_route", Status: http.StatusNotFound}
 	case errors.As(err, &method):

@@ -2,6 +2,7 @@ package sessionhttp
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -30,6 +31,7 @@ const peerHeader = "X-Sessiongate-Peer"
 // closes the connection behind a large one.
 func Public(engine *sessions.Engine, cfg Config) http.Handler {
 	p := &public{newServer(engine, cfg)}
+	p.answerMax, p.vary = sessions.AnswerWithin(cmp.Or(cfg.RefreshAttemptMax, Defaults().RefreshAttemptMax)), varied
 	routes := map[string]methods{
 		cfg.RefreshPath: {http.MethodPost: p.refresh},
 		cfg.SignoutPath: {http.MethodPost: p.signOut},
@@ -46,6 +48,10 @@ func Public(engine *sessions.Engine, cfg Config) http.Handler {
 		return m.serve(w, r)
 	})
 }
+
+// varied are the headers of a client on which the answers of refresh and sign-out
+// depend.
+const varied = "Cookie, Authorization, St-Auth-Mode, Origin, Referer, Sec-Fetch-Site, Sec-Fetch-Mode, Sec-Fetch-Dest, Sec-Purpose, User-Agent, X-Forwarded-Proto"
 
 type public struct{ server }
 
@@ -130,6 +136,7 @@ func (p *public) jwks(w http.ResponseWriter, r *http.Request) error {
 	}
 	digest := sha256.Sum256(set)
 	h := w.Header()
+	h.Del("Vary")                                     // the same for all
 	h.Set("Content-Type", "application/jwk-set+json") // RFC 7517 §8.5.2
 	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(JWKSMaxAge.Seconds())))
 	h.Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(digest[:16])+`"`)
