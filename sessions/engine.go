@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,10 @@ type Config struct {
 	HandOutsMax int
 	// PerUser bounds the sessions of one user.
 	PerUser UserLimit
+	// RefreshesPerSession bounds the refreshes of a session, of which each refresh token
+	// is counted by itself; RefreshesPerAddress those of one network, where its address is
+	// known ([Engine.AdmitRefresh]). Each engine counts what comes to it.
+	RefreshesPerSession, RefreshesPerAddress Rate
 
 	// FeedPoll is the pause between polls of the feed; FeedBound the age from
 	// which the feed counts as stale. A poll is given up after FeedBound.
@@ -84,17 +89,21 @@ func Defaults() Config {
 		AbsoluteLife:      100 * 24 * time.Hour,
 		RefreshAttemptMax: 10 * time.Second,
 		HandOutsMax:       20,
-		FeedPoll:          200 * time.Millisecond,
-		FeedBound:         time.Second,
-		CachedTokens:      100_000,
-		PromotionQueue:    4096,
-		PromotionBatch:    256,
-		SweepPause:        time.Minute,
-		SweepBatch:        500,
-		Now:               time.Now,
-		Events:            func(Event) {},
-		AuditPoll:         time.Second,
-		AuditBatch:        500,
+		// A browser may refresh in each of its tabs at once, and then once an hour.
+		RefreshesPerSession: Rate{PerSecond: 2, Burst: 100},
+		// Thousands of people share the address of their company, and come back at once.
+		RefreshesPerAddress: Rate{PerSecond: 200, Burst: 5000},
+		FeedPoll:            200 * time.Millisecond,
+		FeedBound:           time.Second,
+		CachedTokens:        100_000,
+		PromotionQueue:      4096,
+		PromotionBatch:      256,
+		SweepPause:          time.Minute,
+		SweepBatch:          500,
+		Now:                 time.Now,
+		Events:              func(Event) {},
+		AuditPoll:           time.Second,
+		AuditBatch:          500,
 	}
 }
 
@@ -128,6 +137,8 @@ func (c Config) check() error {
 		c.PromotionQueue < 1, c.PromotionBatch < 1, c.SweepPause <= 0, c.SweepBatch < 1,
 		c.AuditPoll <= 0, c.AuditBatch < 1:
 		return &InvalidError{"Config", "counts and pauses must be positive, and FeedBound at least FeedPoll"}
+	case !c.RefreshesPerSession.ok(), !c.RefreshesPerAddress.ok():
+		return &InvalidError{"RefreshesPerSession, RefreshesPerAddress", "must be 0 a second (no limit), or more with a positive burst"}
 	case c.PerUser.Max < 0:
 		return &InvalidError{"PerUser.Max", "must be 0 (no limit) or more"}
 	case c.Now == nil || c.Events == nil:
@@ -147,7 +158,11 @@ type Engine struct {
 	keyless  chan struct{} // has a value once all keys of a kind are gone
 	cache    *otter.Cache[[32]byte, *verified]
 	promoter promoter
-	polls    pollCounts
+
+	perSession rates[Mark]
+	perAddress rates[netip.Prefix]
+
+	polls pollCounts
 }
 
 // New checks the configuration and builds an engine. It does no I/O: [Engine.Run]
@@ -160,11 +175,21 @@ func New(store Store, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the token cache: %w", err)
 	}
+	perSession, err := newRates[Mark](cfg.RefreshesPerSession)
+	if err != nil {
+		return nil, err
+	}
+	perAddress, err := newRates[netip.Prefix](cfg.RefreshesPerAddress)
+	if err != nil {
+		return nil, err
+	}
 	e := &Engine{
 		cfg:     cfg,
 		store:   store,
 		windows: Windows{Attempt: cfg.RefreshAttemptMax, HandOutsMax: cfg.HandOutsMax, Sliding: cfg.SlidingLife},
 		cache:   cache,
+
+		perSession: perSession, perAddress: perAddress,
 		promoter: promoter{
 			queue: make(chan *verified, cfg.PromotionQueue), batch: cfg.PromotionBatch,
 			timeout: cfg.RefreshAttemptMax / 2, store: store, emit: cfg.Events,

@@ -55,6 +55,12 @@ type Config struct {
 		MaxPerUser        int
 		WhenFull          string // evict_oldest or reject
 	}
+	Refresh struct { // 0 a second: as often as anybody likes
+		PerSessionRate  int
+		PerSessionBurst int
+		PerAddressRate  int
+		PerAddressBurst int
+	}
 	Cookies struct {
 		AccessName     string
 		RefreshName    string

@@ -107,6 +107,11 @@ var badValues = map[string][]string{
 	"session.max_per_user":        {`-1`, `10001`, `1.5`, `none`},
 	"session.when_full":           {`evict`, `Reject`, `true`},
 
+	"refresh.per_session_rate":  {`-1`, `1001`, `0.5`, `2/s`},
+	"refresh.per_session_burst": {`9`, `0`, `100001`},
+	"refresh.per_address_rate":  {`-1`, `1000001`, `off`},
+	"refresh.per_address_burst": {`9`, `0`, `1000001`},
+
 	"keys.rotate_every":     {`23h`, `401d`, `30`, `0s`, `never`},
 	"keys.activation_delay": {`5m`, `5m59s`, `7h`, `600`, `0s`},
 
@@ -327,6 +332,7 @@ session:
   hand_outs_max: 50
   max_per_user: 5
   when_full: reject
+refresh: {per_session_rate: 0, per_session_burst: 50, per_address_rate: 10, per_address_burst: 60}
 cookies:
   access_name: at
   refresh_name: rt

@@ -208,6 +208,8 @@ func newEngine(store sessions.Store, c Config, creds Credentials, out *audit, ev
 	e.RefreshAttemptMax = c.Session.RefreshAttemptMax
 	e.HandOutsMax = c.Session.HandOutsMax
 	e.PerUser = sessions.UserLimit{Max: c.Session.MaxPerUser, EvictOldest: c.Session.WhenFull == "evict_oldest"}
+	e.RefreshesPerSession = sessions.Rate{PerSecond: c.Refresh.PerSessionRate, Burst: c.Refresh.PerSessionBurst}
+	e.RefreshesPerAddress = sessions.Rate{PerSecond: c.Refresh.PerAddressRate, Burst: c.Refresh.PerAddressBurst}
 	e.FeedPoll = c.Feed.PollInterval
 	e.FeedBound = c.Feed.Bound
 	e.CachedTokens = c.Cache.Tokens

@@ -123,13 +123,22 @@ type client struct {
 	UserAgent string `json:"user_agent"`
 }
 
+// addr is the zero one where the body names none.
+func (c client) addr() (netip.Addr, error) {
+	if c.Address == "" {
+		return netip.Addr{}, nil
+	}
+	addr, err := netip.ParseAddr(c.Address)
+	if err != nil {
+		return netip.Addr{}, &sessions.InvalidError{Field: "client.address", Allowed: "an IP address"}
+	}
+	return addr, nil
+}
+
 func (c client) digest() (sessions.Client, error) {
-	var addr netip.Addr
-	if c.Address != "" {
-		var err error
-		if addr, err = netip.ParseAddr(c.Address); err != nil {
-			return sessions.Client{}, &sessions.InvalidError{Field: "client.address", Allowed: "an IP address"}
-		}
+	addr, err := c.addr()
+	if err != nil {
+		return sessions.Client{}, err
 	}
 	if !addr.IsValid() && c.UserAgent == "" {
 		return sessions.Client{}, &sessions.InvalidError{Field: "client", Allowed: "address, user_agent or both"}

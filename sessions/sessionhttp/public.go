@@ -58,7 +58,7 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	by, tokens := p.refreshTokens(r)
-	issued, err := p.renew(r, by, tokens, clientOf(r))
+	issued, err := p.renew(r, by, tokens, peerOf(r), r.UserAgent())
 	switch {
 	case errors.Is(err, sessions.ErrOver):
 		p.clearClient(w, r, by)
@@ -194,14 +194,13 @@ func authorization(r *http.Request) string {
 	return lines[0]
 }
 
-// clientOf digests where r comes from. A peer header that is repeated or no
+// peerOf is the address that r comes from. A peer header that is repeated or no
 // address is not Envoy's, and counts as none.
-func clientOf(r *http.Request) sessions.Client {
-	var addr netip.Addr
-	if lines := r.Header.Values(peerHeader); len(lines) == 1 {
-		if a, err := netip.ParseAddr(lines[0]); err == nil {
-			addr = a
-		}
+func peerOf(r *http.Request) netip.Addr {
+	lines := r.Header.Values(peerHeader)
+	if len(lines) != 1 {
+		return netip.Addr{}
 	}
-	return sessions.NewClient(addr, r.UserAgent())
+	addr, _ := netip.ParseAddr(lines[0]) // the zero one where it is none
+	return addr
 }

@@ -501,7 +501,7 @@ func TestClientOf(t *testing.T) {
 			if test.peers != nil {
 				h[peerHeader] = test.peers
 			}
-			got := clientOf(&http.Request{Header: h})
+			got := sessions.NewClient(peerOf(&http.Request{Header: h}), userAgent)
 			if diff := cmp.Diff(sessions.NewClient(test.want, userAgent), got); diff != "" {
 				t.Error(diff)
 			}

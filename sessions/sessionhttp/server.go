@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -264,11 +265,14 @@ func routeName(pattern string) string {
 }
 
 // renew refreshes with the tokens that a request carries. None is over.
-func (s *server) renew(r *http.Request, by sessions.Transport, tokens []string, from sessions.Client) (sessions.Issued, error) {
+func (s *server) renew(r *http.Request, by sessions.Transport, tokens []string, addr netip.Addr, userAgent string) (sessions.Issued, error) {
 	if len(tokens) == 0 {
 		return sessions.Issued{}, errNoToken // a first visit; costs nothing
 	}
-	issued, err := s.engine.Refresh(r.Context(), by, tokens, from)
+	if err := s.engine.AdmitRefresh(addr); err != nil {
+		return sessions.Issued{}, err
+	}
+	issued, err := s.engine.Refresh(r.Context(), by, tokens, sessions.NewClient(addr, userAgent))
 	if err != nil {
 		subjectOf(r).names(issued)
 	}
