@@ -117,8 +117,12 @@ type Config struct {
 	GRPC struct {
 		MaxMessage         int // bytes
 		MaxStreams         int
+		MaxCalls           int
 		ConnectionAge      time.Duration
 		ConnectionAgeGrace time.Duration
+	}
+	Memory struct {
+		LimitPercent int // 0: none of ours
 	}
 	Shutdown struct {
 		DrainDelay time.Duration

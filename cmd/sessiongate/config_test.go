@@ -156,8 +156,11 @@ var badValues = map[string][]string{
 
 	"grpc.max_message":          {`262144`, `63KiB`, `17MiB`},
 	"grpc.max_streams":          {`0`, `1000001`, `1,000`},
+	"grpc.max_calls":            {`31`, `1000001`, `1k`},
 	"grpc.connection_age":       {`999ms`, `2d`, `300`},
 	"grpc.connection_age_grace": {`0s`, `2h`, `60`},
+
+	"memory.limit_percent": {`-1`, `101`, `90%`, `max`},
 
 	"shutdown.drain_delay": {`0`, `-1s`, `6m`},
 	"shutdown.timeout":     {`0s`, `11m`, `15`},
@@ -359,7 +362,8 @@ promotion: {queue: 10, batch: 5}
 cache: {tokens: 1}
 sweep: {interval: 1h, batch: 1}
 http: {header_max: 64KiB, read_timeout: 1m, idle_timeout: 2h}
-grpc: {max_message: 1MiB, max_streams: 5, connection_age: 1h, connection_age_grace: 2m}
+grpc: {max_message: 1MiB, max_streams: 5, max_calls: 40, connection_age: 1h, connection_age_grace: 2m}
+memory: {limit_percent: 75}
 shutdown: {drain_delay: 0s, timeout: 1m, linger: 30s}
 log: {level: debug, format: text, denials_per_second: 7}
 audit: {output: /var/log/audit.jsonl}

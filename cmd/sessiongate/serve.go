@@ -37,6 +37,7 @@ import (
 // what is under way is finished; the engine flushes its promotions and audit
 // events; the database connections close.
 func serve(ctx context.Context, c Config, creds Credentials, certs Certificates, out *audit, log *slog.Logger) error {
+	limitMemory(c.Memory.LimitPercent, log)
 	store, err := openStore(ctx, c, creds)
 	if err != nil {
 		return err
@@ -240,6 +241,7 @@ func authzConfig(c Config, log *slog.Logger) authz.Config {
 func grpcLimits(c Config) authz.Limits {
 	return authz.Limits{
 		MaxMessage: c.GRPC.MaxMessage, MaxStreams: uint32(c.GRPC.MaxStreams), //nolint:gosec // at most 1,000,000, says the table
+		MaxCalls:      c.GRPC.MaxCalls,
 		ConnectionAge: c.GRPC.ConnectionAge, ConnectionAgeGrace: c.GRPC.ConnectionAgeGrace,
 		Handshake: authz.DefaultLimits().Handshake,
 	}

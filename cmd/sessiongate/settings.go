@@ -317,12 +317,21 @@ func settings(c *Config) []setting {
 			doc: "Most checks at once on one connection.",
 		},
 		{
+			key: "grpc.max_calls", def: "8192", kind: integer(&c.GRPC.MaxCalls, 32, 1_000_000),
+			doc: "Most checks at once over all connections, some 14 KiB each; beyond it a connection may have 32. It keeps a flood on many connections from taking the memory.",
+		},
+		{
 			key: "grpc.connection_age", def: "5m", kind: duration(&c.GRPC.ConnectionAge, time.Second, day),
 			doc: "Age at which a connection is closed gently, so that load spreads over new replicas.",
 		},
 		{
 			key: "grpc.connection_age_grace", def: "1m", kind: duration(&c.GRPC.ConnectionAgeGrace, time.Second, time.Hour),
 			doc: "How long the checks of such a connection may still take.",
+		},
+
+		{
+			key: "memory.limit_percent", def: "90", kind: integer(&c.Memory.LimitPercent, 0, 100),
+			doc: "Share of the container's memory limit (its cgroup's) from which on garbage is collected ever sooner. The environment variable `GOMEMLIMIT` wins; without a limit of the container, or with 0, there is none.",
 		},
 
 		{
