@@ -67,7 +67,7 @@ type Config struct {
 
 	// Audit is given the audit events of all engines over the store, in batches of
 	// at most AuditBatch, and returns nil only once they are durable where they went.
-	// An error, or a crash before the store knows, brings them again: each at least
+	// Their being written is switched on by it, too. An error, or a crash before the store knows, brings them again: each at least
 	// once, those of one session in order. It returns soon after its context ends.
 	// nil: this engine delivers none. AuditPoll is the pause after a batch that was
 	// not full.
@@ -194,6 +194,9 @@ func New(store Store, cfg Config) (*Engine, error) {
 			queue: make(chan *verified, cfg.PromotionQueue), batch: cfg.PromotionBatch,
 			timeout: cfg.RefreshAttemptMax / 2, store: store, emit: cfg.Events,
 		},
+	}
+	if cfg.Audit != nil {
+		store.NoteChanges()
 	}
 	e.feed.clock.local = cfg.Now
 	e.feed.polling = make(chan struct{}, 1)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/authz"
+	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
 
 // Config is the configuration of the process. What each field means, its
@@ -301,9 +302,6 @@ type rule struct {
 }
 
 func rules(c *Config) []rule {
-	// At these the client would take the end of a session for something else.
-	otherMeaning := []int{403, 404, 405, 409, 413, 429}
-
 	all := []rule{
 		{
 			[]string{"session.access_token_life", "session.refresh_attempt_max"},
@@ -377,8 +375,8 @@ func rules(c *Config) []rule {
 		},
 		{
 			[]string{"responses.session_expired_status"},
-			!slices.Contains(otherMeaning, c.Responses.SessionExpiredStatus),
-			"400 to 499 but for 403, 404, 405, 409, 413 and 429, which mean something else to clients",
+			sessionhttp.CanMeanExpired(c.Responses.SessionExpiredStatus),
+			sessionhttp.AllowedExpired,
 		},
 		{
 			[]string{"feed.bound", "feed.poll_interval"},

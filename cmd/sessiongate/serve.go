@@ -67,9 +67,16 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	s.authz = authz.NewGRPCServer(check, ready, grpcLimits(c))
 	public, api := httpConfig(c, creds, slog.New(logs.public)), httpConfig(c, creds, slog.New(logs.internal))
 	public.Observe, api.Observe = counts.request("public"), counts.request("internal")
-	s.public = newHTTPServer(c, &draining, sessionhttp.Public(engine, public))
+	browsers, err := sessionhttp.Public(engine, public)
+	if err != nil {
+		return err
+	}
+	backends, err := sessionhttp.Internal(engine, api)
+	if err != nil {
+		return err
+	}
+	s.public = newHTTPServer(c, &draining, browsers)
 	internal := http.NewServeMux()
-	backends := sessionhttp.Internal(engine, api)
 	internal.Handle("/", certs.internal.withClientCertificate(backends))
 	counts.now = func() state {
 		return state{
@@ -186,7 +193,6 @@ func openStore(ctx context.Context, c Config, creds Credentials) (*postgres.Stor
 		MaxConnections:   c.Database.MaxConnections,
 		StatementTimeout: c.Database.StatementTimeout,
 		ConnectTimeout:   c.Database.ConnectTimeout,
-		Audit:            c.Audit.Output != "",
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)

@@ -35,9 +35,6 @@ type Config struct {
 	StatementTimeout, ConnectTimeout time.Duration
 	// EventsKeep is how long events are kept where nobody delivers them; 0: 90 days.
 	EventsKeep time.Duration
-	// Audit has an event written for every change. Without it ends alone are, and no
-	// other change pays for one.
-	Audit bool
 }
 
 const (
@@ -122,7 +119,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, errors.New("the database pool cannot be made from this connection string")
 	}
 	s := &Store{
-		pool: pool, feed: feed, outbox: outbox, deliverMax: deliverMax, audit: c.Audit,
+		pool: pool, feed: feed, outbox: outbox, deliverMax: deliverMax,
 		eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
 	}
 	for i := range s.creating {

@@ -27,8 +27,11 @@ const peerHeader = "X-Sessiongate-Peer"
 
 // Public serves what browsers reach: refresh, sign-out and the public keys, and
 // 404 for everything else. Bodies are ignored; net/http drains a small one and
-// closes the connection behind a large one.
-func Public(engine *sessions.Engine, cfg Config) http.Handler {
+// closes the connection behind a large one. It checks the configuration.
+func Public(engine *sessions.Engine, cfg Config) (http.Handler, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
 	p := &public{newServer(engine, cfg)}
 	routes := map[string]methods{
 		cfg.RefreshPath: {http.MethodPost: p.refresh},
@@ -44,7 +47,7 @@ func Public(engine *sessions.Engine, cfg Config) http.Handler {
 		}
 		r.Pattern = r.URL.Path
 		return m.serve(w, r)
-	})
+	}), nil
 }
 
 type public struct{ server }

@@ -449,9 +449,9 @@ func TestPublicRoutes(t *testing.T) {
 }
 
 func TestPathsAreSettings(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.RefreshPath, c.SignoutPath = "/refresh", "/out" })
-	want(t, do(b.public, post("/refresh")), 440)
-	want(t, do(b.public, post("/out")), http.StatusOK)
+	b := newBench(t, func(c *Config) { c.Cookies.AuthPath, c.RefreshPath, c.SignoutPath = "/s", "/s/refresh", "/s/out" })
+	want(t, do(b.public, post("/s/refresh")), 440)
+	want(t, do(b.public, post("/s/out")), http.StatusOK)
 	want(t, do(b.public, refreshCall()), http.StatusNotFound)
 }
 

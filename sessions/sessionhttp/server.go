@@ -33,7 +33,8 @@ type Config struct {
 	// APIKeys are the callers of the sessions API, by the name that becomes the
 	// actor of what they end. None: nobody may call it.
 	APIKeys map[string]APIKey
-	Log     *slog.Logger
+	// Log gets a line for every refusal. nil: slog.Default().
+	Log *slog.Logger
 	// DenialHeader tells clients the code of a refusal, in [sessions.HeaderDenial].
 	DenialHeader bool
 	// Observe is called for every answer, from any goroutine; it must not wait.
@@ -79,6 +80,9 @@ type server struct {
 }
 
 func newServer(engine *sessions.Engine, cfg Config) server {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
 	s := server{engine: engine, cfg: cfg}
 	for _, text := range cfg.AllowedOrigins {
 		if origin, ok := sessions.ParseOrigin(text); ok {
