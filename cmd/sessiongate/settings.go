@@ -150,6 +150,23 @@ func settings(c *Config) []setting {
 		},
 
 		{
+			key: "refresh.per_session_rate", def: "2", kind: integer(&c.Refresh.PerSessionRate, 0, 1000),
+			doc: "How many refreshes a second a session gets here in the long run; 0 is no limit. Each refresh token is counted by itself. What comes too soon is answered 429 with `Retry-After`, and changes nothing.",
+		},
+		{
+			key: "refresh.per_session_burst", def: "100", kind: integer(&c.Refresh.PerSessionBurst, 10, 100_000),
+			doc: "How many of them may come at once, as from many tabs.",
+		},
+		{
+			key: "refresh.per_address_rate", def: "200", kind: integer(&c.Refresh.PerAddressRate, 0, 1_000_000),
+			doc: "How many refreshes a second a network of clients (/24, or /64 in IPv6) gets here in the long run, whatever tokens it brings; 0 is no limit. Where Envoy reports no address, there is none.",
+		},
+		{
+			key: "refresh.per_address_burst", def: "5000", kind: integer(&c.Refresh.PerAddressBurst, 10, 1_000_000),
+			doc: "How many of them may come at once, as from a company whose people share an address.",
+		},
+
+		{
 			// Not below the longest life of an access token and four of the longest
 			// delay; then no rule has to join these settings.
 			key: "keys.rotate_every", def: "30d", kind: duration(&c.Keys.RotateEvery, day, 400*day),
@@ -304,12 +321,21 @@ func settings(c *Config) []setting {
 			doc: "Most checks at once on one connection.",
 		},
 		{
+			key: "grpc.max_calls", def: "8192", kind: integer(&c.GRPC.MaxCalls, 32, 1_000_000),
+			doc: "Most checks at once over all connections, some 14 KiB each; beyond it a connection may have 32. It keeps a flood on many connections from taking the memory.",
+		},
+		{
 			key: "grpc.connection_age", def: "5m", kind: duration(&c.GRPC.ConnectionAge, time.Second, day),
 			doc: "Age at which a connection is closed gently, so that load spreads over new replicas.",
 		},
 		{
 			key: "grpc.connection_age_grace", def: "1m", kind: duration(&c.GRPC.ConnectionAgeGrace, time.Second, time.Hour),
 			doc: "How long the checks of such a connection may still take.",
+		},
+
+		{
+			key: "memory.limit_percent", def: "90", kind: integer(&c.Memory.LimitPercent, 0, 100),
+			doc: "Share of the container's memory limit (its cgroup's) from which on garbage is collected ever sooner. The environment variable `GOMEMLIMIT` wins; without a limit of the container, or with 0, there is none.",
 		},
 
 		{

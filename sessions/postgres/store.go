@@ -38,9 +38,6 @@ type Config struct {
 	StatementTimeout, ConnectTimeout time.Duration
 	// EventsKeep is how long events are kept where nobody delivers them; 0: 90 days.
 	EventsKeep time.Duration
-	// Audit has an event written for every change. Without it ends alone are, and no
-	// other change pays for one.
-	Audit bool
 
 	lookup pgconn.LookupFunc // nil: the system's; for tests
 }
@@ -122,7 +119,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	params["idle_in_transaction_session_timeout"] = milliseconds(2 * timeout)
 	params["client_encoding"] = "UTF8"
 	s := &Store{
-		deliverMax: deliverMax, pingIdle: pingIdle, audit: c.Audit, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
+		deliverMax: deliverMax, pingIdle: pingIdle, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
 		eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
 	}
 	for i := range s.creating {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -35,7 +36,8 @@ type Config struct {
 	// APIKeys are the callers of the sessions API, by the name that becomes the
 	// actor of what they end. None: nobody may call it.
 	APIKeys map[string]APIKey
-	Log     *slog.Logger
+	// Log gets a line for every refusal. nil: slog.Default().
+	Log *slog.Logger
 	// DenialHeader tells clients the code of a refusal, in [sessions.HeaderDenial].
 	DenialHeader bool
 	// Observe is called for every answer, from any goroutine; it must not wait.
@@ -87,6 +89,9 @@ type server struct {
 }
 
 func newServer(engine *sessions.Engine, cfg Config) server {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
 	s := server{engine: engine, cfg: cfg, answerMax: requestMax, vary: "Authorization, Content-Type"}
 	for _, text := range cfg.AllowedOrigins {
 		if origin, ok := sessions.ParseOrigin(text); ok {
@@ -283,11 +288,14 @@ func routeName(pattern string) string {
 }
 
 // renew refreshes with the tokens that a request carries. None is over.
-func (s *server) renew(r *http.Request, by sessions.Transport, tokens []string, from sessions.Client) (sessions.Issued, error) {
+func (s *server) renew(r *http.Request, by sessions.Transport, tokens []string, addr netip.Addr, userAgent string) (sessions.Issued, error) {
 	if len(tokens) == 0 {
 		return sessions.Issued{}, errNoToken // a first visit; costs nothing
 	}
-	issued, err := s.engine.Refresh(r.Context(), by, tokens, from)
+	if err := s.engine.AdmitRefresh(addr); err != nil {
+		return sessions.Issued{}, err
+	}
+	issued, err := s.engine.Refresh(r.Context(), by, tokens, sessions.NewClient(addr, userAgent))
 	if err != nil {
 		subjectOf(r).names(issued)
 	}
