@@ -164,7 +164,7 @@ func TestEndsWithTag(t *testing.T) {
 				t.Fatalf("%s: tagged, with byte %d altered", altered, at)
 			}
 		}
-		for cut := range len(payload) {
+		for cut := range payload {
 			if k.hasTag(payload[:cut]) {
 				t.Fatalf("%s: has a tag", payload[:cut])
 			}
