@@ -95,8 +95,6 @@ func BenchmarkFirstCheckToNext(b *testing.B) {
 // knows, beside the first Check of a good one in the same run.
 func BenchmarkVerifyGarbage(b *testing.B) {
 	e := offline(b)
-	e.feed.clock.local = time.Now
-	e.feed.clock.set(testEpoch, time.Now())
 	key := e.keys.Load().signers[0]
 	issued := issueAt(b, e, testEpoch, `{"role":"admin"}`)
 	plain := untagged(b, issued.Payload)
