@@ -2,7 +2,10 @@ package postgres
 
 import (
 	"context"
+	"net"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // SetFeedPage makes pages of a whole read small enough to be many.
@@ -41,3 +44,12 @@ func (s *Store) Connected() int64 {
 
 // Idle makes connections count as idle for long enough to be asked whether they live.
 func Idle(s *Store) { s.pingIdle = 0 }
+
+// Dial connects as the store does.
+func Dial(ctx context.Context, address string) (*net.TCPConn, error) {
+	conn, err := newDialer(&pgconn.Config{ConnectTimeout: time.Minute}).dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*greeted).Conn.(*net.TCPConn), nil //nolint:forcetypeassert // it is one
+}

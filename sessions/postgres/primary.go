@@ -37,7 +37,7 @@ func notPrimary(recovering, readOnly bool) error {
 	case recovering:
 		return fmt.Errorf("%w: the server is in recovery, as a standby is", ErrNotPrimary)
 	case readOnly:
-		return fmt.Errorf("%w: transactions are read-only by its configuration (default_transaction_read_only), as on a former primary that was fenced", ErrNotPrimary)
+		return fmt.Errorf("%w: the server takes no writes (default_transaction_read_only), as a former primary that was fenced", ErrNotPrimary)
 	}
 	return nil
 }

@@ -297,7 +297,7 @@ func TestFenced(t *testing.T) {
 func TestFrozenHostComesFirst(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	silent, err := net.Listen("tcp4", "127.0.0.1:0") //nolint:noctx // it listens at once
+	silent, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,6 +350,33 @@ func TestHalfOpenConnections(t *testing.T) {
 	postgres.Idle(store) // for long enough to be asked
 	front.HalfOpen()
 	recovers(t, store, "half-open")
+}
+
+// A line of 200 ms per round trip is slow, and no reason to give a connection up.
+func TestSlowLine(t *testing.T) {
+	t.Parallel()
+	server, err := cluster.Start(t.Context(), cluster.Options{TCP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	if err := migrated(t.Context(), server, ours); err != nil {
+		t.Fatal(err)
+	}
+	front := proxy(t, server.Address())
+	front.Delay(100 * time.Millisecond)
+	for _, addresses := range [][]string{{front.Address()}, {front.Address(), "127.0.0.1:1"}} {
+		store := openAt(t, postgres.Config{URL: hosts(t, server, "", addresses...)})
+		busy(t, store)
+		before := store.Connected()
+		postgres.Idle(store) // so that each is asked before its use
+		for range 5 {
+			busy(t, store)
+		}
+		if made := store.Connected() - before; made > 0 {
+			t.Errorf("%d connections were made anew", made)
+		}
+	}
 }
 
 // An error that tells of another server has every connection made anew, once.
