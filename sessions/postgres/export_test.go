@@ -53,3 +53,6 @@ func Dial(ctx context.Context, address string) (*net.TCPConn, error) {
 	}
 	return conn.(*greeted).Conn.(*net.TCPConn), nil //nolint:forcetypeassert // it is one
 }
+
+// FeedConnected is how many connections the feed ever had.
+func (s *Store) FeedConnected() int64 { return s.feed.Stat().NewConnsCount() }
