@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -49,8 +50,12 @@ var ours = []struct {
 // from before a wait would decide.
 const begin = `BEGIN ISOLATION LEVEL READ COMMITTED`
 
-// ownBegin is where a connection keeps how its transactions begin, if in another way.
-const ownBegin = "sessiongate begin"
+// What a connection keeps: how its transactions begin, if in another way, and when it was
+// made.
+const (
+	ownBegin = "sessiongate begin"
+	madeAt   = "sessiongate made"
+)
 
 // asking reads every setting that validate judges. It relies on none of them: a search
 // path may name another schema before pg_catalog.
@@ -67,6 +72,7 @@ var asking = func() string {
 // validate judges a connection before it is used: pgx tries the next host, or the next
 // address of this one, where it says no.
 func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
+	conn.CustomData()[madeAt] = time.Now()
 	results, err := conn.Exec(ctx, asking).ReadAll()
 	if err != nil {
 		return fmt.Errorf("asking for the primary: %w", err)

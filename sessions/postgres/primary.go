@@ -79,11 +79,12 @@ func (l *look) due(pause time.Duration) bool {
 	return true
 }
 
-// over says whether pause is over.
-func (l *look) over(pause time.Duration) bool {
+// missed says whether something that was made at a time is older than the last look, or
+// that look than pause.
+func (l *look) missed(made time.Time, pause time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.last.IsZero() || time.Since(l.last) >= pause
+	return l.last.IsZero() || made.Before(l.last) || time.Since(l.last) >= pause
 }
 
 // lookAgain has every connection made anew, and so the primary looked for. Idle ones

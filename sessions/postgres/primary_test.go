@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -84,6 +85,8 @@ func recovers(t *testing.T, store *postgres.Store, after string) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), recovery)
 	defer cancel()
+	var all sync.WaitGroup
+	defer all.Wait() // before the context ends
 	works := func(what string, call func(context.Context) error) {
 		for {
 			attempt, stop := context.WithTimeout(ctx, 4500*time.Millisecond)
@@ -101,15 +104,19 @@ func recovers(t *testing.T, store *postgres.Store, after string) {
 			}
 		}
 	}
-	works("write", func(ctx context.Context) error {
-		_, err := store.Create(ctx, newRecord("alice"))
-		return err
+	all.Go(func() {
+		works("write", func(ctx context.Context) error {
+			_, err := store.Create(ctx, newRecord("alice"))
+			return err
+		})
 	})
-	works("poll", func(ctx context.Context) error {
-		ctx, stop := context.WithTimeout(ctx, time.Second) // of a replica
-		defer stop()
-		_, err := store.Keys(ctx)
-		return err
+	all.Go(func() {
+		works("poll", func(ctx context.Context) error {
+			ctx, stop := context.WithTimeout(ctx, time.Second) // of a replica
+			defer stop()
+			_, err := store.Keys(ctx)
+			return err
+		})
 	})
 }
 

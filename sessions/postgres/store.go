@@ -103,10 +103,12 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	pc.MaxConns = int32(min(cmp.Or(c.MaxConnections, defaultConnections), maxConnections)) //nolint:gosec // bounded
 	pc.ConnConfig.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultConnect)
-	pc.ConnConfig.DialFunc = newDialer(&pc.ConnConfig.Config).dial
-	if c.lookup != nil {
-		pc.ConnConfig.LookupFunc = c.lookup
+	d := newDialer(&pc.ConnConfig.Config)
+	pc.ConnConfig.DialFunc = d.dial
+	if c.lookup == nil {
+		c.lookup = pc.ConnConfig.LookupFunc
 	}
+	pc.ConnConfig.LookupFunc = d.lookup(c.lookup)
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn(), DeadlineDelay: hangUpGrace}
 	}
