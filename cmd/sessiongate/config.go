@@ -97,7 +97,8 @@ type Config struct {
 		Batch int
 	}
 	Cache struct {
-		Tokens int
+		Tokens        int
+		UnverifiedCPU int // percent
 	}
 	Sweep struct {
 		Interval time.Duration

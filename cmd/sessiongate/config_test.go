@@ -142,8 +142,11 @@ var badValues = map[string][]string{
 	"promotion.queue": {`0`, `1000001`, `many`},
 	"promotion.batch": {`0`, `10001`, `256.0`},
 	"cache.tokens":    {`0`, `10000001`, `-0`, `00`},
-	"sweep.interval":  {`0s`, `25h`, `60`},
-	"sweep.batch":     {`0`, `10001`, `0b1`},
+
+	"cache.unverified_cpu": {`0`, `101`, `25%`, `0.25`, `-1`},
+
+	"sweep.interval": {`0s`, `25h`, `60`},
+	"sweep.batch":    {`0`, `10001`, `0b1`},
 
 	"http.header_max":   {`32768`, `3KiB`, `2MiB`},
 	"http.read_timeout": {`10`, `99ms`, `6m`},
@@ -350,7 +353,7 @@ api:
   body_max: 1MiB512KiB
 feed: {poll_interval: 100ms, bound: 2s}
 promotion: {queue: 10, batch: 5}
-cache: {tokens: 1}
+cache: {tokens: 1, unverified_cpu: 100}
 sweep: {interval: 1h, batch: 1}
 http: {header_max: 64KiB, read_timeout: 1m, idle_timeout: 2h}
 grpc: {max_message: 1MiB, max_streams: 5, connection_age: 1h, connection_age_grace: 2m}

@@ -266,7 +266,11 @@ func settings(c *Config) []setting {
 
 		{
 			key: "cache.tokens", def: "100000", kind: integer(&c.Cache.Tokens, 1, 10_000_000),
-			doc: "Verified access tokens kept in memory; the signature of one that is not there is checked anew.",
+			doc: "Verified access tokens kept in memory, each with what Envoy is told of its session: some 1.6 KiB with small claims, so 100000 take 160 MiB. The signature of one that is not there is checked anew.",
+		},
+		{
+			key: "cache.unverified_cpu", def: "25", kind: integer(&c.Cache.UnverifiedCPU, 1, 100),
+			doc: "Percent of all cores that signatures of access tokens without a tag may take: those of a former version, and invented ones. Beyond it such tokens are answered with 503; all others are not concerned.",
 		},
 
 		{

@@ -31,7 +31,7 @@ func ending(match string) string {
 func end(ctx context.Context, by querier, e sessions.Ending, match string, args ...any) ([]sessions.Handle, error) {
 	rows, err := by.Query(ctx, ending(match), append([]any{string(e.Reason), e.Actor, string(e.Rule)}, args...)...)
 	if err != nil {
-		return nil, fmt.Errorf("deleting sessions: %w", err)
+		return nil, err
 	}
 	var handles []sessions.Handle
 	var h []byte
@@ -39,10 +39,7 @@ func end(ctx context.Context, by querier, e sessions.Ending, match string, args 
 		handles = append(handles, sessions.Handle(h))
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("deleting sessions: %w", err)
-	}
-	return handles, nil
+	return handles, err
 }
 
 // endAgain is end by itself, and again where it lost a race.
@@ -52,8 +49,8 @@ func (s *Store) endAgain(ctx context.Context, e sessions.Ending, match string, a
 		gone, err = end(ctx, by, e, match, args...)
 		return err
 	})
-	if err != nil {
-		return nil, err // what was undone is not gone
+	if err != nil { // what was undone is not gone
+		return nil, fmt.Errorf("deleting sessions: %w", err)
 	}
 	return gone, nil
 }
@@ -73,10 +70,13 @@ func (s *Store) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) 
 			old.Handle[:], old.Current[:], timeOrNull(old.HandedAt))
 		return err
 	})
-	if lostRace(err) {
+	switch {
+	case lostRace(err):
 		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("deleting session: %w", err)
 	}
-	return err == nil && len(gone) == 1, err
+	return len(gone) == 1, nil
 }
 
 // EndUser implements [sessions.Store].

@@ -2,10 +2,13 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
 // SetFeedPage makes pages of a whole read small enough to be many.
@@ -27,6 +30,29 @@ func (s *Store) SetEndPage(sessions int) { s.endPage = sessions }
 
 // UserLock is the lock of a user's creations.
 func UserLock(userID string) int64 { return userLock(userID) }
+
+// PollBlocks is how many blocks the statement of a poll from since touches.
+func (s *Store) PollBlocks(ctx context.Context, since sessions.Cursor) (int, error) {
+	from, err := parsePlace(since)
+	if err != nil {
+		return 0, err
+	}
+	sql, args := s.pollStatement(from)
+	var text []byte
+	if err := s.feed.QueryRow(ctx, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+sql, args...).Scan(&text); err != nil {
+		return 0, err
+	}
+	var plans []struct {
+		Plan struct {
+			Hit  int `json:"Shared Hit Blocks"`
+			Read int `json:"Shared Read Blocks"`
+		}
+	}
+	if err := json.Unmarshal(text, &plans); err != nil {
+		return 0, err
+	}
+	return plans[0].Plan.Hit + plans[0].Plan.Read, nil
+}
 
 // WithLookup makes a store find the addresses of hosts in its own way.
 func WithLookup(c Config, find func(ctx context.Context, host string) ([]string, error)) Config {

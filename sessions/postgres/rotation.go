@@ -50,19 +50,22 @@ func (s *Store) Promote(ctx context.Context, ps []sessions.Promotion) error {
 		return nil
 	}
 	byHandle := make(map[sessions.Handle]sessions.Promotion, len(ps))
-	handles := make([][]byte, 0, len(ps))
+	var handles, children [][]byte
 	for _, p := range ps {
 		byHandle[p.Handle] = p
-		handles = append(handles, p.Handle[:])
+		handles, children = append(handles, p.Handle[:]), append(children, p.Own[:])
 	}
 	err := s.transact(ctx, s.pool, s.transactionMax, func(ctx context.Context, tx pgx.Tx) error {
 		// Locked in the order of handles: two batches that lock in different
 		// orders deadlock. And locked before anything is decided: a statement
 		// that waits for a lock inside its own decision decides by the snapshot
-		// from before the wait.
+		// from before the wait. What another replica has promoted already, as it
+		// does with most, is not locked at all.
 		rows, err := tx.Query(ctx, `
-			SELECT handle, current, previous FROM sessiongate.sessions
-			WHERE handle = ANY($1) ORDER BY handle FOR NO KEY UPDATE`, handles)
+			SELECT s.handle, s.current, s.previous
+			FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) JOIN sessiongate.sessions s USING (handle)
+			WHERE s.current <> p.own AND s.previous IS DISTINCT FROM p.own
+			ORDER BY s.handle FOR NO KEY UPDATE OF s`, handles, children)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -68,6 +69,7 @@ type Store struct {
 	outbox *pgxpool.Pool
 	// look is of a sign that the server is another one, silence of no sign of it.
 	look, silence look
+	missed        atomic.Bool // the last poll failed
 	// statementMax and transactionMax are how long we wait for a server that should
 	// have ended them itself.
 	statementMax, transactionMax time.Duration
