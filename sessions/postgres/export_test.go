@@ -77,7 +77,7 @@ func Dial(ctx context.Context, address string) (*net.TCPConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*greeted).Conn.(*net.TCPConn), nil //nolint:forcetypeassert // it is one
+	return conn.(*greeted).Conn.(*net.TCPConn), nil
 }
 
 // FeedConnected is how many connections the feed ever had.

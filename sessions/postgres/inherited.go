@@ -50,11 +50,12 @@ var ours = []struct {
 // from before a wait would decide.
 const begin = `BEGIN ISOLATION LEVEL READ COMMITTED`
 
-// What a connection keeps: how its transactions begin, if in another way, and when it was
-// made.
+// What a connection keeps: how its transactions begin, if in another way, when it was made
+// and in which of the [eras].
 const (
 	ownBegin = "sessiongate begin"
 	madeAt   = "sessiongate made"
+	itsEra   = "sessiongate era"
 )
 
 // asking reads every setting that validate judges. It relies on none of them: a search
@@ -64,7 +65,8 @@ var asking = func() string {
 	for _, o := range ours {
 		names = append(names, o.name)
 	}
-	return `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_backend_pid(), s.name, s.setting, s.source
+	return `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_backend_pid(),
+			pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.pg_postmaster_start_time()), 'YYYYMMDDHH24MISSUS'), s.name, s.setting, s.source
 		FROM pg_catalog.pg_settings s
 		WHERE s.name OPERATOR(pg_catalog.=) ANY (pg_catalog.string_to_array('` + strings.Join(names, ",") + `', ','))`
 }()
@@ -84,13 +86,14 @@ func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
 	type setting struct{ value, source string }
 	found := map[string]setting{}
 	for _, row := range rows {
-		found[string(row[3])] = setting{string(row[4]), string(row[5])}
+		found[string(row[4])] = setting{string(row[5]), string(row[6])}
 	}
 	readOnly := found["default_transaction_read_only"]
 	inherited := readOnly.value == "on" && bequeathed(readOnly.source)
 	if err := notPrimary(string(rows[0][0]) == "t", string(rows[0][1]) == "on" && !inherited); err != nil {
 		return err
 	}
+	conn.CustomData()[itsEra] = s.meets(string(rows[0][3]))
 	if found["session_replication_role"].value == "replica" {
 		return errors.New("the role or the database has session_replication_role = replica, with which Postgres keeps no foreign key: what belongs to an ended session would stay; reset it")
 	}

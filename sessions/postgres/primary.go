@@ -25,7 +25,7 @@ import (
 // takes writes ([Store.validate]); one that does not counts as a host that cannot be
 // reached, and the next host of the URL, or address of its name, is tried. Each poll
 // asks again ([Store.primary]). And whatever tells that the server is another one than
-// it was has every connection made anew ([Store.lookAgain]).
+// it was has every connection made anew ([Store.lookAgain], [Store.meets]).
 
 // ErrNotPrimary says that a server was reached, but not one that takes writes.
 var ErrNotPrimary = errors.New("not the primary")
@@ -97,9 +97,44 @@ func (s *Store) lookAgain() {
 }
 
 func (s *Store) reset() {
+	if !s.opened.Load() {
+		return
+	}
 	for _, p := range []*pgxpool.Pool{s.pool, s.feed, s.outbox} {
 		p.Reset()
 	}
+}
+
+// eras tells one server from the next: an era is the life of what leads to one.
+type eras struct {
+	mu     sync.Mutex
+	server string
+	now    context.Context //nolint:containedctx // it is the era
+	end    context.CancelFunc
+	ended  look
+}
+
+// meets is for a new connection, to the primary that was started at that moment. Where
+// it is another one than before, everything that leads to the former one is given up: what
+// waits for a frozen server would wait for as long as its caller can. It returns the era
+// of the connection.
+func (s *Store) meets(server string) context.Context {
+	e := &s.eras
+	e.mu.Lock()
+	another := e.server != "" && e.server != server && e.ended.due(lookPause)
+	if another {
+		e.end()
+	}
+	if another || e.now == nil {
+		e.now, e.end = context.WithCancel(context.Background())
+	}
+	e.server = server
+	now := e.now
+	e.mu.Unlock()
+	if another {
+		s.reset()
+	}
+	return now
 }
 
 // watch implements [pgx.QueryTracer]: it sees how every statement of the store ends.

@@ -114,7 +114,7 @@ func recovers(t *testing.T, store *postgres.Store, after string) {
 		works("poll", func(ctx context.Context) error {
 			ctx, stop := context.WithTimeout(ctx, time.Second) // of a replica
 			defer stop()
-			_, err := store.Keys(ctx)
+			_, err := store.Poll(ctx, "")
 			return err
 		})
 	})
@@ -409,6 +409,37 @@ func TestServerIsAnotherOne(t *testing.T) {
 	}
 }
 
+// What waits for a server that is no longer the primary is given up as soon as the new one
+// is known, and says so: it would wait for as long as its caller can.
+func TestStatementsOfAFormerPrimaryAreGivenUp(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	front := proxy(t, p.one.Address())
+	store := openAt(t, postgres.Config{URL: hosts(t, p.one, "", front.Address()), StatementTimeout: time.Minute})
+	rec := busy(t, store)
+	lock, watching := connect(t, p.one.URL(ours)), connect(t, p.one.URL(ours))
+	if _, err := lock.Exec(t.Context(), `BEGIN; SELECT FROM sessiongate.sessions FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := store.Swap(t.Context(), rec.Row, handedOut(rec), sessions.R4)
+		done <- err
+	}()
+	awaitWaiting(t, watching, "transactionid")
+	p.must(p.two.Promote(t.Context()))
+	front.Move(p.two.Address())
+	// The feed alone comes to the new one.
+	if _, err := watching.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sessiongate' AND wait_event_type <> 'Lock'`); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the feed at the new primary", func() bool { _, err := store.Poll(t.Context(), ""); return err == nil })
+	if err := <-done; !errors.Is(err, postgres.ErrNotPrimary) {
+		t.Error(err)
+	}
+	recovers(t, store, "two primaries")
+}
+
 // A server that answers slowly keeps its connections: to make them anew would give it
 // more to do.
 func TestSlowAnswersResetNothing(t *testing.T) {
@@ -435,5 +466,25 @@ func TestSlowAnswersResetNothing(t *testing.T) {
 	// Each that hung up may cost its own connection, and no other.
 	if made := store.FeedConnected() - before; made != 0 {
 		t.Errorf("the feed's connection was made anew %d times", made)
+	}
+	// A poll that took too long closes its connection, and no other.
+	pool := store.Connected() - store.FeedConnected()
+	c.exec(`BEGIN; LOCK TABLE sessiongate.feed`)
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if _, err := store.Poll(ctx, ""); err == nil {
+			t.Error("polled beside a lock")
+		}
+		cancel()
+	}
+	c.exec(`ROLLBACK`)
+	if _, err := store.Poll(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := store.Get(t.Context(), rec.Handle); err != nil {
+		t.Fatal(err)
+	}
+	if made := store.Connected() - store.FeedConnected() - pool; made != 0 {
+		t.Errorf("%d other connections were made anew", made)
 	}
 }

@@ -69,7 +69,8 @@ type Store struct {
 	outbox *pgxpool.Pool
 	// look is of a sign that the server is another one, silence of no sign of it.
 	look, silence look
-	missed        atomic.Bool // the last poll failed
+	eras          eras
+	opened        atomic.Bool
 	// statementMax and transactionMax are how long we wait for a server that should
 	// have ended them itself.
 	statementMax, transactionMax time.Duration
@@ -156,6 +157,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, errors.New("the database pool cannot be made from this connection string")
 	}
 	s.pool, s.feed, s.outbox = pool, feed, outbox
+	s.opened.Store(true)
 	return s, nil
 }
 
