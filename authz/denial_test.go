@@ -30,6 +30,9 @@ func TestEachDenial(t *testing.T) {
 		"path_form":     func(*gate) ask { return ask{method: "GET", path: "/a/../admin"} },
 		"path_spelling": func(*gate) ask { return ask{method: "GET", path: "/ADMIN"} },
 		"host_form":     func(*gate) ask { return ask{method: "GET", path: "/", host: "a b"} },
+		"header_lines": func(*gate) ask {
+			return script.with(slices.Repeat([]string{"cookie", "a=1"}, linesMax+1)...)
+		},
 	}
 	statuses := map[sessions.Outcome]int{sessions.TryRefresh: 440, sessions.Unauthorised: 302, sessions.Forbidden: 403, sessions.Unavailable: 503}
 	for _, v := range Verdicts() {
@@ -81,6 +84,9 @@ func TestEachDenial(t *testing.T) {
 			r, status := read(t, response), statuses[v.Outcome]
 			if v.Code == "same_site_hop" {
 				status = 401
+			}
+			if v.Code == "header_lines" {
+				status = 431
 			}
 			if r.status != status || r.headers[sessions.HeaderDenial] != v.Code {
 				t.Errorf("answered %d, header %q", r.status, r.headers[sessions.HeaderDenial])

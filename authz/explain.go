@@ -62,6 +62,9 @@ func Explain(cfg Config, method, host, path string, extensions map[string]string
 			x.Denial = &named
 		}
 	}
+	if x.Denial == nil && !sessions.IsHost(host) {
+		x.Denial = denyHostForm
+	}
 	x.Entries = p.table.explain(&r, x.Entry, x.Denial == denyPathSpelling)
 	switch {
 	case cfg.isAuthPath(&r) && path == cfg.RefreshPath:
@@ -84,8 +87,8 @@ func (t *table) explain(r *request, applies int, misspelt bool) []ExplainedEntry
 	if misspelt {
 		meant, _ = t.findLoosely(r.method, r.host, r.path)
 	}
-	var buf [hostMax]byte
-	name, _ := readHost(buf[:0], r.host)
+	var buf [sessions.HostMax]byte
+	name, _ := sessions.AppendHost(buf[:0], r.host)
 	entries := make([]ExplainedEntry, len(order))
 	for k, i := range order {
 		why := "fits, but is less specific"

@@ -128,6 +128,11 @@ func (a ask) with(headers ...string) ask {
 	return a
 }
 
+func (a ask) without(name string) ask {
+	a.headers = slices.DeleteFunc(slices.Clone(a.headers), func(h [2]string) bool { return h[0] == name })
+	return a
+}
+
 func (a ask) under(settings ...string) ask {
 	a.policy = map[string]string{}
 	for pair := range slices.Chunk(settings, 2) {

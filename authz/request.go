@@ -26,7 +26,18 @@ type request struct {
 
 	fetchMetadata bool // any Sec-Fetch header
 	scriptHeader  bool // any header that only scripts send
+	repeats       bool // a header more often than linesMax
 }
+
+// linesMax bounds how often one header may come. Envoy by default takes 100 headers
+// in all; a client that means well repeats none but Cookie, and that a few times.
+const linesMax = 64
+
+// varied are the headers on which an answer depends, for Vary: all that field knows
+// but those for the log. A cache must not give one client another's denial.
+const varied = "Cookie, Authorization, Anti-CSRF, Origin, Accept, Upgrade, Access-Control-Request-Method, " +
+	"Sec-Fetch-Mode, Sec-Fetch-Site, Sec-Fetch-Dest, Sec-Fetch-User, Sec-Purpose, Referer, " +
+	"St-Auth-Mode, RID, SuperTokens-SDK-Name, X-Requested-With, X-Forwarded-Proto"
 
 func readRequest(c *authv3.CheckRequest) request {
 	attributes := c.GetAttributes()
@@ -34,21 +45,20 @@ func readRequest(c *authv3.CheckRequest) request {
 	r := request{method: http.GetMethod(), host: http.GetHost(), scheme: strings.ToLower(http.GetScheme()), id: http.GetId()}
 	r.path, r.query, _ = strings.Cut(http.GetPath(), "?")
 	// Envoy sends one or the other, as encode_raw_headers says.
+	var again repeated
 	for name, value := range http.GetHeaders() {
-		if field, joint := r.field(name); field != nil {
-			join(field, joint, value)
-		}
+		r.add(&again, name, value)
 	}
 	for _, h := range http.GetHeaderMap().GetHeaders() {
-		field, joint := r.field(h.GetKey())
-		if field == nil {
-			continue
-		}
 		if raw := h.GetRawValue(); len(raw) > 0 {
-			join(field, joint, string(raw))
+			r.add(&again, h.GetKey(), string(raw))
 		} else {
-			join(field, joint, h.GetValue())
+			r.add(&again, h.GetKey(), h.GetValue())
 		}
+	}
+	for name, values := range again {
+		field, joint := r.field(name)
+		*field = strings.Join(values, joint)
 	}
 	if r.forwardedProto == "http" || r.forwardedProto == "https" {
 		r.scheme = r.forwardedProto // what the browser used, where TLS ended before Envoy
@@ -116,12 +126,33 @@ func (r *request) field(name string) (field *string, joint string) {
 	return nil, ""
 }
 
-func join(field *string, joint, value string) {
-	if *field == "" {
+// repeated has the values of the headers that came more than once, by name.
+type repeated map[string][]string
+
+// add takes one header. Those that come again are joined at the end, all at once: a
+// client chooses how many there are, and joining each to what is there already
+// costs the square of that.
+func (r *request) add(again *repeated, name, value string) {
+	field, _ := r.field(name)
+	switch {
+	case field == nil:
+	case *field == "":
 		*field = value
-		return
+	default:
+		name = strings.ToLower(name)
+		if *again == nil {
+			*again = repeated{}
+		}
+		values := (*again)[name]
+		switch {
+		case values == nil:
+			values = []string{*field}
+		case len(values) == linesMax:
+			r.repeats = true
+			return
+		}
+		(*again)[name] = append(values, value)
 	}
-	*field += joint + value
 }
 
 // readBearer finds an access token of ours (RFC 6750 §2.1). Other bearer tokens,

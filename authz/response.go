@@ -63,7 +63,7 @@ func checkResponse(a answer) *authv3.CheckResponse {
 		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
 			// 440 is not in Envoy's list of codes, but travels as a number.
 			Status:  &typev3.HttpStatus{Code: a.status},
-			Headers: append(a.headers, header("cache-control", "no-store")),
+			Headers: append(a.headers, header("cache-control", "no-store"), header("vary", varied)),
 			Body:    a.body,
 		}},
 	}
@@ -267,6 +267,9 @@ func (s *Server) unauthorised(r *request, p Policy, why *sessions.Denial) answer
 }
 
 func forbidden(r *request, why *sessions.Denial, claims []claimError) answer {
+	if why == denyLines {
+		return text(code.Code_PERMISSION_DENIED, 431, "Request Header Fields Too Large: a header is repeated too often. Send each once.")
+	}
 	if r.navigates() || r.isForm() {
 		if why == denyForeign {
 			return text(code.Code_PERMISSION_DENIED, 403, "Forbidden: a page of another site sent this. Open the page here, and try again.")

@@ -56,10 +56,7 @@ type paths map[string]*place
 // place has the indices of the entries for one path, those with methods first.
 type place struct{ exact, prefix []int }
 
-const (
-	routePathMax = 256 // bytes
-	hostMax      = 253 // bytes, of a host name (RFC 1035 §2.3.4)
-)
+const routePathMax = 256 // bytes
 
 // RouteFault is what is wrong with one entry of a table.
 type RouteFault struct {
@@ -141,8 +138,8 @@ func newTable(entries []Route) (*table, error) {
 
 func (e *Route) check(report func(field, found, allowed string)) {
 	if name := strings.TrimPrefix(e.Host, "*."); e.Host != "" {
-		var buf [hostMax]byte
-		if read, ok := readHost(buf[:0], name); !ok || string(read) != name {
+		var buf [sessions.HostMax]byte
+		if read, ok := sessions.AppendHost(buf[:0], name); !ok || string(read) != name {
 			report("host", fmt.Sprintf("%q", e.Host), AllowedRouteHost)
 		}
 	}
@@ -279,11 +276,11 @@ func (t *table) findLoosely(method, host, path string) (int, *sessions.Denial) {
 	if len(t.entries) == 0 {
 		return -1, nil
 	}
-	var hostBuf [hostMax]byte
+	var hostBuf [sessions.HostMax]byte
 	name := hostBuf[:0]
 	if t.byHost {
 		var ok bool
-		if name, ok = readHost(name, host); !ok {
+		if name, ok = sessions.AppendHost(name, host); !ok {
 			return -1, denyHostForm
 		}
 	}
@@ -353,36 +350,6 @@ func (e *Route) fitsPath(path string) bool {
 	}
 	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(e.PathPrefix, "/"))
 	return ok && (rest == "" || rest[0] == '/')
-}
-
-// readHost appends a request's host to buf, without port, in lower case. "a.example."
-// is a.example (RFC 1034 §3.1). What is neither a name nor an address in brackets
-// is not read: servers would not agree on it.
-func readHost(buf []byte, host string) ([]byte, bool) {
-	name, port, _ := strings.Cut(host, ":")
-	if strings.HasPrefix(host, "[") { // IPv6 (RFC 3986 §3.2.2), for which there are no entries
-		address, rest, ok := strings.Cut(host[1:], "]")
-		name, port = "", strings.TrimPrefix(rest, ":")
-		if !ok || len(rest) == 1 || rest != "" && rest[0] != ':' || strings.Trim(address, "0123456789abcdefABCDEF:.") != "" {
-			return buf, false
-		}
-	} else if name = strings.TrimSuffix(name, "."); name == "" || strings.HasSuffix(host, ":") {
-		return buf, false
-	}
-	if strings.Trim(port, "0123456789") != "" || len(name) > cap(buf) {
-		return buf, false
-	}
-	for i := range len(name) {
-		c := lowered(name[i])
-		switch {
-		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_':
-		case c == '.' && i > 0 && i < len(name)-1 && name[i-1] != '.':
-		default:
-			return buf, false
-		}
-		buf = append(buf, c)
-	}
-	return buf, true
 }
 
 // loosestPath appends to buf, up to its capacity, the path as the most lenient of

@@ -18,6 +18,9 @@ type Limits struct {
 	MaxMessage int
 	// MaxStreams is how many Checks one connection may have under way.
 	MaxStreams uint32
+	// MaxCalls is how many all connections may have under way together. Beyond it each
+	// may still have a few.
+	MaxCalls int
 	// ConnectionAge closes a connection gently after so long, so that Envoy
 	// finds new replicas; ConnectionAgeGrace is left to what is under way then.
 	ConnectionAge, ConnectionAgeGrace time.Duration
@@ -29,7 +32,7 @@ type Limits struct {
 // DefaultLimits is enough for Envoy's own default limits on requests.
 func DefaultLimits() Limits {
 	return Limits{
-		MaxMessage: 256 << 10, MaxStreams: 1000, ConnectionAge: 5 * time.Minute, ConnectionAgeGrace: time.Minute,
+		MaxMessage: 256 << 10, MaxStreams: 1000, MaxCalls: 8192, ConnectionAge: 5 * time.Minute, ConnectionAgeGrace: time.Minute,
 		Handshake: 10 * time.Second,
 	}
 }
@@ -44,6 +47,9 @@ const (
 	// headerListMax bounds the gRPC metadata of one call, in bytes as RFC 9113
 	// §6.5.2 counts them; what Envoy checks is in the message.
 	headerListMax = 32 << 10
+	// readBuffer bounds how many streams one read can begin, some hundred of the
+	// smallest: after it those who serve them get their turn.
+	readBuffer = 4 << 10
 )
 
 // NewGRPCServer returns a server of Check and of the gRPC health protocol
@@ -56,6 +62,9 @@ func NewGRPCServer(s *Server, ready func() bool, limits Limits) *grpc.Server {
 		grpc.MaxConcurrentStreams(limits.MaxStreams),
 		grpc.ConnectionTimeout(limits.Handshake),
 		grpc.MaxHeaderListSize(headerListMax),
+		grpc.ReadBufferSize(readBuffer),
+		grpc.InTapHandle(newStreams(limits.MaxCalls).begin),
+		grpc.UnaryInterceptor(endAnswered),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: shortestPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge: limits.ConnectionAge, MaxConnectionAgeGrace: limits.ConnectionAgeGrace,

@@ -137,6 +137,7 @@ var (
 	denyMaxAge   = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "max_age", Code: "max_age", Why: "the sign-in is longer ago than the route allows"}
 	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Code: "identity", Why: "the session's claims cannot be told to Envoy"}
 	denyPolicy   = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "policy", Code: "policy", Why: "the route's policy is not understood"}
+	denyLines    = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "lines", Code: "header_lines", Why: "the request repeats a header more than 64 times; send each once"}
 	denyPanic    = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "panic", Code: "panic", Why: "the check panicked"}
 )
 
@@ -170,10 +171,18 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 	}()
 	r := readRequest(c)
 	policy, _, err := s.policies.choose(&r, c.GetAttributes().GetContextExtensions())
-	if err != nil {
+	switch {
+	case r.repeats:
+		d = decision{denial: denyLines}
+	case err != nil:
 		d = refused(err)
-	} else {
+	default:
 		d = s.decide(ctx, &r, policy)
+	}
+	if d.denial == nil && !sessions.IsHost(r.host) {
+		// Whatever passes has one host. With two, an origin that is the one's would
+		// be taken for the other's, and each server behind us picks its own.
+		d = decision{denial: denyHostForm}
 	}
 	s.logDecision(ctx, &r, d)
 	if d.who != nil {

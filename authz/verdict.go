@@ -47,7 +47,7 @@ var others = func() map[sessions.Outcome]*Verdict {
 // denials are those of this package and of Verify.
 var denials = func() map[*sessions.Denial]*Verdict {
 	all := append(sessions.Denials(),
-		denyLegacy, denyAntiCSRF, denyForeign, denyHop, denyClaims, denyMaxAge, denyIdentity, denyPolicy, denyPanic,
+		denyLegacy, denyAntiCSRF, denyForeign, denyHop, denyClaims, denyMaxAge, denyIdentity, denyPolicy, denyLines, denyPanic,
 		denyPathForm, denyPathSpelling, denyHostForm)
 	m := make(map[*sessions.Denial]*Verdict, len(all))
 	for _, d := range all {

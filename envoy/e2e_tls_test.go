@@ -143,7 +143,7 @@ func TestTLS(t *testing.T) {
 	}
 	s := newStack(t, stackOptions{
 		// Envoy has to make new connections all the time, with whatever certificate there is.
-		settings: append(settings, "SESSIONGATE_GRPC_CONNECTION_AGE=1s"),
+		settings: append(settings, "SESSIONGATE_GRPC_CONNECTION_AGE=1s", "SESSIONGATE_TLS_AUTHZ_CLIENT_NAMES=envoy,test", "SESSIONGATE_TLS_INTERNAL_CLIENT_NAMES=test"),
 		tls:      known, internal: known, edit: encrypt(true),
 	})
 	b := s.newBrowser(networkV)
@@ -194,6 +194,27 @@ func TestTLS(t *testing.T) {
 				if response.StatusCode != want {
 					t.Errorf("%s: %s: %d, want %d", p.name, path, response.StatusCode, want)
 				}
+			}
+		}
+	})
+
+	t.Run("with a certificate of another name", func(t *testing.T) {
+		others := certificateFiles{t, t.TempDir(), ours}
+		others.write("sessiongate-ca.crt", ours.PEM)
+		backends := others.issue("backend")
+		others.write("envoy.crt", backends.Cert)
+		others.write("envoy.key", backends.Key)
+		stranger := s.startEnvoy("another", func(b *bootstrapv3.Bootstrap) error {
+			for _, c := range b.GetStaticResources().GetClusters() {
+				if c.GetName() != "app" {
+					c.TransportSocket = transportSocket(t, c.GetName(), others.dir).GetTransportSocket()
+				}
+			}
+			return nil
+		})
+		for range 4 {
+			if a := b.newTab(stranger).do(http.MethodGet, "/", script); a.status != http.StatusServiceUnavailable || a.app != nil {
+				t.Errorf("through an Envoy of another name: %d", a.status)
 			}
 		}
 	})

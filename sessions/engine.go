@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,10 @@ type Config struct {
 	HandOutsMax int
 	// PerUser bounds the sessions of one user.
 	PerUser UserLimit
+	// RefreshesPerSession bounds the refreshes of a session, of which each refresh token
+	// is counted by itself; RefreshesPerAddress those of one network, where its address is
+	// known ([Engine.AdmitRefresh]). Each engine counts what comes to it.
+	RefreshesPerSession, RefreshesPerAddress Rate
 
 	// FeedPoll is the pause between polls of the feed; FeedBound the age from
 	// which the feed counts as stale. A poll is given up after FeedBound.
@@ -67,7 +72,7 @@ type Config struct {
 
 	// Audit is given the audit events of all engines over the store, in batches of
 	// at most AuditBatch, and returns nil only once they are durable where they went.
-	// An error, or a crash before the store knows, brings them again: each at least
+	// Their being written is switched on by it, too. An error, or a crash before the store knows, brings them again: each at least
 	// once, those of one session in order. It returns soon after its context ends.
 	// nil: this engine delivers none. AuditPoll is the pause after a batch that was
 	// not full.
@@ -89,18 +94,22 @@ func Defaults() Config {
 		AbsoluteLife:      100 * 24 * time.Hour,
 		RefreshAttemptMax: 10 * time.Second,
 		HandOutsMax:       20,
-		FeedPoll:          200 * time.Millisecond,
-		FeedBound:         time.Second,
-		CachedTokens:      100_000,
-		UnverifiedCPU:     25,
-		PromotionQueue:    4096,
-		PromotionBatch:    256,
-		SweepPause:        time.Minute,
-		SweepBatch:        500,
-		Now:               time.Now,
-		Events:            func(Event) {},
-		AuditPoll:         time.Second,
-		AuditBatch:        500,
+		// A browser may refresh in each of its tabs at once, and then once an hour.
+		RefreshesPerSession: Rate{PerSecond: 2, Burst: 100},
+		// Thousands of people share the address of their company, and come back at once.
+		RefreshesPerAddress: Rate{PerSecond: 200, Burst: 5000},
+		FeedPoll:            200 * time.Millisecond,
+		FeedBound:           time.Second,
+		CachedTokens:        100_000,
+		UnverifiedCPU:       25,
+		PromotionQueue:      4096,
+		PromotionBatch:      256,
+		SweepPause:          time.Minute,
+		SweepBatch:          500,
+		Now:                 time.Now,
+		Events:              func(Event) {},
+		AuditPoll:           time.Second,
+		AuditBatch:          500,
 	}
 }
 
@@ -136,6 +145,8 @@ func (c Config) check() error {
 		return &InvalidError{"Config", "counts and pauses must be positive, and FeedBound at least FeedPoll"}
 	case c.UnverifiedCPU < 1 || c.UnverifiedCPU > 100:
 		return &InvalidError{"UnverifiedCPU", "must be 1 to 100 percent"}
+	case !c.RefreshesPerSession.ok(), !c.RefreshesPerAddress.ok():
+		return &InvalidError{"RefreshesPerSession, RefreshesPerAddress", "must be 0 a second (no limit), or more with a positive burst"}
 	case c.PerUser.Max < 0:
 		return &InvalidError{"PerUser.Max", "must be 0 (no limit) or more"}
 	case c.Now == nil || c.Events == nil:
@@ -157,7 +168,11 @@ type Engine struct {
 	// unverified bounds what tokens cost that may be anybody's.
 	unverified *cpuShare
 	promoter   promoter
-	polls      pollCounts
+
+	perSession rates[Mark]
+	perAddress rates[netip.Prefix]
+
+	polls pollCounts
 }
 
 // New checks the configuration and builds an engine. It does no I/O: [Engine.Run]
@@ -170,16 +185,29 @@ func New(store Store, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the token cache: %w", err)
 	}
+	perSession, err := newRates[Mark](cfg.RefreshesPerSession)
+	if err != nil {
+		return nil, err
+	}
+	perAddress, err := newRates[netip.Prefix](cfg.RefreshesPerAddress)
+	if err != nil {
+		return nil, err
+	}
 	e := &Engine{
 		cfg:        cfg,
 		store:      store,
 		windows:    Windows{Attempt: cfg.RefreshAttemptMax, HandOutsMax: cfg.HandOutsMax, Sliding: cfg.SlidingLife},
 		cache:      cache,
 		unverified: newCPUShare(cfg.UnverifiedCPU, cfg.Now),
+
+		perSession: perSession, perAddress: perAddress,
 		promoter: promoter{
 			queue: make(chan *verified, cfg.PromotionQueue), batch: cfg.PromotionBatch,
 			timeout: cfg.RefreshAttemptMax / 2, store: store, emit: cfg.Events,
 		},
+	}
+	if cfg.Audit != nil {
+		store.NoteChanges()
 	}
 	e.feed.init(cfg.Now)
 	e.keyless = make(chan struct{}, 1)

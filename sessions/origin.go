@@ -19,8 +19,12 @@ func ParseOrigin(text string) (Origin, bool) {
 }
 
 // NewOrigin is the origin at which a request reached us: the scheme that the
-// browser used and the Host that it sent.
+// browser used and the Host that it sent. It is false where the Host is none
+// ([IsHost]): no origin is that of two Host lines.
 func NewOrigin(scheme, host string) (Origin, bool) {
+	if !IsHost(host) {
+		return Origin{}, false
+	}
 	scheme, host = strings.ToLower(scheme), strings.ToLower(host)
 	switch scheme {
 	case "http":
@@ -30,5 +34,5 @@ func NewOrigin(scheme, host string) (Origin, bool) {
 	default:
 		return Origin{}, false
 	}
-	return Origin{scheme, host}, host != ""
+	return Origin{scheme, host}, true
 }

@@ -10,8 +10,13 @@ import (
 // faster. Each loser of a race finds the winner's row, so few are needed.
 const casAttempts = 16
 
+// AnswerWithin is the longest that an answer at the auth path may take, where D is
+// d. Envoy's timeout there is D/2: ours is the shorter, so that an outage ends as our
+// 503, which says when to try again, and not as Envoy's 504.
+func AnswerWithin(d time.Duration) time.Duration { return d * 9 / 20 }
+
 // Refresh answers the refresh tokens that a request carries by one transport (R1
-// to R8). The error is [ErrOver] (or [ErrTheft]), [ErrSuperseded] or
+// to R8). The error is [ErrOver] (or [ErrTheft]), [ErrSuperseded], a [RateError] or
 // [ErrUnavailable]. Beside one of the first three, Issued has the rule and, where a
 // token opened, the handle and user of its session, as far as they are known.
 func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (issued Issued, err error) {
@@ -24,7 +29,7 @@ func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, cli
 	}
 	// Our half of D is kept by force: a later answer could reach a browser whose
 	// token has left the line meanwhile.
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.RefreshAttemptMax/2)
+	ctx, cancel := context.WithTimeout(ctx, AnswerWithin(e.cfg.RefreshAttemptMax))
 	defer cancel()
 	issued, err = e.refresh(ctx, by, tokens, client)
 	switch {
@@ -43,6 +48,11 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 	t, err := e.openRefresh(by, tokens)
 	if err != nil {
 		return Issued{Rule: R1}, err
+	}
+	// By token, not by session: a thief who floods with his must not keep the owner's
+	// from being looked at, by which the theft is found (R8). Before the store is asked.
+	if err := e.perSession.take(t.mark(), e.cfg.Now()); err != nil {
+		return notIssued("", t.handle, ""), err
 	}
 	var nonce Nonce
 	fill(nonce[:])

@@ -55,13 +55,8 @@ type Client [16]byte
 // NewClient digests an address and a User-Agent. An invalid address contributes
 // nothing, so that a proxy that reports none still tells browsers apart.
 func NewClient(addr netip.Addr, userAgent string) Client {
-	addr = addr.Unmap().WithZone("")
-	bits := 64
-	if addr.Is4() {
-		bits = 24
-	}
 	var network []byte
-	if prefix, err := addr.Prefix(bits); err == nil {
+	if prefix, ok := networkOf(addr); ok {
 		network = prefix.Addr().AsSlice()
 	}
 	h := sha256.New()
@@ -70,6 +65,17 @@ func NewClient(addr netip.Addr, userAgent string) Client {
 	h.Write(network)
 	h.Write([]byte(userAgent))
 	return Client(h.Sum(nil)[:16])
+}
+
+// networkOf is the network of an address: its /24 or /64. An invalid one has none.
+func networkOf(addr netip.Addr) (netip.Prefix, bool) {
+	addr = addr.Unmap().WithZone("")
+	bits := 64
+	if addr.Is4() {
+		bits = 24
+	}
+	prefix, err := addr.Prefix(bits)
+	return prefix, err == nil && prefix.IsValid()
 }
 
 // Transport is the way a session's tokens travel. A token of one transport is

@@ -20,7 +20,7 @@ var ErrNotFound = errors.New("no such session")
 // and that retrying is safe.
 //
 // Each change is an AuditEvent, written in its transaction: an end always, the
-// others where the store was made to ([Store.DeliverEvents] tells what becomes of
+// others from [Store.NoteChanges] on ([Store.DeliverEvents] tells what becomes of
 // them). A promotion is none: it is the first use of what a refresh handed out, and
 // nobody decided it. Nor is an expiry, which the time alone decides.
 //
@@ -110,6 +110,10 @@ type Store interface {
 	// the order of generations. Where there are any it appends EntryKeys to the
 	// feed in the same transaction.
 	DeleteKeys(ctx context.Context, kind KeyKind, after time.Duration) ([]StoredKey, error)
+
+	// NoteChanges has every change write its event, not an end alone. An engine that
+	// has somebody to deliver to calls it before anything else.
+	NoteChanges()
 
 	// DeliverEvents gives deliver the oldest events, at most limit, in the order of
 	// their ID, and removes them once it has returned nil; it says how many. An error

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/authz"
+	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
 
 // Config is the configuration of the process. What each field means, its
@@ -28,6 +29,8 @@ type Config struct {
 	}
 	TLS struct {
 		Authz, Public, Internal TLSFiles
+		// Names are those of the clients that each listener lets in.
+		Names struct{ Authz, Public, Internal []string }
 	}
 	Database struct {
 		URL              Secret
@@ -54,6 +57,12 @@ type Config struct {
 		HandOutsMax       int
 		MaxPerUser        int
 		WhenFull          string // evict_oldest or reject
+	}
+	Refresh struct { // 0 a second: as often as anybody likes
+		PerSessionRate  int
+		PerSessionBurst int
+		PerAddressRate  int
+		PerAddressBurst int
 	}
 	Cookies struct {
 		AccessName     string
@@ -112,8 +121,12 @@ type Config struct {
 	GRPC struct {
 		MaxMessage         int // bytes
 		MaxStreams         int
+		MaxCalls           int
 		ConnectionAge      time.Duration
 		ConnectionAgeGrace time.Duration
+	}
+	Memory struct {
+		LimitPercent int // 0: none of ours
 	}
 	Shutdown struct {
 		DrainDelay time.Duration
@@ -292,9 +305,6 @@ type rule struct {
 }
 
 func rules(c *Config) []rule {
-	// At these the client would take the end of a session for something else.
-	otherMeaning := []int{403, 404, 405, 409, 413, 429}
-
 	all := []rule{
 		{
 			[]string{"session.access_token_life", "session.refresh_attempt_max"},
@@ -368,8 +378,8 @@ func rules(c *Config) []rule {
 		},
 		{
 			[]string{"responses.session_expired_status"},
-			!slices.Contains(otherMeaning, c.Responses.SessionExpiredStatus),
-			"400 to 499 but for 403, 404, 405, 409, 413 and 429, which mean something else to clients",
+			sessionhttp.CanMeanExpired(c.Responses.SessionExpiredStatus),
+			sessionhttp.AllowedExpired,
 		},
 		{
 			[]string{"feed.bound", "feed.poll_interval"},

@@ -85,12 +85,15 @@ var badValues = map[string][]string{
 	"tls.authz_cert_file":         {`tls.crt`, `[/x]`},
 	"tls.authz_key_file":          {`./tls.key`, `5`},
 	"tls.authz_client_ca_file":    {`ca.crt`, `~`},
+	"tls.authz_client_names":      {`envoy`, `["*.example"]`, `[Envoy]`, `[10.0.0.1]`, `[a, a]`, `[5]`, `["a b"]`, `["spiffe://a"]`, `["spiffe://A/b"]`, `["spiffe://a/b/"]`, `["spiffe://a//b"]`, `["spiffe://a/../b"]`, `["spiffe://a/%62"]`, `["spiffe://a/*"]`, `["spiffe://u@a/b"]`, `["spiffe://a:1/b"]`, `["spiffe://a/b?c"]`, `["https://a/b"]`, `["uri:a"]`, `[a.]`},
 	"tls.public_cert_file":        {`tls.crt`, `[/x]`},
 	"tls.public_key_file":         {`./tls.key`, `5`},
 	"tls.public_client_ca_file":   {`ca.crt`, `~`},
+	"tls.public_client_names":     {`envoy`, `["*.example"]`, `[Envoy]`, `[10.0.0.1]`, `[a, a]`, `[5]`, `["a b"]`, `["spiffe://a"]`, `["spiffe://A/b"]`, `["spiffe://a/b/"]`, `["spiffe://a//b"]`, `["spiffe://a/../b"]`, `["spiffe://a/%62"]`, `["spiffe://a/*"]`, `["spiffe://u@a/b"]`, `["spiffe://a:1/b"]`, `["spiffe://a/b?c"]`, `["https://a/b"]`, `["uri:a"]`, `[a.]`},
 	"tls.internal_cert_file":      {`tls.crt`, `[/x]`},
 	"tls.internal_key_file":       {`./tls.key`, `5`},
 	"tls.internal_client_ca_file": {`ca.crt`, `~`},
+	"tls.internal_client_names":   {`envoy`, `["*.example"]`, `[Envoy]`, `[10.0.0.1]`, `[a, a]`, `[5]`, `["a b"]`, `["spiffe://a"]`, `["spiffe://A/b"]`, `["spiffe://a/b/"]`, `["spiffe://a//b"]`, `["spiffe://a/../b"]`, `["spiffe://a/%62"]`, `["spiffe://a/*"]`, `["spiffe://u@a/b"]`, `["spiffe://a:1/b"]`, `["spiffe://a/b?c"]`, `["https://a/b"]`, `["uri:a"]`, `[a.]`},
 
 	"database.url":               {`localhost`, `mysql://h/d`, `postgres://h`, `postgres://h/d?password=` + testSecret, `postgres://h/d?pool_max_conns=3`, `host=h dbname=d`, `postgres://u:` + testSecret + `@h:port/d`, `postgres://u:` + testSecret + `@h,i:port/d`, `5`},
 	"database.password_file":     {`x`, `[/x]`},
@@ -106,6 +109,11 @@ var badValues = map[string][]string{
 	"session.hand_outs_max":       {`4`, `1001`, `20.5`, `-20`},
 	"session.max_per_user":        {`-1`, `10001`, `1.5`, `none`},
 	"session.when_full":           {`evict`, `Reject`, `true`},
+
+	"refresh.per_session_rate":  {`-1`, `1001`, `0.5`, `2/s`},
+	"refresh.per_session_burst": {`9`, `0`, `100001`},
+	"refresh.per_address_rate":  {`-1`, `1000001`, `off`},
+	"refresh.per_address_burst": {`9`, `0`, `1000001`},
 
 	"keys.rotate_every":     {`23h`, `401d`, `30`, `0s`, `never`},
 	"keys.activation_delay": {`5m`, `5m59s`, `7h`, `600`, `0s`},
@@ -154,8 +162,11 @@ var badValues = map[string][]string{
 
 	"grpc.max_message":          {`262144`, `63KiB`, `17MiB`},
 	"grpc.max_streams":          {`0`, `1000001`, `1,000`},
+	"grpc.max_calls":            {`31`, `1000001`, `1k`},
 	"grpc.connection_age":       {`999ms`, `2d`, `300`},
 	"grpc.connection_age_grace": {`0s`, `2h`, `60`},
+
+	"memory.limit_percent": {`-1`, `101`, `90%`, `max`},
 
 	"shutdown.drain_delay": {`0`, `-1s`, `6m`},
 	"shutdown.timeout":     {`0s`, `11m`, `15`},
@@ -310,12 +321,15 @@ tls:
   authz_cert_file: /tls/authz/cert
   authz_key_file: /tls/authz/key
   authz_client_ca_file: /tls/authz/client_ca
+  authz_client_names: [envoy.example, "spiffe://example.org/ns/ingress/sa/envoy"]
   public_cert_file: /tls/public/cert
   public_key_file: /tls/public/key
   public_client_ca_file: /tls/public/client_ca
+  public_client_names: [envoy.example, "spiffe://example.org/ns/ingress/sa/envoy"]
   internal_cert_file: /tls/internal/cert
   internal_key_file: /tls/internal/key
   internal_client_ca_file: /tls/internal/client_ca
+  internal_client_names: [envoy.example, "spiffe://example.org/ns/ingress/sa/envoy"]
 database:
   url: postgres://app:` + testSecret + `@db.example:5432/sessions?sslmode=verify-full
   max_connections: 30
@@ -330,6 +344,7 @@ session:
   hand_outs_max: 50
   max_per_user: 5
   when_full: reject
+refresh: {per_session_rate: 0, per_session_burst: 50, per_address_rate: 10, per_address_burst: 60}
 cookies:
   access_name: at
   refresh_name: rt
@@ -356,7 +371,8 @@ promotion: {queue: 10, batch: 5}
 cache: {tokens: 1, unverified_cpu: 100}
 sweep: {interval: 1h, batch: 1}
 http: {header_max: 64KiB, read_timeout: 1m, idle_timeout: 2h}
-grpc: {max_message: 1MiB, max_streams: 5, connection_age: 1h, connection_age_grace: 2m}
+grpc: {max_message: 1MiB, max_streams: 5, max_calls: 40, connection_age: 1h, connection_age_grace: 2m}
+memory: {limit_percent: 75}
 shutdown: {drain_delay: 0s, timeout: 1m, linger: 30s}
 log: {level: debug, format: text, denials_per_second: 7}
 audit: {output: /var/log/audit.jsonl}

@@ -30,7 +30,7 @@ func newHTTPServer(c Config, draining *atomic.Bool, h http.Handler) *httpServer 
 		}),
 		ReadHeaderTimeout: c.HTTP.ReadTimeout,
 		ReadTimeout:       c.HTTP.ReadTimeout,
-		// The work ends after D/2 or RequestMax; what is left is for a small answer.
+		// The work ends after AnswerWithin(D) or RequestMax; what is left is for a small answer.
 		WriteTimeout:   c.HTTP.ReadTimeout + c.Session.RefreshAttemptMax + sessionhttp.RequestMax,
 		IdleTimeout:    c.HTTP.IdleTimeout,
 		MaxHeaderBytes: c.HTTP.HeaderMax,
@@ -93,6 +93,9 @@ type lastWhileDraining struct {
 
 	draining *atomic.Bool
 }
+
+// Unwrap is for [http.ResponseController].
+func (w *lastWhileDraining) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements [http.ResponseWriter].
 func (w *lastWhileDraining) WriteHeader(status int) {

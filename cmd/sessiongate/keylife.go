@@ -101,6 +101,9 @@ func withKeys(c *commands, p process, do func(context.Context, *postgres.Store, 
 		return err
 	}
 	defer store.Close()
+	if config.Audit.Output != "" { // whoever serves delivers it
+		store.NoteChanges()
+	}
 	return do(ctx, store, keks, config)
 }
 

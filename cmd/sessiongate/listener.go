@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -95,8 +96,11 @@ type connection struct {
 	spoke atomic.Bool
 }
 
-// Read implements [net.Conn].
+// Read implements [net.Conn]. Whoever floods with streams that it resets at once
+// fills the queues of gRPC's server sooner than those who empty them get their turn:
+// hundreds of MiB. So its reader waits its turn, too.
 func (c *connection) Read(b []byte) (int, error) {
+	runtime.Gosched()
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.spoke.Load() {
 		c.spoke.Store(true)

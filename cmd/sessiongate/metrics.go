@@ -102,7 +102,7 @@ func (m *metrics) table() []metric {
 
 		counter(&m.refreshes, "sessiongate_refreshes_total", "Refreshes of sessions.",
 			label{"rule", "`R1` to `R8`, or `none` where nothing was decided"},
-			label{"answer", "`tokens`, `superseded`, `over`, `theft`, `unavailable`"}),
+			label{"answer", "`tokens`, `superseded`, `over`, `theft`, `limited`, `unavailable`"}),
 		histogram(&m.refreshTook, "sessiongate_refresh_duration_seconds", "How long refreshes took.", requestBuckets,
 			label{"answer", "as above"}),
 		counter(&m.created, "sessiongate_sessions_created_total", "Sessions created by this process."),
@@ -261,7 +261,7 @@ func newMetrics() *metrics {
 	} {
 		m.ended.WithLabelValues(string(reason))
 	}
-	for _, answer := range []string{"tokens", "superseded", "over", "theft", "unavailable"} {
+	for _, answer := range []string{"tokens", "superseded", "over", "theft", "limited", "unavailable"} {
 		m.refreshTook.WithLabelValues(answer)
 	}
 	for _, r := range [][2]string{
@@ -280,6 +280,7 @@ func newMetrics() *metrics {
 		{"R7", "superseded"},
 		{"R8", "theft"},
 		{"R8", "over"},
+		{"none", "limited"},
 		{"none", "unavailable"},
 	} {
 		m.refreshes.WithLabelValues(r[0], r[1])
@@ -325,11 +326,14 @@ func refreshAnswer(e sessions.Event) (rule, answer string) {
 	if rule == "" {
 		rule = "none"
 	}
+	limited := (*sessions.RateError)(nil)
 	switch {
 	case e.Err == nil && e.Rule != "":
 		return rule, "tokens"
 	case e.Err == nil, errors.Is(e.Err, sessions.ErrUnavailable): // it may wrap any other
 		return "none", "unavailable"
+	case errors.As(e.Err, &limited):
+		return "none", "limited"
 	case errors.Is(e.Err, sessions.ErrTheft):
 		return rule, "theft"
 	case errors.Is(e.Err, sessions.ErrSuperseded):

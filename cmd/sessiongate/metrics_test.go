@@ -180,6 +180,7 @@ var refreshes = []struct {
 	{"R8", sessions.ErrTheft, "R8 theft"},
 	{"R8", sessions.ErrOver, "R8 over"},
 	{"", errors.Join(sessions.ErrUnavailable, errors.New("hush-error")), "none unavailable"},
+	{"", &sessions.RateError{RetryAfter: time.Second}, "none limited"},
 	{"", nil, "none unavailable"}, // it panicked
 }
 

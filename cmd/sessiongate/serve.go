@@ -37,6 +37,7 @@ import (
 // what is under way is finished; the engine flushes its promotions and audit
 // events; the database connections close.
 func serve(ctx context.Context, c Config, creds Credentials, certs Certificates, out *audit, log *slog.Logger) error {
+	limitMemory(c.Memory.LimitPercent, log)
 	store, err := openStore(ctx, c, creds)
 	if err != nil {
 		return err
@@ -66,9 +67,16 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	s.authz = authz.NewGRPCServer(check, ready, grpcLimits(c))
 	public, api := httpConfig(c, creds, slog.New(logs.public)), httpConfig(c, creds, slog.New(logs.internal))
 	public.Observe, api.Observe = counts.request("public"), counts.request("internal")
-	s.public = newHTTPServer(c, &draining, sessionhttp.Public(engine, public))
+	browsers, err := sessionhttp.Public(engine, public)
+	if err != nil {
+		return err
+	}
+	backends, err := sessionhttp.Internal(engine, api)
+	if err != nil {
+		return err
+	}
+	s.public = newHTTPServer(c, &draining, browsers)
 	internal := http.NewServeMux()
-	backends := sessionhttp.Internal(engine, api)
 	internal.Handle("/", certs.internal.withClientCertificate(backends))
 	counts.now = func() state {
 		return state{
@@ -185,7 +193,6 @@ func openStore(ctx context.Context, c Config, creds Credentials) (*postgres.Stor
 		MaxConnections:   c.Database.MaxConnections,
 		StatementTimeout: c.Database.StatementTimeout,
 		ConnectTimeout:   c.Database.ConnectTimeout,
-		Audit:            c.Audit.Output != "",
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
@@ -208,6 +215,8 @@ func newEngine(store sessions.Store, c Config, creds Credentials, out *audit, ev
 	e.RefreshAttemptMax = c.Session.RefreshAttemptMax
 	e.HandOutsMax = c.Session.HandOutsMax
 	e.PerUser = sessions.UserLimit{Max: c.Session.MaxPerUser, EvictOldest: c.Session.WhenFull == "evict_oldest"}
+	e.RefreshesPerSession = sessions.Rate{PerSecond: c.Refresh.PerSessionRate, Burst: c.Refresh.PerSessionBurst}
+	e.RefreshesPerAddress = sessions.Rate{PerSecond: c.Refresh.PerAddressRate, Burst: c.Refresh.PerAddressBurst}
 	e.FeedPoll = c.Feed.PollInterval
 	e.FeedBound = c.Feed.Bound
 	e.CachedTokens, e.UnverifiedCPU = c.Cache.Tokens, c.Cache.UnverifiedCPU
@@ -238,6 +247,7 @@ func authzConfig(c Config, log *slog.Logger) authz.Config {
 func grpcLimits(c Config) authz.Limits {
 	return authz.Limits{
 		MaxMessage: c.GRPC.MaxMessage, MaxStreams: uint32(c.GRPC.MaxStreams), //nolint:gosec // at most 1,000,000, says the table
+		MaxCalls:      c.GRPC.MaxCalls,
 		ConnectionAge: c.GRPC.ConnectionAge, ConnectionAgeGrace: c.GRPC.ConnectionAgeGrace,
 		Handshake: authz.DefaultLimits().Handshake,
 	}
@@ -247,7 +257,8 @@ func httpConfig(c Config, creds Credentials, log *slog.Logger) sessionhttp.Confi
 	return sessionhttp.Config{
 		Cookies: cookies(c), RefreshPath: c.Paths.Refresh, SignoutPath: c.Paths.Signout,
 		SessionExpiredStatus: c.Responses.SessionExpiredStatus, AllowedOrigins: c.AllowedOrigins,
-		DenialHeader: c.Responses.DenialHeader, BodyMax: int64(c.API.BodyMax), APIKeys: apiKeys(c, creds), Log: log,
+		RefreshAttemptMax: c.Session.RefreshAttemptMax,
+		DenialHeader:      c.Responses.DenialHeader, BodyMax: int64(c.API.BodyMax), APIKeys: apiKeys(c, creds), Log: log,
 	}
 }
 

@@ -90,9 +90,9 @@ func settings(c *Config) []setting {
 			doc: "Most connections open at once on each listener; more wait until one closes. It keeps a flood of one listener from the others.",
 		},
 	}
-	all = append(all, tlsSettings("authz", &c.TLS.Authz, "Envoy", "nothing")...)
-	all = append(all, tlsSettings("public", &c.TLS.Public, "Envoy", "nothing")...)
-	all = append(all, tlsSettings("internal", &c.TLS.Internal, "backends", "`/healthz` and `/readyz` only, which probes ask without one")...)
+	all = append(all, tlsSettings("authz", &c.TLS.Authz, &c.TLS.Names.Authz, "Envoy", "nothing")...)
+	all = append(all, tlsSettings("public", &c.TLS.Public, &c.TLS.Names.Public, "Envoy", "nothing")...)
+	all = append(all, tlsSettings("internal", &c.TLS.Internal, &c.TLS.Names.Internal, "backends", "`/healthz` and `/readyz` only, which probes ask without one")...)
 	return append(all, []setting{
 		{
 			key: "database.url", secret: true, kind: optional(text(&c.Database.URL, allowedDatabaseURL, isDatabaseURL)),
@@ -147,6 +147,23 @@ func settings(c *Config) []setting {
 		{
 			key: "session.when_full", def: "evict_oldest", kind: oneOf(&c.Session.WhenFull, "evict_oldest", "reject"),
 			doc: "What a sign-in beyond `session.max_per_user` does: it ends the user's oldest sessions, or is refused with 409.",
+		},
+
+		{
+			key: "refresh.per_session_rate", def: "2", kind: integer(&c.Refresh.PerSessionRate, 0, 1000),
+			doc: "How many refreshes a second a session gets here in the long run; 0 is no limit. Each refresh token is counted by itself. What comes too soon is answered 429 with `Retry-After`, and changes nothing.",
+		},
+		{
+			key: "refresh.per_session_burst", def: "100", kind: integer(&c.Refresh.PerSessionBurst, 10, 100_000),
+			doc: "How many of them may come at once, as from many tabs.",
+		},
+		{
+			key: "refresh.per_address_rate", def: "200", kind: integer(&c.Refresh.PerAddressRate, 0, 1_000_000),
+			doc: "How many refreshes a second a network of clients (/24, or /64 in IPv6) gets here in the long run, whatever tokens it brings; 0 is no limit. Where Envoy reports no address, there is none.",
+		},
+		{
+			key: "refresh.per_address_burst", def: "5000", kind: integer(&c.Refresh.PerAddressBurst, 10, 1_000_000),
+			doc: "How many of them may come at once, as from a company whose people share an address.",
 		},
 
 		{
@@ -304,12 +321,21 @@ func settings(c *Config) []setting {
 			doc: "Most checks at once on one connection.",
 		},
 		{
+			key: "grpc.max_calls", def: "8192", kind: integer(&c.GRPC.MaxCalls, 32, 1_000_000),
+			doc: "Most checks at once over all connections, some 14 KiB each; beyond it a connection may have 32. It keeps a flood on many connections from taking the memory.",
+		},
+		{
 			key: "grpc.connection_age", def: "5m", kind: duration(&c.GRPC.ConnectionAge, time.Second, day),
 			doc: "Age at which a connection is closed gently, so that load spreads over new replicas.",
 		},
 		{
 			key: "grpc.connection_age_grace", def: "1m", kind: duration(&c.GRPC.ConnectionAgeGrace, time.Second, time.Hour),
 			doc: "How long the checks of such a connection may still take.",
+		},
+
+		{
+			key: "memory.limit_percent", def: "90", kind: integer(&c.Memory.LimitPercent, 0, 100),
+			doc: "Share of the container's memory limit (its cgroup's) from which on garbage is collected ever sooner. The environment variable `GOMEMLIMIT` wins; without a limit of the container, or with 0, there is none.",
 		},
 
 		{
@@ -347,7 +373,7 @@ func settings(c *Config) []setting {
 
 // tlsSettings are those of one listener: whose certificates it asks for, and what
 // others get.
-func tlsSettings(listener string, files *TLSFiles, clients, others string) []setting {
+func tlsSettings(listener string, files *TLSFiles, names *[]string, clients, others string) []setting {
 	file := func(p *string) kind { return optional(text(p, "an absolute path", isAbsoluteFile)) }
 	cert, key, clientCA := tlsKeys(listener)
 	return []setting{
@@ -359,6 +385,10 @@ func tlsSettings(listener string, files *TLSFiles, clients, others string) []set
 		{
 			key: clientCA, kind: file(&files.ClientCA),
 			doc: "PEM file of the authorities whose certificates " + clients + " must show at `listen." + listener + "` (mutual TLS). With it, whoever has no certificate of these gets " + others + ".",
+		},
+		{
+			key: clientNamesKey(listener), kind: list(names, "DNS names in lower case without *, and SPIFFE ids spiffe://TRUST-DOMAIN/PATH", isClientName),
+			doc: "Who of those may connect to `listen." + listener + "`: a certificate must have one of these, whole, as a subject alternative name; its common name does not count. Empty: any certificate of `" + clientCA + "`.",
 		},
 	}
 }

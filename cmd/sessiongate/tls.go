@@ -39,13 +39,16 @@ func tlsKeys(listener string) (cert, key, clientCA string) {
 func (c *Config) tlsRules() []rule {
 	var all []rule
 	for _, l := range []struct {
-		name  string
-		files TLSFiles
-	}{{"authz", c.TLS.Authz}, {"public", c.TLS.Public}, {"internal", c.TLS.Internal}} {
+		name    string
+		files   TLSFiles
+		clients []string
+	}{{"authz", c.TLS.Authz, c.TLS.Names.Authz}, {"public", c.TLS.Public, c.TLS.Names.Public}, {"internal", c.TLS.Internal, c.TLS.Names.Internal}} {
 		cert, key, ca := tlsKeys(l.name)
+		names := clientNamesKey(l.name)
 		all = append(all,
 			rule{[]string{cert, key}, (l.files.Cert == "") == (l.files.Key == ""), "both " + cert + " and " + key + ", or neither"},
 			rule{[]string{ca, cert}, l.files.ClientCA == "" || l.files.Cert != "", ca + " only with " + cert + ": without TLS no client can show a certificate"},
+			rule{[]string{names, ca}, len(l.clients) == 0 || l.files.ClientCA != "", names + " only with " + ca + ": without it no certificate is asked for"},
 		)
 	}
 	return all
@@ -60,11 +63,11 @@ type Certificates struct {
 // one at once, as [faults] that never quote what a file holds.
 func certificates(c Config, at origins, now time.Time) (Certificates, error) {
 	var all faults
-	read := func(name string, files TLSFiles, auth tls.ClientAuthType, protocol string) *certificate {
+	read := func(name string, files TLSFiles, clients []string, auth tls.ClientAuthType, protocol string) *certificate {
 		if files.Cert == "" {
 			return nil
 		}
-		l := &certificate{name: name, files: files, auth: auth, protocol: protocol}
+		l := &certificate{name: name, files: files, clients: clients, auth: auth, protocol: protocol}
 		config, digest, found := l.read(now)
 		for _, f := range found {
 			f.at = at[f.key]
@@ -75,11 +78,11 @@ func certificates(c Config, at origins, now time.Time) (Certificates, error) {
 		return l
 	}
 	certs := Certificates{
-		authz:  read("authz", c.TLS.Authz, tls.RequireAndVerifyClientCert, "h2"),
-		public: read("public", c.TLS.Public, tls.RequireAndVerifyClientCert, "http/1.1"),
+		authz:  read("authz", c.TLS.Authz, c.TLS.Names.Authz, tls.RequireAndVerifyClientCert, "h2"),
+		public: read("public", c.TLS.Public, c.TLS.Names.Public, tls.RequireAndVerifyClientCert, "http/1.1"),
 		// Probes of an orchestrator have no certificate; withClientCertificate asks
 		// everybody else for one.
-		internal: read("internal", c.TLS.Internal, tls.VerifyClientCertIfGiven, "http/1.1"),
+		internal: read("internal", c.TLS.Internal, c.TLS.Names.Internal, tls.VerifyClientCertIfGiven, "http/1.1"),
 	}
 	if len(all) > 0 {
 		return Certificates{}, all
@@ -110,6 +113,7 @@ func (c Certificates) follow(ctx context.Context, log *slog.Logger) {
 type certificate struct {
 	name     string
 	files    TLSFiles
+	clients  []string           // the names of those that are let in; none: all
 	auth     tls.ClientAuthType // where there is a client CA
 	protocol string             // ALPN
 	config   atomic.Pointer[tls.Config]
@@ -200,6 +204,7 @@ func (l *certificate) read(now time.Time) (*tls.Config, [sha256.Size]byte, fault
 	}
 	if l.files.ClientCA != "" {
 		config.ClientAuth, config.ClientCAs = l.auth, x509.NewCertPool()
+		config.VerifyConnection = l.verifyClient
 		if content := file(caKey, l.files.ClientCA); content != nil {
 			const allowed = "PEM certificates of authorities, at least one of them valid now"
 			certs, err := parseCertificates(content)

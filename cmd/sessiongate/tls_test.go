@@ -139,10 +139,12 @@ func TestTLSExpiredAtStart(t *testing.T) {
 func TestTLSRules(t *testing.T) {
 	t.Parallel()
 	for content, want := range map[string]string{
-		"tls: {authz_cert_file: /c}":                         "both tls.authz_cert_file and tls.authz_key_file, or neither",
-		"tls: {public_key_file: /k}":                         "both tls.public_cert_file and tls.public_key_file, or neither",
-		"tls: {internal_client_ca_file: /ca}":                "tls.internal_client_ca_file only with tls.internal_cert_file",
-		"tls: {authz_cert_file: /c, public_key_file: /k}":    "both tls.public_cert_file",
+		"tls: {authz_cert_file: /c}":                      "both tls.authz_cert_file and tls.authz_key_file, or neither",
+		"tls: {public_key_file: /k}":                      "both tls.public_cert_file and tls.public_key_file, or neither",
+		"tls: {internal_client_ca_file: /ca}":             "tls.internal_client_ca_file only with tls.internal_cert_file",
+		"tls: {authz_cert_file: /c, public_key_file: /k}": "both tls.public_cert_file",
+		"tls: {authz_client_names: [envoy]}":              "tls.authz_client_names only with tls.authz_client_ca_file",
+		"tls: {internal_cert_file: /c, internal_key_file: /k, internal_client_names: [envoy]}": "tls.internal_client_names only with tls.internal_client_ca_file",
 		"shutdown: {linger: 15s}":                            "shutdown.linger below shutdown.timeout",
 		"tls: {authz: {cert_file: /c}}":                      "authz",
 		"tls: {authz_cert_file: c.pem, authz_key_file: k.p}": "an absolute path",

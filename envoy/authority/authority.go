@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/url"
 	"time"
 )
 
@@ -47,9 +48,22 @@ func New(name string) (*Authority, error) {
 // name and DNS name, and 127.0.0.1 as an address. validFor may be negative: it has
 // expired.
 func (a *Authority) Issue(name string, validFor time.Duration) (Pair, error) {
+	return a.IssueTo(Subject{CommonName: name, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, validFor)
+}
+
+// Subject is whom a certificate names, in each way that there is.
+type Subject struct {
+	CommonName  string
+	DNSNames    []string
+	IPAddresses []net.IP
+	URIs        []*url.URL
+}
+
+// IssueTo makes a certificate as Issue does, with the names of s and no others.
+func (a *Authority) IssueTo(s Subject, validFor time.Duration) (Pair, error) {
 	der, key, err := sign(&x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(validFor),
-		DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		Subject: pkix.Name{CommonName: s.CommonName}, NotAfter: time.Now().Add(validFor),
+		DNSNames: s.DNSNames, IPAddresses: s.IPAddresses, URIs: s.URIs,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, a.cert, a.key)
 	if err != nil {

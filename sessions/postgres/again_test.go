@@ -28,7 +28,8 @@ func TestIsolation(t *testing.T) {
 		open := func(t *testing.T) sessionstest.ClockedStore {
 			t.Helper()
 			address := database(t, template)
-			store := openAt(t, postgres.Config{URL: isolated(address, isolation), Audit: true})
+			store := openAt(t, postgres.Config{URL: isolated(address, isolation)})
+			store.NoteChanges()
 			if got, err := store.Setting(t.Context(), "transaction_isolation"); got != isolation || err != nil {
 				t.Fatalf("%s, %v", got, err)
 			}

@@ -31,6 +31,10 @@ import (
 // A key's row orders its events in the same way. Ids of different sessions are in no
 // order; a gap is a transaction that was rolled back, or one still under way.
 
+// NoteChanges implements [sessions.Store]. Without it ends alone write an event, and
+// no other change pays for one. It is called before the store is used.
+func (s *Store) NoteChanges() { s.audit = true }
+
 // noteKey is the part of a statement that writes an event for each key that changed
 // holds: a CTE that returned kind, generation and id of keys.
 func noteKey(kind sessions.AuditKind, changed string) string {

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"encoding/base64"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -23,11 +24,18 @@ type audited struct {
 	next      atomic.Int64
 }
 
+func openNoting(t *testing.T, cfg postgres.Config) *postgres.Store {
+	t.Helper()
+	store := openAt(t, cfg)
+	store.NoteChanges()
+	return store
+}
+
 func openAudited(t *testing.T) *audited {
 	t.Helper()
 	a := &audited{clocked: open(t)}
 	for range 2 {
-		a.processes = append(a.processes, openAt(t, postgres.Config{URL: a.url, Audit: true}))
+		a.processes = append(a.processes, openNoting(t, postgres.Config{URL: a.url}))
 	}
 	a.Store = a.processes[0]
 	return a
@@ -40,6 +48,30 @@ func (a *audited) DeliverEvents(ctx context.Context, limit int, deliver func([]s
 func TestAudit(t *testing.T) {
 	t.Parallel()
 	sessionstest.Audit(t, func(t *testing.T) sessionstest.ClockedStore { return openAudited(t) })
+}
+
+// An engine that has somebody to tell has the store write what is told: there is no
+// second switch that could be forgotten.
+func TestAuditIsOneSwitch(t *testing.T) {
+	t.Parallel()
+	kek, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString(make([]byte, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, take := range []func(context.Context, []sessions.AuditEvent) error{
+		nil, func(context.Context, []sessions.AuditEvent) error { return nil },
+	} {
+		store := openAt(t, postgres.Config{URL: open(t).url})
+		cfg := sessions.Defaults()
+		cfg.KeyEncryptionKey, cfg.Audit = kek, take
+		if _, err := sessions.New(store, cfg); err != nil {
+			t.Fatal(err)
+		}
+		create(t, store, "alice")
+		if events := taken(t, store); len(events) != want {
+			t.Errorf("given somebody: %t, events %v", take != nil, events)
+		}
+	}
 }
 
 // The statements are others where they write events.
@@ -186,7 +218,7 @@ func TestAuditDelivererThatIsGone(t *testing.T) {
 func TestAuditDelivererMayBeSlow(t *testing.T) {
 	t.Parallel()
 	c := openAudited(t)
-	store := openAt(t, postgres.Config{URL: c.url, Audit: true, StatementTimeout: 500 * time.Millisecond})
+	store := openNoting(t, postgres.Config{URL: c.url, StatementTimeout: 500 * time.Millisecond})
 	create(t, c.Store, "alice")
 	n, err := store.DeliverEvents(t.Context(), 10, func([]sessions.AuditEvent) error {
 		await(t, "more than a transaction may be idle", func() bool {
@@ -205,7 +237,7 @@ func TestAuditDelivererMayBeSlow(t *testing.T) {
 func TestAuditHasAConnectionOfItsOwn(t *testing.T) {
 	t.Parallel()
 	c := openAudited(t)
-	store := openAt(t, postgres.Config{URL: c.url, Audit: true, MaxConnections: 1})
+	store := openNoting(t, postgres.Config{URL: c.url, MaxConnections: 1})
 	rec := create(t, store, "alice")
 	c.exec(`BEGIN`)
 	c.exec(`SELECT FROM sessiongate.sessions FOR UPDATE`)

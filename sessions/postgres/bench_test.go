@@ -54,9 +54,12 @@ func BenchmarkAudit(b *testing.B) {
 				if err := migrated(b.Context(), durable, fmt.Sprint(name, i)); err != nil {
 					b.Fatal(err)
 				}
-				store, err := postgres.Open(b.Context(), postgres.Config{URL: durable.URL(fmt.Sprint(name, i)), Audit: i == 1})
+				store, err := postgres.Open(b.Context(), postgres.Config{URL: durable.URL(fmt.Sprint(name, i))})
 				if err != nil {
 					b.Fatal(err)
+				}
+				if i == 1 {
+					store.NoteChanges()
 				}
 				defer store.Close()
 				stores[i] = store

@@ -38,9 +38,6 @@ type Config struct {
 	StatementTimeout, ConnectTimeout time.Duration
 	// EventsKeep is how long events are kept where nobody delivers them; 0: 90 days.
 	EventsKeep time.Duration
-	// Audit has an event written for every change. Without it ends alone are, and no
-	// other change pays for one.
-	Audit bool
 
 	lookup pgconn.LookupFunc // nil: the system's; for tests
 }
@@ -53,10 +50,6 @@ const (
 	// a password at 200 ms each, and for the next host within five seconds.
 	defaultConnect    = 3 * time.Second
 	defaultEventsKeep = 90 * 24 * time.Hour
-	// hangUpGrace is how long a statement may still take whose caller gave up.
-	// Else whoever hangs up costs a connection, and a new one costs Postgres more
-	// than most statements.
-	hangUpGrace = 250 * time.Millisecond
 )
 
 // Store implements [sessions.Store]. It is safe for concurrent use.
@@ -113,7 +106,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	pc.ConnConfig.LookupFunc = d.lookup(c.lookup)
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn(), DeadlineDelay: hangUpGrace}
+		return hangUp{conn.Conn()}
 	}
 	// A pooler in transaction mode gives each transaction any server connection,
 	// where a statement that was prepared by name is unknown or somebody else's.
@@ -129,7 +122,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	params["idle_in_transaction_session_timeout"] = milliseconds(2 * timeout)
 	params["client_encoding"] = "UTF8"
 	s := &Store{
-		deliverMax: deliverMax, pingIdle: pingIdle, audit: c.Audit, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
+		deliverMax: deliverMax, pingIdle: pingIdle, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
 		eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
 	}
 	for i := range s.creating {

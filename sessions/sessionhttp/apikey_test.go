@@ -34,7 +34,8 @@ func TestScopes(t *testing.T) {
 			with := func(s Scopes) *answer {
 				cfg := b.cfg
 				cfg.APIKeys = map[string]APIKey{apiCaller: {DigestKey(apiKey), s}}
-				return do(Internal(b.engine, cfg), request)
+				_, internal := handlers(t, b.engine, cfg)
+				return do(internal, request)
 			}
 			for _, lacking := range []Scopes{AllScopes &^ scope, 0} {
 				r := with(lacking)
@@ -56,7 +57,8 @@ func TestScopes(t *testing.T) {
 	}
 	cfg := b.cfg
 	cfg.APIKeys = map[string]APIKey{apiCaller: {DigestKey(apiKey), ScopeRevoke}}
-	want(t, do(Internal(b.engine, cfg), apiCall(http.MethodDelete, "/v1/sessions/"+c.Session.Handle, "")), http.StatusOK)
+	_, internal := handlers(t, b.engine, cfg)
+	want(t, do(internal, apiCall(http.MethodDelete, "/v1/sessions/"+c.Session.Handle, "")), http.StatusOK)
 }
 
 func TestParseScopes(t *testing.T) {

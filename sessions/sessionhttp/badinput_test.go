@@ -205,7 +205,7 @@ func TestPlantedSecrets(t *testing.T) {
 		"access token": c.Tokens.Access, "refresh token": c.Tokens.Refresh, "API key": apiKey, "another's API key": "another+key,also-of-32-characters", "anti-CSRF token": c.Tokens.AntiCSRF,
 	}
 	b.cfg.APIKeys["other"] = APIKey{DigestKey(secrets["another's API key"]), AllScopes}
-	b.internal = Internal(b.engine, b.cfg)
+	_, b.internal = handlers(t, b.engine, b.cfg)
 	for name, secret := range secrets {
 		var calls []call
 		escaped, quoted := url.PathEscape(secret), `"`+secret+`"`

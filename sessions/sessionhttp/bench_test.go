@@ -181,7 +181,7 @@ func newIdleBench(t *testing.T, change ...func(*Config)) (*bench, func()) {
 	for _, f := range change {
 		f(&b.cfg)
 	}
-	b.public, b.internal = Public(b.engine, b.cfg), Internal(b.engine, b.cfg)
+	b.public, b.internal = handlers(t, b.engine, b.cfg)
 	return b, func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
@@ -198,6 +198,18 @@ func newIdleBench(t *testing.T, change ...func(*Config)) (*bench, func()) {
 			t.Fatal("engine did not get ready")
 		}
 	}
+}
+
+func handlers(t *testing.T, engine *sessions.Engine, cfg Config) (public, internal http.Handler) {
+	t.Helper()
+	public, err := Public(engine, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if internal, err = Internal(engine, cfg); err != nil {
+		t.Fatal(err)
+	}
+	return public, internal
 }
 
 func newBench(t *testing.T, change ...func(*Config)) *bench {

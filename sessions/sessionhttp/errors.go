@@ -3,7 +3,9 @@ package sessionhttp
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"strconv"
 
 	"github.com/sessiongate/sessiongate/sessions"
 )
@@ -11,6 +13,7 @@ import (
 // What this package refuses by itself.
 var (
 	errNoRoute         = errors.New("nothing is at this path")
+	errHost            = errors.New("request's Host is no host name or address with an optional port")
 	errForeignOrigin   = errors.New("request comes from a page of a foreign origin")
 	errMediaType       = errors.New("body is not application/json")
 	errUnauthenticated = errors.New("request carries no API key")
@@ -38,7 +41,9 @@ func Refusals() []Refusal {
 		{"session_over", "The refresh token does not open, or its session has ended or expired (R1, R2), or it was refreshed too often without use."},
 		{"theft", "The refresh token was used before and its time has passed (R8): the session was ended."},
 		{"superseded", "Another refresh of this client counts, or the session was just signed out. Nothing changed."},
+		{"too_many_refreshes", "More refreshes than `refresh.per_session_rate` or `refresh.per_address_rate` allow. None was looked at; nothing changed."},
 		{"foreign_origin", "A page of another origin sent the request, and that origin is not allowed."},
+		{"host_form", "The Host is no host name or address with an optional port; of two Host lines Envoy makes one."},
 		{"no_api_key", "The request has no API key."},
 		{"unknown_api_key", "The API key is not known."},
 		{"scope", "The API key lacks the scope."},
@@ -68,6 +73,7 @@ func (c Config) classify(err error, h http.Header) problem {
 		large   *http.MaxBytesError
 		denial  *sessions.Denial
 		scope   *scopeError
+		rate    *sessions.RateError
 	)
 	switch {
 	case errors.Is(err, sessions.ErrUnavailable): // first: it may wrap any other
@@ -75,6 +81,9 @@ func (c Config) classify(err error, h http.Header) problem {
 		return problem{Code: "unavailable", Status: http.StatusServiceUnavailable, Detail: "Nothing changed. Try again."}
 	case errors.As(err, &denial):
 		return c.denied(denial, h)
+	case errors.As(err, &rate):
+		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(rate.RetryAfter.Seconds())))))
+		return problem{Code: "too_many_refreshes", Status: http.StatusTooManyRequests, Detail: "Too many refreshes. Nothing changed: wait, and try again."}
 	case errors.Is(err, sessions.ErrOver):
 		return problem{Code: overCode(err), Status: c.SessionExpiredStatus, Detail: "The session is over. Have the client forget it."}
 	case errors.Is(err, sessions.ErrSuperseded):
@@ -102,6 +111,8 @@ func (c Config) classify(err error, h http.Header) problem {
 		return problem{Code: "scope", Status: http.StatusForbidden, Detail: "The API key lacks the scope " + scope.scope.String() + "."}
 	case errors.Is(err, errForeignOrigin):
 		return problem{Code: "foreign_origin", Status: http.StatusForbidden, Detail: "The request comes from a foreign origin. Nothing changed."}
+	case errors.Is(err, errHost):
+		return problem{Code: "host_form", Status: http.StatusBadRequest, Detail: "The request needs one Host: a name or an address, with a port or without. Nothing changed."}
 	case errors.Is(err, errNoRoute):
 		return problem{Code: "no_route", Status: http.StatusNotFound}
 	case errors.As(err, &method):

@@ -63,9 +63,13 @@ func Example() {
 		}
 	}
 
+	browsers, err := sessionhttp.Public(engine, cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /login", signIn)
-	mux.Handle(cfg.Cookies.AuthPath+"/", sessionhttp.Public(engine, cfg))
+	mux.Handle(cfg.Cookies.AuthPath+"/", browsers)
 	mux.HandleFunc("/", guarded(func(w http.ResponseWriter, _ *http.Request, access *sessions.Access) {
 		_, _ = fmt.Fprintf(w, "hello, %s", access.UserID)
 	}))

@@ -24,8 +24,11 @@ import (
 var openapi []byte
 
 // Internal serves the sessions API for backends, and its description at
-// /openapi.json. Callers are known by their API key.
-func Internal(engine *sessions.Engine, cfg Config) http.Handler {
+// /openapi.json. Callers are known by their API key. It checks the configuration.
+func Internal(engine *sessions.Engine, cfg Config) (http.Handler, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
 	a := &api{newServer(engine, cfg)}
 	mux := http.NewServeMux()
 	for pattern, m := range a.routes() {
@@ -34,7 +37,7 @@ func Internal(engine *sessions.Engine, cfg Config) http.Handler {
 	mux.Handle("/openapi.json", a.wrap(methods{http.MethodGet: a.describe}.serve))
 	nothing := a.wrap(func(http.ResponseWriter, *http.Request) error { return errNoRoute })
 	mux.Handle("/", nothing)
-	return CleanPaths(mux, nothing)
+	return CleanPaths(mux, nothing), nil
 }
 
 // CleanPaths hands requests for other than clean paths to otherwise. A ServeMux
@@ -123,13 +126,22 @@ type client struct {
 	UserAgent string `json:"user_agent"`
 }
 
+// addr is the zero one where the body names none.
+func (c client) addr() (netip.Addr, error) {
+	if c.Address == "" {
+		return netip.Addr{}, nil
+	}
+	addr, err := netip.ParseAddr(c.Address)
+	if err != nil {
+		return netip.Addr{}, &sessions.InvalidError{Field: "client.address", Allowed: "an IP address"}
+	}
+	return addr, nil
+}
+
 func (c client) digest() (sessions.Client, error) {
-	var addr netip.Addr
-	if c.Address != "" {
-		var err error
-		if addr, err = netip.ParseAddr(c.Address); err != nil {
-			return sessions.Client{}, &sessions.InvalidError{Field: "client.address", Allowed: "an IP address"}
-		}
+	addr, err := c.addr()
+	if err != nil {
+		return sessions.Client{}, err
 	}
 	if !addr.IsValid() && c.UserAgent == "" {
 		return sessions.Client{}, &sessions.InvalidError{Field: "client", Allowed: "address, user_agent or both"}

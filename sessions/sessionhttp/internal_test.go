@@ -315,7 +315,9 @@ func TestAPIKey(t *testing.T) {
 		}
 	})
 	t.Run("no keys configured", func(t *testing.T) {
-		closed := Internal(b.engine, Config{Cookies: b.cfg.Cookies, Log: b.cfg.Log})
+		cfg := Defaults()
+		cfg.Log = b.cfg.Log
+		_, closed := handlers(t, b.engine, cfg)
 		wantProblem(t, do(closed, apiCall(http.MethodGet, "/v1/sessions/"+c.Session.Handle, "")), http.StatusUnauthorized)
 		wantProblem(t, do(closed, apiCall(http.MethodGet, "/v1/sessions/x", "").with("Authorization", "Bearer ")), http.StatusUnauthorized)
 	})

@@ -23,7 +23,7 @@ func TestObserve(t *testing.T) {
 			seen = append(seen, o)
 		}
 	})
-	public, internal := Public(b.engine, b.cfg), Internal(b.engine, b.cfg)
+	public, internal := handlers(t, b.engine, b.cfg)
 	for _, tt := range []struct {
 		handler http.Handler
 		call    call
@@ -69,7 +69,7 @@ func TestLogNamesTheTrace(t *testing.T) {
 		"none":    {nil, false},
 	} {
 		b := newBench(t)
-		for listener, h := range map[string]http.Handler{"public": Public(b.engine, b.cfg), "internal": Internal(b.engine, b.cfg)} {
+		for listener, h := range map[string]http.Handler{"public": b.public, "internal": b.internal} {
 			before := len(b.log.String())
 			do(h, call{method: "GET", path: "/nothing"}.with("Traceparent", test.lines...).with("X-Request-Id", id))
 			log := b.log.String()[before:]

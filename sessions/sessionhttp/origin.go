@@ -14,6 +14,9 @@ import (
 // Where nothing attests anything it is no browser, and has no ambient cookies that
 // a page could use; a browser always says one of it with a POST.
 func (s *server) checkInitiator(r *http.Request) error {
+	if !sessions.IsHost(r.Host) {
+		return errHost // two Host lines, for one: whose page is "same-origin"?
+	}
 	if evidence(r).Initiator(s.trust) == sessions.InitiatorForeign {
 		return errForeignOrigin
 	}

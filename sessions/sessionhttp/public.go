@@ -2,6 +2,7 @@ package sessionhttp
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -27,9 +28,13 @@ const peerHeader = "X-Sessiongate-Peer"
 
 // Public serves what browsers reach: refresh, sign-out and the public keys, and
 // 404 for everything else. Bodies are ignored; net/http drains a small one and
-// closes the connection behind a large one.
-func Public(engine *sessions.Engine, cfg Config) http.Handler {
+// closes the connection behind a large one. It checks the configuration.
+func Public(engine *sessions.Engine, cfg Config) (http.Handler, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
 	p := &public{newServer(engine, cfg)}
+	p.answerMax, p.vary = sessions.AnswerWithin(cmp.Or(cfg.RefreshAttemptMax, Defaults().RefreshAttemptMax)), varied
 	routes := map[string]methods{
 		cfg.RefreshPath: {http.MethodPost: p.refresh},
 		cfg.SignoutPath: {http.MethodPost: p.signOut},
@@ -44,8 +49,12 @@ func Public(engine *sessions.Engine, cfg Config) http.Handler {
 		}
 		r.Pattern = r.URL.Path
 		return m.serve(w, r)
-	})
+	}), nil
 }
+
+// varied are the headers of a client on which the answers of refresh and sign-out
+// depend.
+const varied = "Cookie, Authorization, St-Auth-Mode, Origin, Referer, Sec-Fetch-Site, Sec-Fetch-Mode, Sec-Fetch-Dest, Sec-Purpose, User-Agent, X-Forwarded-Proto"
 
 type public struct{ server }
 
@@ -58,7 +67,7 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	by, tokens := p.refreshTokens(r)
-	issued, err := p.renew(r, by, tokens, clientOf(r))
+	issued, err := p.renew(r, by, tokens, peerOf(r), r.UserAgent())
 	switch {
 	case errors.Is(err, sessions.ErrOver):
 		p.clearClient(w, r, by)
@@ -130,6 +139,7 @@ func (p *public) jwks(w http.ResponseWriter, r *http.Request) error {
 	}
 	digest := sha256.Sum256(set)
 	h := w.Header()
+	h.Del("Vary")                                     // the same for all
 	h.Set("Content-Type", "application/jwk-set+json") // RFC 7517 §8.5.2
 	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(JWKSMaxAge.Seconds())))
 	h.Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(digest[:16])+`"`)
@@ -194,14 +204,13 @@ func authorization(r *http.Request) string {
 	return lines[0]
 }
 
-// clientOf digests where r comes from. A peer header that is repeated or no
+// peerOf is the address that r comes from. A peer header that is repeated or no
 // address is not Envoy's, and counts as none.
-func clientOf(r *http.Request) sessions.Client {
-	var addr netip.Addr
-	if lines := r.Header.Values(peerHeader); len(lines) == 1 {
-		if a, err := netip.ParseAddr(lines[0]); err == nil {
-			addr = a
-		}
+func peerOf(r *http.Request) netip.Addr {
+	lines := r.Header.Values(peerHeader)
+	if len(lines) != 1 {
+		return netip.Addr{}
 	}
-	return sessions.NewClient(addr, r.UserAgent())
+	addr, _ := netip.ParseAddr(lines[0]) // the zero one where it is none
+	return addr
 }

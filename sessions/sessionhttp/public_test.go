@@ -449,9 +449,9 @@ func TestPublicRoutes(t *testing.T) {
 }
 
 func TestPathsAreSettings(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.RefreshPath, c.SignoutPath = "/refresh", "/out" })
-	want(t, do(b.public, post("/refresh")), 440)
-	want(t, do(b.public, post("/out")), http.StatusOK)
+	b := newBench(t, func(c *Config) { c.Cookies.AuthPath, c.RefreshPath, c.SignoutPath = "/s", "/s/refresh", "/s/out" })
+	want(t, do(b.public, post("/s/refresh")), 440)
+	want(t, do(b.public, post("/s/out")), http.StatusOK)
 	want(t, do(b.public, refreshCall()), http.StatusNotFound)
 }
 
@@ -501,7 +501,7 @@ func TestClientOf(t *testing.T) {
 			if test.peers != nil {
 				h[peerHeader] = test.peers
 			}
-			got := clientOf(&http.Request{Header: h})
+			got := sessions.NewClient(peerOf(&http.Request{Header: h}), userAgent)
 			if diff := cmp.Diff(sessions.NewClient(test.want, userAgent), got); diff != "" {
 				t.Error(diff)
 			}

@@ -56,7 +56,7 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 	if body.Client == nil || body.Client.Address == "" {
 		return &sessions.InvalidError{Field: "client.address", Allowed: "the address of the browser, as the login service gave it"}
 	}
-	from, err := body.Client.digest()
+	addr, err := body.Client.addr()
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 	if body.RefreshToken != "" {
 		presented = []string{body.RefreshToken}
 	}
-	issued, err := a.renew(r, by, presented, from)
+	issued, err := a.renew(r, by, presented, addr, body.Client.UserAgent)
 	if errors.Is(err, sessions.ErrOver) {
 		a.writeOver(w, r, err, by, body.Host)
 		return nil

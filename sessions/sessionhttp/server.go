@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -27,12 +28,16 @@ type Config struct {
 	// AllowedOrigins are other origins whose pages may refresh and sign out:
 	// SCHEME://HOST[:PORT].
 	AllowedOrigins []string
+	// RefreshAttemptMax is D: answers at the auth path come within
+	// [sessions.AnswerWithin] of it. 0: as in Defaults.
+	RefreshAttemptMax time.Duration
 	// BodyMax bounds a body of the sessions API, in bytes.
 	BodyMax int64
 	// APIKeys are the callers of the sessions API, by the name that becomes the
 	// actor of what they end. None: nobody may call it.
 	APIKeys map[string]APIKey
-	Log     *slog.Logger
+	// Log gets a line for every refusal. nil: slog.Default().
+	Log *slog.Logger
 	// DenialHeader tells clients the code of a refusal, in [sessions.HeaderDenial].
 	DenialHeader bool
 	// Observe is called for every answer, from any goroutine; it must not wait.
@@ -58,13 +63,14 @@ func Defaults() Config {
 		RefreshPath:          "/auth/session/refresh",
 		SignoutPath:          "/auth/signout",
 		SessionExpiredStatus: 440,
+		RefreshAttemptMax:    10 * time.Second,
 		BodyMax:              64 << 10,
 		Log:                  slog.Default(),
 	}
 }
 
-// requestMax bounds the work on one request; refresh has a shorter bound of its
-// own in the engine. No client waits longer for its answer.
+// requestMax bounds the work on one request of the sessions API, whose callers have
+// timeouts of their own. What browsers reach has a shorter bound.
 const requestMax = 10 * time.Second
 
 // RequestMax is the same, for whoever chooses a server's WriteTimeout.
@@ -75,10 +81,18 @@ type server struct {
 	engine *sessions.Engine
 	cfg    Config
 	trust  sessions.Trust
+	// answerMax bounds the time from a request's header to its answer.
+	answerMax time.Duration
+	// vary are the headers on which answers depend. A cache must not give one
+	// client another's, and some keep what is no-store.
+	vary string
 }
 
 func newServer(engine *sessions.Engine, cfg Config) server {
-	s := server{engine: engine, cfg: cfg}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	s := server{engine: engine, cfg: cfg, answerMax: requestMax, vary: "Authorization, Content-Type"}
 	for _, text := range cfg.AllowedOrigins {
 		if origin, ok := sessions.ParseOrigin(text); ok {
 			s.trust.Origins = append(s.trust.Origins, origin)
@@ -122,8 +136,13 @@ func (m methods) allow() string {
 func (s *server) wrap(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		ctx, cancel := context.WithTimeout(r.Context(), requestMax)
+		ctx, cancel := context.WithTimeout(r.Context(), s.answerMax)
 		defer cancel()
+		if r.ContentLength != 0 {
+			// net/http reads what is left of a body before it writes the answer. It
+			// must not wait longer for it than the answer may.
+			_ = http.NewResponseController(w).SetReadDeadline(began.Add(s.answerMax)) // in tests there is no connection
+		}
 		about := &subject{}
 		r = r.WithContext(context.WithValue(ctx, subjectKey{}, about))
 		out := &recorder{ResponseWriter: w}
@@ -151,11 +170,16 @@ func (s *server) wrap(h handler) http.Handler {
 				s.cfg.Observe(Observation{Route: routeName(r.Pattern), Method: methodName(r.Method), Status: out.status, Code: about.code, Took: took})
 			}
 		}()
-		setDefaults(out.Header())
+		s.setDefaults(out.Header())
 		if err := h(out, r); err != nil {
 			s.refuse(out, r, err)
 		}
 	})
+}
+
+func (s *server) setDefaults(h http.Header) {
+	setDefaults(h)
+	h.Add("Vary", s.vary)
 }
 
 // setDefaults sets what every answer has.
@@ -169,7 +193,7 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	// Nothing of a half-made answer goes out with an error, least of all a
 	// Set-Cookie.
 	clear(w.Header())
-	setDefaults(w.Header())
+	s.setDefaults(w.Header())
 	writeProblem(w, s.refusal(w, r, err))
 }
 
@@ -264,11 +288,14 @@ func routeName(pattern string) string {
 }
 
 // renew refreshes with the tokens that a request carries. None is over.
-func (s *server) renew(r *http.Request, by sessions.Transport, tokens []string, from sessions.Client) (sessions.Issued, error) {
+func (s *server) renew(r *http.Request, by sessions.Transport, tokens []string, addr netip.Addr, userAgent string) (sessions.Issued, error) {
 	if len(tokens) == 0 {
 		return sessions.Issued{}, errNoToken // a first visit; costs nothing
 	}
-	issued, err := s.engine.Refresh(r.Context(), by, tokens, from)
+	if err := s.engine.AdmitRefresh(addr); err != nil {
+		return sessions.Issued{}, err
+	}
+	issued, err := s.engine.Refresh(r.Context(), by, tokens, sessions.NewClient(addr, userAgent))
 	if err != nil {
 		subjectOf(r).names(issued)
 	}
@@ -291,6 +318,9 @@ type recorder struct {
 
 	status int
 }
+
+// Unwrap is for [http.ResponseController].
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func (r *recorder) WriteHeader(status int) {
 	if r.status == 0 {

@@ -22,6 +22,7 @@ func TestClassify(t *testing.T) {
 		{sessions.ErrTheft, 440, ""},
 		{sessions.DenyExpired, 440, ""},
 		{sessions.ErrSuperseded, http.StatusConflict, ""},
+		{&sessions.RateError{RetryAfter: 1}, http.StatusTooManyRequests, "Retry-After"},
 		{sessions.ErrTooManySessions, http.StatusConflict, ""},
 		{sessions.DenyEnded, 440, ""},
 		{sessions.DenyStarting, http.StatusServiceUnavailable, "Retry-After"},

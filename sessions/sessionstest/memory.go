@@ -453,6 +453,9 @@ func (m *Memory) noteKey(now time.Time, kind sessions.AuditKind, k sessions.Stor
 	m.note(now, sessions.AuditEvent{Kind: kind, Key: fmt.Sprintf("%s/%d/%s", k.Kind, k.Generation, k.ID)})
 }
 
+// NoteChanges implements [sessions.Store]. Whoever asks for events has them all.
+func (m *Memory) NoteChanges() {}
+
 // DeliverEvents implements [sessions.Store]. To the faults it is two methods, so
 // that a test can die between them: DeliverEvents, which reads, and
 // RemoveEvents, after the delivery.

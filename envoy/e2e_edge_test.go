@@ -1,0 +1,330 @@
+package envoy_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// unanswered fails unless an answer of the auth path tells the client to come back, and nothing else.
+func (a answer) unanswered(t testing.TB, what string, statuses ...int) {
+	t.Helper()
+	known := false
+	for _, status := range statuses {
+		known = known || a.status == status
+	}
+	var problem struct {
+		Code, Title, Detail string
+		Status              int
+	}
+	err := json.Unmarshal([]byte(a.body), &problem)
+	if !known || err != nil || problem.Code != "unavailable" || problem.Status != a.status || problem.Title == "" || problem.Detail == "" {
+		t.Errorf("%s: %d %q, want %v and a problem", what, a.status, a.body, statuses)
+	}
+	if a.header.Get("Content-Type") != "application/problem+json" || a.header.Get("Retry-After") == "" || a.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%s: headers %v", what, a.header)
+	}
+	for _, name := range []string{"Set-Cookie", "Id-Refresh-Token", "Front-Token", "Anti-Csrf"} {
+		if lines := a.header.Values(name); len(lines) > 0 {
+			t.Errorf("%s: %s %q", what, name, lines)
+		}
+	}
+}
+
+// TestUnansweredAuthPath: with the default settings, what waits for Postgres is answered by sessiongate before Envoy gives up, and what sessiongate
+// does not answer is answered by Envoy in the same form. Nobody is signed out.
+func TestUnansweredAuthPath(t *testing.T) {
+	s := newStack(t, stackOptions{processes: 1})
+	b := s.newBrowser(networkV)
+	handle := b.signIn("alice")
+	b.mustGet(t)
+	both := func(name string, want func(what string, a answer)) {
+		t.Run(name, func(t *testing.T) {
+			var wait sync.WaitGroup
+			for _, path := range []string{refreshPath, "/auth/signout"} {
+				wait.Go(func() { want(path, b.do(http.MethodPost, path, script)) })
+			}
+			wait.Wait()
+		})
+	}
+
+	tx, err := s.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE sessiongate.sessions IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	both("Postgres hangs", func(what string, a answer) {
+		a.unanswered(t, what, http.StatusServiceUnavailable)
+		if !strings.Contains(a.body, "Nothing changed") {
+			t.Errorf("%s: it is Envoy that answers: %s", what, a.body)
+		}
+	})
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the sign-out that hung has no effect, or ended the session", func() bool {
+		return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 0
+	})
+	if n := s.endedFor(handle, "signed_out"); n != 0 {
+		t.Logf("the sign-out was carried out all the same: %d", n)
+	}
+	b = s.newBrowser(networkV)
+	b.signIn("alice")
+
+	p := s.processes[0]
+	if err := p.command.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	both("sessiongate hangs", func(what string, a answer) { a.unanswered(t, what, http.StatusGatewayTimeout) })
+	if err := p.command.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	b = s.newBrowser(networkV) // the sign-out was under way, and is carried out now
+	b.signIn("alice")
+	b.mustGet(t)
+
+	p.stop()
+	both("sessiongate is gone", func(what string, a answer) { a.unanswered(t, what, http.StatusServiceUnavailable) })
+	if b.access() == "" || b.cookie("sRefreshToken") == "" {
+		t.Error("cookies were touched")
+	}
+}
+
+// ingress is where a test writes bytes of its own.
+func (s *stack) ingress() string {
+	address, err := url.Parse(s.proxy.URL("ingress"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	return address.Host
+}
+
+// raw sends bytes to Envoy and reads one answer.
+func (s *stack) raw(text string) answer {
+	s.Helper()
+	conn, err := (&net.Dialer{}).DialContext(s.Context(), "tcp", s.ingress())
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(conn, text); err != nil {
+		s.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		s.Errorf("%q: %v", text[:min(len(text), 60)], err)
+		return answer{}
+	}
+	body, _ := io.ReadAll(response.Body)
+	_ = response.Body.Close()
+	s.secrets.addFrom(response.Header)
+	a := answer{status: response.StatusCode, header: response.Header, body: string(body)}
+	if response.Header.Get("X-From") == "app" {
+		a.app = new(seen)
+		_ = json.Unmarshal(body, a.app)
+	}
+	return a
+}
+
+// TestTwoHosts: of two Host lines Envoy makes one. It is nobody's own origin, and nothing goes upstream with it.
+func TestTwoHosts(t *testing.T) {
+	s := newStack(t, stackOptions{processes: 1})
+	b := s.newBrowser(networkV)
+	handle := b.signIn("alice")
+	b.mustGet(t)
+	cookies := "Cookie: sAccessToken=" + b.access() + "; sRefreshToken=" + b.cookie("sRefreshToken") + "\r\nAnti-Csrf: " + b.antiCSRF + "\r\n"
+	for _, hosts := range []string{
+		"Host: app.example.test\r\nHost: evil.example\r\n", "Host: evil.example\r\nHost: app.example.test\r\n", "Host: app.example.test,evil.example\r\n",
+		"Host: app.example.test\r\nhost: app.example.test\r\n", "Host: a@app.example.test\r\n", "Host: app.example.test evil.example\r\n", "Host:\r\n", "",
+		"Host: app.example.test:80:80\r\n", "Host: app.example.test:\r\n", "Host: [::1\r\n", "Host: app.example.test/x\r\n",
+	} {
+		for _, more := range []string{
+			"Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\n", "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\n", "",
+			"Origin: http://app.example.test\r\n", "Origin: http://app.example.test,evil.example\r\n", "Origin: http://evil.example\r\nSec-Fetch-Site: same-origin\r\n",
+		} {
+			for _, line := range []string{"GET /", "POST /api/x", "GET /optional", "POST " + refreshPath, "POST /auth/signout"} {
+				a := s.raw(line + " HTTP/1.1\r\n" + hosts + cookies + more + "Content-Length: 0\r\nConnection: close\r\n\r\n")
+				if a.app != nil || a.status < 400 || a.status > 499 || len(a.header.Values("Set-Cookie")) > 0 {
+					t.Errorf("%s with %q, %q: %d, at the app: %v", line, hosts, more, a.status, a.app != nil)
+				}
+			}
+		}
+	}
+	if s.endedFor(handle, "signed_out") != 0 {
+		t.Error("a request with two hosts signed somebody out")
+	}
+	if n := s.app.requests.Load(); n != 1 {
+		t.Errorf("%d requests arrived at the app", n-1)
+	}
+	// An absolute address in the request line counts, whatever Host says (RFC 9112 §3.2.2).
+	if a := s.raw("GET http://app.example.test/ HTTP/1.1\r\nHost: evil.example\r\n" + cookies + "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nConnection: close\r\n\r\n"); a.app == nil {
+		t.Errorf("an absolute address: %d", a.status)
+	}
+
+	t.Run("HTTP/2", func(t *testing.T) {
+		for _, c := range []struct {
+			authority, host string
+			passes          bool
+		}{
+			{"app.example.test", "", true},
+			{"app.example.test,evil.example", "", false},
+			{"app.example.test, evil.example", "", false},
+			{"a@app.example.test", "", false},
+			{"app.example.test/x", "", false},
+			{"app.example.test,evil.example", "app.example.test", false},
+		} {
+			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.ingress())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := http2Status(t, conn, c.authority, c.host, b)
+			_ = conn.Close()
+			if (got == http.StatusOK) != c.passes || !c.passes && got != 0 && (got < 400 || got > 499) {
+				t.Errorf("%+v: %d", c, got)
+			}
+		}
+	})
+}
+
+// http2Status sends one request whose :authority and host are as given, which no client of Go's would; 0 where the stream was reset.
+func http2Status(t *testing.T, conn net.Conn, authority, host string, b *browser) int {
+	t.Helper()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	_, _ = io.WriteString(conn, http2.ClientPreface)
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, field := range append([][2]string{{":method", "GET"}, {":path", "/"}, {":scheme", "http"}, {":authority", authority}}, b.lines(host)...) {
+		_ = encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+	}
+	framer := http2.NewFramer(conn, conn)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	_ = framer.WriteSettings()
+	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			return 0
+		}
+		switch f := frame.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				_ = framer.WriteSettingsAck()
+			}
+		case *http2.MetaHeadersFrame:
+			status, _ := strconv.Atoi(f.PseudoValue("status"))
+			return status
+		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+			return 0
+		}
+	}
+}
+
+func (b *browser) lines(host string) [][2]string {
+	lines := [][2]string{
+		{"cookie", "sAccessToken=" + b.access()}, {"anti-csrf", b.antiCSRF}, {"sec-fetch-site", "same-origin"}, {"sec-fetch-mode", "cors"}, {"user-agent", "browser"},
+	}
+	if host != "" {
+		lines = append(lines, [2]string{"host", host})
+	}
+	return lines
+}
+
+// TestHeaderRoom: sessiongate adds headers to a request, and Envoy has limits of their number and size. Whoever leaves no room is told so; it is
+// never a 500.
+func TestHeaderRoom(t *testing.T) {
+	s := newStack(t, stackOptions{processes: 1})
+	b := s.newBrowser(networkV)
+	b.signIn("alice")
+	var large created
+	claims := map[string]any{"text": strings.Repeat("x", 2000)}
+	if status, _ := s.processes[0].api(http.MethodPost, "/v1/sessions", map[string]any{"user_id": strings.Repeat("u", 128), "claims": claims}, &large); status != http.StatusCreated {
+		t.Fatal(status)
+	}
+	heavy := s.newBrowser(networkV)
+	heavy.setAccess(large.Tokens.Access)
+	s.secrets.add(large.Tokens.Refresh, large.Tokens.AntiCSRF)
+	heavy.antiCSRF = large.Tokens.AntiCSRF
+	var h2 http.Protocols
+	h2.SetUnencryptedHTTP2(true)
+	over := map[string]*http.Protocols{"HTTP/1": nil, "HTTP/2": &h2}
+	for protocol, protocols := range over {
+		for who, from := range map[string]*browser{"small": b, "large": heavy, "nobody": s.newBrowser(networkV)} {
+			tab := s.newBrowserAt(from.target, networkV, protocols)
+			tab.jar, tab.antiCSRF = from.jar, from.antiCSRF
+			seen, path := map[int]int{}, "/"
+			if who == "nobody" {
+				path = "/optional"
+			}
+			judge := func(what string, a answer, err error) {
+				if err != nil {
+					t.Errorf("%s, %s, %s: %v", protocol, who, what, err)
+					return
+				}
+				seen[a.status]++
+				switch {
+				case a.status == http.StatusOK && a.app != nil:
+				case a.status != http.StatusRequestHeaderFieldsTooLarge || a.app != nil:
+					t.Errorf("%s, %s, %s: %d %q, want 200 or 431", protocol, who, what, a.status, a.body)
+				}
+			}
+			for n := 60; n <= 130; n++ {
+				var more []option
+				for i := range n {
+					more = append(more, with(fmt.Sprintf("X-N-%d", i), "1"))
+				}
+				a, err := tab.try(tab.request(http.MethodGet, path, append(more, script)...))
+				judge(fmt.Sprint(n, " headers"), a, err)
+			}
+			for _, n := range []int{200, 400} {
+				a, err := tab.try(tab.request(http.MethodGet, path, script, func(r *http.Request) {
+					for i := range n {
+						r.Header.Set(fmt.Sprintf("X-N-%d", i), "1")
+					}
+				}))
+				judge(fmt.Sprint(n, " headers"), a, err)
+			}
+			for n := 48 << 10; n <= 66<<10; n += 331 {
+				a, err := tab.try(tab.request(http.MethodGet, path, script, with("X-Large", strings.Repeat("x", n))))
+				judge(fmt.Sprint(n, " bytes"), a, err)
+			}
+			if seen[http.StatusRequestHeaderFieldsTooLarge] == 0 || seen[http.StatusOK] == 0 {
+				t.Errorf("%s, %s: answers %v", protocol, who, seen)
+			}
+		}
+	}
+	// Where Envoy by itself says 500, and what is said instead.
+	for n := 88; n <= 94; n++ {
+		var more []option
+		for i := range n {
+			more = append(more, with(fmt.Sprintf("X-N-%d", i), "1"))
+		}
+		a := b.send(http.MethodGet, "/", append(more, script, with("Origin", "http://app.localhost:10000"), without("Sec-Fetch-Site"))...)
+		if a.status != http.StatusRequestHeaderFieldsTooLarge || !strings.Contains(a.body, `"code":"header_room"`) || a.header.Get("Cache-Control") != "no-store" ||
+			a.header.Get("Content-Type") != "application/problem+json" || a.header.Get("Access-Control-Allow-Origin") == "" {
+			t.Errorf("%d headers: %d %q %v", n, a.status, a.body, a.header)
+		}
+	}
+	// A body is no header, however it comes.
+	for _, size := range []int{1 << 10, 100 << 10, 1 << 20} {
+		if a := b.send(http.MethodPost, "/", script, withBody(strings.Repeat("x", size))); a.status != http.StatusOK {
+			t.Errorf("a body of %d bytes: %d %q", size, a.status, a.body)
+		}
+	}
+}

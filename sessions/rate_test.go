@@ -1,0 +1,191 @@
+package sessions_test
+
+import (
+	"errors"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// frozen has an engine's clock stand still until it is told what passes.
+func frozen(cfg *sessions.Config) (pass func(time.Duration)) {
+	var passed atomic.Int64
+	began := time.Now()
+	cfg.Now = func() time.Time { return began.Add(time.Duration(passed.Load())) }
+	return func(d time.Duration) { passed.Add(int64(d)) }
+}
+
+// Who refreshes too often is told to wait, without a query, a write or a verdict; and
+// is answered again once he has.
+func TestRefreshesPerSession(t *testing.T) {
+	store := newWatched()
+	cfg := quiet(t)
+	pass := frozen(&cfg)
+	cfg.RefreshesPerSession = sessions.Rate{PerSecond: 2, Burst: 5}
+	e, _ := start(t, store, cfg)
+	sign := func() string {
+		t.Helper()
+		issued, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return issued.Refresh.Reveal()
+	}
+	refresh := func(tokens ...string) error {
+		_, err := e.Refresh(t.Context(), sessions.TransportCookie, tokens, sessions.Client{1})
+		return err
+	}
+	mine, others := sign(), sign()
+	for i := range 5 {
+		if err := refresh(mine); err != nil {
+			t.Fatalf("attempt %d: %v", i+1, err)
+		}
+	}
+	asked := 0
+	store.failing(func(string, bool) error { asked++; return nil })
+	for range 100 {
+		var limited *sessions.RateError
+		if err := refresh(mine); !errors.As(err, &limited) || limited.RetryAfter <= 0 || limited.RetryAfter > time.Second {
+			t.Fatalf("%v, want a wait", err)
+		} else if errors.Is(err, sessions.ErrOver) || errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrSuperseded) {
+			t.Fatalf("%v is a verdict", err)
+		}
+	}
+	if asked > 0 {
+		t.Errorf("%d calls of the store", asked)
+	}
+	if err := refresh("sgr1_x", mine); !errors.As(err, new(*sessions.RateError)) {
+		t.Errorf("beside garbage: %v, want a wait", err)
+	}
+	if err := refresh(others); err != nil {
+		t.Errorf("another session pays for it: %v", err)
+	}
+	pass(time.Second)
+	for range 2 {
+		if err := refresh(mine); err != nil {
+			t.Errorf("after a second: %v", err)
+		}
+	}
+	if err := refresh(mine); err == nil {
+		t.Error("a second gives more than its share")
+	}
+}
+
+// A thief who floods with the token that he has does not hide the owner's, which is
+// the one that shows the theft.
+func TestFloodHidesNoTheft(t *testing.T) {
+	store := newWatched()
+	cfg := quiet(t)
+	frozen(&cfg)
+	e, _ := start(t, store, cfg)
+	issued, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owners, stolen := issued.Refresh.Reveal(), issued.Refresh.Reveal()
+	thief := sessions.Client{2}
+	for range 2 { // draw a child, and use it
+		store.Advance(time.Minute)
+		next, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{stolen}, thief)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next.Refresh != "" {
+			stolen = next.Refresh.Reveal()
+		}
+	}
+	store.Advance(time.Minute)
+	for err = nil; !errors.As(err, new(*sessions.RateError)); {
+		if _, err = e.Refresh(t.Context(), sessions.TransportCookie, []string{stolen}, thief); errors.Is(err, sessions.ErrOver) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{owners}, sessions.Client{1}); !errors.Is(err, sessions.ErrTheft) {
+		t.Errorf("%v, want theft", err)
+	}
+}
+
+func TestRefreshesPerAddress(t *testing.T) {
+	cfg := quiet(t)
+	pass := frozen(&cfg)
+	cfg.RefreshesPerAddress = sessions.Rate{PerSecond: 10, Burst: 20}
+	e, log := start(t, newWatched(), cfg)
+	admit := func(text string) error {
+		var addr netip.Addr
+		if text != "" {
+			addr = netip.MustParseAddr(text)
+		}
+		return e.AdmitRefresh(addr)
+	}
+	for i := range 20 { // of one network, however written
+		if err := admit([]string{"192.0.2.1", "192.0.2.77", "::ffff:192.0.2.9"}[i%3]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 {
+		if err := admit("2001:db8::1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, limited := range []string{"192.0.2.200", "::ffff:192.0.2.1", "2001:db8::ffff", "2001:db8::1%eth0"} {
+		if err := admit(limited); !errors.As(err, new(*sessions.RateError)) {
+			t.Errorf("%s: %v, want a wait", limited, err)
+		}
+	}
+	for _, free := range []string{"192.0.3.1", "2001:db8:0:1::1"} {
+		if err := admit(free); err != nil {
+			t.Errorf("%s pays for another: %v", free, err)
+		}
+	}
+	for range 100 { // nobody knows whose these are
+		if err := admit(""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	counted := 0
+	for _, event := range log.all() {
+		if event.Kind == sessions.EventRefreshAnswered && errors.As(event.Err, new(*sessions.RateError)) {
+			counted++
+		}
+	}
+	if counted != 4 {
+		t.Errorf("%d are counted, want 4", counted)
+	}
+	pass(time.Second)
+	if err := admit("192.0.2.1"); err != nil {
+		t.Errorf("after a second: %v", err)
+	}
+}
+
+// 0 a second is no limit; a rate that lets nobody through is a fault.
+func TestRates(t *testing.T) {
+	cfg := quiet(t)
+	cfg.RefreshesPerSession, cfg.RefreshesPerAddress = sessions.Rate{}, sessions.Rate{Burst: 1}
+	e, _ := start(t, newWatched(), cfg)
+	issued, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 500 {
+		if err := e.AdmitRefresh(netip.MustParseAddr("192.0.2.1")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{issued.Refresh.Reveal()}, sessions.Client{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, bad := range []sessions.Rate{{PerSecond: -1, Burst: 1}, {PerSecond: 1}, {PerSecond: 1, Burst: -1}} {
+		for _, set := range []func(*sessions.Config){
+			func(c *sessions.Config) { c.RefreshesPerSession = bad }, func(c *sessions.Config) { c.RefreshesPerAddress = bad },
+		} {
+			cfg := quiet(t)
+			set(&cfg)
+			if _, err := sessions.New(newWatched(), cfg); err == nil {
+				t.Errorf("%+v is taken", bad)
+			}
+		}
+	}
+}
