@@ -13,7 +13,7 @@ BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 
-.PHONY: help build demo test websdk clients apps fuzz check bench screenshots vuln fmt clean
+.PHONY: help build demo test soak websdk clients apps fuzz check bench screenshots vuln fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ test: ## run every test, with the race detector and in random order, and each fu
 	@$(MAKE) --no-print-directory websdk clients apps
 	$(GO) test -race -shuffle=on -timeout 45m $(TESTFLAGS) ./...
 	@$(MAKE) --no-print-directory fuzz
+
+soak: ## play every fault of the store and the network at full size: 1,000 clients, 200 kills (an hour)
+	@$(GO) run ./envoy/fetch
+	SESSIONGATE_SOAK=1 $(GO) test -race -count=1 -timeout 3h -v -run '^TestFault' $(TESTFLAGS) ./envoy
 
 websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published frontend SDKs, which the tests run in Chromium
 	@:

@@ -98,6 +98,7 @@ type stack struct {
 	db        *pgx.Conn // of the test itself
 	name, url string    // of the database
 	processes []*process
+	options   []stackOptions // of each process
 	app       *app
 	proxy     *envoy.Proxy
 	secrets   secrets
@@ -114,7 +115,7 @@ type stackOptions struct {
 	processes int              // 0: two
 	sockets   bool             // Check over unix sockets
 	settings  []string         // more environment of the processes
-	each      []string         // one entry of it for each process
+	each      []string         // of it for each process: entries with a space between
 	stdout    *os.File         // of the processes; nil: their log
 	notReady  bool             // do not wait until the processes are ready
 	noEnvoy   bool
@@ -123,8 +124,12 @@ type stackOptions struct {
 	more func(*stack) []string
 	// former is the program of the last process, where that is another version.
 	former string
+	// program is that of all processes, where it is not program().
+	program string
 	// tls is how the test itself talks to the check, and internal to the internal listener; nil: without TLS.
 	tls, internal *tls.Config
+	// url is the database's address for each process, where it is not the stack's own.
+	url func(s *stack, process int) string
 	// existing starts another existing system than app, and returns its address.
 	existing func(*stack) string
 }
@@ -136,6 +141,9 @@ func newStack(t *testing.T, o stackOptions) *stack {
 	file, err := program()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if o.program != "" {
+		file = o.program
 	}
 	c := o.cluster
 	if c == nil {
@@ -163,12 +171,16 @@ func newStack(t *testing.T, o stackOptions) *stack {
 	}
 	for i := range count {
 		o := o
+		if o.url != nil {
+			o.settings = append([]string{"SESSIONGATE_DATABASE_URL=" + o.url(s, i)}, o.settings...)
+		}
 		if o.each != nil {
-			o.settings = append([]string{o.each[i]}, o.settings...)
+			o.settings = append(strings.Fields(o.each[i]), o.settings...)
 		}
 		if o.former != "" && i == count-1 {
 			file = o.former
 		}
+		s.options = append(s.options, o)
 		s.processes = append(s.processes, s.launch(file, fmt.Sprintf("sessiongate-%d", i+1), o))
 	}
 	for _, p := range s.processes {
@@ -395,6 +407,7 @@ type process struct {
 	tls, internalTLS        *tls.Config
 
 	terminate sync.Once
+	killed    bool
 	exited    chan struct{}
 	exit      error
 }
@@ -483,7 +496,7 @@ func (p *process) stop() {
 			return
 		}
 	}
-	if p.exit != nil {
+	if p.exit != nil && !p.killed {
 		p.Errorf("%s: %v", p.name, p.exit)
 	}
 }
@@ -600,11 +613,20 @@ type created struct {
 // api calls the sessions API of this process. into may be nil.
 func (p *process) api(method, path string, body, into any) (status int, header http.Header) {
 	p.Helper()
+	status, header, err := p.tryAPI(method, path, body, into)
+	if err != nil {
+		p.Errorf("%s %s: %d, %v", method, path, status, err)
+	}
+	return status, header
+}
+
+// tryAPI is for a process that may be away.
+func (p *process) tryAPI(method, path string, body, into any) (status int, header http.Header, err error) {
 	var reader io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
 		if err != nil {
-			p.Fatal(err)
+			return 0, nil, err
 		}
 		reader = bytes.NewReader(text)
 	}
@@ -612,7 +634,7 @@ func (p *process) api(method, path string, body, into any) (status int, header h
 	base, client := p.inside()
 	request, err := http.NewRequestWithContext(context.Background(), method, base+path, reader)
 	if err != nil {
-		p.Fatal(err)
+		return 0, nil, err
 	}
 	request.Header.Set("Authorization", "Bearer "+p.apiKey)
 	if body != nil {
@@ -620,20 +642,14 @@ func (p *process) api(method, path string, body, into any) (status int, header h
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		p.Error(err)
-		return 0, nil
+		return 0, nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		p.Error(err)
+	if err == nil && into != nil {
+		err = json.Unmarshal(text, into)
 	}
-	if into != nil {
-		if err := json.Unmarshal(text, into); err != nil {
-			p.Errorf("%s %s: %d, %v", method, path, response.StatusCode, err)
-		}
-	}
-	return response.StatusCode, response.Header
+	return response.StatusCode, response.Header, err
 }
 
 // create signs a user in at this process.

@@ -163,6 +163,8 @@ func TestProxyHalfOpen(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t)
 	c := dial(t, p)
+	c.say("known to the proxy")
+	c.hears("one known to the proxy")
 	p.Partition(cluster.ToServer)
 	c.say("a")
 	p.HalfOpen()
