@@ -64,6 +64,7 @@ fmt: $(GOFUMPT) ## format the code
 
 bench: ## count what the hot path costs, as ratios measured in one run
 	$(GO) test -run '^$$' -bench . -benchmem ./sessions ./authz
+	$(GO) test -run '^$$' -bench 'Poll$$|Heard$$' -benchtime 3x ./sessions/postgres
 
 screenshots: ## take the README's pictures of the demo's page anew (needs Chromium)
 	@$(GO) run ./envoy/fetch

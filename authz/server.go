@@ -11,7 +11,6 @@ import (
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"github.com/maypok86/otter/v2"
 
 	"github.com/sessiongate/sessiongate/sessions"
 )
@@ -94,13 +93,7 @@ type Server struct {
 	stripped []string
 	// pagePolicy is the Content-Security-Policy of the page of TRY_REFRESH.
 	pagePolicy string
-	// identities holds what Envoy is told of a session, made once per access
-	// token.
-	identities *otter.Cache[*sessions.Access, *identity]
 }
-
-// identitiesMax bounds the cache of identities: some 2 KiB each.
-const identitiesMax = 16_384
 
 // New checks the configuration and builds a Server.
 func New(verifier Verifier, cfg Config) (*Server, error) {
@@ -117,10 +110,6 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 	if cfg.Observe == nil {
 		cfg.Observe = func(*Verdict, time.Duration) {}
 	}
-	cache, err := otter.New(&otter.Options[*sessions.Access, *identity]{MaximumSize: identitiesMax})
-	if err != nil {
-		return nil, fmt.Errorf("making the identity cache: %w", err)
-	}
 	trust := sessions.Trust{Origins: make([]sessions.Origin, len(cfg.AllowedOrigins)), Frames: cfg.Cookies.Partitioned}
 	for i, text := range cfg.AllowedOrigins {
 		origin, ok := sessions.ParseOrigin(text)
@@ -130,16 +119,13 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 		trust.Origins[i] = origin
 	}
 	return &Server{
-		cfg: cfg, verifier: verifier, log: cfg.Log, identities: cache, policies: policies, trust: trust, pagePolicy: pagePolicy(cfg.AllowedOrigins, trust.Frames),
+		cfg: cfg, verifier: verifier, log: cfg.Log, policies: policies, trust: trust, pagePolicy: pagePolicy(cfg.AllowedOrigins, trust.Frames),
 		stripped: []string{
 			cfg.Cookies.Access(), cfg.Cookies.AccessName, cfg.Cookies.RefreshName, sessions.LegacyCookie,
 			copiedAccess, copiedRefresh, "sAntiCsrf",
 		},
 	}, nil
 }
-
-// CachedIdentities is of how many access tokens the Server keeps what Envoy is told.
-func (s *Server) CachedIdentities() int { return s.identities.EstimatedSize() }
 
 // The denials of this package, beside those of Verify.
 var (
@@ -259,7 +245,7 @@ func (s *Server) identify(ctx context.Context, r *request, p Policy, from sessio
 			return decision{denial: denial, access: access}
 		}
 	}
-	who := s.identity(access)
+	who := identityOf(access)
 	if who == nil {
 		return decision{denial: denyIdentity, access: access}
 	}

@@ -113,7 +113,7 @@ func TestMetrics(t *testing.T) {
 			}
 		}
 		for _, series := range []string{
-			`sessiongate_token_cache_entries`, `sessiongate_token_cache_hits_total`, `sessiongate_token_cache_misses_total`, `sessiongate_identity_cache_entries`,
+			`sessiongate_token_cache_entries`, `sessiongate_token_cache_hits_total`, `sessiongate_token_cache_misses_total`,
 			`sessiongate_key_age_seconds{kind="signing"}`, `sessiongate_feed_age_seconds`, `sessiongate_feed_polls_total`,
 			`sessiongate_database_acquires_total`, `sessiongate_database_connections{state="idle"}`,
 		} {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -49,7 +50,7 @@ type accessClaims struct {
 	IssuedAt int64          `json:"iat"`
 	Expires  int64          `json:"exp"`
 	AuthTime int64          `json:"auth_time"`
-	Gate     gateClaims     `json:"sg"`
+	Gate     gateClaims     `json:"sg,omitzero"` // written last, by hand
 	Custom   jsontext.Value `json:",embed"`
 }
 
@@ -62,7 +63,8 @@ type gateClaims struct {
 	Transport Transport `json:"tr"`
 }
 
-// Access is a verified access token. It is shared and must not be changed.
+// Access is a verified access token. It is shared and must not be changed, but by
+// Keep.
 type Access struct {
 	Handle    Handle
 	UserID    string
@@ -78,6 +80,20 @@ type Access struct {
 	at      place // its transport is Transport
 	version int64
 	key     *signingKey
+	kept    atomic.Pointer[any]
+}
+
+// Keep keeps what a caller has made of the token beside it, for as long as that is
+// in the engine's cache: one cache then bounds both. There is one place, so the last
+// one to keep something counts.
+func (a *Access) Keep(made any) { a.kept.Store(&made) }
+
+// Kept is what Keep was given, or nil.
+func (a *Access) Kept() any {
+	if made := a.kept.Load(); made != nil {
+		return *made
+	}
+	return nil
 }
 
 // IsAccessToken says whether a bearer token calls itself an access token of ours.
@@ -117,7 +133,10 @@ func newSigningKey(s StoredKey, secret []byte) (*signingKey, error) {
 	if !ok || private.Curve != elliptic.P256() {
 		return nil, errors.New("not a P-256 key")
 	}
-	k := &signingKey{id: s.ID, private: private, activeFrom: s.ActiveFrom}
+	k := &signingKey{id: s.ID, private: private, activeFrom: s.ActiveFrom, deleted: new(atomic.Bool)}
+	if k.tagSecret, err = tagSecret(private); err != nil {
+		return nil, err
+	}
 	token, err := k.sign([]byte("{}"))
 	if err != nil {
 		return nil, err
@@ -131,7 +150,7 @@ func (k *signingKey) sign(payload []byte) (string, error) {
 	if err := errors.Join(headers.Set(jws.TypeKey, tokenType), headers.Set(jws.KeyIDKey, k.id.String())); err != nil {
 		return "", err
 	}
-	token, err := jws.Sign(payload, jws.WithKey(jwa.ES256, k.private, jws.WithProtectedHeaders(headers)))
+	token, err := jws.Sign(payload, jws.WithKey(jwa.ES256, oneSignature{k.private}, jws.WithProtectedHeaders(headers)))
 	return string(token), err
 }
 
@@ -172,21 +191,37 @@ type place struct {
 	transport   Transport
 }
 
-// payload is the JSON payload of an access token for the session rec. It expires
-// with the session at the latest (I5).
+// payload is the JSON payload of an access token for the session rec, without a tag.
+// It expires with the session at the latest (I5).
 func (e *Engine) payload(rec Record, p place, now, expires time.Time) ([]byte, time.Time, error) {
 	expires = earlier(expires, earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt))
 	claims := accessClaims{
 		Issuer: e.cfg.Issuer, Subject: rec.UserID, Session: rec.Handle.String(),
 		IssuedAt: now.Unix(), Expires: expires.Unix(), AuthTime: rec.CreatedAt.Unix(),
-		Gate:   gateClaims{Own: encode(p.own[:]), CSRF: encode(p.csrf[:]), Version: rec.ClaimsVersion, Transport: p.transport},
 		Custom: rec.Claims,
 	}
+	gate := gateClaims{Own: encode(p.own[:]), CSRF: encode(p.csrf[:]), Version: rec.ClaimsVersion, Transport: p.transport}
 	if p.parent != (Mark{}) {
-		claims.Gate.Parent = encode(p.parent[:])
+		gate.Parent = encode(p.parent[:])
 	}
 	payload, err := json.Marshal(claims)
-	return payload, time.Unix(claims.Expires, 0).UTC(), err
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	last, err := json.Marshal(gate)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	payload = append(append(append(payload[:len(payload)-1], gateBefore...), last...), '}')
+	return payload, time.Unix(claims.Expires, 0).UTC(), nil
+}
+
+// gateBefore is what stands before the reserved object, the payload's last member.
+const gateBefore = `,"sg":`
+
+// size is that of the token which the key makes of a payload of n bytes.
+func (k *signingKey) size(n int) int {
+	return len(k.header) + 1 + base64url.EncodedLen(n) + 1 + signatureText
 }
 
 func (e *Engine) mint(rec Record, p place, now, expires time.Time) (minted, error) {
@@ -197,6 +232,10 @@ func (e *Engine) mint(rec Record, p place, now, expires time.Time) (minted, erro
 	signer := e.keys.Load().signer(now)
 	if signer == nil {
 		return minted{}, errNoKey
+	}
+	// Claims that were accepted when there was no tag may leave no room for one.
+	if signer.size(len(payload)+tagWhole-len("}}")) <= accessTokenMax {
+		payload = signer.withTag(payload)
 	}
 	text, err := signer.sign(payload)
 	if err != nil {
@@ -212,62 +251,97 @@ type minted struct {
 }
 
 // open checks everything about a token that never changes, cheapest first: V1
-// without the expiry.
-func (r *keyring) open(text, issuer string) (*Access, *Denial) {
-	if len(text) > accessTokenMax {
-		return nil, DenyMalformed
-	}
-	header, rest, ok := strings.Cut(text, ".")
-	if !ok {
-		return nil, DenyMalformed
-	}
-	payload, signature, ok := strings.Cut(rest, ".")
-	if !ok {
-		return nil, DenyMalformed
-	}
-	k, known := r.signing[header]
+// without the expiry and the comparison with the signature that the token has. For
+// what it gives is there for every text of that payload, with the one right signature.
+func (r *keyring) open(t tokenText, issuer string, cpu *cpuShare) (*verified, *Denial) {
+	k, known := r.signing[t.header]
 	if !known {
-		if _, ok := decode(header); !ok {
+		if _, ok := decode(t.header); !ok {
 			return nil, DenyMalformed
 		}
 		return nil, DenyUnknownKey
 	}
-	body, ok := decode(payload)
-	if !ok {
+	body, ok := decode(t.payload)
+	if !ok || !isSignature(t.signature) {
 		return nil, DenyMalformed
 	}
-	if sig, ok := decode(signature); !ok || len(sig) != 64 {
-		return nil, DenyMalformed
+	if !t.tagged {
+		return k.openUntagged(t, body, issuer, cpu)
 	}
-	if _, err := jws.Verify([]byte(text), jws.WithKey(jwa.ES256, &k.private.PublicKey)); err != nil {
+	if !k.hasTag(body) {
+		return nil, DenySignature // a flood of these costs no check of a signature
+	}
+	v, d := readPayload(k, body, issuer)
+	if d != nil {
+		return nil, d
+	}
+	var err error
+	cpu.operations.Add(1)
+	if v.signature, err = k.signature(t.signed()); err != nil {
 		return nil, DenySignature
 	}
+	return v, nil
+}
+
+// openUntagged checks a token of the former version, or one that is too long for a
+// tag. Nothing but the signature tells whether it is anybody's.
+func (k *signingKey) openUntagged(t tokenText, body []byte, issuer string, cpu *cpuShare) (*verified, *Denial) {
+	if !cpu.take() {
+		return nil, DenyBusy
+	}
+	if _, err := jws.Verify([]byte(t.text), jws.WithKey(jwa.ES256, &k.private.PublicKey)); err != nil {
+		return nil, DenySignature
+	}
+	v, d := readPayload(k, body, issuer)
+	if d != nil {
+		return nil, d
+	}
+	// The former version signed with either s, and nobody is to be sent to refresh by a
+	// rollout. It put sg before the custom claims; where that stands behind them, the
+	// token is ours, and s the lower.
+	sig, _ := decode(t.signature)
+	if isHighS(sig) && len(v.Claims) > len("{}") && gateIsLast(body) {
+		return nil, DenySignature
+	}
+	copy(v.signature[:], t.signature)
+	return v, nil
+}
+
+// gateIsLast says whether the reserved object, which holds no other, is the last
+// member of a payload.
+func gateIsLast(body []byte) bool {
+	i := bytes.LastIndex(body, []byte(gateBefore))
+	return i >= 0 && bytes.IndexByte(body[i:], '}') == len(body)-i-len("}}")
+}
+
+// readPayload reads the payload of a token that the key k vouches for.
+func readPayload(k *signingKey, body []byte, issuer string) (*verified, *Denial) {
 	var c accessClaims
 	if err := json.Unmarshal(body, &c); err != nil {
 		return nil, DenyClaims
 	}
-	a := &Access{
+	v := &verified{Access: Access{
 		UserID: c.Subject, Transport: c.Gate.Transport, at: place{transport: c.Gate.Transport}, Claims: c.Custom, version: c.Gate.Version,
 		AuthTime: time.Unix(c.AuthTime, 0).UTC(), IssuedAt: time.Unix(c.IssuedAt, 0).UTC(), Expires: time.Unix(c.Expires, 0).UTC(),
 		key: k,
-	}
+	}}
 	var err error
-	if a.Handle, err = ParseHandle(c.Session); err != nil {
+	if v.Handle, err = ParseHandle(c.Session); err != nil {
 		return nil, DenyClaims
+	}
+	if len(v.Claims) == 0 {
+		v.Claims = []byte("{}")
 	}
 	switch {
-	case c.Issuer != issuer, c.Subject == "", c.IssuedAt <= 0, c.Expires <= 0, c.AuthTime <= 0,
+	case c.Issuer != issuer, checkUserID(c.Subject) != nil, checkClaims(&v.Claims) != nil, !c.datesFit(),
 		c.Gate.Version <= 0,
 		c.Gate.Transport != TransportCookie && c.Gate.Transport != TransportHeader,
-		!decodeInto(a.at.own[:], c.Gate.Own), !decodeInto(a.at.csrf[:], c.Gate.CSRF),
-		c.Gate.Parent != "" && !decodeInto(a.at.parent[:], c.Gate.Parent):
+		!decodeInto(v.at.own[:], c.Gate.Own), !decodeInto(v.at.csrf[:], c.Gate.CSRF),
+		c.Gate.Parent != "" && !decodeInto(v.at.parent[:], c.Gate.Parent):
 		return nil, DenyClaims
 	}
-	if len(a.Claims) == 0 {
-		a.Claims = []byte("{}")
-	}
-	a.EncodedClaims = encode(a.Claims)
-	return a, nil
+	v.EncodedClaims = encode(v.Claims)
+	return v, nil
 }
 
 func decodeInto(dst []byte, text string) bool {

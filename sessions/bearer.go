@@ -9,13 +9,14 @@ import "strings"
 const authModeCookie = "cookie"
 
 // Bearer is the token of an Authorization header (RFC 6750 §2.1), "" where there is
-// none or the scheme is another.
+// none or the scheme is another. Spaces stand before it, one or more; whatever stands
+// behind it is a part of it, for a token has one text.
 func Bearer(authorization string) string {
-	scheme, token, _ := strings.Cut(strings.Trim(authorization, " "), " ")
+	scheme, token, _ := strings.Cut(strings.TrimLeft(authorization, " "), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
 		return ""
 	}
-	return strings.Trim(token, " ")
+	return strings.TrimLeft(token, " ")
 }
 
 // SessionBearer is the token of an Authorization header that may be a session's:

@@ -197,7 +197,7 @@ func AppendCookies(values []string, header, name string) []string {
 	for at := cookieAt(header, 0, name, ";"); at >= 0 && len(values) <= tokensMax; {
 		pair := header[at:pairEnd(header, at)]
 		if v, ok := strings.CutPrefix(pair[len(name):], "="); ok {
-			if v = unquoted(strings.TrimRight(v, " \t")); !slices.Contains(values, v) {
+			if v = unquoted(v); !slices.Contains(values, v) {
 				values = append(values, v)
 			}
 		}
@@ -207,10 +207,12 @@ func AppendCookies(values []string, header, name string) []string {
 }
 
 // unquoted is a cookie's value without the one pair of quotes that may be around
-// it (RFC 6265 §4.1.1): clients of RFC 2965 add it.
+// it (RFC 6265 §4.1.1): clients of RFC 2965 add it, and blanks behind it. Blanks
+// behind any other value are a part of it, for a token has one text.
 func unquoted(value string) string {
-	if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
-		return value[1 : len(value)-1]
+	text := strings.TrimRight(value, " \t")
+	if len(text) >= 2 && text[0] == '"' && text[len(text)-1] == '"' {
+		return text[1 : len(text)-1]
 	}
 	return value
 }

@@ -79,7 +79,7 @@ func (e *Engine) hearOfEnds(ctx context.Context) error {
 // ended lets this engine deny at once what the others learn from the feed.
 func (e *Engine) ended(h Handle, userID string, ending Ending) {
 	if e.Ready() {
-		e.feed.set.add(Entry{Kind: EntryEnded, Handle: h, Reason: ending.Reason, At: e.feed.clock.now()})
+		e.feed.add(Entry{Kind: EntryEnded, Handle: h, Reason: ending.Reason, At: e.feed.clock.now()})
 	}
 	e.cfg.Events(Event{Kind: EventEnded, Handle: h, UserID: userID, Rule: ending.Rule, Reason: ending.Reason, Actor: ending.Actor})
 }

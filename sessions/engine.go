@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,10 @@ type Config struct {
 	// CachedTokens bounds the cache of verified access tokens, PromotionQueue
 	// and PromotionBatch the queue of first uses and one transaction of it.
 	CachedTokens, PromotionQueue, PromotionBatch int
+	// UnverifiedCPU is the share of this process's cores, in percent, that tokens may
+	// take whose signature alone tells whether they are anybody's: those without a tag,
+	// of a former version or invented. Beyond it they are told to come back.
+	UnverifiedCPU int
 	// SweepPause is the pause between removals of expired rows, SweepBatch what
 	// one removes at most.
 	SweepPause time.Duration
@@ -87,6 +92,7 @@ func Defaults() Config {
 		FeedPoll:          200 * time.Millisecond,
 		FeedBound:         time.Second,
 		CachedTokens:      100_000,
+		UnverifiedCPU:     25,
 		PromotionQueue:    4096,
 		PromotionBatch:    256,
 		SweepPause:        time.Minute,
@@ -128,6 +134,8 @@ func (c Config) check() error {
 		c.PromotionQueue < 1, c.PromotionBatch < 1, c.SweepPause <= 0, c.SweepBatch < 1,
 		c.AuditPoll <= 0, c.AuditBatch < 1:
 		return &InvalidError{"Config", "counts and pauses must be positive, and FeedBound at least FeedPoll"}
+	case c.UnverifiedCPU < 1 || c.UnverifiedCPU > 100:
+		return &InvalidError{"UnverifiedCPU", "must be 1 to 100 percent"}
 	case c.PerUser.Max < 0:
 		return &InvalidError{"PerUser.Max", "must be 0 (no limit) or more"}
 	case c.Now == nil || c.Events == nil:
@@ -139,15 +147,17 @@ func (c Config) check() error {
 // Engine answers for the sessions of one store. Any number of engines may share
 // a store. All methods are safe for concurrent use.
 type Engine struct {
-	cfg      Config
-	store    Store
-	windows  Windows
-	feed     feed
-	keys     atomic.Pointer[keyring]
-	keyless  chan struct{} // has a value once all keys of a kind are gone
-	cache    *otter.Cache[[32]byte, *verified]
-	promoter promoter
-	polls    pollCounts
+	cfg     Config
+	store   Store
+	windows Windows
+	feed    feed
+	keys    atomic.Pointer[keyring]
+	keyless chan struct{} // has a value once all keys of a kind are gone
+	cache   *otter.Cache[[32]byte, *verified]
+	// unverified bounds what tokens cost that may be anybody's.
+	unverified *cpuShare
+	promoter   promoter
+	polls      pollCounts
 }
 
 // New checks the configuration and builds an engine. It does no I/O: [Engine.Run]
@@ -161,17 +171,17 @@ func New(store Store, cfg Config) (*Engine, error) {
 		return nil, fmt.Errorf("making the token cache: %w", err)
 	}
 	e := &Engine{
-		cfg:     cfg,
-		store:   store,
-		windows: Windows{Attempt: cfg.RefreshAttemptMax, HandOutsMax: cfg.HandOutsMax, Sliding: cfg.SlidingLife},
-		cache:   cache,
+		cfg:        cfg,
+		store:      store,
+		windows:    Windows{Attempt: cfg.RefreshAttemptMax, HandOutsMax: cfg.HandOutsMax, Sliding: cfg.SlidingLife},
+		cache:      cache,
+		unverified: newCPUShare(cfg.UnverifiedCPU, cfg.Now),
 		promoter: promoter{
 			queue: make(chan *verified, cfg.PromotionQueue), batch: cfg.PromotionBatch,
 			timeout: cfg.RefreshAttemptMax / 2, store: store, emit: cfg.Events,
 		},
 	}
-	e.feed.clock.local = cfg.Now
-	e.feed.polling = make(chan struct{}, 1)
+	e.feed.init(cfg.Now)
 	e.keyless = make(chan struct{}, 1)
 	return e, nil
 }
@@ -232,11 +242,15 @@ func (e *Engine) prepare(ctx context.Context) error {
 	return e.poll(ctx)
 }
 
+// clockStepMax is by how much the store's clock may step, ahead and back again,
+// without forgetting an entry that still denies a token.
+const clockStepMax = 15 * time.Minute
+
 // prepareStore makes what must be there before the first token is made.
 func (e *Engine) prepareStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startRetryLast)
 	defer cancel()
-	horizon := e.cfg.AccessTokenLife + leeway + e.cfg.RefreshAttemptMax
+	horizon := e.cfg.AccessTokenLife + leeway + e.cfg.RefreshAttemptMax + clockStepMax
 	if err := e.store.RaiseHorizon(ctx, horizon); err != nil {
 		return fmt.Errorf("raising the horizon: %w", err)
 	}
@@ -254,8 +268,9 @@ func (e *Engine) prepareStore(ctx context.Context) error {
 
 // poll reads the feed, and the keys where they changed.
 func (e *Engine) poll(ctx context.Context) error {
+	began := e.cfg.Now()
 	err := e.feed.poll(ctx, e.store, e.loadKeys, max(e.cfg.FeedBound, time.Second))
-	e.polls.count(err)
+	e.polls.count(err, e.cfg.Now().Sub(began))
 	if err != nil {
 		return fmt.Errorf("polling the feed: %w", err)
 	}
@@ -271,6 +286,9 @@ func (e *Engine) loadKeys(ctx context.Context) error {
 		return fmt.Errorf("reading keys: %w", err)
 	}
 	held := e.keys.Load()
+	if held.isOf(set.Keys) {
+		return nil
+	}
 	ring, err := newKeyring(set.Keys, e.cfg.keyEncryption(), held)
 	switch {
 	case held == nil && err != nil:
@@ -287,21 +305,19 @@ func (e *Engine) loadKeys(ctx context.Context) error {
 		}
 	}
 	e.keys.Store(ring)
-	e.cache.InvalidateAll() // what a deleted key had signed goes with it
+	held.markDeleted(ring)
 	return nil
 }
 
 // follow polls the feed until ctx ends.
 func (e *Engine) follow(ctx context.Context) {
-	tick := time.NewTicker(e.cfg.FeedPoll)
-	defer tick.Stop()
-	pruned := e.feed.clock.now()
+	pruned := e.feed.elapsed()
 	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(jittered(e.cfg.FeedPoll)):
 		}
 		err := e.poll(ctx)
 		switch {
@@ -314,11 +330,17 @@ func (e *Engine) follow(ctx context.Context) {
 			failing = false
 			e.cfg.Events(Event{Kind: EventFeedRecovered})
 		}
-		if now := e.feed.clock.now(); now.Sub(pruned) > time.Minute {
+		if now := e.feed.elapsed(); now-pruned > time.Minute {
 			pruned = now
 			e.feed.prune()
 		}
 	}
+}
+
+// jittered is pause or up to a quarter less, so that replicas which began together,
+// as after an outage, do not go on asking the store in the same moment.
+func jittered(pause time.Duration) time.Duration {
+	return pause - rand.N(pause/4+1) //nolint:gosec // nobody gains by guessing it
 }
 
 // sweep removes expired rows in batches until ctx ends.

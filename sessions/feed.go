@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,38 +53,54 @@ type feedShard struct {
 
 	ended    map[Handle]ended
 	versions map[Handle]version
-	lost     map[Mark]time.Time
+	lost     map[Mark]stamp
+	peak     int // the most entries since the maps were made
+}
+
+// stamp says how long an entry is kept. until is on this machine's clock, so that
+// a step of the store's clock forgets nothing that a token could still need.
+type stamp struct {
+	until   int64  // nanoseconds, as [feed.elapsed] counts
+	reading uint32 // the last reading of the whole feed that told of it
 }
 
 type ended struct {
-	reason Reason
-	at     time.Time
+	stamp
+
+	at       int64 // microseconds of the Unix time, on the store's clock
+	replaced bool  // by its own client, which may have new cookies since
 }
 
+// version is the newest one of a session's claims that anybody told of. told is that
+// of the reading in its stamp.
 type version struct {
-	number int64
-	at     time.Time
+	stamp
+
+	number, told int64
 }
 
 func (s *feedSet) shard(b byte) *feedShard { return &s.shards[b%feedShards] }
 
-// apply adds entries. whole says that they are all there is: then the lost
-// marks and versions held before are dropped, for a store that was restored may
-// have forgotten them, while an ended session stays ended.
-func (s *feedSet) apply(entries []Entry, whole bool) {
-	var parts [feedShards][]Entry
+// entryRead is an entry, and what its reading says of it.
+type entryRead struct {
+	Entry
+	stamp
+}
+
+// apply adds entries. Each shard is locked once, and for its own part alone: a
+// Check waits for a few hundred entries at most, however many a page has.
+func (s *feedSet) apply(entries []entryRead) {
+	var parts [feedShards][]entryRead
 	for _, e := range entries {
-		i := shardOf(e)
+		i := shardOf(e.Entry)
 		parts[i] = append(parts[i], e)
 	}
 	for i := range s.shards {
-		if whole || len(parts[i]) > 0 {
-			s.shards[i].apply(parts[i], whole)
+		if len(parts[i]) > 0 {
+			s.shards[i].apply(parts[i])
 		}
 	}
 }
-
-func (s *feedSet) add(e Entry) { s.shards[shardOf(e)].apply([]Entry{e}, false) }
 
 // shardOf is where an entry is looked for.
 func shardOf(e Entry) int {
@@ -93,60 +110,92 @@ func shardOf(e Entry) int {
 	return int(e.Handle[0] % feedShards)
 }
 
-// apply changes a shard under its lock, once: a Check sees it before or after,
-// never emptied and not yet filled.
-func (sh *feedShard) apply(entries []Entry, whole bool) {
+func (sh *feedShard) apply(entries []entryRead) {
 	sh.Lock()
 	defer sh.Unlock()
 	if sh.ended == nil {
-		sh.ended = map[Handle]ended{}
-	}
-	if whole || sh.versions == nil {
-		sh.versions, sh.lost = map[Handle]version{}, map[Mark]time.Time{}
+		sh.ended, sh.versions, sh.lost = map[Handle]ended{}, map[Handle]version{}, map[Mark]stamp{}
 	}
 	for _, e := range entries {
 		sh.add(e)
 	}
+	sh.peak = max(sh.peak, sh.size())
 }
 
-func (sh *feedShard) add(e Entry) {
+func (sh *feedShard) size() int { return len(sh.ended) + len(sh.versions) + len(sh.lost) }
+
+func (sh *feedShard) add(e entryRead) {
 	switch e.Kind {
 	case EntryEnded:
 		if _, known := sh.ended[e.Handle]; !known {
-			sh.ended[e.Handle] = ended{e.Reason, e.At}
+			sh.ended[e.Handle] = ended{e.stamp, e.At.UnixMicro(), e.Reason == ReasonSignedOut || e.Reason == ReasonEvicted}
 		}
 	case EntryLost:
-		sh.lost[e.Mark] = e.At
+		sh.lost[e.Mark] = e.stamp
 	case EntryClaims:
-		if e.Version > sh.versions[e.Handle].number {
-			sh.versions[e.Handle] = version{e.Version, e.At}
+		had := sh.versions[e.Handle]
+		told := e.Version
+		if had.reading == e.reading {
+			told = max(told, had.told)
 		}
+		sh.versions[e.Handle] = version{e.stamp, max(had.number, told), told}
 	case EntryKeys:
 	}
 }
 
-// prune drops entries older than before.
-func (s *feedSet) prune(before time.Time) {
+// settle ends a reading of the whole feed: lost marks and versions that it did not
+// tell of were taken back, by a store that was restored or lost its last writes. An
+// ended session stays ended.
+func (s *feedSet) settle(reading uint32) {
 	for i := range s.shards {
-		sh := &s.shards[i]
-		sh.Lock()
-		for h, e := range sh.ended {
-			if e.at.Before(before) {
-				delete(sh.ended, h)
-			}
-		}
-		for h, v := range sh.versions {
-			if v.at.Before(before) {
-				delete(sh.versions, h)
-			}
-		}
-		for m, at := range sh.lost {
-			if at.Before(before) {
-				delete(sh.lost, m)
-			}
-		}
-		sh.Unlock()
+		s.shards[i].settle(reading)
 	}
+}
+
+func (sh *feedShard) settle(reading uint32) {
+	sh.Lock()
+	defer sh.Unlock()
+	maps.DeleteFunc(sh.lost, func(_ Mark, s stamp) bool { return s.reading != reading })
+	for h, v := range sh.versions {
+		if v.reading != reading {
+			delete(sh.versions, h)
+		} else if v.number != v.told {
+			v.number = v.told
+			sh.versions[h] = v
+		}
+	}
+	sh.shrink()
+}
+
+// prune forgets what was to be kept until before elapsed.
+func (s *feedSet) prune(elapsed int64) {
+	for i := range s.shards {
+		s.shards[i].prune(elapsed)
+	}
+}
+
+func (sh *feedShard) prune(elapsed int64) {
+	sh.Lock()
+	defer sh.Unlock()
+	maps.DeleteFunc(sh.ended, func(_ Handle, e ended) bool { return e.until < elapsed })
+	maps.DeleteFunc(sh.versions, func(_ Handle, v version) bool { return v.until < elapsed })
+	maps.DeleteFunc(sh.lost, func(_ Mark, s stamp) bool { return s.until < elapsed })
+	sh.shrink()
+}
+
+// shrink gives memory back: a map by itself never does, so that one mass sign-out
+// would hold it for ever.
+func (sh *feedShard) shrink() {
+	if n := sh.size(); n < sh.peak/4 {
+		sh.ended, sh.versions, sh.lost = refilled(sh.ended), refilled(sh.versions), refilled(sh.lost)
+		sh.peak = n
+	}
+}
+
+func refilled[K comparable, V any](m map[K]V) map[K]V {
+	small := make(map[K]V, len(m))
+	maps.Copy(small, m)
+	return small
 }
 
 // deny is V2 and V3. It returns nil where the feed says nothing against a.
@@ -184,18 +233,29 @@ func (s *feedSet) endedAs(h Handle) (ended, bool) {
 type feed struct {
 	set     feedSet
 	clock   clock
+	began   time.Time    // on this machine's clock; what elapsed counts from
 	horizon atomic.Int64 // nanoseconds
 
 	polling chan struct{} // holds the one whose turn it is
+	// What follows belongs to the one whose turn it is.
 	cursor  Cursor
+	halfway bool // a reading has more pages
+	anew    bool // it is of the whole feed
+	keysDue bool // the keys may have changed, and were not read since
+
+	reading atomic.Uint32 // counts the readings of the whole feed
+	entries atomic.Uint64 // counts what was read
 }
 
-// wholeReadMax bounds a poll that reads everything: an hour of a large site's
-// ends may be a million entries.
-const wholeReadMax = 30 * time.Second
+func (f *feed) init(local func() time.Time) {
+	f.clock.local, f.began, f.polling = local, local(), make(chan struct{}, 1)
+}
 
-// poll reads the feed once, for at most bound. loadKeys is called where the keys
-// may have changed.
+// elapsed is how long the feed has been followed. No clock can set it back.
+func (f *feed) elapsed() time.Duration { return f.clock.local().Sub(f.began) }
+
+// poll reads the feed up to now, each page for at most bound. loadKeys is called
+// where the keys may have changed. What was read before an error stays read.
 func (f *feed) poll(ctx context.Context, store Store, loadKeys func(context.Context) error, bound time.Duration) error {
 	asked := f.clock.local()
 	select {
@@ -207,53 +267,80 @@ func (f *feed) poll(ctx context.Context, store Store, loadKeys func(context.Cont
 	if r := f.clock.reading.Load(); r != nil && r.local.After(asked) {
 		return nil // a poll that began since has told all that this one would
 	}
-	since := f.cursor
-	f.cursor = 0 // until this poll succeeded, the next one reads everything
-	err := f.read(ctx, since, store, loadKeys, bound)
-	if err != nil && ctx.Err() != nil {
-		// Its caller went away, which says nothing about the store: else clients
-		// that hang up could keep every poll reading everything.
-		f.cursor = since
-	}
-	return err
-}
-
-func (f *feed) read(ctx context.Context, since Cursor, store Store, loadKeys func(context.Context) error, bound time.Duration) error {
-	if since == 0 {
-		bound = max(bound, wholeReadMax)
-	}
-	bounded, cancel := context.WithTimeout(ctx, bound)
-	defer cancel()
-	began := f.clock.local()
-	page, err := store.Poll(bounded, since)
-	if err != nil {
-		return err
-	}
-	if page.Next < since { // a restored store: what was read may never have been
-		return f.read(ctx, 0, store, loadKeys, bound)
-	}
-	// First: keys that cannot be read must not keep an end from being heard.
-	f.set.apply(page.Entries, since == 0)
-	if since == 0 || tellsOfKeys(page.Entries) {
-		if err := loadKeys(bounded); err != nil {
+	for resumed := true; resumed; {
+		// One that failed half-way goes on first, up to where it would have ended: it
+		// says nothing about now.
+		resumed = f.halfway
+		began := f.clock.local()
+		first, err := f.read(ctx, store, bound)
+		for err == nil && f.halfway {
+			_, err = f.read(ctx, store, bound)
+		}
+		if err == nil {
+			err = f.readKeys(ctx, loadKeys, bound)
+		}
+		if err != nil {
 			return err
 		}
+		if !resumed {
+			f.clock.set(first.Now, began)
+		}
 	}
-	f.horizon.Store(int64(page.Horizon))
-	f.clock.set(page.Now, began)
-	f.cursor = page.Next
 	return nil
 }
 
-func tellsOfKeys(entries []Entry) bool {
-	for _, e := range entries {
-		if e.Kind == EntryKeys {
-			return true
-		}
+// readKeys comes behind the entries: keys that cannot be read must not keep an end
+// from being heard.
+func (f *feed) readKeys(ctx context.Context, loadKeys func(context.Context) error, bound time.Duration) error {
+	if !f.keysDue {
+		return nil
 	}
-	return false
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	if err := loadKeys(ctx); err != nil {
+		return err
+	}
+	f.keysDue = false
+	return nil
 }
 
+// read reads one page.
+func (f *feed) read(ctx context.Context, store Store, bound time.Duration) (Page, error) {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	page, err := store.Poll(ctx, f.cursor)
+	if err != nil {
+		return Page{}, err
+	}
+	if page.Anew {
+		f.reading.Add(1)
+		f.anew, f.keysDue = true, true
+	}
+	f.horizon.Store(int64(page.Horizon))
+	elapsed, reading := f.elapsed(), f.reading.Load()
+	read := make([]entryRead, len(page.Entries))
+	for i, e := range page.Entries {
+		left := min(max(page.Horizon-page.Now.Sub(e.At), 0), page.Horizon)
+		read[i] = entryRead{e, stamp{int64(elapsed + left), reading}}
+		f.keysDue = f.keysDue || e.Kind == EntryKeys
+	}
+	f.set.apply(read)
+	f.entries.Add(uint64(len(read)))
+	f.cursor, f.halfway = page.Next, page.More
+	if f.anew && !page.More {
+		f.set.settle(reading)
+		f.anew = false
+	}
+	return page, nil
+}
+
+// add holds an entry that this process made itself, before the feed tells of it.
+func (f *feed) add(e Entry) {
+	keep := stamp{int64(f.elapsed()) + f.horizon.Load(), f.reading.Load()}
+	f.set.shards[shardOf(e)].apply([]entryRead{{e, keep}})
+}
+
+// prune forgets what can deny no living token any more.
 func (f *feed) prune() {
-	f.set.prune(f.clock.now().Add(-time.Duration(f.horizon.Load())))
+	f.set.prune(int64(f.elapsed()))
 }

@@ -35,8 +35,7 @@ type feedBench struct {
 func newFeedBench(t *testing.T) *feedBench {
 	t.Helper()
 	b := &feedBench{T: t}
-	b.clock.local = func() time.Time { return testEpoch }
-	b.polling = make(chan struct{}, 1)
+	b.init(func() time.Time { return testEpoch })
 	return b
 }
 
@@ -51,11 +50,11 @@ func (b *feedBench) turnFor(ctx context.Context, answer func(Cursor) (Page, erro
 	return b.poll(ctx, &b.store, func(context.Context) error { b.loads++; return b.loaded }, time.Minute)
 }
 
-// read is a poll that brings entries.
+// read is a poll that brings entries. The first is anew, as of every store.
 func (b *feedBench) read(next Cursor, entries ...Entry) {
 	b.Helper()
-	err := b.turn(func(Cursor) (Page, error) {
-		return Page{Entries: entries, Next: next, Now: testEpoch.Add(time.Hour), Horizon: time.Hour}, nil
+	err := b.turn(func(since Cursor) (Page, error) {
+		return Page{Entries: entries, Next: next, Anew: since == "", Now: testEpoch.Add(time.Hour), Horizon: time.Hour}, nil
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -83,7 +82,7 @@ var (
 func TestFeedDenies(t *testing.T) {
 	b := newFeedBench(t)
 	b.says("an empty feed", &Access{Handle: one, at: place{own: lostMark}}, nil)
-	b.read(1, endedOne, lostSibling, claimsOfTwo)
+	b.read("1", endedOne, lostSibling, claimsOfTwo)
 	b.says("V2", &Access{Handle: one, at: place{own: livingMark}, version: 9}, DenyEnded)
 	b.says("V3 a lost mark", &Access{Handle: two, at: place{own: lostMark}, version: 3}, DenyLost)
 	b.says("V3 an older version", &Access{Handle: two, at: place{own: livingMark}, version: 2}, DenyVersion)
@@ -92,33 +91,33 @@ func TestFeedDenies(t *testing.T) {
 	b.says("V5 another session", &Access{Handle: Handle{1, 1}, at: place{own: livingMark}, version: 1}, nil)
 	older := claimsOfTwo
 	older.Version = 2
-	b.read(2, older) // polls overlap: an entry may come again, or late
+	b.read("2", older) // polls overlap: an entry may come again, or late
 	b.says("versions never fall", &Access{Handle: two, at: place{own: livingMark}, version: 2}, DenyVersion)
 }
 
 func TestFeedPollsFromTheCursor(t *testing.T) {
 	b := newFeedBench(t)
-	b.read(7)
-	b.read(7)
-	b.read(9)
-	b.read(9)
-	if got, want := b.store.sinces, []Cursor{0, 7, 7, 9}; !slices.Equal(got, want) {
+	b.read("7")
+	b.read("7")
+	b.read("9")
+	b.read("9")
+	if got, want := b.store.sinces, []Cursor{"", "7", "7", "9"}; !slices.Equal(got, want) {
 		t.Errorf("polled from %v, want %v", got, want)
 	}
 	if b.loads != 1 {
 		t.Errorf("keys were read %d times, want once", b.loads)
 	}
-	b.read(10, keysChanged)
+	b.read("10", keysChanged)
 	if b.loads != 2 {
 		t.Errorf("keys changed, and were read %d times", b.loads)
 	}
 }
 
-// After a failed poll the next one reads everything: what the store took back
-// meanwhile must not deny for good, but who was signed out stays out.
+// After a failed poll the next one goes on where the last one ended: an outage costs no
+// more than what happened meanwhile, just when the store comes back.
 func TestFeedAfterAFailedPoll(t *testing.T) {
 	b := newFeedBench(t)
-	b.read(7, endedOne, lostSibling, claimsOfTwo)
+	b.read("7", endedOne, lostSibling, claimsOfTwo)
 	before := b.clock.reading.Load()
 	failure := errors.New("no route to host")
 	if err := b.turn(func(Cursor) (Page, error) { return Page{}, failure }); !errors.Is(err, failure) {
@@ -129,20 +128,64 @@ func TestFeedAfterAFailedPoll(t *testing.T) {
 	if b.clock.reading.Load() != before {
 		t.Error("a failed poll made the feed look fresh")
 	}
-	b.read(8)
-	if got, want := b.store.sinces, []Cursor{0, 7, 0}; !slices.Equal(got, want) {
+	b.read("8")
+	if got, want := b.store.sinces, []Cursor{"", "7", "7"}; !slices.Equal(got, want) {
 		t.Errorf("polled from %v, want %v", got, want)
 	}
-	b.says("ended stays ended", &Access{Handle: one}, DenyEnded)
-	b.says("no longer lost", &Access{Handle: two, at: place{own: lostMark}, version: 3}, nil)
-	b.says("no longer another version", &Access{Handle: two, at: place{own: livingMark}, version: 1}, nil)
+	b.says("ended", &Access{Handle: one}, DenyEnded)
+	b.says("lost", &Access{Handle: two, at: place{own: lostMark}, version: 3}, DenyLost)
+	if b.loads != 1 {
+		t.Errorf("keys were read %d times, want once", b.loads)
+	}
+}
+
+// A reading of many pages is one poll. What it brought before it failed counts, and the
+// next one goes on from there; it is over, and looks fresh, only at its end.
+func TestFeedInPages(t *testing.T) {
+	b := newFeedBench(t)
+	failure := errors.New("no route to host")
+	pages := map[Cursor]Page{
+		"":  {Entries: []Entry{endedOne}, Next: "1", Anew: true, More: true},
+		"1": {Entries: []Entry{lostSibling}, Next: "2", More: true},
+		"2": {Entries: []Entry{claimsOfTwo}, Next: "3"}, // up to what was there when "" was read
+		"3": {Entries: []Entry{{Kind: EntryEnded, Handle: Handle{4}}}, Next: "4"},
+	}
+	failing := true
+	script := func(since Cursor) (Page, error) {
+		if since == "2" && failing {
+			return Page{}, failure
+		}
+		page := pages[since]
+		page.Now, page.Horizon = testEpoch.Add(time.Hour), time.Hour
+		return page, nil
+	}
+	if err := b.turn(script); !errors.Is(err, failure) {
+		t.Fatalf("error %v", err)
+	}
+	b.says("ended, in the middle", &Access{Handle: one}, DenyEnded)
+	if b.clock.reading.Load() != nil || b.loads != 0 {
+		t.Errorf("a reading that is not over looks so; keys read %d times", b.loads)
+	}
+	failing = false
+	if err := b.turn(script); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.store.sinces, []Cursor{"", "1", "2", "2", "3"}; !slices.Equal(got, want) {
+		t.Errorf("polled from %v, want %v", got, want)
+	}
+	b.says("ended since the reading began", &Access{Handle: Handle{4}}, DenyEnded)
+	b.says("lost, of an earlier page", &Access{Handle: two, at: place{own: lostMark}, version: 3}, DenyLost)
+	b.says("version", &Access{Handle: two, at: place{own: livingMark}, version: 2}, DenyVersion)
+	if b.loads != 1 {
+		t.Errorf("keys were read %d times, want once", b.loads)
+	}
 }
 
 // A caller that goes away says nothing about the store: otherwise clients that
 // hang up could keep every poll reading everything.
 func TestFeedPollThatNobodyWaitsFor(t *testing.T) {
 	b := newFeedBench(t)
-	b.read(7)
+	b.read("7")
 	ctx, leave := context.WithCancel(t.Context())
 	err := b.turnFor(ctx, func(Cursor) (Page, error) {
 		leave()
@@ -151,9 +194,9 @@ func TestFeedPollThatNobodyWaitsFor(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	b.read(8)
-	if got := b.store.sinces[len(b.store.sinces)-1]; got != 7 {
-		t.Errorf("the next poll reads from %d, want 7", got)
+	b.read("8")
+	if got := b.store.sinces[len(b.store.sinces)-1]; got != "7" {
+		t.Errorf("the next poll reads from %q, want 7", got)
 	}
 }
 
@@ -182,57 +225,68 @@ func TestFeedPollsOneAtATime(t *testing.T) {
 	}
 }
 
-// A cursor that falls is a store that was restored or failed over.
-func TestFeedWhoseCursorFell(t *testing.T) {
+// A store that was restored, or failed over and lost its last writes: what it took back
+// must not deny for good, but who was signed out stays out. Until the reading is over,
+// what was known denies on.
+func TestFeedOfAnotherStore(t *testing.T) {
 	b := newFeedBench(t)
-	b.read(100, endedOne, lostSibling, claimsOfTwo)
+	older := claimsOfTwo
+	older.Version = 2
+	b.read("100", endedOne, lostSibling, claimsOfTwo)
 	err := b.turn(func(since Cursor) (Page, error) {
-		p := Page{Next: 40, Now: testEpoch.Add(time.Hour), Horizon: time.Hour}
-		if since == 0 {
-			p.Entries = []Entry{{Kind: EntryEnded, Handle: two, At: p.Now}}
+		p := Page{Next: "40", Anew: true, More: true, Now: testEpoch.Add(time.Hour), Horizon: time.Hour}
+		if since == "40" {
+			b.says("lost, in the middle", &Access{Handle: Handle{3}, at: place{own: lostMark}}, DenyLost)
+			b.says("version, in the middle", &Access{Handle: two, at: place{own: livingMark}, version: 2}, DenyVersion)
+			p.Anew, p.More, p.Next = false, false, "41"
+			return p, nil
 		}
+		p.Entries = []Entry{{Kind: EntryEnded, Handle: Handle{4}, At: p.Now}, older}
 		return p, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := b.store.sinces, []Cursor{0, 100, 0}; !slices.Equal(got, want) {
-		t.Errorf("polled from %v, want %v", got, want)
-	}
 	if b.loads != 2 {
 		t.Errorf("keys were read %d times, want twice", b.loads)
 	}
 	b.says("ended stays ended", &Access{Handle: one}, DenyEnded)
-	b.says("what the restored store holds", &Access{Handle: two}, DenyEnded)
+	b.says("what the other store holds", &Access{Handle: Handle{4}}, DenyEnded)
 	b.says("no longer lost", &Access{Handle: Handle{3}, at: place{own: lostMark}}, nil)
-	b.read(41)
-	if got := b.store.sinces[3]; got != 40 {
-		t.Errorf("then polled from %d", got)
+	b.says("the version that is there now", &Access{Handle: two, at: place{own: livingMark}, version: 2}, nil)
+	b.says("an older version", &Access{Handle: two, at: place{own: livingMark}, version: 1}, DenyVersion)
+	b.read("42")
+	if got := b.store.sinces[3]; got != "41" {
+		t.Errorf("then polled from %q", got)
 	}
 }
 
 // Keys that cannot be read must not keep sign-outs from being heard.
 func TestFeedAppliesEntriesWithoutKeys(t *testing.T) {
 	b := newFeedBench(t)
-	b.read(1)
+	b.read("1")
 	b.loaded = errors.New("wrapped under another key")
 	err := b.turn(func(Cursor) (Page, error) {
-		return Page{Entries: []Entry{keysChanged, endedOne}, Next: 2, Now: testEpoch.Add(time.Hour), Horizon: time.Hour}, nil
+		return Page{Entries: []Entry{keysChanged, endedOne}, Next: "2", Now: testEpoch.Add(time.Hour), Horizon: time.Hour}, nil
 	})
 	if !errors.Is(err, b.loaded) {
 		t.Fatalf("error %v", err)
 	}
 	b.says("ended", &Access{Handle: one}, DenyEnded)
 	b.loaded = nil
-	b.read(2)
-	if b.store.sinces[2] != 0 || b.loads != 3 {
-		t.Errorf("polled from %v, keys read %d times", b.store.sinces, b.loads)
+	b.read("2")
+	if b.loads != 3 {
+		t.Errorf("keys read %d times: those that were not read are due", b.loads)
+	}
+	b.read("3")
+	if b.loads != 3 {
+		t.Errorf("keys read %d times: they did not change", b.loads)
 	}
 }
 
 func TestFeedPrunesWhatIsBeyondTheHorizon(t *testing.T) {
 	b := newFeedBench(t)
-	b.read(1, endedOne, lostSibling, claimsOfTwo)
+	b.read("1", endedOne, lostSibling, claimsOfTwo)
 	local := testEpoch
 	b.clock.local = func() time.Time { return local }
 	for _, tc := range []struct {
@@ -271,28 +325,101 @@ func TestClock(t *testing.T) {
 // A feed that is read anew replaces what is held. No Check may fall in between,
 // see nothing, and allow what lost.
 func TestFeedReadAnewHasNoGap(t *testing.T) {
-	var set feedSet
+	b := newFeedBench(t)
 	var entries []Entry
 	for i := range 2000 {
 		entries = append(entries, Entry{Kind: EntryLost, Mark: Mark{byte(i), byte(i >> 8)}, At: testEpoch})
 	}
 	last := entries[len(entries)-1]
-	set.apply(entries, true)
-	done := make(chan struct{})
+	b.read("1", entries...)
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
+		var err error
 		for range 200 {
-			set.apply(entries, true)
+			err = errors.Join(err, b.turn(func(Cursor) (Page, error) {
+				return Page{Entries: entries, Next: "1", Anew: true, Now: testEpoch, Horizon: time.Hour}, nil
+			}))
 		}
+		done <- err
 	}()
 	for {
-		if d := set.deny(&Access{at: place{own: last.Mark}}); d != DenyLost {
+		if d := b.set.deny(&Access{at: place{own: last.Mark}}); d != DenyLost {
 			t.Fatalf("denied as %v while the feed was read anew", d)
 		}
 		select {
-		case <-done:
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
 			return
 		default:
 		}
+	}
+}
+
+// The store's clock may step: what is kept counts this machine's time, and only what was
+// old when it was read goes early.
+func TestFeedKeepsThroughStepsOfTheClock(t *testing.T) {
+	b := newFeedBench(t)
+	local := testEpoch
+	b.clock.local = func() time.Time { return local }
+	b.read("1", endedOne)
+	step := func(now time.Time) {
+		t.Helper()
+		err := b.turn(func(Cursor) (Page, error) { return Page{Next: "1", Now: now, Horizon: time.Hour}, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.prune()
+	}
+	local = local.Add(time.Minute)
+	step(testEpoch.Add(3 * time.Hour)) // two hours ahead
+	b.says("ahead", &Access{Handle: one}, DenyEnded)
+	step(testEpoch) // an hour back
+	b.says("back", &Access{Handle: one}, DenyEnded)
+	local = testEpoch.Add(time.Hour + tick)
+	step(testEpoch)
+	b.says("an hour after it was read", &Access{Handle: one}, nil)
+}
+
+// A mass sign-out does not hold its memory for ever.
+func TestFeedGivesMemoryBack(t *testing.T) {
+	b := newFeedBench(t)
+	local := testEpoch
+	b.clock.local = func() time.Time { return local }
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	var entries []Entry
+	for range 200_000 {
+		entries = append(entries, Entry{Kind: EntryEnded, Handle: NewHandle(), At: testEpoch.Add(time.Hour)})
+	}
+	b.read("1", entries...)
+	b.store.answer = nil // which holds them too
+	full := heap() - before
+	local = local.Add(time.Hour + tick)
+	b.prune()
+	if after := int64(heap()) - int64(before); after > int64(full)/10 {
+		t.Errorf("%d bytes of %d are still held", after, full)
+	}
+	runtime.KeepAlive(b)
+}
+
+// Replicas that began together do not go on polling in the same moment.
+func TestPollsAreJittered(t *testing.T) {
+	pauses := map[time.Duration]bool{}
+	for range 100 {
+		p := jittered(time.Second)
+		if p < 750*time.Millisecond || p > time.Second {
+			t.Fatalf("a pause of %s", p)
+		}
+		pauses[p] = true
+	}
+	if len(pauses) < 90 {
+		t.Errorf("%d different pauses of 100", len(pauses))
 	}
 }

@@ -2,12 +2,12 @@ package sessions
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"strconv"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -65,17 +65,8 @@ func (c *Contents) check() error {
 		return &InvalidError{"data", fmt.Sprintf("at most %d bytes", dataMax)}
 	}
 	if c.Claims != nil {
-		claims, err := object("claims", &c.Claims)
-		if err != nil {
+		if err := checkClaims(&c.Claims); err != nil {
 			return err
-		}
-		for name := range claims {
-			if IsReservedClaim(name) {
-				return &InvalidError{"claims." + name, "this name is reserved"}
-			}
-		}
-		if !plain(c.Claims) {
-			return &InvalidError{"claims", fmt.Sprintf("at most %d levels deep, numbers within a double's range", claimsDepthMax)}
 		}
 	}
 	if c.Data != nil {
@@ -84,6 +75,39 @@ func (c *Contents) check() error {
 		}
 	}
 	return nil
+}
+
+// checkClaims refuses custom claims that no session may have, and makes them compact.
+// What may not go into a token is not believed in one either: both ask here.
+func checkClaims(text *[]byte) error {
+	claims, err := object("claims", text)
+	if err != nil {
+		return err
+	}
+	for name := range claims {
+		if IsReservedClaim(name) {
+			return &InvalidError{"claims." + name, "this name is reserved"}
+		}
+	}
+	if !plain(*text) {
+		return &InvalidError{"claims", fmt.Sprintf("at most %d levels deep, numbers within a double's range", claimsDepthMax)}
+	}
+	return nil
+}
+
+// dateMax is the last second that dates have a form for (RFC 3339, RFC 9110).
+const dateMax = 253_402_300_799 // 9999-12-31T23:59:59Z
+
+// datesFit says whether the dates of a token are of one that an engine made. None is
+// held against the clock: the store's may step back, and what it said before is then
+// ahead of it.
+func (c *accessClaims) datesFit() bool {
+	for _, date := range []int64{c.IssuedAt, c.Expires, c.AuthTime} {
+		if date <= 0 || date > dateMax {
+			return false
+		}
+	}
+	return c.Expires-c.IssuedAt <= int64(AbsoluteLifeMax/time.Second)
 }
 
 // plain says whether claims fit Envoy's dynamic metadata (a protobuf Struct: every
@@ -136,7 +160,7 @@ func (e *Engine) checkSize(userID string, claims []byte, t refreshToken) error {
 	if signer == nil {
 		return unavailable("sizing access token", errNoKey)
 	}
-	if size := len(signer.header) + 2 + base64.RawURLEncoding.EncodedLen(len(payload)) + 86; size > accessTokenMax {
+	if size := signer.size(len(payload)); size > accessTokenMax {
 		return &InvalidError{"claims", fmt.Sprintf("the access token may have %d bytes; with these claims it has %d", accessTokenMax, size)}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdsa"
@@ -9,7 +10,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -167,11 +170,16 @@ type signingKey struct {
 	header     string // the encoded header segment of every token it signs
 	private    *ecdsa.PrivateKey
 	activeFrom time.Time
+	tagSecret  []byte
+	// deleted: the key left the ring, and what it had signed is good no more. Tokens
+	// in the cache see it here.
+	deleted *atomic.Bool
 }
 
 // keyring holds the unwrapped keys. It is immutable; a change of keys makes a
 // new one.
 type keyring struct {
+	stored  []StoredKey // of which it was made
 	sealing map[KeyID]*sealingKey
 	signing map[string]*signingKey // by header segment
 	sealers []*sealingKey          // by generation
@@ -186,13 +194,13 @@ type keyring struct {
 // a key-encryption key that is not given here is the same key. The error tells of
 // every key that did not open; the ring has all others.
 func newKeyring(stored []StoredKey, keks KeyEncryption, held *keyring) (*keyring, error) {
-	r := &keyring{sealing: map[KeyID]*sealingKey{}, signing: map[string]*signingKey{}}
+	r := &keyring{stored: stored, sealing: map[KeyID]*sealingKey{}, signing: map[string]*signingKey{}}
 	var errs []error
 	for _, s := range stored {
 		if s.Kind != KeySealing && s.Kind != KeySigning {
 			continue // a newer version's kind: not ours to use
 		}
-		err := r.add(s, keks)
+		err := r.add(s, keks, held)
 		if err == nil {
 			continue
 		}
@@ -204,7 +212,7 @@ func newKeyring(stored []StoredKey, keks KeyEncryption, held *keyring) (*keyring
 	return r, errors.Join(errs...)
 }
 
-func (r *keyring) add(s StoredKey, keks KeyEncryption) error {
+func (r *keyring) add(s StoredKey, keks KeyEncryption, held *keyring) error {
 	secret, err := keks.unwrap(s)
 	if err != nil {
 		return err
@@ -213,6 +221,9 @@ func (r *keyring) add(s StoredKey, keks KeyEncryption) error {
 		k, err := newSigningKey(s, secret)
 		if err != nil {
 			return fmt.Errorf("reading signing key %s: %w", s.ID, err)
+		}
+		if had := held.signingKey(s.ID); had != nil && had.private.Equal(k.private) {
+			k.deleted = had.deleted // tokens in the cache know their key by it
 		}
 		r.addSigning(k)
 		return nil
@@ -236,13 +247,46 @@ func (r *keyring) take(s StoredKey, held *keyring) bool {
 		}
 		return ok
 	}
-	for _, k := range held.signers {
-		if k.id == s.ID {
-			r.addSigning(k)
-			return true
+	k := held.signingKey(s.ID)
+	if k != nil {
+		r.addSigning(k)
+	}
+	return k != nil
+}
+
+// signingKey is the key of that id, nil where the ring, which may be nil, has none.
+func (r *keyring) signingKey(id KeyID) *signingKey {
+	if r == nil {
+		return nil
+	}
+	for _, k := range r.signers {
+		if k.id == id {
+			return k
 		}
 	}
-	return false
+	return nil
+}
+
+// markDeleted marks the keys of r that next has no more.
+func (r *keyring) markDeleted(next *keyring) {
+	if r == nil {
+		return
+	}
+	for _, k := range r.signers {
+		if same := next.signingKey(k.id); same == nil || same.deleted != k.deleted {
+			k.deleted.Store(true)
+		}
+	}
+}
+
+// isOf says whether the ring, which may be nil, was made of just these keys.
+func (r *keyring) isOf(stored []StoredKey) bool {
+	return r != nil && slices.EqualFunc(r.stored, stored, StoredKey.equal)
+}
+
+func (s StoredKey) equal(other StoredKey) bool {
+	return s.Kind == other.Kind && s.Generation == other.Generation && s.ID == other.ID && s.WrappedBy == other.WrappedBy &&
+		bytes.Equal(s.Wrapped, other.Wrapped) && s.CreatedAt.Equal(other.CreatedAt) && s.ActiveFrom.Equal(other.ActiveFrom)
 }
 
 func (r *keyring) addSealing(k *sealingKey) {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,8 +124,9 @@ func TestKeyringUsesTheNewestActiveKey(t *testing.T) {
 		if _, err := openRefreshToken(token.seal(ring.sealers[i]).Reveal(), ring); err != nil {
 			t.Errorf("generation %d does not open: %v", i+1, err)
 		}
-		payload, _ := ring.signers[i].sign([]byte(`{}`))
-		if _, d := ring.open(payload, "sessiongate"); d != DenyClaims {
+		text, _ := ring.signers[i].sign([]byte(`{}`))
+		cut, _ := cutToken(text)
+		if _, d := ring.open(cut, "sessiongate", newCPUShare(100, time.Now)); d != DenyClaims {
 			t.Errorf("generation %d does not verify: %v", i+1, d)
 		}
 	}
@@ -180,5 +182,95 @@ func TestDeletedKeyVerifiesNothing(t *testing.T) {
 	signedIn, row := signIn(testEpoch, netV)
 	if _, err := e.issue(Record{Row: row}, signedIn, Mark{}, testEpoch, true); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("issued without a signing key: %v", err)
+	}
+}
+
+// The cache loses what a deleted key had signed, and nothing else: neither a change of
+// other keys nor their being read again costs anybody a signature.
+func TestChangedKeysEmptyNoCache(t *testing.T) {
+	e := offline(t)
+	kek := e.cfg.KeyEncryptionKey
+	var stored []StoredKey
+	for _, k := range []struct {
+		kind       KeyKind
+		generation int
+	}{{KeySealing, 1}, {KeySigning, 1}, {KeySigning, 2}} {
+		made, err := newKey(k.kind, k.generation, kek)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made.ActiveFrom = testEpoch.Add(time.Duration(k.generation-1) * time.Minute)
+		stored = append(stored, made)
+	}
+	store := &keyStore{keys: stored}
+	e.store = store
+	reload := func() {
+		t.Helper()
+		if err := e.loadKeys(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload()
+	one := issueAt(t, e, testEpoch, `{}`).Access.Reveal()
+	two := issueAt(t, e, testEpoch.Add(time.Minute), `{}`).Access.Reveal()
+	allows := func(what string, operations uint64, wantOne *Denial) {
+		t.Helper()
+		before := e.SignatureOperations()
+		if _, d := e.Verify(TransportCookie, []string{one}); d != wantOne {
+			t.Errorf("%s: the first key's token: %v", what, d)
+		}
+		if _, d := e.Verify(TransportCookie, []string{two}); d != nil {
+			t.Errorf("%s: the second key's token: %v", what, d)
+		}
+		if got := e.SignatureOperations() - before; got != operations {
+			t.Errorf("%s: %d signatures, want %d", what, got, operations)
+		}
+	}
+	allows("at first", 2, nil)
+
+	ring := e.keys.Load()
+	reload()
+	if e.keys.Load() != ring {
+		t.Error("the same keys make a new ring")
+	}
+	allows("read again", 0, nil)
+
+	rewrapped := slices.Clone(stored)
+	secret, err := kek.open(stored[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	rewrapped[1].Wrapped = kek.wrap(KeySigning, stored[1].ID, secret)
+	third, err := newKey(KeySigning, 3, kek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	third.ActiveFrom = testEpoch.Add(time.Hour)
+	store.keys = append(rewrapped, third)
+	reload()
+	if e.keys.Load() == ring {
+		t.Error("a third key makes no new ring")
+	}
+	allows("one wrapped anew, and a third", 0, nil)
+
+	store.keys = []StoredKey{stored[0], stored[2]}
+	reload()
+	allows("the first one deleted", 0, DenyUnknownKey)
+	store.keys = stored // a backup was restored
+	reload()
+	allows("the first one back", 1, nil)
+	allows("and again", 0, nil)
+}
+
+// A key that is deleted while a token is being verified lets it pass no more, and
+// neither does what was put into the cache at that moment.
+func TestKeyDeletedMeanwhile(t *testing.T) {
+	e := offline(t)
+	token := []string{issueAt(t, e, testEpoch, `{}`).Access.Reveal()}
+	e.keys.Load().signers[0].deleted.Store(true) // loadKeys has got so far; Verify had the ring
+	for range 2 {
+		if _, d := e.Verify(TransportCookie, token); d != DenyUnknownKey {
+			t.Errorf("says %v", d)
+		}
 	}
 }

@@ -53,6 +53,7 @@ type world struct {
 	decide  decider
 	windows Windows
 	now     time.Time
+	back    time.Duration // by which the store's clock was set back
 
 	row    Row
 	ended  Reason // not empty: there is no row
@@ -136,7 +137,8 @@ func (w *world) handle(a *attempt) reply {
 	w.nonces++
 	var nonce Nonce
 	binary.BigEndian.PutUint32(nonce[:], w.nonces)
-	r := reply{decision: w.decide(w.row, a.token, a.client, w.now, nonce, w.windows)}
+	now := w.storeNow()
+	r := reply{decision: w.decide(w.row, a.token, a.client, now, nonce, w.windows)}
 	mark, old := a.token.mark(), w.row
 	if r.end != "" {
 		w.ended = r.end
@@ -145,7 +147,7 @@ func (w *world) handle(a *attempt) reply {
 	}
 	switch r.answer {
 	case answerChild:
-		r.got.refresh = childAt(a.token, w.row.NextNonce, w.now)
+		r.got.refresh = childAt(a.token, w.row.NextNonce, now)
 		r.got.access = accessPass{r.got.refresh.mark(), w.row.Current}
 		w.parents[r.got.refresh.mark()] = mark
 	case answerKeep:
@@ -159,8 +161,8 @@ func (w *world) handle(a *attempt) reply {
 
 	// I3, from the ledger rather than from the rules.
 	live := mark == old.Current || w.parents[mark] == old.Current ||
-		mark == old.Previous && w.now.Before(old.PromotedAt.Add(testG))
-	expired := !w.now.Before(old.ExpiresAt)
+		mark == old.Previous && now.Before(old.PromotedAt.Add(testG))
+	expired := !now.Before(old.ExpiresAt)
 	switch {
 	case expired && (r.rule != R2 || r.end != ""):
 		w.breaksf("an expired session was answered by %s", r.rule)
@@ -216,7 +218,7 @@ func (w *world) promote(i int) {
 	case w.ended != "":
 	case w.row.Current == p.Parent:
 		w.logf("promotes %s", p.Own)
-		w.write(promoted(w.row, p.Own, w.row.NextClient, w.now))
+		w.write(promoted(w.row, p.Own, w.row.NextClient, w.storeNow()))
 	case w.row.Current == p.Own || w.row.Previous == p.Own:
 	default:
 		w.logf("%s is lost", p.Own)
@@ -232,6 +234,15 @@ func (w *world) promoteAll() {
 
 func (w *world) pass(d time.Duration) {
 	w.now = w.now.Add(d)
+}
+
+// storeNow is what the store's clock shows.
+func (w *world) storeNow() time.Time { return w.now.Add(-w.back) }
+
+// setBack sets the store's clock back.
+func (w *world) setBack(by time.Duration) {
+	w.back += by
+	w.logf("the store's clock is set back by %s", by)
 }
 
 // forget takes the store's last write back, as a failover without
@@ -260,8 +271,11 @@ func (w *world) story() string {
 // passed, refreshes once and is allowed.
 func (w *world) well() {
 	w.attempts = nil
+	if w.back > 0 {
+		w.refresh(&w.client, netW) // the first that sees times of the future
+	}
 	w.pass(testW)
-	if !w.now.Before(w.row.ExpiresAt) {
+	if !w.storeNow().Before(w.row.ExpiresAt) {
 		return
 	}
 	if r := w.refresh(&w.client, netW); r.end == ReasonRefreshAbuse {
@@ -278,6 +292,7 @@ type life struct {
 	tabs    int  // attempts of the client under way at once
 	thief   bool // there is one, and no promise to the client
 	forgets bool // the store forgets one write
+	setBack bool // the store's clock is set back now and then
 	steps   int
 }
 
@@ -323,6 +338,8 @@ func (l life) live(w *world, pick func(label string, n int) int) {
 			l.wait(w, pick)
 		case 11:
 			switch {
+			case l.setBack && pick("set back", 3) == 0:
+				w.setBack([]time.Duration{tick, testG, testW, time.Hour}[pick("by", 4)])
 			case forgets && pick("forget", 3) == 0:
 				w.forget()
 				forgets = false
@@ -350,7 +367,7 @@ func (l life) handle(w *world, a *attempt) {
 	}
 	r := w.handle(a)
 	honest := a.holder == &w.client && !l.thief
-	if honest && r.answer == answerOver && r.end != ReasonRefreshAbuse && w.now.Before(w.row.ExpiresAt) {
+	if honest && r.answer == answerOver && r.end != ReasonRefreshAbuse && w.storeNow().Before(w.row.ExpiresAt) {
 		w.breaksf("I2: the client was told over by %s (%s)", r.rule, r.end)
 	}
 }
@@ -377,11 +394,11 @@ func (l life) wait(w *world, pick func(string, int) int) {
 	case 1:
 		target = w.now.Add(testD - tick)
 	case 2:
-		target = w.row.PromotedAt.Add(testG + side[pick("side", 3)])
+		target = w.row.PromotedAt.Add(w.back + testG + side[pick("side", 3)])
 	case 3, 4:
-		target = w.row.HandedAt.Add(testW + side[pick("side", 3)])
+		target = w.row.HandedAt.Add(w.back + testW + side[pick("side", 3)])
 	case 5:
-		target = w.row.HandedAt.Add(testD/2 + side[pick("side", 3)])
+		target = w.row.HandedAt.Add(w.back + testD/2 + side[pick("side", 3)])
 	case 6:
 		if len(w.attempts) > 0 { // just before an attempt would be too old
 			target = w.attempts[pick("oldest", len(w.attempts))].left.Add(testD - tick)
@@ -411,6 +428,8 @@ var lives = map[string]life{
 	"a thief": {tabs: 2, thief: true, steps: 60},
 	// I8: one attempt at a time, and a store that forgets a write.
 	"a lost write": {tabs: 1, forgets: true, steps: 60},
+	// I1, I2, I3, I5, and nobody is kept out until the clock has caught up.
+	"a clock set back": {tabs: 3, setBack: true, steps: 60},
 }
 
 func TestLine(t *testing.T) {

@@ -167,10 +167,9 @@ func (e *Engine) gone(ctx context.Context, h Handle) error {
 		if err := e.poll(ctx); err != nil {
 			return unavailable("reading why the session is gone", err)
 		}
-		how, known = e.feed.set.endedAs(h)
+		how, _ = e.feed.set.endedAs(h)
 	}
-	replaced := known && (how.reason == ReasonSignedOut || how.reason == ReasonEvicted)
-	if replaced && e.feed.clock.now().Before(how.at.Add(2*e.cfg.RefreshAttemptMax)) {
+	if how.replaced && e.feed.clock.now().Before(time.UnixMicro(how.at).Add(2*e.cfg.RefreshAttemptMax)) {
 		e.cfg.Events(Event{Kind: EventSuperseded, Handle: h, Rule: R2})
 		return ErrSuperseded
 	}

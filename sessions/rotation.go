@@ -65,14 +65,15 @@ type decision struct {
 // decide is the table of docs/protocol.md, "Refresh", from R2 on: the first case
 // that fits. nonce is used only where a child is drawn.
 func decide(row Row, token refreshToken, client Client, now time.Time, nonce Nonce, w Windows) decision {
+	if !now.Before(row.ExpiresAt) || !now.Before(row.AbsoluteExpiresAt) {
+		return decision{rule: R2, next: row}
+	}
+	row = notInFuture(row, now)
 	mark := token.mark()
 	fresh := now.Before(row.PromotedAt.Add(w.grace()))
 	sameClient := row.CurrentClient == client
 
 	switch {
-	case !now.Before(row.ExpiresAt) || !now.Before(row.AbsoluteExpiresAt):
-		return decision{rule: R2, next: row}
-
 	case mark == row.Current && fresh:
 		// A session whose sign-in reported no client belongs to whoever holds
 		// its first token.
@@ -113,6 +114,15 @@ func decide(row Row, token refreshToken, client Client, now time.Time, nonce Non
 	default:
 		return decision{rule: R8, next: row, end: ReasonTheft}
 	}
+}
+
+// notInFuture is the row on a store whose clock may have been set back: what it says
+// of the future was a moment ago at the earliest, so it counts as now, and is written
+// so. Else the windows would stay open until the clock has caught up, and keep every
+// other network of an honest client out for as long.
+func notInFuture(row Row, now time.Time) Row {
+	row.PromotedAt, row.HandedAt = earlier(row.PromotedAt, now), earlier(row.HandedAt, now)
+	return row
 }
 
 // handOut records one more hand-out of the child that next names, or ends the

@@ -13,6 +13,11 @@ type Stats struct {
 	// reading. FeedPolls counts polls, FeedPollsFailed those of them that failed.
 	FeedAge                    time.Duration
 	FeedPolls, FeedPollsFailed uint64
+	// FeedPollTook is how long the last poll took, and FeedRead counts the entries that
+	// polls brought: what following the feed costs. FeedReadings counts how often all
+	// of it was read, as at the start.
+	FeedPollTook           time.Duration
+	FeedRead, FeedReadings uint64
 	// The young entries that are held.
 	FeedEnded, FeedLost, FeedClaims int
 
@@ -39,10 +44,14 @@ type KeyStats struct {
 }
 
 // pollCounts is the part of Stats that the feed's polls count.
-type pollCounts struct{ all, failed atomic.Uint64 }
+type pollCounts struct {
+	all, failed atomic.Uint64
+	took        atomic.Int64
+}
 
-func (c *pollCounts) count(err error) {
+func (c *pollCounts) count(err error, took time.Duration) {
 	c.all.Add(1)
+	c.took.Store(int64(took))
 	if err != nil {
 		c.failed.Add(1)
 	}
@@ -52,7 +61,8 @@ func (c *pollCounts) count(err error) {
 func (e *Engine) Stats() Stats {
 	cache := e.cache.Stats()
 	s := Stats{
-		FeedPolls: e.polls.all.Load(), FeedPollsFailed: e.polls.failed.Load(),
+		FeedPolls: e.polls.all.Load(), FeedPollsFailed: e.polls.failed.Load(), FeedPollTook: time.Duration(e.polls.took.Load()),
+		FeedRead: e.feed.entries.Load(), FeedReadings: uint64(e.feed.reading.Load()),
 		CachedTokens: e.cache.EstimatedSize(), CacheHits: cache.Hits, CacheMisses: cache.Misses,
 		PromotionsWaiting: len(e.promoter.queue), PromotionQueue: cap(e.promoter.queue),
 		PromotionsDropped: e.promoter.dropped.Load(),

@@ -77,9 +77,14 @@ type Store interface {
 	// their handles.
 	EndUser(ctx context.Context, userID string, e Ending) ([]Handle, error)
 
-	// Poll reads the feed from since on: every entry whose transaction was not
-	// visible to the poll that returned since, and possibly more. since 0 reads
-	// all young entries, those not older than the horizon.
+	// Poll reads one page of the feed from since on: every entry that was committed
+	// since then, in whatever order, once. From the zero Cursor, or one of a store
+	// that is another one now (restored, failed over), it reads all young entries,
+	// those not older than the horizon, and says so in the page. Of these some may
+	// come once more in the next reading.
+	//
+	// A store that others may write to elsewhere (read-only, a standby) is an error:
+	// what it tells is not what was decided.
 	Poll(ctx context.Context, since Cursor) (Page, error)
 
 	// RaiseHorizon makes the horizon at least d; it never falls. An engine
@@ -156,15 +161,20 @@ type Ending struct {
 	Rule   Rule
 }
 
-// Cursor is a place in the feed. For Postgres it is the xmin of a snapshot. A
-// cursor that falls from one poll to the next means that the store was restored
-// or failed over; what was read before may no longer be true.
-type Cursor uint64
+// Cursor is a place in the feed. Only the store that made it can read it; the zero
+// value is the feed's beginning.
+type Cursor string
 
 // Page is the answer to a poll.
 type Page struct {
 	Entries []Entry
 	Next    Cursor
+	// Anew says that a reading of all young entries begins with this page: what was
+	// read before may no longer be true.
+	Anew bool
+	// More says that the reading goes on from Next. It ends at what was committed
+	// when its first page was read.
+	More    bool
 	Now     time.Time     // the store's clock
 	Horizon time.Duration // entries older than this deny no living token
 }

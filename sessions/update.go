@@ -33,7 +33,7 @@ func (e *Engine) Update(ctx context.Context, h Handle, c Contents) (Record, erro
 		return Record{}, unavailable("updating session", err)
 	}
 	if c.Claims != nil {
-		e.feed.set.add(Entry{Kind: EntryClaims, Handle: h, Version: rec.ClaimsVersion, At: e.feed.clock.now()})
+		e.feed.add(Entry{Kind: EntryClaims, Handle: h, Version: rec.ClaimsVersion, At: e.feed.clock.now()})
 		e.cfg.Events(Event{Kind: EventClaims, Handle: h, UserID: rec.UserID})
 	}
 	return rec, nil

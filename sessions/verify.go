@@ -2,7 +2,6 @@ package sessions
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -51,7 +50,9 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 	if !now.Before(best.Expires) {
 		return nil, DenyExpired
 	}
-	if best.IssuedAt.After(now.Add(leeway)) {
+	if best.IssuedAt.After(best.Expires) || best.Expires.After(now.Add(AbsoluteLifeMax)) {
+		// Of a future that no step of a clock explains. One that a step explains is no
+		// fault: nobody is to be sent away until the store's clock catches up.
 		return nil, DenyClaims
 	}
 	if d := e.feed.set.deny(&best.Access); d != nil {
@@ -88,35 +89,46 @@ func (e *Engine) Confirm(ctx context.Context, a *Access) *Denial {
 	return nil
 }
 
-// verified is a cached access token, and whether its first use was offered to
-// the promoter.
+// verified is an access token of ours, and whether its first use was offered to the
+// promoter. signature is its right one: the token that came must have it, too.
 type verified struct {
 	Access
 
-	offered atomic.Bool
+	signature [signatureText]byte
+	offered   atomic.Bool
 }
 
-// open finds a token in the cache, by a digest of its exact bytes, or checks it.
+// open finds a token in the cache, or checks it.
 func (e *Engine) open(text string) (*verified, *Denial) {
-	if len(text) > accessTokenMax {
+	t, ok := cutToken(text)
+	if !ok {
 		return nil, DenyMalformed
 	}
-	var buf [accessTokenMax]byte
-	key := sha256.Sum256(append(buf[:0], text...))
-	if v, ok := e.cache.GetIfPresent(key); ok {
-		return v, nil
+	id := t.id()
+	v, ok := e.cache.GetIfPresent(id)
+	if ok && v.key.deleted.Load() {
+		e.cache.Invalidate(id)
+		ok = false
 	}
-	ring := e.keys.Load()
-	a, d := ring.open(text, e.cfg.Issuer)
-	if d != nil {
-		if d == DenyUnknownKey && !e.knowsAllKeys() {
-			return nil, DenyStaleKeys
+	if !ok {
+		var d *Denial
+		if v, d = e.keys.Load().open(t, e.cfg.Issuer, e.unverified); d != nil {
+			return nil, e.orStaleKeys(d)
 		}
-		return nil, d
+		// Also where the signature that came with it is wrong: the next text of this
+		// payload then costs a comparison.
+		v, _ = e.cache.SetIfAbsent(id, v)
+		if v.key.deleted.Load() { // in between
+			return nil, e.orStaleKeys(DenyUnknownKey)
+		}
 	}
-	v, _ := e.cache.SetIfAbsent(key, &verified{Access: *a})
-	if e.keys.Load() != ring {
-		e.cache.Invalidate(key) // its key may have been deleted, and the cache emptied, in between
+	return v.presented(t.signature)
+}
+
+// orStaleKeys is d, or UNAVAILABLE where the key may be one that others know.
+func (e *Engine) orStaleKeys(d *Denial) *Denial {
+	if d == DenyUnknownKey && !e.knowsAllKeys() {
+		return DenyStaleKeys
 	}
-	return v, nil
+	return d
 }

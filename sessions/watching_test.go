@@ -78,7 +78,7 @@ func TestStats(t *testing.T) {
 	}
 	got := e.Stats()
 	want := sessions.Stats{
-		FeedPolls: 1, FeedEnded: 1, FeedClaims: 1, CachedTokens: 1, CacheHits: 2, CacheMisses: 1,
+		FeedPolls: 1, FeedRead: 2, FeedReadings: 1, FeedEnded: 1, FeedClaims: 1, CachedTokens: 1, CacheHits: 2, CacheMisses: 1,
 		PromotionQueue: quiet(t).PromotionQueue,
 		Keys:           []sessions.KeyStats{{Kind: sessions.KeySigning, Known: 1}, {Kind: sessions.KeySealing, Known: 1}},
 	}

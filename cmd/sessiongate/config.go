@@ -99,7 +99,8 @@ type Config struct {
 		Batch int
 	}
 	Cache struct {
-		Tokens int
+		Tokens        int
+		UnverifiedCPU int // percent
 	}
 	Sweep struct {
 		Interval time.Duration

@@ -95,7 +95,7 @@ var badValues = map[string][]string{
 	"tls.internal_client_ca_file": {`ca.crt`, `~`},
 	"tls.internal_client_names":   {`envoy`, `["*.example"]`, `[Envoy]`, `[10.0.0.1]`, `[a, a]`, `[5]`, `["a b"]`, `["spiffe://a"]`, `["spiffe://A/b"]`, `["spiffe://a/b/"]`, `["spiffe://a//b"]`, `["spiffe://a/../b"]`, `["spiffe://a/%62"]`, `["spiffe://a/*"]`, `["spiffe://u@a/b"]`, `["spiffe://a:1/b"]`, `["spiffe://a/b?c"]`, `["https://a/b"]`, `["uri:a"]`, `[a.]`},
 
-	"database.url":               {`localhost`, `mysql://h/d`, `postgres://h`, `postgres://h/d?password=` + testSecret, `postgres://h/d?pool_max_conns=3`, `host=h dbname=d`, `postgres://u:` + testSecret + `@h:port/d`, `5`},
+	"database.url":               {`localhost`, `mysql://h/d`, `postgres://h`, `postgres://h/d?password=` + testSecret, `postgres://h/d?pool_max_conns=3`, `host=h dbname=d`, `postgres://u:` + testSecret + `@h:port/d`, `postgres://u:` + testSecret + `@h,i:port/d`, `5`},
 	"database.password_file":     {`x`, `[/x]`},
 	"database.max_connections":   {`1`, `1001`, `1.5`, `012`, `0x10`, `1_0`, `1e1`, `"10"`, `ten`, `+10`, `99999999999999999999`, `10.0`},
 	"database.statement_timeout": {`5`, `99ms`, `2m`, `5 s`, `5S`, `1.5s`},
@@ -145,8 +145,11 @@ var badValues = map[string][]string{
 	"promotion.queue": {`0`, `1000001`, `many`},
 	"promotion.batch": {`0`, `10001`, `256.0`},
 	"cache.tokens":    {`0`, `10000001`, `-0`, `00`},
-	"sweep.interval":  {`0s`, `25h`, `60`},
-	"sweep.batch":     {`0`, `10001`, `0b1`},
+
+	"cache.unverified_cpu": {`0`, `101`, `25%`, `0.25`, `-1`},
+
+	"sweep.interval": {`0s`, `25h`, `60`},
+	"sweep.batch":    {`0`, `10001`, `0b1`},
 
 	"http.header_max":   {`32768`, `3KiB`, `2MiB`},
 	"http.read_timeout": {`10`, `99ms`, `6m`},
@@ -356,7 +359,7 @@ api:
   body_max: 1MiB512KiB
 feed: {poll_interval: 100ms, bound: 2s}
 promotion: {queue: 10, batch: 5}
-cache: {tokens: 1}
+cache: {tokens: 1, unverified_cpu: 100}
 sweep: {interval: 1h, batch: 1}
 http: {header_max: 64KiB, read_timeout: 1m, idle_timeout: 2h}
 grpc: {max_message: 1MiB, max_streams: 5, connection_age: 1h, connection_age_grace: 2m}
@@ -660,6 +663,16 @@ func TestRules(t *testing.T) {
 		"listen: {authz: '127.0.0.1:0', public: '127.0.0.1:0', internal: '127.0.0.1:0'}",
 	} {
 		mustParse(t, content)
+	}
+}
+
+// A URL may name several hosts; what is printed of it has them all, and no password.
+func TestDatabaseOfSeveralHosts(t *testing.T) {
+	for _, hosts := range []string{"a:5432,b:5433", "a,b", "a:5432,b", "[::1]:5432,[::2]:5432,c", "10.0.0.1,10.0.0.2:6432"} {
+		c, _ := mustParse(t, "database: {url: 'postgres://u:"+testSecret+"@"+hosts+"/d?target_session_attrs=read-write'}")
+		if got, want := withoutPassword(string(c.Database.URL)), "postgres://u@"+hosts+"/d?target_session_attrs=read-write"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }
 

@@ -162,8 +162,8 @@ func (k *keyTest) generations() {
 	if delay := at(rows[3][5]).Sub(at(rows[3][4])); delay != 10*time.Minute {
 		k.Errorf("active after %s", delay)
 	}
-	// What may be made with it until the successor is active: an access token of an hour, 5 s and 10 s; a session of 400 days; and a day.
-	if kept := at(rows[2][6]).Sub(at(signing[3])); kept != 25*time.Hour+15*time.Second {
+	// What may be made with it until the successor is active: an access token of an hour, 5 s, 10 s, and 15 min of a clock that steps; a session of 400 days; and a day.
+	if kept := at(rows[2][6]).Sub(at(signing[3])); kept != 25*time.Hour+15*time.Minute+15*time.Second {
 		k.Errorf("a signing key is kept for %s", kept)
 	}
 	if kept := at(rows[0][6]).Sub(at(sealing[3])); kept != 401*24*time.Hour {

@@ -334,13 +334,13 @@ func isOrigin(s string) bool {
 	return !strings.HasPrefix(rest, ":") && isTCPAddress(rest)
 }
 
-const allowedDatabaseURL = "postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE[?OPTION=VALUE] (a socket: postgres:///DATABASE?host=/DIRECTORY&user=USER), " +
+const allowedDatabaseURL = "postgres://USER[:PASSWORD]@HOST[:PORT][,HOST[:PORT]...]/DATABASE[?OPTION=VALUE] (a socket: postgres:///DATABASE?host=/DIRECTORY&user=USER), " +
 	"without the options password, sslpassword and those that are settings of their own (pool_max_conns, connect_timeout, statement_timeout)"
 
 // isDatabaseURL wants the URL form only: its one place for a password is what
 // redaction knows. No fault may quote url.Parse, for it repeats its input.
 func isDatabaseURL(s string) bool {
-	u, err := url.Parse(s)
+	u, err := parseDatabaseURL(s)
 	if err != nil || !isVisible(s) || (u.Scheme != "postgres" && u.Scheme != "postgresql") || u.Opaque != "" || u.Fragment != "" || len(u.Path) < 2 {
 		return false
 	}
@@ -357,9 +357,36 @@ func isDatabaseURL(s string) bool {
 	return true
 }
 
+// parseDatabaseURL is url.Parse where there may be several hosts, each with a port of
+// its own, or without.
+func parseDatabaseURL(s string) (*url.URL, error) {
+	scheme, rest, _ := strings.Cut(s, "://")
+	end := len(rest)
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		end = i
+	}
+	start := strings.LastIndexByte(rest[:end], '@') + 1
+	hosts := rest[start:end]
+	for host := range strings.SplitSeq(hosts, ",") {
+		if _, err := url.Parse("postgres://" + host); err != nil {
+			return nil, err
+		}
+	}
+	first, _, several := strings.Cut(hosts, ",")
+	if !several {
+		return url.Parse(s)
+	}
+	u, err := url.Parse(scheme + "://" + rest[:start] + first + rest[end:])
+	if err != nil {
+		return nil, err
+	}
+	u.Host = hosts
+	return u, nil
+}
+
 // withoutPassword is the part of a database URL that may be printed.
 func withoutPassword(s string) string {
-	u, err := url.Parse(s)
+	u, err := parseDatabaseURL(s)
 	if err != nil {
 		return ""
 	}

@@ -56,13 +56,12 @@ type verdictMetrics struct {
 
 // state is what can be read of the process at one moment.
 type state struct {
-	engine     sessions.Stats
-	started    bool // keys and feed have been read once
-	ready      bool
-	feedBound  time.Duration
-	identities int
-	pool       *pgxpool.Stat
-	withheld   uint64 // log lines
+	engine    sessions.Stats
+	started   bool // keys and feed have been read once
+	ready     bool
+	feedBound time.Duration
+	pool      *pgxpool.Stat
+	withheld  uint64 // log lines
 }
 
 // A metric is one line of the table below.
@@ -132,6 +131,15 @@ func (m *metrics) table() []metric {
 			func(s state, put putter) { put(s.feedBound.Seconds()) }),
 		total("sessiongate_feed_polls_total", "Polls of the feed.", func(s state, put putter) { put(float64(s.engine.FeedPolls)) }),
 		total("sessiongate_feed_polls_failed_total", "Polls that failed.", func(s state, put putter) { put(float64(s.engine.FeedPollsFailed)) }),
+		gauge("sessiongate_feed_poll_seconds", "How long the last poll took: with the pause between polls, what the age of the feed grows to. Absent before the first reading.",
+			func(s state, put putter) {
+				if s.started {
+					put(s.engine.FeedPollTook.Seconds())
+				}
+			}),
+		total("sessiongate_feed_read_entries_total", "Entries that polls brought.", func(s state, put putter) { put(float64(s.engine.FeedRead)) }),
+		total("sessiongate_feed_readings_total", "How often the whole feed was read: at the start, and where the database is another server than before.",
+			func(s state, put putter) { put(float64(s.engine.FeedReadings)) }),
 		gauge("sessiongate_feed_entries", "Entries of the feed that are held in memory.",
 			func(s state, put putter) {
 				put(float64(s.engine.FeedEnded), "ended")
@@ -141,9 +149,7 @@ func (m *metrics) table() []metric {
 
 		gauge("sessiongate_token_cache_entries", "Verified access tokens in memory.", func(s state, put putter) { put(float64(s.engine.CachedTokens)) }),
 		total("sessiongate_token_cache_hits_total", "Access tokens found there.", func(s state, put putter) { put(float64(s.engine.CacheHits)) }),
-		total("sessiongate_token_cache_misses_total", "Access tokens not found there, whose signature was checked.", func(s state, put putter) { put(float64(s.engine.CacheMisses)) }),
-		gauge("sessiongate_identity_cache_entries", "Access tokens of which what Envoy is told is in memory.",
-			func(s state, put putter) { put(float64(s.identities)) }),
+		total("sessiongate_token_cache_misses_total", "Access tokens not found there: those that are good cost a signature, invented ones most often do not.", func(s state, put putter) { put(float64(s.engine.CacheMisses)) }),
 		gauge("sessiongate_keys", "Keys in the database.",
 			func(s state, put putter) {
 				for _, k := range s.engine.Keys {

@@ -73,7 +73,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	counts.now = func() state {
 		return state{
 			engine: engine.Stats(), started: engine.Ready(), ready: ready(), feedBound: c.Feed.Bound,
-			identities: check.CachedIdentities(), pool: store.PoolStats(), withheld: logs.withheld(),
+			pool: store.PoolStats(), withheld: logs.withheld(),
 		}
 	}
 	internal.Handle("/metrics", certs.internal.withClientCertificate(counts.handler()))
@@ -210,7 +210,7 @@ func newEngine(store sessions.Store, c Config, creds Credentials, out *audit, ev
 	e.PerUser = sessions.UserLimit{Max: c.Session.MaxPerUser, EvictOldest: c.Session.WhenFull == "evict_oldest"}
 	e.FeedPoll = c.Feed.PollInterval
 	e.FeedBound = c.Feed.Bound
-	e.CachedTokens = c.Cache.Tokens
+	e.CachedTokens, e.UnverifiedCPU = c.Cache.Tokens, c.Cache.UnverifiedCPU
 	e.PromotionQueue = c.Promotion.Queue
 	e.PromotionBatch = c.Promotion.Batch
 	e.SweepPause = c.Sweep.Interval

@@ -97,7 +97,7 @@ func settings(c *Config) []setting {
 		{
 			key: "database.url", secret: true, kind: optional(text(&c.Database.URL, allowedDatabaseURL, isDatabaseURL)),
 			public: func() string { return withoutPassword(string(c.Database.URL)) },
-			doc:    "The Postgres database of the sessions; the password in it is a secret.",
+			doc:    "The Postgres database of the sessions; the password in it is a secret. Of several hosts, or addresses of one name, the primary is used.",
 		},
 		{
 			key: "database.password_file", kind: optional(text(&c.Database.PasswordFile, "an absolute path", isAbsoluteFile)),
@@ -112,8 +112,8 @@ func settings(c *Config) []setting {
 			doc: "Longest that one statement may take.",
 		},
 		{
-			key: "database.connect_timeout", def: "5s", kind: duration(&c.Database.ConnectTimeout, 100*time.Millisecond, time.Minute),
-			doc: "Longest that opening one connection may take.",
+			key: "database.connect_timeout", def: "3s", kind: duration(&c.Database.ConnectTimeout, 100*time.Millisecond, time.Minute),
+			doc: "Longest that opening a connection to one host may take; half of it where that host says nothing at all.",
 		},
 		{
 			key: "database.migrate", def: "true", kind: boolean(&c.Database.Migrate),
@@ -266,7 +266,11 @@ func settings(c *Config) []setting {
 
 		{
 			key: "cache.tokens", def: "100000", kind: integer(&c.Cache.Tokens, 1, 10_000_000),
-			doc: "Verified access tokens kept in memory; the signature of one that is not there is checked anew.",
+			doc: "Verified access tokens kept in memory, each with what Envoy is told of its session: some 1.6 KiB with small claims, so 100000 take 160 MiB. The signature of one that is not there is checked anew.",
+		},
+		{
+			key: "cache.unverified_cpu", def: "25", kind: integer(&c.Cache.UnverifiedCPU, 1, 100),
+			doc: "Percent of all cores that signatures of access tokens without a tag may take: those of a former version, and invented ones. Beyond it such tokens are answered with 503; all others are not concerned.",
 		},
 
 		{

@@ -59,10 +59,10 @@ func (s *Store) DeliverEvents(ctx context.Context, limit int, deliver func([]ses
 	}
 	defer s.delivering.Unlock()
 	delivered := 0
-	// Each statement has a snapshot of its own, whatever the role's default: the events
-	// are read after the lock was got, so that none is seen that its former holder removed.
-	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
-	err := pgx.BeginTxFunc(ctx, s.outbox, options, func(tx pgx.Tx) error {
+	// The events are read after the lock was got, so that none is seen that its former
+	// holder removed: each statement has a snapshot of its own.
+	err := s.transact(ctx, s.outbox, s.deliverMax+s.transactionMax, func(ctx context.Context, tx pgx.Tx) error {
+		delivered = 0
 		var mine bool
 		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, int64(auditLock)).Scan(&mine); err != nil || !mine {
 			return err

@@ -254,9 +254,11 @@ func TestAuditOfTheFormerVersion(t *testing.T) {
 		VALUES ('ended', decode(repeat('01', 16), 'hex'), 'alice', 'revoked', 'shop')`
 	c := openAudited(t)
 	c.exec(`ALTER TABLE sessiongate.events DROP CONSTRAINT event_is_whole, DROP COLUMN rule, DROP COLUMN key, ALTER COLUMN handle SET NOT NULL`)
-	c.exec(`DELETE FROM sessiongate.schema_versions WHERE version_id = 2`)
+	c.exec(`DROP FUNCTION sessiongate.stamp_feed CASCADE`)
+	c.exec(`ALTER INDEX sessiongate.feed_xid_id RENAME TO feed_xid`)
+	c.exec(`DELETE FROM sessiongate.schema_versions WHERE version_id >= 2`)
 	c.exec(formerly)
-	if n, err := c.Migrate(t.Context()); n != 1 || err != nil {
+	if n, err := c.Migrate(t.Context()); n != 2 || err != nil {
 		t.Fatalf("applied %d, %v", n, err)
 	}
 	c.exec(formerly)

@@ -154,7 +154,7 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 	}
 }
 
-func kek(t *testing.T, raw []byte) *sessions.KeyEncryptionKey {
+func kek(t testing.TB, raw []byte) *sessions.KeyEncryptionKey {
 	t.Helper()
 	k, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString(raw))
 	if err != nil {

@@ -26,18 +26,12 @@ func ending(match string) string {
 		SELECT handle FROM gone`
 }
 
-// querier is the pool or a transaction.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 // end ends the sessions that match, whose arguments args are, and returns their
 // handles.
 func end(ctx context.Context, by querier, e sessions.Ending, match string, args ...any) ([]sessions.Handle, error) {
 	rows, err := by.Query(ctx, ending(match), append([]any{string(e.Reason), e.Actor, string(e.Rule)}, args...)...)
 	if err != nil {
-		return nil, fmt.Errorf("deleting sessions: %w", err)
+		return nil, err
 	}
 	var handles []sessions.Handle
 	var h []byte
@@ -45,29 +39,50 @@ func end(ctx context.Context, by querier, e sessions.Ending, match string, args 
 		handles = append(handles, sessions.Handle(h))
 		return nil
 	})
-	if err != nil {
+	return handles, err
+}
+
+// endAgain is end by itself, and again where it lost a race.
+func (s *Store) endAgain(ctx context.Context, e sessions.Ending, match string, args ...any) ([]sessions.Handle, error) {
+	var gone []sessions.Handle
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) (err error) {
+		gone, err = end(ctx, by, e, match, args...)
+		return err
+	})
+	if err != nil { // what was undone is not gone
 		return nil, fmt.Errorf("deleting sessions: %w", err)
 	}
-	return handles, nil
+	return gone, nil
 }
 
 // End implements [sessions.Store].
 func (s *Store) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (bool, error) {
-	gone, err := end(ctx, s.pool, e, `handle = $4`, h[:])
+	gone, err := s.endAgain(ctx, e, `handle = $4`, h[:])
 	return len(gone) == 1, err
 }
 
-// EndIf implements [sessions.Store].
+// EndIf implements [sessions.Store]. Who lost a race against a change of the row reads
+// and judges anew: it is not tried again here.
 func (s *Store) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) (bool, error) {
-	gone, err := end(ctx, s.pool, e, `handle = $4 AND current = $5 AND handed_at IS NOT DISTINCT FROM $6`,
-		old.Handle[:], old.Current[:], timeOrNull(old.HandedAt))
-	return len(gone) == 1, err
+	var gone []sessions.Handle
+	err := s.once(ctx, s.pool, func(ctx context.Context, by querier) (err error) {
+		gone, err = end(ctx, by, e, `handle = $4 AND current = $5 AND handed_at IS NOT DISTINCT FROM $6`,
+			old.Handle[:], old.Current[:], timeOrNull(old.HandedAt))
+		return err
+	})
+	switch {
+	case lostRace(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("deleting session: %w", err)
+	}
+	return len(gone) == 1, nil
 }
 
 // EndUser implements [sessions.Store].
 func (s *Store) EndUser(ctx context.Context, userID string, e sessions.Ending) ([]sessions.Handle, error) {
 	// In the order of handles, as Promote locks them.
-	return end(ctx, s.pool, e, `handle = ANY (ARRAY(
+	return s.endAgain(ctx, e, `handle = ANY (ARRAY(
 			SELECT s.handle FROM sessiongate.sessions s WHERE s.user_id = $4 ORDER BY s.handle FOR UPDATE))`, userID)
 }
 
@@ -80,17 +95,22 @@ const endPage = 5_000
 // are ended, and calling it again ends the rest. Sessions that are created
 // meanwhile stay: a t that has not passed counts as now.
 func (s *Store) EndCreatedBefore(ctx context.Context, t time.Time, e sessions.Ending) (int, error) {
-	if err := s.pool.QueryRow(ctx, `SELECT least($1::timestamptz, sessiongate.now())`, t).Scan(&t); err != nil {
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		return by.QueryRow(ctx, `SELECT least($1::timestamptz, sessiongate.now())`, t).Scan(&t)
+	})
+	if err != nil {
 		return 0, fmt.Errorf("reading the time: %w", err)
 	}
 	total := 0
 	for after := []byte{}; ; {
 		var last []byte // none: the page is the last one
-		err := s.pool.QueryRow(ctx, `SELECT handle FROM sessiongate.sessions WHERE handle > $1 ORDER BY handle OFFSET $2 LIMIT 1`, after, s.endPage-1).Scan(&last)
+		err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+			return by.QueryRow(ctx, `SELECT handle FROM sessiongate.sessions WHERE handle > $1 ORDER BY handle OFFSET $2 LIMIT 1`, after, s.endPage-1).Scan(&last)
+		})
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return total, fmt.Errorf("reading a page of sessions: %w", err)
 		}
-		gone, err := end(ctx, s.pool, e, `handle = ANY (ARRAY(
+		gone, err := s.endAgain(ctx, e, `handle = ANY (ARRAY(
 				SELECT s.handle FROM sessiongate.sessions s
 				WHERE s.handle > $4 AND ($5::bytea IS NULL OR s.handle <= $5) AND s.created_at < $6
 				ORDER BY s.handle FOR UPDATE))`, after, last, t)

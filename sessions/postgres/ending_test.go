@@ -31,7 +31,7 @@ func TestEndIsOneTransaction(t *testing.T) {
 			if got, _, err := c.Get(t.Context(), rec.Handle); err != nil || got.Row != rec.Row {
 				t.Errorf("%s without %s: the session: %+v, %v", name, table, got, err)
 			}
-			if page, err := c.Poll(t.Context(), 0); len(page.Entries) != 0 || err != nil {
+			if page, err := c.Poll(t.Context(), ""); len(page.Entries) != 0 || err != nil {
 				t.Errorf("%s without %s: the feed: %v, %v", name, table, page.Entries, err)
 			}
 			if n := c.count(`SELECT count(*) FROM sessiongate.events`); n != 0 {
@@ -74,11 +74,7 @@ func TestEndCreatedBefore(t *testing.T) {
 		if n, err := c.EndCreatedBefore(t.Context(), young[0].CreatedAt, why); n != len(old) || err != nil {
 			t.Errorf("pages of %d: %d ended, %v; want %d", page, n, err, len(old))
 		}
-		fed, err := c.Poll(t.Context(), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range fed.Entries {
+		for _, e := range poll(t, c, "").Entries {
 			if e.Kind != sessions.EntryEnded || e.Reason != sessions.ReasonRevoked || !old[e.Handle] {
 				t.Errorf("pages of %d: on the feed: %+v", page, e)
 			}

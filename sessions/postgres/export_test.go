@@ -2,7 +2,10 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"time"
+
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
 // SetFeedPage makes pages of a whole read small enough to be many.
@@ -13,7 +16,9 @@ func (s *Store) SetDeliverMax(d time.Duration) { s.deliverMax = d }
 
 // Setting is what a connection of the store has for a setting of the server.
 func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	err = s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		return by.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	})
 	return value, err
 }
 
@@ -22,3 +27,43 @@ func (s *Store) SetEndPage(sessions int) { s.endPage = sessions }
 
 // UserLock is the lock of a user's creations.
 func UserLock(userID string) int64 { return userLock(userID) }
+
+// PollBlocks is how many blocks the statement of a poll from since touches.
+func (s *Store) PollBlocks(ctx context.Context, since sessions.Cursor) (int, error) {
+	from, err := parsePlace(since)
+	if err != nil {
+		return 0, err
+	}
+	sql, args := s.pollStatement(from)
+	var text []byte
+	if err := s.feed.QueryRow(ctx, `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) `+sql, args...).Scan(&text); err != nil {
+		return 0, err
+	}
+	var plans []struct {
+		Plan struct {
+			Hit  int `json:"Shared Hit Blocks"`
+			Read int `json:"Shared Read Blocks"`
+		}
+	}
+	if err := json.Unmarshal(text, &plans); err != nil {
+		return 0, err
+	}
+	return plans[0].Plan.Hit + plans[0].Plan.Read, nil
+}
+
+// WithLookup makes a store find the addresses of hosts in its own way.
+func WithLookup(c Config, find func(ctx context.Context, host string) ([]string, error)) Config {
+	c.lookup = find
+	return c
+}
+
+// LookAgain makes every connection anew.
+func (s *Store) LookAgain() { s.lookAgain() }
+
+// Connected is how many connections were ever made.
+func (s *Store) Connected() int64 {
+	return s.pool.Stat().NewConnsCount() + s.feed.Stat().NewConnsCount() + s.outbox.Stat().NewConnsCount()
+}
+
+// Idle makes connections count as idle for long enough to be asked whether they live.
+func Idle(s *Store) { s.pingIdle = 0 }

@@ -10,7 +10,7 @@ import (
 // hangUpGrace is how long a statement may still take whose caller gave up.
 // Else whoever hangs up costs a connection, and a new one costs Postgres more
 // than most statements.
-const hangUpGrace = 500 * time.Millisecond
+const hangUpGrace = 250 * time.Millisecond
 
 // hangUp ends the wait for a statement whose context ended (pgx's
 // ctxwatch.Handler). Where the time was up, a client waits for its 503 and Envoy has

@@ -37,22 +37,29 @@ type ear struct {
 
 	mu      sync.Mutex
 	changed *sync.Cond
-	open    int // more than 0: polls bring entries
-	polls   int // that began
+	open    int  // more than 0: polls bring entries
+	polls   int  // that began
+	hearing bool // the one under way brings entries
+	more    bool // it has more pages
 	held    []sessions.Promotion
 	told    int // promotions that were held
 }
 
 func (e *ear) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
 	e.mu.Lock()
-	e.polls++
-	open := e.open > 0 || since == 0
-	e.changed.Broadcast()
+	if !e.more {
+		e.polls++
+		e.hearing = e.open > 0 || since == ""
+		e.changed.Broadcast()
+	}
 	e.mu.Unlock()
 	page, err := e.Store.Poll(ctx, since)
-	if err == nil && !open {
-		page.Entries, page.Next = nil, since // the time, and nothing else
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil && !e.hearing {
+		page.Entries, page.Next, page.More = nil, since, false // the time, and nothing else
 	}
+	e.more = page.More
 	return page, err
 }
 

@@ -15,21 +15,25 @@ import (
 
 // Keys implements [sessions.Store].
 func (s *Store) Keys(ctx context.Context) (sessions.KeySet, error) {
-	// One row at least, for the time and the horizon.
-	rows, err := s.feed.Query(ctx, `
-		WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now, horizon FROM sessiongate.horizon)
-		SELECT t.now, t.horizon, k.kind, k.generation, k.id, k.wrapped, k.wrapped_by, k.created_at, k.active_from
-		FROM t LEFT JOIN sessiongate.keys k ON true ORDER BY k.kind, k.generation`)
-	if err != nil {
-		return sessions.KeySet{}, fmt.Errorf("selecting keys: %w", err)
-	}
 	var set sessions.KeySet
-	var n scanKey
-	_, err = pgx.ForEachRow(rows, append([]any{&set.Now, &set.Horizon}, n.into()...), func() error {
-		if n.kind != nil {
-			set.Keys = append(set.Keys, n.key())
+	err := s.do(ctx, s.feed, func(ctx context.Context, by querier) error {
+		// One row at least, for the time and the horizon.
+		rows, err := by.Query(ctx, `
+			WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now, horizon FROM sessiongate.horizon)
+			SELECT t.now, t.horizon, k.kind, k.generation, k.id, k.wrapped, k.wrapped_by, k.created_at, k.active_from
+			FROM t LEFT JOIN sessiongate.keys k ON true ORDER BY k.kind, k.generation`)
+		if err != nil {
+			return err
 		}
-		return nil
+		set = sessions.KeySet{}
+		var n scanKey
+		_, err = pgx.ForEachRow(rows, append([]any{&set.Now, &set.Horizon}, n.into()...), func() error {
+			if n.kind != nil {
+				set.Keys = append(set.Keys, n.key())
+			}
+			return nil
+		})
+		return err
 	})
 	if err != nil {
 		return sessions.KeySet{}, fmt.Errorf("selecting keys: %w", err)
@@ -75,13 +79,13 @@ func (s *Store) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Dur
 	if s.audit {
 		sql += noteKey(sessions.AuditKeyAdded, "added")
 	}
-	tag, err := s.pool.Exec(ctx, sql+`
+	added, err := s.exec(ctx, sql+`
 		INSERT INTO sessiongate.feed (kind) SELECT 'keys' FROM added`,
 		string(k.Kind), k.Generation, k.ID[:], k.Wrapped, k.WrappedBy[:], delay)
 	if err != nil {
 		return false, fmt.Errorf("inserting key: %w", err)
 	}
-	return tag.RowsAffected() == 1, nil
+	return added == 1, nil
 }
 
 // RewrapKey implements [sessions.Store].
@@ -94,13 +98,13 @@ func (s *Store) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (bo
 	if s.audit {
 		sql += noteKey(sessions.AuditKeyRewrapped, "rewrapped")
 	}
-	tag, err := s.pool.Exec(ctx, sql+`
+	rewrapped, err := s.exec(ctx, sql+`
 		INSERT INTO sessiongate.feed (kind) SELECT 'keys' FROM rewrapped`,
 		old.ID[:], old.Wrapped, next.Wrapped, next.WrappedBy[:])
 	if err != nil {
 		return false, fmt.Errorf("updating key: %w", err)
 	}
-	return tag.RowsAffected() == 1, nil
+	return rewrapped == 1, nil
 }
 
 // DeleteKeys implements [sessions.Store].
@@ -117,17 +121,21 @@ func (s *Store) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after tim
 	if s.audit {
 		sql += noteKey(sessions.AuditKeyDeleted, "deleted")
 	}
-	rows, err := s.pool.Query(ctx, sql+`
-		SELECT kind, generation, id, wrapped, wrapped_by, created_at, active_from FROM deleted`,
-		string(kind), after)
-	if err != nil {
-		return nil, fmt.Errorf("deleting keys: %w", err)
-	}
 	var deleted []sessions.StoredKey
-	var n scanKey
-	_, err = pgx.ForEachRow(rows, n.into(), func() error {
-		deleted = append(deleted, n.key())
-		return nil
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		rows, err := by.Query(ctx, sql+`
+			SELECT kind, generation, id, wrapped, wrapped_by, created_at, active_from FROM deleted`,
+			string(kind), after)
+		if err != nil {
+			return err
+		}
+		deleted = nil
+		var n scanKey
+		_, err = pgx.ForEachRow(rows, n.into(), func() error {
+			deleted = append(deleted, n.key())
+			return nil
+		})
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("deleting keys: %w", err)

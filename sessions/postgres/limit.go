@@ -26,10 +26,8 @@ func (s *Store) CreateWithin(ctx context.Context, n sessions.NewRecord, l sessio
 	case <-ctx.Done():
 		return sessions.Record{}, nil, fmt.Errorf("waiting for other creations: %w", ctx.Err())
 	}
-	// Each statement has a snapshot of its own, whatever the role's default: else one
-	// from before the wait would count.
-	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
-	err := pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) error {
+	err := s.transact(ctx, s.pool, s.transactionMax, func(ctx context.Context, tx pgx.Tx) error {
+		evicted = nil
 		// Creations for one user wait for each other here, on every replica: two
 		// that count at once would each see room for one. The lock is the
 		// transaction's, so a pooler in transaction mode keeps it with us.

@@ -55,7 +55,7 @@ func TestCancelEndsTheStatement(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { _, err := store.Poll(ctx, 0); done <- err }()
+	go func() { _, err := store.Poll(ctx, ""); done <- err }()
 	sleeping := func() bool {
 		var n int
 		if err := c.conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
@@ -120,7 +120,7 @@ func TestFeedHasAConnectionOfItsOwn(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // it waits for 5
 	defer cancel()
 	awaitWaiting(t, c.conn, "transactionid")
-	if _, err := store.Poll(ctx, 0); err != nil {
+	if _, err := store.Poll(ctx, ""); err != nil {
 		t.Errorf("the feed: %v", err)
 	}
 	if _, err := store.Keys(ctx); err != nil {

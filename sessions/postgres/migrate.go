@@ -52,6 +52,13 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	var encoding string
+	if err := db.QueryRowContext(ctx, `SHOW server_encoding`).Scan(&encoding); err != nil {
+		return 0, fmt.Errorf("reading the database's encoding: %w", err)
+	}
+	if encoding != utf8Encoding {
+		return 0, notUTF8(encoding)
+	}
 	// Most starts find nothing to do, and then take no lock.
 	current, err := schemaVersion(ctx, db)
 	if err != nil {

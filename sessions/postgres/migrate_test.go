@@ -93,7 +93,7 @@ func TestOrdinaryRole(t *testing.T) {
 			if done, err := store.End(t.Context(), rec.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); !done || err != nil {
 				t.Errorf("End: %v, %v", done, err)
 			}
-			if _, err := store.Poll(t.Context(), 0); err != nil {
+			if _, err := store.Poll(t.Context(), ""); err != nil {
 				t.Error(err)
 			}
 			if _, err := store.Sweep(t.Context(), 10); err != nil {

@@ -160,7 +160,7 @@ func TestPoolWait(t *testing.T) {
 	if _, _, err := store.Get(impatient, rec.Handle); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("without a free connection: %v", err)
 	}
-	if _, err := store.Poll(t.Context(), 0); err != nil {
+	if _, err := store.Poll(t.Context(), ""); err != nil {
 		t.Errorf("the feed: %v", err)
 	}
 	c.exec(`ROLLBACK`)
@@ -182,7 +182,7 @@ func TestClockOfAllProcesses(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			page, err := store.Poll(t.Context(), 0)
+			page, err := store.Poll(t.Context(), "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -215,7 +215,7 @@ func TestServerCrash(t *testing.T) {
 	if done, err := store.End(t.Context(), over.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); !done || err != nil {
 		t.Fatalf("%v, %v", done, err)
 	}
-	before, err := store.Poll(t.Context(), 0)
+	before, err := store.Poll(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestServerCrash(t *testing.T) {
 			t.Errorf("while the server is down: %v", err)
 		}
 	}
-	if _, err := store.Poll(t.Context(), 0); err == nil {
+	if _, err := store.Poll(t.Context(), ""); err == nil {
 		t.Error("the feed is read while the server is down")
 	}
 	if err := server.Restart(t.Context()); err != nil {
@@ -238,8 +238,8 @@ func TestServerCrash(t *testing.T) {
 	if _, _, err := store.Get(t.Context(), over.Handle); !errors.Is(err, sessions.ErrNotFound) {
 		t.Errorf("an ended session after the crash: %v", err)
 	}
-	after, err := store.Poll(t.Context(), 0)
-	if err != nil || len(after.Entries) != 1 || after.Next < before.Next {
-		t.Errorf("the feed after the crash: %+v, %v", after, err)
+	after, err := store.Poll(t.Context(), before.Next)
+	if err != nil || len(after.Entries) != 1 || !after.Anew {
+		t.Errorf("the feed after the crash: %+v, %v; want all of it", after, err)
 	}
 }

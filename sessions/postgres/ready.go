@@ -28,22 +28,28 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var role string
+	var encoding, role string
 	var schema, usable, table bool
-	err = s.pool.QueryRow(ctx, `
-		SELECT current_user, n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
-			EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'schema_versions')
-		FROM (SELECT) one LEFT JOIN pg_namespace n ON n.nspname = 'sessiongate'`).Scan(&role, &schema, &usable, &table)
+	err = s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		return by.QueryRow(ctx, `
+			SELECT current_setting('server_encoding'), current_user, n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
+				EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'schema_versions')
+			FROM (SELECT) one LEFT JOIN pg_namespace n ON n.nspname = 'sessiongate'`).Scan(&encoding, &role, &schema, &usable, &table)
+	})
 	switch {
 	case err != nil:
 		return fmt.Errorf("looking for the schema: %w", err)
+	case encoding != utf8Encoding:
+		return notUTF8(encoding)
 	case !schema || !table:
 		return &SchemaError{"the database has no schema yet: run `sessiongate migrate` as the role that owns it"}
 	case !usable:
 		return &SchemaError{fmt.Sprintf("the role %q lacks USAGE on schema sessiongate: grant it as docs/operations.md says, as the schema's owner", role)}
 	}
 	var version int64
-	err = s.pool.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+versionTable+` WHERE is_applied`).Scan(&version)
+	err = s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		return by.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+versionTable+` WHERE is_applied`).Scan(&version)
+	})
 	switch denied := (*pgconn.PgError)(nil); {
 	case errors.As(err, &denied) && denied.Code == codeInsufficientPrivilege:
 		return &SchemaError{fmt.Sprintf("the role %q lacks SELECT on %s: grant it as docs/operations.md says, as the schema's owner", role, versionTable)}
@@ -65,9 +71,18 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	return nil
 }
 
+// utf8Encoding is the one encoding of a database that holds whatever JSON does.
+const utf8Encoding = "UTF8"
+
+func notUTF8(encoding string) error {
+	return &SchemaError{fmt.Sprintf("the database has the encoding %s, which cannot hold every claim: create one with ENCODING 'UTF8' TEMPLATE template0 and use that", encoding)}
+}
+
 // lackingPrivileges lists what serve needs and the role has not.
 func (s *Store) lackingPrivileges(ctx context.Context) ([]string, error) {
-	rows, err := s.pool.Query(ctx, `
+	var lacks []string
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		rows, err := by.Query(ctx, `
 		SELECT string_agg(p.privilege, ', ' ORDER BY p.n) || ' on sessiongate.' || c.relname
 		FROM pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) WITH ORDINALITY p(privilege, n)
 		WHERE c.relnamespace = to_regnamespace('sessiongate') AND c.relkind IN ('r', 'p') AND c.relname <> 'schema_versions'
@@ -77,10 +92,12 @@ func (s *Store) lackingPrivileges(ctx context.Context) ([]string, error) {
 		SELECT 'EXECUTE on function ' || f.oid::regprocedure
 		FROM pg_proc f WHERE f.pronamespace = to_regnamespace('sessiongate') AND NOT has_function_privilege(f.oid, 'EXECUTE')
 		ORDER BY 1`)
-	if err != nil {
-		return nil, fmt.Errorf("reading the role's privileges: %w", err)
-	}
-	lacks, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		lacks, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the role's privileges: %w", err)
 	}

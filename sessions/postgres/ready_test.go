@@ -232,7 +232,7 @@ func TestNewerSchema(t *testing.T) {
 	if done, err := c.End(t.Context(), rec.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); !done || err != nil {
 		t.Errorf("%v, %v", done, err)
 	}
-	if page, err := c.Poll(t.Context(), 0); err != nil || len(page.Entries) != 1 {
+	if page, err := c.Poll(t.Context(), ""); err != nil || len(page.Entries) != 1 {
 		t.Errorf("%+v, %v", page, err)
 	}
 }

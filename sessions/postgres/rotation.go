@@ -29,11 +29,19 @@ func (s *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.
 			SELECT 'refreshed', handle, user_id, $13, '', 'refresh' FROM s`
 		args = append(args, string(rule))
 	}
-	tag, err := s.pool.Exec(ctx, sql, args...)
-	if err != nil {
+	swapped := false
+	err := s.once(ctx, s.pool, func(ctx context.Context, by querier) error {
+		tag, err := by.Exec(ctx, sql, args...)
+		swapped = tag.RowsAffected() == 1
+		return err
+	})
+	switch {
+	case lostRace(err): // against a change of the row, which is read and judged anew
+		return false, nil
+	case err != nil:
 		return false, fmt.Errorf("updating session: %w", err)
 	}
-	return tag.RowsAffected() == 1, nil
+	return swapped, nil
 }
 
 // Promote implements [sessions.Store].
@@ -42,19 +50,22 @@ func (s *Store) Promote(ctx context.Context, ps []sessions.Promotion) error {
 		return nil
 	}
 	byHandle := make(map[sessions.Handle]sessions.Promotion, len(ps))
-	handles := make([][]byte, 0, len(ps))
+	var handles, children [][]byte
 	for _, p := range ps {
 		byHandle[p.Handle] = p
-		handles = append(handles, p.Handle[:])
+		handles, children = append(handles, p.Handle[:]), append(children, p.Own[:])
 	}
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := s.transact(ctx, s.pool, s.transactionMax, func(ctx context.Context, tx pgx.Tx) error {
 		// Locked in the order of handles: two batches that lock in different
 		// orders deadlock. And locked before anything is decided: a statement
 		// that waits for a lock inside its own decision decides by the snapshot
-		// from before the wait.
+		// from before the wait. What another replica has promoted already, as it
+		// does with most, is not locked at all.
 		rows, err := tx.Query(ctx, `
-			SELECT handle, current, previous FROM sessiongate.sessions
-			WHERE handle = ANY($1) ORDER BY handle FOR NO KEY UPDATE`, handles)
+			SELECT s.handle, s.current, s.previous
+			FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) JOIN sessiongate.sessions s USING (handle)
+			WHERE s.current <> p.own AND s.previous IS DISTINCT FROM p.own
+			ORDER BY s.handle FOR NO KEY UPDATE OF s`, handles, children)
 		if err != nil {
 			return err
 		}

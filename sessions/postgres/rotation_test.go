@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
 // handOut creates a session and hands a child out; the promotion is the child's.
@@ -51,7 +52,7 @@ func TestPromoteDecidesUnderTheLock(t *testing.T) {
 	row, own := handOut(t, c, "alice")
 	sibling := sessions.Promotion{Handle: row.Handle, Parent: row.Current, Own: markOf(sessions.NewHandle())}
 	other, otherOwn := handOut(t, c, "bob")
-	since := poll(t, c, 0).Next
+	since := poll(t, c, "").Next
 
 	tx, err := c.conn.Begin(t.Context())
 	if err != nil {
@@ -93,9 +94,34 @@ func TestPromoteDecidesUnderTheLock(t *testing.T) {
 	}
 }
 
+// Each replica reports the first use of a child that it sees, so most find the work done.
+// They take no lock: one that somebody holds must not keep the others' batch waiting.
+func TestPromoteWithNothingToDoTakesNoLock(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	row, own := handOut(t, c, "alice")
+	if err := c.Promote(t.Context(), []sessions.Promotion{own}); err != nil {
+		t.Fatal(err)
+	}
+	c.exec(`BEGIN`)
+	c.exec(`SELECT FROM sessiongate.sessions FOR UPDATE`)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for name, again := range map[string]sessions.Promotion{
+		"the current one":  own,
+		"the previous one": {Handle: row.Handle, Parent: markOf(sessions.NewHandle()), Own: row.Current},
+		"no session":       {Handle: sessions.NewHandle(), Parent: own.Parent, Own: own.Own},
+	} {
+		if err := c.Promote(ctx, []sessions.Promotion{again}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c.exec(`ROLLBACK`)
+}
+
 func poll(t *testing.T, s sessions.Store, since sessions.Cursor) sessions.Page {
 	t.Helper()
-	page, err := s.Poll(t.Context(), since)
+	page, err := sessionstest.ReadFeed(t.Context(), s, since)
 	if err != nil {
 		t.Fatal(err)
 	}

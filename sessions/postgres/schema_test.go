@@ -77,7 +77,6 @@ func TestConstraints(t *testing.T) {
 			{"version": "1"},
 			{"reason": "'theft'"},
 			{"at": "NULL"},
-			{"xid": "NULL"},
 			{"kind": "'claims'", "mark": "NULL", "version": "0"},
 			{"kind": "'ended'", "mark": "NULL"},
 		}},

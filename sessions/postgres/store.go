@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,14 +21,16 @@ import (
 // Config is how to reach the database, and what a connection may cost. Only URL
 // has no default.
 type Config struct {
-	// URL is a postgres:// connection string; Password, if set, replaces its.
+	// URL is a postgres:// connection string; Password, if set, replaces its. Of
+	// several hosts the primary is used, whatever target_session_attrs says.
 	URL, Password string
 	// MaxConnections is the size of the pool, beside which the feed has one
 	// connection of its own, and another one delivers events; 0: 10.
 	MaxConnections int
-	// StatementTimeout ends a statement in the server, ConnectTimeout an attempt
-	// to connect; 0: 5 seconds. The server also ends a transaction that was left
-	// idle for twice StatementTimeout, so that a vanished replica keeps no lock.
+	// StatementTimeout ends a statement in the server; 0: 5 seconds. The server also
+	// ends a transaction that was left idle for twice StatementTimeout, so that a
+	// vanished replica keeps no lock. ConnectTimeout ends an attempt to connect to one
+	// address, which half of it ends where the server says nothing at all; 0: 3 seconds.
 	//
 	// PgBouncer refuses the two settings of the server that this takes unless its
 	// ignore_startup_parameters names them (statement_timeout,
@@ -38,13 +41,18 @@ type Config struct {
 	// Audit has an event written for every change. Without it ends alone are, and no
 	// other change pays for one.
 	Audit bool
+
+	lookup pgconn.LookupFunc // nil: the system's; for tests
 }
 
 const (
 	defaultConnections = 10
 	maxConnections     = 1000
 	defaultTimeout     = 5 * time.Second
-	defaultEventsKeep  = 90 * 24 * time.Hour
+	// defaultConnect leaves room for the eight round trips of a connection with TLS and
+	// a password at 200 ms each, and for the next host within five seconds.
+	defaultConnect    = 3 * time.Second
+	defaultEventsKeep = 90 * 24 * time.Hour
 )
 
 // Store implements [sessions.Store]. It is safe for concurrent use.
@@ -54,9 +62,17 @@ type Store struct {
 	// every other connection, must not keep an end from being heard.
 	feed *pgxpool.Pool
 	// outbox is another one: it waits for whatever takes the events.
-	outbox     *pgxpool.Pool
+	outbox *pgxpool.Pool
+	// look is of a sign that the server is another one, silence of no sign of it.
+	look, silence look
+	missed        atomic.Bool // the last poll failed
+	// statementMax and transactionMax are how long we wait for a server that should
+	// have ended them itself.
+	statementMax, transactionMax time.Duration
+
 	delivering sync.Mutex
 	deliverMax time.Duration
+	pingIdle   time.Duration
 	eventsKeep time.Duration
 	audit      bool
 	feedPage   int
@@ -84,7 +100,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		pc.ConnConfig.Password = c.Password
 	}
 	pc.MaxConns = int32(min(cmp.Or(c.MaxConnections, defaultConnections), maxConnections)) //nolint:gosec // bounded
-	pc.ConnConfig.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultTimeout)
+	pc.ConnConfig.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultConnect)
+	pc.ConnConfig.DialFunc = newDialer(&pc.ConnConfig.Config).dial
+	if c.lookup != nil {
+		pc.ConnConfig.LookupFunc = c.lookup
+	}
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return hangUp{conn.Conn()}
 	}
@@ -100,6 +120,18 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	timeout := cmp.Or(c.StatementTimeout, defaultTimeout)
 	params["statement_timeout"] = milliseconds(timeout)
 	params["idle_in_transaction_session_timeout"] = milliseconds(2 * timeout)
+	params["client_encoding"] = "UTF8"
+	s := &Store{
+		deliverMax: deliverMax, pingIdle: pingIdle, audit: c.Audit, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
+		eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
+	}
+	for i := range s.creating {
+		s.creating[i] = make(chan struct{}, 1)
+	}
+	pc.ConnConfig.ValidateConnect = s.validate
+	pc.ConnConfig.Tracer = watch{s}
+	pc.ShouldPing = s.shouldPing
+	pc.BeforeClose = beforeClose
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, errors.New("the database pool cannot be made from this connection string")
@@ -117,13 +149,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		pool.Close()
 		return nil, errors.New("the database pool cannot be made from this connection string")
 	}
-	s := &Store{
-		pool: pool, feed: feed, outbox: outbox, deliverMax: deliverMax, audit: c.Audit,
-		eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
-	}
-	for i := range s.creating {
-		s.creating[i] = make(chan struct{}, 1)
-	}
+	s.pool, s.feed, s.outbox = pool, feed, outbox
 	return s, nil
 }
 
@@ -195,7 +221,12 @@ func timeOrNull(t time.Time) *time.Time {
 
 // Create implements [sessions.Store].
 func (s *Store) Create(ctx context.Context, n sessions.NewRecord) (sessions.Record, error) {
-	return s.insert(ctx, s.pool, n)
+	var rec sessions.Record
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) (err error) {
+		rec, err = s.insert(ctx, by, n)
+		return err
+	})
+	return rec, err
 }
 
 // insert creates a session by itself (the pool) or as a part of a transaction.
@@ -243,7 +274,9 @@ func (s *Store) Get(ctx context.Context, h sessions.Handle) (sessions.Record, ti
 	var rec sessions.Record
 	var n scan
 	var now time.Time
-	err := s.pool.QueryRow(ctx, sql, h[:]).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data, &now)...)
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		return by.QueryRow(ctx, sql, h[:]).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data, &now)...)
+	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return sessions.Record{}, time.Time{}, sessions.ErrNotFound
@@ -286,8 +319,9 @@ func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Conten
 		SELECT ` + rowColumns + `, c.claims, c.claims_version, c.data FROM s JOIN c USING (handle)`
 	var rec sessions.Record
 	var n scan
-	err := s.pool.QueryRow(ctx, sql, args...).
-		Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data)...)
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		return by.QueryRow(ctx, sql, args...).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data)...)
+	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return sessions.Record{}, sessions.ErrNotFound
@@ -300,19 +334,23 @@ func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Conten
 
 // ListUser implements [sessions.Store].
 func (s *Store) ListUser(ctx context.Context, userID string, limit int) ([]sessions.Record, error) {
-	rows, err := s.pool.Query(ctx, `SELECT `+rowColumns+`, c.claims, c.claims_version, c.data
-		FROM sessiongate.sessions s JOIN sessiongate.session_contents c USING (handle)
-		WHERE s.user_id = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now()
-		ORDER BY s.created_at DESC, s.handle LIMIT $2`, userID, limit)
-	if err != nil {
-		return nil, fmt.Errorf("selecting the sessions of a user: %w", err)
-	}
-	records, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessions.Record, error) {
-		var rec sessions.Record
-		var n scan
-		err := row.Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data)...)
-		n.finish(&rec.Row)
-		return rec, err
+	var records []sessions.Record
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		rows, err := by.Query(ctx, `SELECT `+rowColumns+`, c.claims, c.claims_version, c.data
+			FROM sessiongate.sessions s JOIN sessiongate.session_contents c USING (handle)
+			WHERE s.user_id = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now()
+			ORDER BY s.created_at DESC, s.handle LIMIT $2`, userID, limit)
+		if err != nil {
+			return err
+		}
+		records, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessions.Record, error) {
+			var rec sessions.Record
+			var n scan
+			err := row.Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data)...)
+			n.finish(&rec.Row)
+			return rec, err
+		})
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("selecting the sessions of a user: %w", err)

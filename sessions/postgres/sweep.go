@@ -31,11 +31,11 @@ func (s *Store) Sweep(ctx context.Context, limit int) (int, error) {
 				SELECT id FROM sessiongate.events WHERE at < (SELECT sessiongate.now() - $2::interval)
 				ORDER BY at LIMIT $1 FOR UPDATE SKIP LOCKED))`, []any{limit, s.eventsKeep}},
 	} {
-		tag, err := s.pool.Exec(ctx, sweep.sql, sweep.args...)
+		removed, err := s.exec(ctx, sweep.sql, sweep.args...)
 		if err != nil {
 			return swept[0] + swept[1] + swept[2], fmt.Errorf("sweeping %s: %w", sweep.what, err)
 		}
-		swept[i] = int(tag.RowsAffected())
+		swept[i] = int(removed)
 	}
 	idle, err := s.sweepIdle(ctx, limit-swept[0])
 	return swept[0] + swept[1] + swept[2] + idle, err
@@ -55,19 +55,21 @@ func (s *Store) sweepIdle(ctx context.Context, limit int) (int, error) {
 	defer s.mu.Unlock()
 	var lastSeen, lastRemoved []byte
 	var seen, removed int
-	err := s.pool.QueryRow(ctx, `
-		WITH page AS MATERIALIZED (
-			SELECT handle FROM sessiongate.sessions WHERE handle > $1 ORDER BY handle LIMIT $2
-		), gone AS (
-			DELETE FROM sessiongate.sessions WHERE handle = ANY (ARRAY(
-				SELECT s.handle FROM sessiongate.sessions s JOIN page USING (handle)
-				WHERE s.expires_at <= (SELECT sessiongate.now())
-				ORDER BY s.handle LIMIT $3 FOR UPDATE OF s SKIP LOCKED))
-			RETURNING handle
-		)
-		SELECT (SELECT handle FROM page ORDER BY handle DESC LIMIT 1), (SELECT count(*) FROM page),
-			(SELECT handle FROM gone ORDER BY handle DESC LIMIT 1), (SELECT count(*) FROM gone)`,
-		s.sweptUpTo, idlePage*limit, limit).Scan(&lastSeen, &seen, &lastRemoved, &removed)
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		return by.QueryRow(ctx, `
+			WITH page AS MATERIALIZED (
+				SELECT handle FROM sessiongate.sessions WHERE handle > $1 ORDER BY handle LIMIT $2
+			), gone AS (
+				DELETE FROM sessiongate.sessions WHERE handle = ANY (ARRAY(
+					SELECT s.handle FROM sessiongate.sessions s JOIN page USING (handle)
+					WHERE s.expires_at <= (SELECT sessiongate.now())
+					ORDER BY s.handle LIMIT $3 FOR UPDATE OF s SKIP LOCKED))
+				RETURNING handle
+			)
+			SELECT (SELECT handle FROM page ORDER BY handle DESC LIMIT 1), (SELECT count(*) FROM page),
+				(SELECT handle FROM gone ORDER BY handle DESC LIMIT 1), (SELECT count(*) FROM gone)`,
+			s.sweptUpTo, idlePage*limit, limit).Scan(&lastSeen, &seen, &lastRemoved, &removed)
+	})
 	if err != nil {
 		return 0, fmt.Errorf("sweeping idle sessions: %w", err)
 	}

@@ -110,7 +110,7 @@ func auditEach(s *suite) {
 	}
 
 	events := s.deliver(100)
-	if now := s.page(0).Now; len(events) == 0 || events[0].At.Before(rec.CreatedAt) || events[0].At.After(now) {
+	if now := s.page("").Now; len(events) == 0 || events[0].At.Before(rec.CreatedAt) || events[0].At.After(now) {
 		s.Errorf("created at %s, between %s and %s: %v", rec.CreatedAt, rec.CreatedAt, now, events)
 	}
 	alice := func(kind sessions.AuditKind, actor string) sessions.AuditEvent {

@@ -20,7 +20,7 @@ const (
 	// What docs/protocol.md says of a retired key: a signing key is kept for the
 	// longest life of an access token, 5 s and D, a sealing key for that of a
 	// session, and both for a day more.
-	signingKept = time.Hour + 5*time.Second + grace + day
+	signingKept = time.Hour + 5*time.Second + grace + 15*time.Minute + day
 	sealingKept = 401 * day
 )
 

@@ -139,7 +139,7 @@ func raceCreations(t *testing.T, evict bool, stores []sessions.Store) {
 	if created != want || len(evicted) != gone {
 		t.Errorf("created %d, evicted %d; want %d and %d", created, len(evicted), want, gone)
 	}
-	page, err := stores[0].Poll(t.Context(), 0)
+	page, err := ReadFeed(t.Context(), stores[0], "")
 	s.must(err)
 	var told []sessions.Handle
 	for _, e := range page.Entries {

@@ -22,6 +22,8 @@ type Memory struct {
 	before   func(method string) error
 	after    func(method string) error
 	contents contents
+	restored int // how often; the part of a cursor that tells one store from another
+	pageMax  int // entries of a page
 
 	delivering sync.Mutex
 }
@@ -31,7 +33,7 @@ type contents struct {
 	records map[sessions.Handle]sessions.Record
 	keys    []sessions.StoredKey
 	feed    []entry
-	next    sessions.Cursor // of the next entry
+	next    int // the place of the next entry
 	horizon time.Duration
 	events  []sessions.AuditEvent
 	noted   int64 // the last event's id
@@ -40,14 +42,14 @@ type contents struct {
 type entry struct {
 	sessions.Entry
 
-	at sessions.Cursor
+	place int
 }
 
 var _ ClockedStore = (*Memory)(nil)
 
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
-	return &Memory{contents: contents{records: map[sessions.Handle]sessions.Record{}, next: 1}}
+	return &Memory{contents: contents{records: map[sessions.Handle]sessions.Record{}}, pageMax: 100}
 }
 
 // Advance implements [ClockedStore].
@@ -85,10 +87,11 @@ func (m *Memory) Snapshot() Snapshot {
 }
 
 // Restore brings a backup back: what was written since is lost, as after a
-// failover or a restore. The cursor falls with it, the clock does not.
+// failover or a restore. Cursors of before are void; the clock goes on.
 func (m *Memory) Restore(s Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.restored++
 	m.contents = s.contents.clone()
 }
 
@@ -337,13 +340,28 @@ func (m *Memory) EndUser(ctx context.Context, userID string, e sessions.Ending) 
 // Poll implements [sessions.Store].
 func (m *Memory) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
 	return do(ctx, m, "Poll", func(now time.Time) (sessions.Page, error) {
-		page := sessions.Page{Next: m.contents.next, Now: now, Horizon: m.contents.horizon}
-		young := now.Add(-m.contents.horizon)
-		for _, e := range m.contents.feed {
-			if since == 0 && !e.At.Before(young) || since != 0 && e.at >= since {
-				page.Entries = append(page.Entries, e.Entry)
-			}
+		page := sessions.Page{Now: now, Horizon: m.contents.horizon}
+		var restored, from int
+		var whole bool
+		if _, err := fmt.Sscanf(string(since), "%d %t %d", &restored, &whole, &from); err != nil || restored != m.restored {
+			page.Anew, whole, from = true, true, 0
 		}
+		next := from
+		for _, e := range m.contents.feed {
+			if e.place < from || whole && e.At.Before(now.Add(-m.contents.horizon)) {
+				continue
+			}
+			if len(page.Entries) == m.pageMax {
+				page.More = true
+				break
+			}
+			page.Entries = append(page.Entries, e.Entry)
+			next = e.place + 1
+		}
+		if !page.More {
+			next, whole = m.contents.next, false
+		}
+		page.Next = sessions.Cursor(fmt.Sprintf("%d %t %d", m.restored, whole, next))
 		return page, nil
 	})
 }

@@ -50,6 +50,7 @@ func Scenarios(t *testing.T, open func(t *testing.T) ClockedStore) {
 		"out and in":            outAndIn,
 		"rollout":               rollout,
 		"other clock":           otherClock,
+		"clock set back":        clockSetBack,
 		"life of keys":          lifeOfKeys,
 		"keys wrapped anew":     keysWrappedAnew,
 	} {
@@ -111,9 +112,10 @@ type link struct {
 
 	mu      sync.Mutex
 	changed *sync.Cond
-	polls   int // that began
-	swaps   int // that were done
-	told    int // promotions that left the engine
+	polls   int  // that began
+	more    bool // the one under way has more pages
+	swaps   int  // that were done
+	told    int  // promotions that left the engine
 	hold    bool
 	held    []sessions.Promotion
 	cut     bool // polls fail
@@ -122,14 +124,21 @@ type link struct {
 
 func (l *link) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
 	l.mu.Lock()
-	l.polls++
+	if !l.more {
+		l.polls++
+		l.changed.Broadcast()
+	}
 	cut := l.cut
-	l.changed.Broadcast()
+	l.more = l.more && !cut
 	l.mu.Unlock()
 	if cut {
 		return sessions.Page{}, errors.New("cut off")
 	}
-	return l.Store.Poll(ctx, since)
+	page, err := l.Store.Poll(ctx, since)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.more = page.More
+	return page, err
 }
 
 func (l *link) Swap(ctx context.Context, old, next sessions.Row, rule sessions.Rule) (bool, error) {
@@ -623,5 +632,33 @@ func otherClock(s *scene) {
 		s.advance(time.Hour)
 		s.denied(s.client.access, sessions.DenyExpired)
 	}
+	s.signedIn()
+}
+
+// clockSetBack: the store's clock is set back by ten minutes in the middle of all. What
+// works goes on working, who ended stays ended, and another network of the client waits
+// for one window at most.
+func clockSetBack(s *scene) {
+	over, other := s.signIn()
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+	s.used(s.one, s.client.access)
+	if _, err := s.one.End(s.Context(), over, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
+		s.Fatal(err)
+	}
+	s.advance(-10 * time.Minute)
+	for _, r := range s.replicas {
+		s.allowed(r, s.client.access)
+	}
+	s.denied(other.access, sessions.DenyEnded)
+	s.refused(s.two, s.client.refresh, fromW, sessions.ErrSuperseded)
+	s.advance(grace + moment)
+	s.refreshed(s.two, s.client.refresh, fromW, sessions.R4) // lost
+	s.advance(-10 * time.Minute)
+	s.refreshed(s.one, s.client.refresh, fromV, sessions.R3)
+	s.advance(grace + moment)
+	s.refused(s.one, s.client.refresh, fromV, sessions.ErrSuperseded)
+	s.advance(repeat)
+	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
+	s.used(s.one, s.client.access)
 	s.signedIn()
 }

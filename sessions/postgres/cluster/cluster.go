@@ -58,6 +58,9 @@ type Options struct {
 	// TCP makes the server listen on a free port of 127.0.0.1 as well. Every
 	// local user can connect to a port, so there it asks for a password.
 	TCP bool
+	// Dir is where the cluster's folder is made, for one on a small disk (see
+	// [SmallDisk]). Empty: the temporary directory.
+	Dir string
 	// Durable leaves fsync and full-page writes on, for measurements.
 	Durable bool
 	// Settings are further lines of postgresql.conf. They override the
@@ -77,6 +80,7 @@ type Cluster struct {
 
 	mu     sync.Mutex // held while the server is started or stopped
 	server *server    // nil while it is down
+	frozen bool       // its processes are stopped
 	pooler *Pooler    // nil where there is none
 	warden *warden    // nil once stopped
 }
@@ -85,6 +89,11 @@ type Cluster struct {
 // the cluster runs until [Cluster.Stop], or until this process ends. Where no
 // Postgres is installed the error is [ErrNotInstalled].
 func Start(ctx context.Context, o Options) (*Cluster, error) {
+	return start(ctx, o, rand.Text(), func(ctx context.Context, c *Cluster) error { return c.create(ctx) })
+}
+
+// start makes a cluster whose data fill provides.
+func start(ctx context.Context, o Options, password string, fill func(context.Context, *Cluster) error) (*Cluster, error) {
 	binDir := o.BinDir
 	if binDir == "" {
 		var err error
@@ -98,19 +107,22 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := makeDir(owner)
+	dir, err := makeDir(o.Dir, owner)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{binDir: binDir, dir: dir, port: defaultPort, tcp: o.TCP, password: rand.Text(), owner: owner}
+	c := &Cluster{binDir: binDir, dir: dir, port: defaultPort, tcp: o.TCP, password: password, owner: owner}
 	if c.warden, err = startWarden(dir, owner); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	if err := c.create(ctx, o); err != nil {
-		c.Stop()
-		return nil, err
+	err = fill(ctx, c)
+	if err == nil {
+		err = c.configure(o)
 	}
-	if err := c.Restart(ctx); err != nil {
+	if err == nil {
+		err = c.Restart(ctx)
+	}
+	if err != nil {
 		c.Stop()
 		return nil, err
 	}
@@ -215,8 +227,8 @@ func (c *Cluster) Stop() {
 
 func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
 
-// create makes the data folder and its configuration.
-func (c *Cluster) create(ctx context.Context, o Options) error {
+// create makes the data folder.
+func (c *Cluster) create(ctx context.Context) error {
 	password := filepath.Join(c.dir, "password")
 	if err := writeFile(password, c.password, c.owner); err != nil {
 		return fmt.Errorf("creating a cluster: %w", err)
@@ -232,7 +244,12 @@ func (c *Cluster) create(ctx context.Context, o Options) error {
 	if out, err := combinedOutput(initdb); err != nil {
 		return fmt.Errorf("creating a cluster: %w: %s", cmp.Or(ctx.Err(), err), strings.TrimSpace(string(out)))
 	}
+	return nil
+}
 
+// configure writes the settings, after those that are there: the last line of a
+// setting counts.
+func (c *Cluster) configure(o Options) error {
 	settings := map[string]string{
 		"listen_addresses":        "",
 		"unix_socket_directories": c.dir,
@@ -295,6 +312,9 @@ func (c *Cluster) ping(ctx context.Context) error {
 // kill does what Kill does, with c.mu held.
 func (c *Cluster) kill() {
 	if c.server != nil {
+		if c.frozen {
+			_ = c.thaw() // else it would not hear the signal
+		}
 		c.server.kill()
 		c.server = nil
 	}

@@ -34,11 +34,15 @@ func unprivileged() (*syscall.Credential, error) {
 	return nil, errors.New("choosing the server's user: Postgres does not run as root, and there is neither a user postgres nor nobody")
 }
 
-// makeDir makes the cluster's folder under the temporary directory; under /tmp
-// where that one's path is too long for a socket's, or closed to the owner.
-func makeDir(owner *syscall.Credential) (string, error) {
-	parent := os.TempDir()
-	if len(parent)+len("/sgpg-0123456789") > maxDirLength || owner != nil && !open(parent) {
+// makeDir makes the cluster's folder under parent; by default under the temporary
+// directory, or under /tmp where that one's path is too long for a socket's, or
+// closed to the owner.
+func makeDir(parent string, owner *syscall.Credential) (string, error) {
+	asked := parent != ""
+	if !asked {
+		parent = os.TempDir()
+	}
+	if !asked && (len(parent)+len("/sgpg-0123456789") > maxDirLength || owner != nil && !open(parent)) {
 		parent = "/tmp"
 	}
 	dir, err := os.MkdirTemp(parent, "sgpg-") // mode 0700: the socket asks for no password

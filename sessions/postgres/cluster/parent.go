@@ -105,12 +105,13 @@ func environment() []string {
 }
 
 // wardenScript gets the cluster's folder as $1. A postmaster.pid names the server;
-// during initdb with a minus sign, which to kill would be a process group.
+// during initdb with a minus sign, which to kill would be a process group. A server
+// that is frozen (see Freeze) must go on to hear the signal.
 const wardenScript = `
 trap '' INT TERM HUP QUIT
 read -r _
 pid=$(head -n 1 "$1/pooler.pid" 2>/dev/null) && kill -KILL "$pid" 2>/dev/null
-while pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "${pid#-}" 2>/dev/null; do sleep 0.1; done
+while pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "${pid#-}" 2>/dev/null; do kill -CONT "${pid#-}" 2>/dev/null; sleep 0.1; done
 for attempt in 1 2 3 4 5 6 7 8 9 10; do rm -rf -- "$1" 2>/dev/null && exit; sleep 0.2; done
 `
 

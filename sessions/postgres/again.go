@@ -1,0 +1,118 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// repeats is how often what lost against somebody else is done again; repeatPause
+	// is the longest pause before the first time, twice as long before each next one.
+	repeats     = 6
+	repeatPause = 10 * time.Millisecond
+	// silentAfter is how long after its own end of a statement the server may be silent.
+	silentAfter = time.Second
+	// transactionMost is how many statements that take as long as they may a
+	// transaction has.
+	transactionMost = 4
+)
+
+// querier is a connection or a transaction.
+type querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// lostRace says whether Postgres undid a statement because of what somebody else did at
+// the same time: a serialization failure, on an isolation level that we did not choose,
+// or a deadlock. Nothing of it has happened.
+func lostRace(err error) bool {
+	e := (*pgconn.PgError)(nil)
+	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")
+}
+
+// do runs f, which is one statement that does not depend on what was read before, with
+// all its rows read; and again where it lost a race.
+func (s *Store) do(ctx context.Context, p *pgxpool.Pool, f func(context.Context, querier) error) error {
+	return again(ctx, func() error { return s.once(ctx, p, f) })
+}
+
+// once is do without again, for what must be decided anew.
+func (s *Store) once(ctx context.Context, p *pgxpool.Pool, f func(context.Context, querier) error) error {
+	return s.with(ctx, p, s.statementMax, func(ctx context.Context, conn *pgxpool.Conn) error {
+		if own, ok := conn.Conn().PgConn().CustomData()[ownBegin].(string); ok {
+			return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{BeginQuery: own}, func(tx pgx.Tx) error { return f(ctx, tx) })
+		}
+		return f(ctx, conn)
+	})
+}
+
+// transact runs f in a transaction that takes at most longest, and again where it lost a
+// race.
+func (s *Store) transact(ctx context.Context, p *pgxpool.Pool, longest time.Duration, f func(context.Context, pgx.Tx) error) error {
+	return again(ctx, func() error {
+		return s.with(ctx, p, longest, func(ctx context.Context, conn *pgxpool.Conn) error {
+			first := begin
+			if own, ok := conn.Conn().PgConn().CustomData()[ownBegin].(string); ok {
+				first = own
+			}
+			return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{BeginQuery: first}, func(tx pgx.Tx) error { return f(ctx, tx) })
+		})
+	})
+}
+
+// with gives f a connection, once it has one, for at most longest. The server ends a
+// statement by itself; one that does not even say so is frozen, or cut off.
+func (s *Store) with(ctx context.Context, p *pgxpool.Pool, longest time.Duration, f func(context.Context, *pgxpool.Conn) error) error {
+	conn, err := p.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	bounded, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	err = f(bounded, conn)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil && s.silence.due(silencePause) {
+		s.reset()
+	}
+	return err
+}
+
+// again calls f until it does not lose a race.
+func again(ctx context.Context, f func() error) error {
+	longest := repeatPause
+	for range repeats {
+		err := f()
+		if !lostRace(err) {
+			return err
+		}
+		// Two that met once and wait equally long meet again.
+		pause := time.NewTimer(rand.N(longest)) //nolint:gosec // no secret
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		}
+		longest *= 2
+	}
+	return f()
+}
+
+// exec is do for a statement that returns no rows; it says how many it changed.
+func (s *Store) exec(ctx context.Context, sql string, args ...any) (int64, error) {
+	var changed int64
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		tag, err := by.Exec(ctx, sql, args...)
+		changed = tag.RowsAffected()
+		return err
+	})
+	return changed, err
+}

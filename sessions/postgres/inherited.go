@@ -1,0 +1,149 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A session of Postgres inherits settings from the server, the database and the role,
+// and in a foreign database anybody may have set them for reasons of their own. Those
+// that would change what a statement means, how long it takes, or whether its commit
+// outlives a crash are set by us, on each connection. The others do no harm: times and
+// bytes travel in binary form, which none changes. What the URL itself sets is not
+// inherited, and stays.
+
+// ours are the settings that a connection must have; those that this version of the
+// server does not know are left out. Where pooled is false, a pooler's connections may
+// have what they inherit.
+var ours = []struct {
+	name, value string
+	pooled      bool
+}{
+	{"default_transaction_isolation", "'read committed'", true},
+	{"default_transaction_deferrable", "off", true},
+	{"search_path", "pg_catalog, pg_temp", true},
+	{"lock_timeout", "0", true}, // statement_timeout ends a wait
+	{"transaction_timeout", "0", true},
+	{"idle_session_timeout", "0", false}, // of a pooler's, it is the pooler's affair
+	// Plans are made anew for each statement, with its arguments, from everything that
+	// there is. To compile one takes longer than to run it.
+	{"plan_cache_mode", "auto", true},
+	{"jit", "off", false},
+	{"enable_seqscan", "on", true},
+	{"enable_indexscan", "on", true},
+	{"enable_indexonlyscan", "on", true},
+	{"enable_bitmapscan", "on", true},
+	{"enable_nestloop", "on", true},
+	{"enable_hashjoin", "on", true},
+	{"enable_mergejoin", "on", true},
+	{"enable_sort", "on", true},
+}
+
+// begin begins a transaction. Each statement in it has a snapshot of its own: else one
+// from before a wait would decide.
+const begin = `BEGIN ISOLATION LEVEL READ COMMITTED`
+
+// ownBegin is where a connection keeps how its transactions begin, if in another way.
+const ownBegin = "sessiongate begin"
+
+// asking reads every setting that validate judges. It relies on none of them: a search
+// path may name another schema before pg_catalog.
+var asking = func() string {
+	names := []string{"default_transaction_read_only", "session_replication_role", "synchronous_commit"}
+	for _, o := range ours {
+		names = append(names, o.name)
+	}
+	return `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(), s.name, s.setting, s.source
+		FROM pg_catalog.pg_settings s
+		WHERE s.name OPERATOR(pg_catalog.=) ANY (pg_catalog.string_to_array('` + strings.Join(names, ",") + `', ','))`
+}()
+
+// validate judges a connection before it is used: pgx tries the next host, or the next
+// address of this one, where it says no.
+func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
+	results, err := conn.Exec(ctx, asking).ReadAll()
+	if err != nil {
+		return fmt.Errorf("asking for the primary: %w", err)
+	}
+	if len(results) != 1 || len(results[0].Rows) == 0 {
+		return errors.New("asking for the primary: the server told of no settings")
+	}
+	rows := results[0].Rows
+	type setting struct{ value, source string }
+	found := map[string]setting{}
+	for _, row := range rows {
+		found[string(row[2])] = setting{string(row[3]), string(row[4])}
+	}
+	readOnly := found["default_transaction_read_only"]
+	if err := notPrimary(string(rows[0][0]) == "t", readOnly.value == "on" && !bequeathed(readOnly.source)); err != nil {
+		return err
+	}
+	if found["session_replication_role"].value == "replica" {
+		return errors.New("the role or the database has session_replication_role = replica, with which Postgres keeps no foreign key: what belongs to an ended session would stay; reset it")
+	}
+
+	pooled := string(rows[0][1]) != strconv.FormatUint(uint64(conn.PID()), 10)
+	var set []string
+	for _, o := range ours {
+		is, known := found[o.name]
+		switch {
+		case !known, is.value == strings.Trim(o.value, "'"), is.source == fromURL, pooled && !o.pooled:
+		case pooled && o.name == "search_path" && !strings.Contains(is.value, "pg_catalog"): // which comes first by itself
+		default:
+			set = append(set, o.name+" = "+o.value)
+		}
+	}
+	// A revocation that was answered must survive a crash. Whoever chose that a commit
+	// waits for the disk alone, or for more than the disk, keeps it.
+	if found["synchronous_commit"].value == "off" {
+		set = append(set, "synchronous_commit = on")
+	}
+	if pooled {
+		throughPooler(conn, readOnly.value == "on", set)
+		return nil
+	}
+	if readOnly.value == "on" {
+		set = append(set, "default_transaction_read_only = off")
+	}
+	if len(set) == 0 {
+		return nil
+	}
+	if err := conn.Exec(ctx, "SET "+strings.Join(set, "; SET ")).Close(); err != nil {
+		return fmt.Errorf("setting what the connection needs: %w", err)
+	}
+	return nil
+}
+
+// fromURL is the source of a setting that came with the connection.
+const fromURL = "client"
+
+// bequeathed says whether a setting comes from the role or the database, or from another
+// client of a pooler. What comes from the server's own configuration is how a former
+// primary is fenced.
+func bequeathed(source string) bool {
+	return slices.Contains([]string{"database", "user", "database user", "global", "session"}, source)
+}
+
+// throughPooler is for a connection whose backend is another process than the one that
+// greeted us: a pooler stands between, which may give each transaction another backend,
+// where SET would reach one of them, for everybody. There each statement is made a
+// transaction that sets what it needs for itself, but only where something inherited
+// does harm, for that takes two more round trips.
+func throughPooler(conn *pgconn.PgConn, readOnly bool, set []string) {
+	first := begin
+	if readOnly {
+		first += " READ WRITE"
+	}
+	for _, s := range set {
+		first += "; SET LOCAL " + s
+	}
+	if first != begin {
+		conn.CustomData()[ownBegin] = first
+	}
+}
