@@ -40,10 +40,10 @@ func respelled(t testing.TB, token string) map[string]string {
 		"two pairs":          `""` + token + `""`,
 		"half a pair":        `"` + token,
 	}
-	for name, byte := range map[string]string{"space": " ", "tab": "\t", "no-break space": "\u00a0", "vertical tab": "\v", "line": "\n", "return": "\r", "NUL": "\x00", "DEL": "\x7f", "BOM": "\ufeff"} {
-		texts[name+" behind"], texts[name+" before"] = token+byte, byte+token
-		texts[name+" amid"] = parts[0] + "." + parts[1] + byte + "." + parts[2]
-		texts[name+" in quotes"] = `"` + token + byte + `"`
+	for name, blank := range map[string]string{"space": " ", "tab": "\t", "no-break space": "\u00a0", "vertical tab": "\v", "line": "\n", "return": "\r", "NUL": "\x00", "DEL": "\x7f", "BOM": "\ufeff"} {
+		texts[name+" behind"], texts[name+" before"] = token+blank, blank+token
+		texts[name+" amid"] = parts[0] + "." + parts[1] + blank + "." + parts[2]
+		texts[name+" in quotes"] = `"` + token + blank + `"`
 	}
 	return texts
 }

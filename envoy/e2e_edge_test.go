@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,8 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 )
 
 // unanswered fails unless an answer of the auth path tells the client to come back, and nothing else.
@@ -48,15 +53,20 @@ func (a answer) unanswered(t testing.TB, what string, statuses ...int) {
 // TestUnansweredAuthPath: with the default settings, what waits for Postgres is answered by sessiongate before Envoy gives up, and what sessiongate
 // does not answer is answered by Envoy in the same form. Nobody is signed out.
 func TestUnansweredAuthPath(t *testing.T) {
-	s := newStack(t, stackOptions{processes: 1})
+	c, err := cluster.Start(t.Context(), clusterOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	s := newStack(t, stackOptions{processes: 1, cluster: c})
 	b := s.newBrowser(networkV)
-	handle := b.signIn("alice")
+	b.signIn("alice")
 	b.mustGet(t)
-	both := func(name string, want func(what string, a answer)) {
+	both := func(name string, want func(t *testing.T, what string, a answer)) {
 		t.Run(name, func(t *testing.T) {
 			var wait sync.WaitGroup
 			for _, path := range []string{refreshPath, "/auth/signout"} {
-				wait.Go(func() { want(path, b.do(http.MethodPost, path, script)) })
+				wait.Go(func() { want(t, path, b.do(http.MethodPost, path, script)) })
 			}
 			wait.Wait()
 		})
@@ -66,32 +76,37 @@ func TestUnansweredAuthPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `LOCK TABLE sessiongate.sessions IN ACCESS EXCLUSIVE MODE`); err != nil {
+	if _, err = tx.Exec(t.Context(), `LOCK TABLE sessiongate.sessions IN ACCESS EXCLUSIVE MODE`); err != nil {
 		t.Fatal(err)
 	}
-	both("Postgres hangs", func(what string, a answer) {
+	ours := func(t *testing.T, what string, a answer) {
+		t.Helper()
 		a.unanswered(t, what, http.StatusServiceUnavailable)
 		if !strings.Contains(a.body, "Nothing changed") {
 			t.Errorf("%s: it is Envoy that answers: %s", what, a.body)
 		}
-	})
+	}
+	both("a lock is held", ours)
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("the sign-out that hung has no effect, or ended the session", func() bool {
+	s.eventually("nothing waits for the lock", func() bool {
 		return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 0
 	})
-	if n := s.endedFor(handle, "signed_out"); n != 0 {
-		t.Logf("the sign-out was carried out all the same: %d", n)
-	}
-	b = s.newBrowser(networkV)
+	b = s.newBrowser(networkV) // the sign-out may have been carried out all the same
 	b.signIn("alice")
+
+	thaw := s.freeze()
+	both("Postgres is frozen", ours)
+	thaw()
+	b = s.newBrowser(networkV)
+	s.eventually("a sign-in", func() bool { return b.do(http.MethodPost, "/login", withBody("alice")).status == http.StatusNoContent })
 
 	p := s.processes[0]
 	if err := p.command.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	both("sessiongate hangs", func(what string, a answer) { a.unanswered(t, what, http.StatusGatewayTimeout) })
+	both("sessiongate hangs", func(t *testing.T, what string, a answer) { a.unanswered(t, what, http.StatusGatewayTimeout) })
 	if err := p.command.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -100,10 +115,43 @@ func TestUnansweredAuthPath(t *testing.T) {
 	b.mustGet(t)
 
 	p.stop()
-	both("sessiongate is gone", func(what string, a answer) { a.unanswered(t, what, http.StatusServiceUnavailable) })
+	both("sessiongate is gone", func(t *testing.T, what string, a answer) { a.unanswered(t, what, http.StatusServiceUnavailable) })
 	if b.access() == "" || b.cookie("sRefreshToken") == "" {
 		t.Error("cookies were touched")
 	}
+}
+
+// freeze stops every process of Postgres that a connection may meet, until thaw is called.
+func (s *stack) freeze() (thaw func()) {
+	s.Helper()
+	var dir string
+	if err := s.db.QueryRow(s.Context(), `SHOW data_directory`).Scan(&dir); err != nil {
+		s.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	postmaster, err := strconv.Atoi(first)
+	if err != nil {
+		s.Fatal(err)
+	}
+	rows, _ := s.db.Query(s.Context(), `SELECT pid::int FROM pg_stat_activity WHERE pid <> pg_backend_pid()`)
+	pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	if err != nil {
+		s.Fatal(err)
+	}
+	pids = append(pids, postmaster)
+	send := func(signal syscall.Signal) {
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, signal) // one that has ended meanwhile holds nobody up
+		}
+	}
+	send(syscall.SIGSTOP)
+	thaw = sync.OnceFunc(func() { send(syscall.SIGCONT) })
+	s.Cleanup(thaw)
+	return thaw
 }
 
 // ingress is where a test writes bytes of its own.

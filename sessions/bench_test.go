@@ -91,15 +91,46 @@ func BenchmarkFirstCheckToNext(b *testing.B) {
 	b.ReportMetric(float64(first)*laterChecks/float64(later), "first/later")
 }
 
-// BenchmarkVerifyGarbage is what an attacker's invented token costs.
+// BenchmarkVerifyGarbage is what an attacker's invented token costs, by how much he
+// knows, beside the first Check of a good one in the same run.
 func BenchmarkVerifyGarbage(b *testing.B) {
 	e := offline(b)
-	tokens := []string{issueAt(b, offline(b), testEpoch, `{"role":"admin"}`).Access.Reveal()}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, d := e.Verify(TransportCookie, tokens); d != DenyUnknownKey {
-			b.Fatal(d)
-		}
+	key := e.keys.Load().signers[0]
+	issued := issueAt(b, e, testEpoch, `{"role":"admin"}`)
+	plain := untagged(b, issued.Payload)
+	cut, _ := cutToken(issued.Access.Reveal())
+	wrongTag := string(offline(b).keys.Load().signers[0].withTag([]byte(plain)))
+	for _, kind := range []struct {
+		name, text string
+		want       *Denial
+		share      time.Duration // of each check; 0: never spent
+	}{
+		{"unknown key", issueAt(b, offline(b), testEpoch, `{"role":"admin"}`).Access.Reveal(), DenyUnknownKey, 0},
+		{"wrong tag", key.header + "." + encode([]byte(wrongTag)) + "." + cut.signature, DenySignature, 0},
+		{"another signature", cut.signed() + "." + randomSignature(), DenySignature, 0},
+		{"no tag", key.header + "." + encode([]byte(plain)) + "." + randomSignature(), DenySignature, 0},
+		{"no tag, the share is spent", key.header + "." + encode([]byte(plain)) + "." + randomSignature(), DenyBusy, cpuBurst + 1},
+	} {
+		b.Run(kind.name, func(b *testing.B) {
+			e.unverified.each, e.unverified.cores = kind.share, 1e9
+			tokens := []string{kind.text}
+			var garbage, first time.Duration
+			b.ReportAllocs()
+			for b.Loop() {
+				began := time.Now()
+				if _, d := e.Verify(TransportCookie, tokens); d != kind.want {
+					b.Fatal(d)
+				}
+				garbage += time.Since(began)
+				e.cache.Invalidate(cut.id())
+				began = time.Now()
+				if _, d := e.Verify(TransportCookie, []string{cut.text}); d != nil {
+					b.Fatal(d)
+				}
+				first += time.Since(began)
+			}
+			b.ReportMetric(float64(garbage)/float64(first), "garbage/first")
+		})
 	}
 }
 

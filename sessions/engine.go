@@ -56,9 +56,9 @@ type Config struct {
 	// CachedTokens bounds the cache of verified access tokens, PromotionQueue
 	// and PromotionBatch the queue of first uses and one transaction of it.
 	CachedTokens, PromotionQueue, PromotionBatch int
-	// UnverifiedCPU is the share of this process's cores, in percent, that tokens may
-	// take whose signature alone tells whether they are anybody's: those without a tag,
-	// of a former version or invented. Beyond it they are told to come back.
+	// UnverifiedCPU is the share of this process's cores, in percent, that bad signatures
+	// may take of tokens without a tag, which a former version made or somebody invented.
+	// Beyond it such tokens are told to come back.
 	UnverifiedCPU int
 	// SweepPause is the pause between removals of expired rows, SweepBatch what
 	// one removes at most.
@@ -101,7 +101,7 @@ func Defaults() Config {
 		FeedPoll:            200 * time.Millisecond,
 		FeedBound:           time.Second,
 		CachedTokens:        100_000,
-		UnverifiedCPU:       25,
+		UnverifiedCPU:       5,
 		PromotionQueue:      4096,
 		PromotionBatch:      256,
 		SweepPause:          time.Minute,

@@ -82,7 +82,7 @@ var (
 	DenyUnknownKey  = &Denial{TryRefresh, "V1", "unknown_key", "access token is signed by an unknown key"}
 	DenyStaleKeys   = &Denial{Unavailable, "V1", "keys_stale", "access token is signed by a key not yet known here, and the keys cannot be read"}
 	DenySignature   = &Denial{TryRefresh, "V1", "bad_signature", "access token has a bad signature"}
-	DenyBusy        = &Denial{Unavailable, "V1", "busy", "access tokens without a tag have used up their share of the CPU"}
+	DenyBusy        = &Denial{Unavailable, "V1", "busy", "bad access tokens without a tag have used up their share of the CPU"}
 	DenyClaims      = &Denial{TryRefresh, "V1", "bad_claims", "access token lacks required claims or has others' values"}
 	DenyTransport   = &Denial{TryRefresh, "V1", "wrong_transport", "access token came by the other transport"}
 	DenyExpired     = &Denial{TryRefresh, "V1", "expired", "access token has expired"}

@@ -66,12 +66,6 @@ func ParseKeyEncryptionKey(text string) (*KeyEncryptionKey, error) {
 	return k, nil
 }
 
-// String implements fmt.Stringer.
-func (*KeyEncryptionKey) String() string { return redacted }
-
-// GoString implements fmt.GoStringer.
-func (*KeyEncryptionKey) GoString() string { return redacted }
-
 func newGCM(key []byte) cipher.AEAD {
 	block, err := aes.NewCipher(key)
 	if err != nil {

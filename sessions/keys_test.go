@@ -246,7 +246,7 @@ func TestChangedKeysEmptyNoCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	third.ActiveFrom = testEpoch.Add(time.Hour)
-	store.keys = append(rewrapped, third)
+	store.keys = slices.Concat(rewrapped, []StoredKey{third})
 	reload()
 	if e.keys.Load() == ring {
 		t.Error("a third key makes no new ring")

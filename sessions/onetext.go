@@ -69,6 +69,14 @@ func (k *signingKey) signature(signed string) (text [signatureText]byte, err err
 	return text, nil
 }
 
+// verifies says whether a signature is one of header.payload, of all that ES256 takes.
+func (k *signingKey) verifies(signed string, signature []byte) bool {
+	digest := sha256.Sum256([]byte(signed))
+	r := new(big.Int).SetBytes(signature[:signatureSize/2])
+	s := new(big.Int).SetBytes(signature[signatureSize/2:])
+	return ecdsa.Verify(&k.private.PublicKey, digest[:], r, s)
+}
+
 // isHighS says whether s of a signature is the higher of the two that verify.
 func isHighS(signature []byte) bool {
 	return new(big.Int).SetBytes(signature[signatureSize/2:]).Cmp(halfOrder) > 0

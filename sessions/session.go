@@ -6,8 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/netip"
 	"time"
 )
@@ -93,19 +91,8 @@ const (
 // Reveal gives its text.
 type Token string
 
-const redacted = "[redacted]"
-
 // Reveal returns the text of the token, for the one place that hands it out.
 func (t Token) Reveal() string { return string(t) }
-
-// Format implements fmt.Formatter: also a wrong verb prints no token.
-func (Token) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
-
-// LogValue implements slog.LogValuer.
-func (Token) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Row is a session as the store keeps it: who it belongs to and where its line
 // of refresh tokens stands. Times are the store's clock, in whole microseconds,

@@ -17,6 +17,7 @@ func timed(t testing.TB) (e *Engine, pass func(time.Duration)) {
 	local := e.cfg.Now()
 	clock := func() time.Time { return local }
 	e.feed.clock.local, e.unverified.now = clock, clock
+	e.unverified.each = cpuBurst / 100
 	return e, func(d time.Duration) {
 		local = local.Add(d)
 		e.feed.clock.set(e.feed.clock.now(), local)
@@ -81,6 +82,16 @@ func TestFloods(t *testing.T) {
 			t.Errorf("then the right one: %v with %d more", answers, operations)
 		}
 	})
+	t.Run("a rollout", func(t *testing.T) {
+		former := make([]string, 3*share)
+		for i := range former {
+			former[i] = forge(t, key.private, key.header, strings.Replace(plain, "alice", fmt.Sprint("user", i), 1))
+		}
+		answers, operations := flood(e, len(former), func(i int) string { return former[i] })
+		if answers[nil] != len(former) || operations != uint64(len(former)) {
+			t.Errorf("%v with %d signatures", answers, operations)
+		}
+	})
 	t.Run("no tag", func(t *testing.T) {
 		invented := func(i int) string {
 			return key.header + "." + encode(fmt.Appendf(nil, `{"n":%d}`, i)) + "." + randomSignature()
@@ -120,7 +131,7 @@ func TestFloods(t *testing.T) {
 func TestCPUShare(t *testing.T) {
 	now := time.Unix(0, 0)
 	s := newCPUShare(50, func() time.Time { return now })
-	s.each = 10 * time.Millisecond
+	s.each, s.cores = cpuBurst/10, 1
 	takes := func() (n int) {
 		for s.take() {
 			n++
@@ -137,13 +148,17 @@ func TestCPUShare(t *testing.T) {
 		{"nothing passed", 0, 0},
 		{"nearly one", s.each - 1, 0},
 		{"one", 1, 1},
-		{"three and a half", 35 * time.Millisecond, 3},
-		{"the other half", 5 * time.Millisecond, 1},
+		{"three and a half", 7 * time.Millisecond, 3},
+		{"the other half", time.Millisecond, 1},
 		{"an hour", time.Hour, whole},
+		{"an hour, and a check that took 8 ms more", time.Hour, whole - 5},
 		{"a clock that went back", -30 * time.Minute, 0},
 		{"and goes on", s.each, 1},
 	} {
-		now = now.Add(step.pass)
+		if now = now.Add(step.pass); strings.HasSuffix(step.name, "more") {
+			s.take()
+			s.spent(s.cost+8*time.Millisecond, false)
+		}
 		if got := takes(); got != step.want {
 			t.Errorf("%s: %d, want %d", step.name, got, step.want)
 		}
@@ -164,7 +179,7 @@ func TestEndsWithTag(t *testing.T) {
 				t.Fatalf("%s: tagged, with byte %d altered", altered, at)
 			}
 		}
-		for cut := range len(payload) {
+		for cut := range payload {
 			if k.hasTag(payload[:cut]) {
 				t.Fatalf("%s: has a tag", payload[:cut])
 			}

@@ -44,7 +44,6 @@ func shows(t *testing.T, trusts *authority.Authority, pair authority.Pair) *tls.
 
 // Of the certificates of the right authority, only those are let in that have one of the names: on every listener, also after new files were read.
 func TestClientNames(t *testing.T) {
-	t.Parallel()
 	ours, foreign := newAuthority(t), newAuthority(t)
 	d := newTLSDir(t, ours)
 	var c Config

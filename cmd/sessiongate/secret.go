@@ -23,6 +23,19 @@ func (Secret) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
 //nolint:unparam // the error is the interface's
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
+// Format implements [fmt.Formatter]: as without it, but for a pointer under a wrong
+// verb, where fmt would print the secrets without asking them.
+func (c Config) Format(s fmt.State, verb rune) {
+	type fields Config
+	_, _ = fmt.Fprintf(s, fmt.FormatString(s, verb), fields(c))
+}
+
+// Format implements [fmt.Formatter], likewise.
+func (c Credentials) Format(s fmt.State, verb rune) {
+	type fields Credentials
+	_, _ = fmt.Fprintf(s, fmt.FormatString(s, verb), fields(c))
+}
+
 // Credentials are the secrets that serve works with, wherever they were kept.
 type Credentials struct {
 	Key              Secret            // the key-encryption key: standard base64 of 32 bytes; empty if none is set

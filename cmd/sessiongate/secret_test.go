@@ -25,6 +25,12 @@ func TestNoOutputHoldsASecret(t *testing.T) {
 		fmt.Fprintf(&out, verb+"\n", c.Key)
 		fmt.Fprintf(&out, verb+"\n", c.KeyPrevious)
 	}
+	creds := Credentials{Key: testKey, KeyPrevious: testSecret, DatabasePassword: testSecret, APIKeys: map[string]Secret{"a": testSecret}}
+	for _, v := range []any{c, &c, creds, &creds, []any{c, &c, creds, &creds}, map[string]any{"c": &c, "creds": &creds}} {
+		for _, verb := range "vTtbcdoOqxXUeEfFgGs!" { // the wrong ones among them
+			fmt.Fprintf(&out, "%"+string(verb)+" %+"+string(verb)+" %#"+string(verb)+"\n", v, v, v)
+		}
+	}
 	for _, format := range []string{"json", "text"} {
 		c.Log.Format = format
 		newLogger(&out, c).Error("config", "config", c, "key", c.Key, "keys", c.API.Keys)

@@ -286,8 +286,8 @@ func settings(c *Config) []setting {
 			doc: "Verified access tokens kept in memory, each with what Envoy is told of its session: some 1.6 KiB with small claims, so 100000 take 160 MiB. The signature of one that is not there is checked anew.",
 		},
 		{
-			key: "cache.unverified_cpu", def: "25", kind: integer(&c.Cache.UnverifiedCPU, 1, 100),
-			doc: "Percent of all cores that signatures of access tokens without a tag may take: those of a former version, and invented ones. Beyond it such tokens are answered with 503; all others are not concerned.",
+			key: "cache.unverified_cpu", def: "5", kind: integer(&c.Cache.UnverifiedCPU, 1, 100),
+			doc: "Percent of all cores that bad signatures of access tokens without a tag may take: invented ones, and those of a former version wait with them. Beyond it such tokens are answered with 503; all others are not concerned.",
 		},
 
 		{

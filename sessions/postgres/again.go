@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -78,8 +79,15 @@ func (s *Store) with(ctx context.Context, p *pgxpool.Pool, longest time.Duration
 	defer conn.Release()
 	bounded, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
+	if era, ok := conn.Conn().PgConn().CustomData()[itsEra].(context.Context); ok {
+		defer context.AfterFunc(era, cancel)() //nolint:contextcheck // the end of either ends it
+	}
 	err = f(bounded, conn)
-	if err != nil && bounded.Err() != nil && ctx.Err() == nil && s.silence.due(silencePause) {
+	switch {
+	case err == nil, ctx.Err() != nil:
+	case errors.Is(bounded.Err(), context.Canceled):
+		return fmt.Errorf("%w any more: another server is, and did not answer for this one", ErrNotPrimary)
+	case bounded.Err() != nil && s.silence.due(silencePause):
 		s.reset()
 	}
 	return err

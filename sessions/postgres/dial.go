@@ -36,7 +36,7 @@ type dialer struct {
 	net.Dialer
 
 	silence time.Duration
-	several bool // hosts
+	several atomic.Bool // there are other addresses, of other hosts or of the same name
 
 	mu     sync.Mutex
 	silent map[string]time.Time // by address
@@ -45,7 +45,9 @@ type dialer struct {
 func newDialer(cfg *pgconn.Config) *dialer {
 	d := &dialer{silence: cfg.ConnectTimeout / 2, silent: map[string]time.Time{}}
 	for _, f := range cfg.Fallbacks { // of one host, too: with TLS, and without
-		d.several = d.several || f.Host != cfg.Host || f.Port != cfg.Port
+		if f.Host != cfg.Host || f.Port != cfg.Port {
+			d.several.Store(true)
+		}
 	}
 	d.Timeout = d.silence
 	d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: probeAfter, Interval: probeEvery, Count: probes}
@@ -55,7 +57,7 @@ func newDialer(cfg *pgconn.Config) *dialer {
 
 // dial is a [pgconn.DialFunc].
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if d.several && d.passOver(address) {
+	if d.several.Load() && d.passOver(address) {
 		return nil, fmt.Errorf("it said nothing a moment ago, and is asked again after %s", silentFor)
 	}
 	conn, err := d.DialContext(ctx, network, address)
@@ -73,6 +75,17 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 		_ = conn.Close()
 	})
 	return g, nil
+}
+
+// lookup is find, for the addresses of a host.
+func (d *dialer) lookup(find pgconn.LookupFunc) pgconn.LookupFunc {
+	return func(ctx context.Context, host string) ([]string, error) {
+		addresses, err := find(ctx, host)
+		if len(addresses) > 1 {
+			d.several.Store(true)
+		}
+		return addresses, err
+	}
 }
 
 func (d *dialer) saysNothing(address string) {
@@ -127,8 +140,8 @@ const (
 
 // shouldPing asks a connection that was idle for a while whether it lives. One that says
 // nothing is closed, and all others with it: asking ten in turn would take as many
-// times as long. But not again and again, for a server may only be slow: then the next
-// ones wait as long as their caller does.
+// times as long. But not again and again, for a server may only be slow: the connections
+// made anew have as long as their caller.
 //
 // It says true where the connection is dead: then pgx asks, too, and sees it.
 func (s *Store) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
@@ -136,7 +149,8 @@ func (s *Store) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool
 		return false
 	}
 	asking, cancel := ctx, context.CancelFunc(func() {})
-	impatient := s.silence.over(silencePause)
+	made, _ := p.Conn.PgConn().CustomData()[madeAt].(time.Time)
+	impatient := s.silence.missed(made, silencePause)
 	if impatient {
 		asking, cancel = context.WithTimeout(ctx, pingMax)
 	}

@@ -3,8 +3,9 @@
 // It owns the schema `sessiongate` of a database: the SQL, which stands beside
 // its methods, and the migrations, which are embedded and only go forward, so
 // that two versions of the program can run on one schema during a rollout. It
-// promises what [sessions.Store] says, on Postgres's default isolation level, and
-// decides nothing: every write is a compare-and-swap, or one transaction.
+// promises what [sessions.Store] says, whatever settings are handed down to it, and
+// decides nothing: every write is a compare-and-swap, or one transaction. It works on
+// the primary, or not at all.
 //
 // Time is sessiongate.now(), a function of the schema, read in the statement
 // that uses it.

@@ -3,7 +3,10 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sessiongate/sessiongate/sessions"
 )
@@ -67,3 +70,15 @@ func (s *Store) Connected() int64 {
 
 // Idle makes connections count as idle for long enough to be asked whether they live.
 func Idle(s *Store) { s.pingIdle = 0 }
+
+// Dial connects as the store does.
+func Dial(ctx context.Context, address string) (*net.TCPConn, error) {
+	conn, err := newDialer(&pgconn.Config{ConnectTimeout: time.Minute}).dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*greeted).Conn.(*net.TCPConn), nil
+}
+
+// FeedConnected is how many connections the feed ever had.
+func (s *Store) FeedConnected() int64 { return s.feed.Stat().NewConnsCount() }

@@ -109,13 +109,7 @@ func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page,
 		from = place{}
 	}
 	if err != nil {
-		if !errors.Is(ctx.Err(), context.Canceled) { // a client that hangs up says nothing about the server
-			s.missed.Store(true)
-		}
 		return sessions.Page{}, fmt.Errorf("reading the feed: %w", err)
-	}
-	if s.missed.Swap(false) {
-		s.lookAgain() // the other connections may be dead, or lead elsewhere
 	}
 	page.Anew = from.server == ""
 	page.More = len(page.Entries) == s.feedPage

@@ -104,11 +104,11 @@ type party struct {
 	ears    []*ear
 }
 
-func newParty(t *testing.T, wrap func(sessions.Store) sessions.Store) *party {
+func newParty(t *testing.T, isolation string, wrap func(sessions.Store) sessions.Store) *party {
 	t.Helper()
 	p := &party{t: t, clock: open(t)}
 	for range 2 {
-		e := &ear{Store: wrap(openAt(t, postgres.Config{URL: p.clock.url}))}
+		e := &ear{Store: wrap(openAt(t, postgres.Config{URL: isolated(p.clock.url, isolation)}))}
 		e.changed = sync.NewCond(&e.mu)
 		cfg := sessions.Defaults()
 		key, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))
@@ -288,7 +288,17 @@ type trip struct {
 // specification.
 func TestLifeOverPostgres(t *testing.T) {
 	t.Parallel()
-	p := newParty(t, func(s sessions.Store) sessions.Store { return s })
+	for _, isolation := range append(isolations, "read committed") {
+		t.Run(isolation, func(t *testing.T) {
+			t.Parallel()
+			lives(t, isolation)
+		})
+	}
+}
+
+func lives(t *testing.T, isolation string) {
+	t.Helper()
+	p := newParty(t, isolation, func(s sessions.Store) sessions.Store { return s })
 	rapid.Check(t, func(rt *rapid.T) {
 		p.Recorder = sessionstest.NewRecorder()
 		l := &life{party: p, T: rt, honest: rapid.Bool().Draw(rt, "honest"), offered: map[string]bool{}, parents: map[string]string{}, reigned: map[sessions.Mark]sessions.Mark{}}
@@ -629,11 +639,15 @@ func TestHistoriesFindBrokenStores(t *testing.T) {
 			},
 		},
 	} {
-		for _, blind := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s: %v", name, blind), func(t *testing.T) {
+		for _, on := range []struct {
+			blind     bool
+			isolation string
+		}{{false, "read committed"}, {true, "read committed"}, {false, "repeatable read"}, {false, "serializable"}} {
+			blind := on.blind
+			t.Run(fmt.Sprintf("%s: %v, %s", name, blind, on.isolation), func(t *testing.T) {
 				t.Parallel()
 				gate, clock := newGate(), new(clocked)
-				p := newParty(t, func(s sessions.Store) sessions.Store {
+				p := newParty(t, on.isolation, func(s sessions.Store) sessions.Store {
 					return tc.wrap(&faulty{Store: s, clock: clock, gate: gate, blind: blind, read: map[sessions.Handle]sessions.Record{}})
 				})
 				clock.t, clock.conn = t, p.clock.conn

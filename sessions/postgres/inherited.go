@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -49,8 +50,13 @@ var ours = []struct {
 // from before a wait would decide.
 const begin = `BEGIN ISOLATION LEVEL READ COMMITTED`
 
-// ownBegin is where a connection keeps how its transactions begin, if in another way.
-const ownBegin = "sessiongate begin"
+// What a connection keeps: how its transactions begin, if in another way, when it was made
+// and in which of the [eras].
+const (
+	ownBegin = "sessiongate begin"
+	madeAt   = "sessiongate made"
+	itsEra   = "sessiongate era"
+)
 
 // asking reads every setting that validate judges. It relies on none of them: a search
 // path may name another schema before pg_catalog.
@@ -59,7 +65,8 @@ var asking = func() string {
 	for _, o := range ours {
 		names = append(names, o.name)
 	}
-	return `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(), s.name, s.setting, s.source
+	return `SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_backend_pid(),
+			pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.pg_postmaster_start_time()), 'YYYYMMDDHH24MISSUS'), s.name, s.setting, s.source
 		FROM pg_catalog.pg_settings s
 		WHERE s.name OPERATOR(pg_catalog.=) ANY (pg_catalog.string_to_array('` + strings.Join(names, ",") + `', ','))`
 }()
@@ -67,6 +74,7 @@ var asking = func() string {
 // validate judges a connection before it is used: pgx tries the next host, or the next
 // address of this one, where it says no.
 func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
+	conn.CustomData()[madeAt] = time.Now()
 	results, err := conn.Exec(ctx, asking).ReadAll()
 	if err != nil {
 		return fmt.Errorf("asking for the primary: %w", err)
@@ -78,17 +86,19 @@ func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
 	type setting struct{ value, source string }
 	found := map[string]setting{}
 	for _, row := range rows {
-		found[string(row[2])] = setting{string(row[3]), string(row[4])}
+		found[string(row[4])] = setting{string(row[5]), string(row[6])}
 	}
 	readOnly := found["default_transaction_read_only"]
-	if err := notPrimary(string(rows[0][0]) == "t", readOnly.value == "on" && !bequeathed(readOnly.source)); err != nil {
+	inherited := readOnly.value == "on" && bequeathed(readOnly.source)
+	if err := notPrimary(string(rows[0][0]) == "t", string(rows[0][1]) == "on" && !inherited); err != nil {
 		return err
 	}
+	conn.CustomData()[itsEra] = s.meets(string(rows[0][3]))
 	if found["session_replication_role"].value == "replica" {
 		return errors.New("the role or the database has session_replication_role = replica, with which Postgres keeps no foreign key: what belongs to an ended session would stay; reset it")
 	}
 
-	pooled := string(rows[0][1]) != strconv.FormatUint(uint64(conn.PID()), 10)
+	pooled := string(rows[0][2]) != strconv.FormatUint(uint64(conn.PID()), 10)
 	var set []string
 	for _, o := range ours {
 		is, known := found[o.name]
@@ -105,10 +115,10 @@ func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
 		set = append(set, "synchronous_commit = on")
 	}
 	if pooled {
-		throughPooler(conn, readOnly.value == "on", set)
+		throughPooler(conn, inherited, set)
 		return nil
 	}
-	if readOnly.value == "on" {
+	if inherited {
 		set = append(set, "default_transaction_read_only = off")
 	}
 	if len(set) == 0 {
@@ -136,13 +146,11 @@ func bequeathed(source string) bool {
 // transaction that sets what it needs for itself, but only where something inherited
 // does harm, for that takes two more round trips.
 func throughPooler(conn *pgconn.PgConn, readOnly bool, set []string) {
-	first := begin
+	mode := begin
 	if readOnly {
-		first += " READ WRITE"
+		mode += " READ WRITE"
 	}
-	for _, s := range set {
-		first += "; SET LOCAL " + s
-	}
+	first := strings.Join(append([]string{mode}, set...), "; SET LOCAL ")
 	if first != begin {
 		conn.CustomData()[ownBegin] = first
 	}

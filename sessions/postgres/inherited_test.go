@@ -126,9 +126,7 @@ func heirs(c *cluster.Cluster, address func(database string) string) func(t *tes
 func TestInheritedSettings(t *testing.T) {
 	t.Parallel()
 	c, _ := inheriting(t)
-	open := heirs(c, func(database string) string { return as(t, c.URL(database), "heir") })
-	t.Run("conformance", func(t *testing.T) { t.Parallel(); sessionstest.Conformance(t, open) })
-	t.Run("scenarios", func(t *testing.T) { t.Parallel(); sessionstest.Scenarios(t, open) })
+	sessionstest.Conformance(t, heirs(c, func(database string) string { return as(t, c.URL(database), "heir") }))
 }
 
 // So it does through a pooler, which cannot be told what a connection needs. What ends
@@ -140,9 +138,7 @@ func TestInheritedSettingsThroughPooler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open := heirs(c, func(database string) string { return pooler.URL(database, "heir") })
-	t.Run("conformance", func(t *testing.T) { t.Parallel(); sessionstest.Conformance(t, open) })
-	t.Run("scenarios", func(t *testing.T) { t.Parallel(); sessionstest.Scenarios(t, open) })
+	sessionstest.Conformance(t, heirs(c, func(database string) string { return pooler.URL(database, "heir") }))
 }
 
 // A pooler hands no setting of ours to somebody else who uses it.

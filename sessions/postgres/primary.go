@@ -25,7 +25,7 @@ import (
 // takes writes ([Store.validate]); one that does not counts as a host that cannot be
 // reached, and the next host of the URL, or address of its name, is tried. Each poll
 // asks again ([Store.primary]). And whatever tells that the server is another one than
-// it was has every connection made anew ([Store.lookAgain]).
+// it was has every connection made anew ([Store.lookAgain], [Store.meets]).
 
 // ErrNotPrimary says that a server was reached, but not one that takes writes.
 var ErrNotPrimary = errors.New("not the primary")
@@ -37,7 +37,7 @@ func notPrimary(recovering, readOnly bool) error {
 	case recovering:
 		return fmt.Errorf("%w: the server is in recovery, as a standby is", ErrNotPrimary)
 	case readOnly:
-		return fmt.Errorf("%w: transactions are read-only by its configuration (default_transaction_read_only), as on a former primary that was fenced", ErrNotPrimary)
+		return fmt.Errorf("%w: the server takes no writes (default_transaction_read_only), as a former primary that was fenced", ErrNotPrimary)
 	}
 	return nil
 }
@@ -79,11 +79,12 @@ func (l *look) due(pause time.Duration) bool {
 	return true
 }
 
-// over says whether pause is over.
-func (l *look) over(pause time.Duration) bool {
+// missed says whether something that was made at a time is older than the last look, or
+// that look than pause.
+func (l *look) missed(made time.Time, pause time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.last.IsZero() || time.Since(l.last) >= pause
+	return l.last.IsZero() || made.Before(l.last) || time.Since(l.last) >= pause
 }
 
 // lookAgain has every connection made anew, and so the primary looked for. Idle ones
@@ -96,9 +97,44 @@ func (s *Store) lookAgain() {
 }
 
 func (s *Store) reset() {
+	if !s.opened.Load() {
+		return
+	}
 	for _, p := range []*pgxpool.Pool{s.pool, s.feed, s.outbox} {
 		p.Reset()
 	}
+}
+
+// eras tells one server from the next: an era is the life of what leads to one.
+type eras struct {
+	mu     sync.Mutex
+	server string
+	now    context.Context //nolint:containedctx // it is the era
+	end    context.CancelFunc
+	ended  look
+}
+
+// meets is for a new connection, to the primary that was started at that moment. Where
+// it is another one than before, everything that leads to the former one is given up: what
+// waits for a frozen server would wait for as long as its caller can. It returns the era
+// of the connection.
+func (s *Store) meets(server string) context.Context {
+	e := &s.eras
+	e.mu.Lock()
+	another := e.server != "" && e.server != server && e.ended.due(lookPause)
+	if another {
+		e.end()
+	}
+	if another || e.now == nil {
+		e.now, e.end = context.WithCancel(context.Background())
+	}
+	e.server = server
+	now := e.now
+	e.mu.Unlock()
+	if another {
+		s.reset()
+	}
+	return now
 }
 
 // watch implements [pgx.QueryTracer]: it sees how every statement of the store ends.

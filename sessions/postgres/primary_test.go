@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -84,6 +85,8 @@ func recovers(t *testing.T, store *postgres.Store, after string) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), recovery)
 	defer cancel()
+	var all sync.WaitGroup
+	defer all.Wait() // before the context ends
 	works := func(what string, call func(context.Context) error) {
 		for {
 			attempt, stop := context.WithTimeout(ctx, 4500*time.Millisecond)
@@ -101,15 +104,19 @@ func recovers(t *testing.T, store *postgres.Store, after string) {
 			}
 		}
 	}
-	works("write", func(ctx context.Context) error {
-		_, err := store.Create(ctx, newRecord("alice"))
-		return err
+	all.Go(func() {
+		works("write", func(ctx context.Context) error {
+			_, err := store.Create(ctx, newRecord("alice"))
+			return err
+		})
 	})
-	works("poll", func(ctx context.Context) error {
-		ctx, stop := context.WithTimeout(ctx, time.Second) // of a replica
-		defer stop()
-		_, err := store.Keys(ctx)
-		return err
+	all.Go(func() {
+		works("poll", func(ctx context.Context) error {
+			ctx, stop := context.WithTimeout(ctx, time.Second) // of a replica
+			defer stop()
+			_, err := store.Poll(ctx, "")
+			return err
+		})
 	})
 }
 
@@ -297,7 +304,7 @@ func TestFenced(t *testing.T) {
 func TestFrozenHostComesFirst(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	silent, err := net.Listen("tcp4", "127.0.0.1:0") //nolint:noctx // it listens at once
+	silent, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,6 +359,33 @@ func TestHalfOpenConnections(t *testing.T) {
 	recovers(t, store, "half-open")
 }
 
+// A line of 200 ms per round trip is slow, and no reason to give a connection up.
+func TestSlowLine(t *testing.T) {
+	t.Parallel()
+	server, err := cluster.Start(t.Context(), cluster.Options{TCP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	if err := migrated(t.Context(), server, ours); err != nil {
+		t.Fatal(err)
+	}
+	front := proxy(t, server.Address())
+	front.Delay(100 * time.Millisecond)
+	for _, addresses := range [][]string{{front.Address()}, {front.Address(), "127.0.0.1:1"}} {
+		store := openAt(t, postgres.Config{URL: hosts(t, server, "", addresses...)})
+		busy(t, store)
+		before := store.Connected()
+		postgres.Idle(store) // so that each is asked before its use
+		for range 5 {
+			busy(t, store)
+		}
+		if made := store.Connected() - before; made > 0 {
+			t.Errorf("%d connections were made anew", made)
+		}
+	}
+}
+
 // An error that tells of another server has every connection made anew, once.
 func TestServerIsAnotherOne(t *testing.T) {
 	t.Parallel()
@@ -375,6 +409,37 @@ func TestServerIsAnotherOne(t *testing.T) {
 	}
 }
 
+// What waits for a server that is no longer the primary is given up as soon as the new one
+// is known, and says so: it would wait for as long as its caller can.
+func TestStatementsOfAFormerPrimaryAreGivenUp(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	front := proxy(t, p.one.Address())
+	store := openAt(t, postgres.Config{URL: hosts(t, p.one, "", front.Address()), StatementTimeout: time.Minute})
+	rec := busy(t, store)
+	lock, watching := connect(t, p.one.URL(ours)), connect(t, p.one.URL(ours))
+	if _, err := lock.Exec(t.Context(), `BEGIN; SELECT FROM sessiongate.sessions FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := store.Swap(t.Context(), rec.Row, handedOut(rec), sessions.R4)
+		done <- err
+	}()
+	awaitWaiting(t, watching, "transactionid")
+	p.must(p.two.Promote(t.Context()))
+	front.Move(p.two.Address())
+	// The feed alone comes to the new one.
+	if _, err := watching.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sessiongate' AND wait_event_type <> 'Lock'`); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the feed at the new primary", func() bool { _, err := store.Poll(t.Context(), ""); return err == nil })
+	if err := <-done; !errors.Is(err, postgres.ErrNotPrimary) {
+		t.Error(err)
+	}
+	recovers(t, store, "two primaries")
+}
+
 // A server that answers slowly keeps its connections: to make them anew would give it
 // more to do.
 func TestSlowAnswersResetNothing(t *testing.T) {
@@ -382,7 +447,7 @@ func TestSlowAnswersResetNothing(t *testing.T) {
 	c := open(t)
 	store := openAt(t, postgres.Config{URL: c.url, MaxConnections: 3})
 	rec := busy(t, store)
-	before := store.Connected()
+	before := store.FeedConnected()
 	c.exec(`BEGIN; SELECT FROM sessiongate.sessions FOR UPDATE`)
 	for i := range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -395,11 +460,31 @@ func TestSlowAnswersResetNothing(t *testing.T) {
 		}
 	}
 	c.exec(`ROLLBACK`)
-	// Each that hung up may cost its own, and no other.
-	if made := store.Connected() - before; made > 20 {
-		t.Errorf("%d connections were made", made)
-	}
 	if _, err := store.Keys(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	// Each that hung up may cost its own connection, and no other.
+	if made := store.FeedConnected() - before; made != 0 {
+		t.Errorf("the feed's connection was made anew %d times", made)
+	}
+	// A poll that took too long closes its connection, and no other.
+	pool := store.Connected() - store.FeedConnected()
+	c.exec(`BEGIN; LOCK TABLE sessiongate.feed`)
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if _, err := store.Poll(ctx, ""); err == nil {
+			t.Error("polled beside a lock")
+		}
+		cancel()
+	}
+	c.exec(`ROLLBACK`)
+	if _, err := store.Poll(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := store.Get(t.Context(), rec.Handle); err != nil {
+		t.Fatal(err)
+	}
+	if made := store.Connected() - store.FeedConnected() - pool; made != 0 {
+		t.Errorf("%d other connections were made anew", made)
 	}
 }

@@ -62,7 +62,8 @@ type Store struct {
 	outbox *pgxpool.Pool
 	// look is of a sign that the server is another one, silence of no sign of it.
 	look, silence look
-	missed        atomic.Bool // the last poll failed
+	eras          eras
+	opened        atomic.Bool
 	// statementMax and transactionMax are how long we wait for a server that should
 	// have ended them itself.
 	statementMax, transactionMax time.Duration
@@ -98,10 +99,12 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	pc.MaxConns = int32(min(cmp.Or(c.MaxConnections, defaultConnections), maxConnections)) //nolint:gosec // bounded
 	pc.ConnConfig.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultConnect)
-	pc.ConnConfig.DialFunc = newDialer(&pc.ConnConfig.Config).dial
-	if c.lookup != nil {
-		pc.ConnConfig.LookupFunc = c.lookup
+	d := newDialer(&pc.ConnConfig.Config)
+	pc.ConnConfig.DialFunc = d.dial
+	if c.lookup == nil {
+		c.lookup = pc.ConnConfig.LookupFunc
 	}
+	pc.ConnConfig.LookupFunc = d.lookup(c.lookup)
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return hangUp{conn.Conn()}
 	}
@@ -147,6 +150,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, errors.New("the database pool cannot be made from this connection string")
 	}
 	s.pool, s.feed, s.outbox = pool, feed, outbox
+	s.opened.Store(true)
 	return s, nil
 }
 
