@@ -1,7 +1,6 @@
 package envoy_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -95,21 +94,12 @@ func watch(s *stack, r *sessionstest.Recorder, replica int, stop chan struct{}) 
 		case <-time.After(50 * time.Millisecond):
 		}
 		call := r.Now()
-		response, err := direct.Get("http://" + s.processes[replica].internal + "/readyz")
+		age, err := s.processes[replica].feedAge()
 		if err != nil {
 			s.Error(err)
 			return
 		}
-		var state struct {
-			Age int64 `json:"feed_age_ms"`
-		}
-		err = json.NewDecoder(response.Body).Decode(&state)
-		_ = response.Body.Close()
-		if err != nil {
-			s.Error(err)
-			return
-		}
-		began := call - time.Duration(state.Age+1)*time.Millisecond
+		began := call - age
 		r.Add(sessionstest.Op{Replica: replica, Did: sessionstest.Polled, Call: began, Return: r.Now()})
 	}
 }
