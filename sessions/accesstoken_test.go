@@ -259,9 +259,8 @@ func TestVerifyRefusesClaims(t *testing.T) {
 		{"exp a second ago", set("exp", now-1), DenyExpired},
 		{"no iat", without("iat"), DenyClaims},
 		// The store's clock stepped back: nobody is sent away until it catches up.
-		{"iat in ten minutes", set("iat", now+600), nil},
-		{"iat at exp", set("iat", now+3600), nil},
-		{"iat beyond exp", set("iat", now+3601), DenyClaims},
+		{"iat within leeway", set("iat", now+5), nil},
+		{"iat beyond leeway", set("iat", now+6), DenyClaims},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if _, d := e.Verify(TransportCookie, []string{forge(t, key.private, key.header, tc.payload)}); d != tc.want {

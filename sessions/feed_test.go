@@ -322,6 +322,30 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// The latest time that was ever shown stays so until the clock has caught up with it.
+func TestClockSetBack(t *testing.T) {
+	local := testEpoch
+	c := clock{local: func() time.Time { return local }}
+	latest := func(what string, want time.Duration) {
+		t.Helper()
+		if got := c.latest().Sub(testEpoch); got != want {
+			t.Errorf("%s: %s, want %s", what, got, want)
+		}
+	}
+	c.set(testEpoch.Add(time.Hour), local)
+	latest("at first", time.Hour)
+	local = local.Add(time.Minute)
+	latest("a minute later", time.Hour+time.Minute)
+	c.set(testEpoch, local)
+	latest("set back", time.Hour+time.Minute)
+	local = local.Add(time.Minute)
+	latest("a minute after it", time.Hour+time.Minute)
+	c.set(testEpoch.Add(time.Minute), local)
+	latest("read again", time.Hour+time.Minute)
+	local = local.Add(2 * time.Hour)
+	latest("caught up", 2*time.Hour+time.Minute)
+}
+
 // A feed that is read anew replaces what is held. No Check may fall in between,
 // see nothing, and allow what lost.
 func TestFeedReadAnewHasNoGap(t *testing.T) {

@@ -212,6 +212,7 @@ func TestChangedKeysEmptyNoCache(t *testing.T) {
 	}
 	reload()
 	one := issueAt(t, e, testEpoch, `{}`).Access.Reveal()
+	e.feed.clock.set(testEpoch.Add(time.Minute), testEpoch)
 	two := issueAt(t, e, testEpoch.Add(time.Minute), `{}`).Access.Reveal()
 	allows := func(what string, operations uint64, wantOne *Denial) {
 		t.Helper()

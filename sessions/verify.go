@@ -50,9 +50,9 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 	if !now.Before(best.Expires) {
 		return nil, DenyExpired
 	}
-	if best.IssuedAt.After(best.Expires) || best.Expires.After(now.Add(AbsoluteLifeMax)) {
-		// Of a future that no step of a clock explains. One that a step explains is no
-		// fault: nobody is to be sent away until the store's clock catches up.
+	if best.IssuedAt.After(e.feed.clock.latest().Add(leeway)) {
+		// Not of a future that the store's clock has shown before it was set back: nobody
+		// is to be sent away until it has caught up.
 		return nil, DenyClaims
 	}
 	if d := e.feed.set.deny(&best.Access); d != nil {
