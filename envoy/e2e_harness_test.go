@@ -674,12 +674,15 @@ func (s *stack) advance(by time.Duration) {
 	s.setClock()
 	moved := time.Now()
 	for _, p := range s.processes {
-		s.eventually(p.name+" follows the clock", func() bool {
-			asked := time.Now()
-			age, err := p.feedAge()
-			return err == nil && asked.Add(-age).After(moved)
-		})
+		s.eventually(p.name+" follows the clock", func() bool { return p.polledSince(moved) })
 	}
+}
+
+// polledSince says whether a poll of the feed is over that began after a moment.
+func (p *process) polledSince(moment time.Time) bool {
+	asked := time.Now()
+	age, err := p.feedAge()
+	return err == nil && asked.Add(-age).After(moment)
 }
 
 // feedAge is how long ago the last poll of the feed began that is over, or a little longer.
