@@ -47,7 +47,8 @@ type Config struct {
 	PerUser UserLimit
 	// RefreshesPerSession bounds the refreshes of a session, of which each refresh token
 	// is counted by itself; RefreshesPerAddress those of one network, where its address is
-	// known ([Engine.AdmitRefresh]). Each engine counts what comes to it.
+	// known ([Engine.AdmitRefresh]). Each engine counts what comes to it. Defaults has no
+	// bound: it depends on who can reach the engine.
 	RefreshesPerSession, RefreshesPerAddress Rate
 
 	// FeedPoll is the pause between polls of the feed; FeedBound the age from
@@ -94,22 +95,18 @@ func Defaults() Config {
 		AbsoluteLife:      100 * 24 * time.Hour,
 		RefreshAttemptMax: 10 * time.Second,
 		HandOutsMax:       20,
-		// A browser may refresh in each of its tabs at once, and then once an hour.
-		RefreshesPerSession: Rate{PerSecond: 2, Burst: 100},
-		// Thousands of people share the address of their company, and come back at once.
-		RefreshesPerAddress: Rate{PerSecond: 200, Burst: 5000},
-		FeedPoll:            200 * time.Millisecond,
-		FeedBound:           time.Second,
-		CachedTokens:        100_000,
-		UnverifiedCPU:       5,
-		PromotionQueue:      4096,
-		PromotionBatch:      256,
-		SweepPause:          time.Minute,
-		SweepBatch:          500,
-		Now:                 time.Now,
-		Events:              func(Event) {},
-		AuditPoll:           time.Second,
-		AuditBatch:          500,
+		FeedPoll:          200 * time.Millisecond,
+		FeedBound:         time.Second,
+		CachedTokens:      100_000,
+		UnverifiedCPU:     5,
+		PromotionQueue:    4096,
+		PromotionBatch:    256,
+		SweepPause:        time.Minute,
+		SweepBatch:        500,
+		Now:               time.Now,
+		Events:            func(Event) {},
+		AuditPoll:         time.Second,
+		AuditBatch:        500,
 	}
 }
 

@@ -80,6 +80,7 @@ func TestFloodHidesNoTheft(t *testing.T) {
 	store := newWatched()
 	cfg := quiet(t)
 	frozen(&cfg)
+	cfg.RefreshesPerSession = sessions.Rate{PerSecond: 2, Burst: 100}
 	e, _ := start(t, store, cfg)
 	issued, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
 	if err != nil {

@@ -162,6 +162,7 @@ func newIdleBench(t *testing.T, change ...func(*Config)) (*bench, func()) {
 	ready := make(chan struct{})
 	cfg := sessions.Defaults()
 	cfg.KeyEncryptionKey = kek
+	cfg.RefreshesPerSession, cfg.RefreshesPerAddress = sessions.Rate{PerSecond: 2, Burst: 100}, sessions.Rate{PerSecond: 200, Burst: 5000}
 	cfg.Now = func() time.Time { return time.Now().Add(time.Duration(b.store.offset.Load())) }
 	cfg.Events = func(e sessions.Event) {
 		if e.Kind == sessions.EventReady {
