@@ -663,8 +663,8 @@ func (p *process) create(user string) created {
 	return c
 }
 
-// advance moves the database's clock by more than the leeway, and returns when every process has followed: a poll of the feed that began
-// since then brought it the new time.
+// advance moves the database's clock by more than the leeway, and returns when every process has followed: each then allows a token that
+// was issued at the new time, which before was from the future.
 func (s *stack) advance(by time.Duration) {
 	s.Helper()
 	if by < moment {
@@ -672,9 +672,12 @@ func (s *stack) advance(by time.Duration) {
 	}
 	s.moved += by
 	s.setClock()
-	moved := time.Now()
 	for _, p := range s.processes {
-		s.eventually(p.name+" follows the clock", func() bool { return p.polledSince(moved) })
+		c := p.create("clock")
+		for _, q := range s.processes {
+			s.eventually(q.name+" follows the clock", func() bool { return q.check(c.Tokens.Access, c.Tokens.AntiCSRF) == http.StatusOK })
+		}
+		p.api(http.MethodDelete, "/v1/sessions/"+c.Session.Handle, nil, nil)
 	}
 }
 

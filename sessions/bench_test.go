@@ -62,7 +62,7 @@ func BenchmarkVerifyUncached(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		t, _ := cutToken(text)
-		if _, d := ring.open(t, e.cfg.Issuer, e.unverified); d != nil {
+		if _, d := ring.open(t, e.cfg.Issuer, testEpoch, e.unverified); d != nil {
 			b.Fatal(d)
 		}
 	}

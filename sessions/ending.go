@@ -88,7 +88,7 @@ func (e *Engine) ended(h Handle, userID string, ending Ending) {
 // carries them: by any refresh token that opens, or by an access token that is
 // valid. It is idempotent.
 // Where nothing but an expired access token is there, the error is DenyExpired:
-// refresh, then sign out.
+// refresh, then sign out. A refresh token counts as in a refresh: [RateError].
 func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []string) error {
 	if !e.Ready() {
 		return ErrUnavailable
@@ -101,6 +101,9 @@ func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []st
 		t, err := openRefreshToken(text, e.keys.Load())
 		switch {
 		case err == nil && t.transport == by:
+			if err := e.perSession.take(t.mark(), e.cfg.Now()); err != nil {
+				return err // each sign-out is a statement, also of a session that is gone
+			}
 			handles[t.handle] = true
 		case e.unsure(err):
 			return unavailable("opening refresh token", err)

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -160,14 +160,16 @@ type Engine struct {
 	windows Windows
 	feed    feed
 	keys    atomic.Pointer[keyring]
+	loading sync.Mutex
 	keyless chan struct{} // has a value once all keys of a kind are gone
 	cache   *otter.Cache[[32]byte, *verified]
 	// unverified bounds what tokens cost that may be anybody's.
 	unverified *cpuShare
+	confirming chan struct{} // has a place for each that asks the store now
 	promoter   promoter
 
 	perSession rates[Mark]
-	perAddress rates[netip.Prefix]
+	perAddress rates[sender]
 
 	polls pollCounts
 }
@@ -186,7 +188,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	perAddress, err := newRates[netip.Prefix](cfg.RefreshesPerAddress)
+	perAddress, err := newRates[sender](cfg.RefreshesPerAddress)
 	if err != nil {
 		return nil, err
 	}
@@ -208,6 +210,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 	}
 	e.feed.init(cfg.Now)
 	e.keyless = make(chan struct{}, 1)
+	e.confirming = make(chan struct{}, confirmsMax)
 	return e, nil
 }
 
@@ -295,7 +298,9 @@ func (e *Engine) prepareStore(ctx context.Context) error {
 func (e *Engine) poll(ctx context.Context) error {
 	began := e.cfg.Now()
 	err := e.feed.poll(ctx, e.store, e.loadKeys, max(e.cfg.FeedBound, time.Second))
-	e.polls.count(err, e.cfg.Now().Sub(began))
+	if ctx.Err() == nil { // a client that hangs up says nothing about the store
+		e.polls.count(err, e.cfg.Now().Sub(began))
+	}
 	if err != nil {
 		return fmt.Errorf("polling the feed: %w", err)
 	}
@@ -306,6 +311,8 @@ func (e *Engine) poll(ctx context.Context) error {
 // but never one that runs from going on with what it has: it hears of ends, and
 // answers [ErrUnavailable] for tokens that others made with those keys.
 func (e *Engine) loadKeys(ctx context.Context) error {
+	e.loading.Lock() // a set that was read before another one must not take its place
+	defer e.loading.Unlock()
 	set, err := e.store.Keys(ctx)
 	if err != nil {
 		return fmt.Errorf("reading keys: %w", err)
@@ -378,14 +385,18 @@ func (e *Engine) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		n, err := e.store.Sweep(ctx, e.cfg.SweepBatch)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			e.cfg.Events(Event{Kind: EventSweepFailed, Err: err})
-		case n > 0:
-			e.cfg.Events(Event{Kind: EventSwept, Count: n})
+		for n := e.cfg.SweepBatch; n >= e.cfg.SweepBatch && ctx.Err() == nil; { // until a batch is not full
+			var err error
+			n, err = e.store.Sweep(ctx, e.cfg.SweepBatch)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil:
+				n = 0
+				e.cfg.Events(Event{Kind: EventSweepFailed, Err: err})
+			case n > 0:
+				e.cfg.Events(Event{Kind: EventSwept, Count: n})
+			}
 		}
 	}
 }

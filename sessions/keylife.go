@@ -225,7 +225,9 @@ func (e *Engine) lookAfterKeys(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading keys: %w", err)
 	}
-	var errs []error
+	// The feed tells of changes; but a key that it did not tell of, for whatever reason,
+	// would make users of it look like strangers.
+	errs := []error{e.loadKeys(ctx)}
 	for _, kind := range keyKinds {
 		errs = append(errs, e.rotateKey(ctx, set, kind), e.deleteKeys(ctx, set, kind))
 	}

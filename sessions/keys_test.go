@@ -126,7 +126,7 @@ func TestKeyringUsesTheNewestActiveKey(t *testing.T) {
 		}
 		text, _ := ring.signers[i].sign([]byte(`{}`))
 		cut, _ := cutToken(text)
-		if _, d := ring.open(cut, "sessiongate", newCPUShare(100, time.Now)); d != DenyClaims {
+		if _, d := ring.open(cut, "sessiongate", testEpoch, newCPUShare(100, time.Now)); d != DenyClaims {
 			t.Errorf("generation %d does not verify: %v", i+1, d)
 		}
 	}

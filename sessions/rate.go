@@ -63,17 +63,37 @@ func (r rates[K]) take(key K, now time.Time) error {
 	return &RateError{RetryAfter: time.Duration(missing / float64(r.PerSecond) * float64(time.Second))}
 }
 
-// AdmitRefresh counts a refresh that comes from an address, whatever token it brings,
-// and returns a [RateError] where its network (/24 or /64) has sent too many. An
-// invalid address is nobody's, and not counted: the limit would be everybody's.
-// [Engine.Refresh] counts each token by itself.
-func (e *Engine) AdmitRefresh(from netip.Addr) error {
+// spent says whether take would refuse the next one by key.
+func (r rates[K]) spent(key K, now time.Time) bool {
+	if r.each == nil {
+		return false
+	}
+	limiter, known := r.each.GetIfPresent(key)
+	return known && limiter.TokensAt(now) < 1
+}
+
+// sender is who an address is counted as: its network, with tokens that open or without.
+// Whoever floods with invented ones is not to keep his neighbours out.
+type sender struct {
+	network netip.Prefix
+	opens   bool
+}
+
+// AdmitRefresh counts a refresh that comes from an address, and returns a [RateError]
+// where its network (/24 or /64) has sent too many. One whose own token is refreshed too
+// often is left to [Engine.Refresh], which refuses it: it is not the neighbours' matter.
+// An invalid address is nobody's, and not counted: the limit would be everybody's.
+func (e *Engine) AdmitRefresh(from netip.Addr, by Transport, tokens []string) error {
 	network, ok := networkOf(from)
-	if !ok {
+	if !ok || !e.Ready() {
 		return nil
 	}
 	began := e.cfg.Now()
-	err := e.perAddress.take(network, began)
+	t, err := e.openRefresh(by, tokens)
+	if err == nil && e.perSession.spent(t.mark(), began) {
+		return nil
+	}
+	err = e.perAddress.take(sender{network, err == nil}, began)
 	if err != nil {
 		e.cfg.Events(Event{Kind: EventRefreshAnswered, Err: err, Took: e.cfg.Now().Sub(began)})
 	}

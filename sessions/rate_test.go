@@ -119,7 +119,7 @@ func TestRefreshesPerAddress(t *testing.T) {
 		if text != "" {
 			addr = netip.MustParseAddr(text)
 		}
-		return e.AdmitRefresh(addr)
+		return e.AdmitRefresh(addr, sessions.TransportCookie, []string{"sgr1_x"})
 	}
 	for i := range 20 { // of one network, however written
 		if err := admit([]string{"192.0.2.1", "192.0.2.77", "::ffff:192.0.2.9"}[i%3]); err != nil {
@@ -161,6 +161,68 @@ func TestRefreshesPerAddress(t *testing.T) {
 	}
 }
 
+// Whoever floods with invented tokens, or with one of his own, does not keep his
+// neighbours out.
+func TestNeighboursOfAFlood(t *testing.T) {
+	cfg := quiet(t)
+	frozen(&cfg)
+	cfg.RefreshesPerSession = sessions.Rate{PerSecond: 2, Burst: 5}
+	cfg.RefreshesPerAddress = sessions.Rate{PerSecond: 10, Burst: 20}
+	e, _ := start(t, newWatched(), cfg)
+	refresh := func(text string) error {
+		if err := e.AdmitRefresh(netip.MustParseAddr("192.0.2.1"), sessions.TransportCookie, []string{text}); err != nil {
+			return err
+		}
+		_, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{text}, sessions.Client{1})
+		return err
+	}
+	var tokens []string
+	for range 2 {
+		issued, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens = append(tokens, issued.Refresh.Reveal())
+	}
+	for name, flood := range map[string]string{"an invented token": "sgr1_x", "one of his own": tokens[0]} {
+		limited := 0
+		for range 100 {
+			if errors.As(refresh(flood), new(*sessions.RateError)) {
+				limited++
+			}
+		}
+		if limited < 80 {
+			t.Errorf("%s: told to wait %d times of 100", name, limited)
+		}
+		if err := refresh(tokens[1]); err != nil {
+			t.Errorf("beside %s: %v", name, err)
+		}
+	}
+}
+
+// A dead token costs a sign-out no more statements than a refresh.
+func TestFloodOfSignOuts(t *testing.T) {
+	store := newWatched()
+	cfg := quiet(t)
+	frozen(&cfg)
+	cfg.RefreshesPerSession = sessions.Rate{PerSecond: 2, Burst: 5}
+	e, _ := start(t, store, cfg)
+	issued, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := calls(store)
+	limited := 0
+	for range 100 {
+		if errors.As(e.SignOut(t.Context(), sessions.TransportCookie, []string{issued.Refresh.Reveal()}, nil), new(*sessions.RateError)) {
+			limited++
+		}
+	}
+	if asked := calls(store) - before; limited != 95 || asked > 20 {
+		t.Errorf("told to wait %d times, %d calls of the store", limited, asked)
+	}
+}
+
 // 0 a second is no limit; a rate that lets nobody through is a fault.
 func TestRates(t *testing.T) {
 	cfg := quiet(t)
@@ -171,7 +233,7 @@ func TestRates(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 500 {
-		if err := e.AdmitRefresh(netip.MustParseAddr("192.0.2.1")); err != nil {
+		if err := e.AdmitRefresh(netip.MustParseAddr("192.0.2.1"), sessions.TransportCookie, []string{issued.Refresh.Reveal()}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{issued.Refresh.Reveal()}, sessions.Client{1}); err != nil {
@@ -189,4 +251,12 @@ func TestRates(t *testing.T) {
 			}
 		}
 	}
+}
+
+// calls is how often anything was asked of a store.
+func calls(s *watched) (n int) {
+	for _, times := range s.counted() {
+		n += times
+	}
+	return n
 }

@@ -47,6 +47,9 @@ func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, cli
 func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
 	t, err := e.openRefresh(by, tokens)
 	if err != nil {
+		if errors.Is(err, ErrOver) {
+			e.cfg.Events(Event{Kind: EventOver, Rule: R1})
+		}
 		return Issued{Rule: R1}, err
 	}
 	// By token, not by session: a thief who floods with his must not keep the owner's
@@ -146,7 +149,6 @@ func (e *Engine) openRefresh(by Transport, tokens []string) (refreshToken, error
 			unsure = err
 		case err != nil, t.transport != by:
 		case found && t.handle != best.handle:
-			e.cfg.Events(Event{Kind: EventOver, Rule: R1})
 			return refreshToken{}, ErrOver
 		case !found || t.issuedAt.After(best.issuedAt):
 			best, found = t, true
@@ -158,7 +160,6 @@ func (e *Engine) openRefresh(by Transport, tokens []string) (refreshToken, error
 	case unsure != nil:
 		return refreshToken{}, unavailable("opening refresh token", unsure)
 	default:
-		e.cfg.Events(Event{Kind: EventOver, Rule: R1})
 		return refreshToken{}, ErrOver
 	}
 }

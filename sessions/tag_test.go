@@ -82,6 +82,16 @@ func TestFloods(t *testing.T) {
 			t.Errorf("then the right one: %v with %d more", answers, operations)
 		}
 	})
+	t.Run("one's own of yesterday", func(t *testing.T) {
+		kept := make([]string, 100)
+		for i := range kept {
+			kept[i] = issueAt(t, e, testEpoch.Add(-24*time.Hour), fmt.Sprintf(`{"n":%d}`, i)).Access.Reveal()
+		}
+		answers, operations := flood(e, n, func(i int) string { return kept[i%len(kept)] })
+		if answers[DenyExpired] != n || operations != 0 {
+			t.Errorf("%v with %d signatures", answers, operations)
+		}
+	})
 	t.Run("a rollout", func(t *testing.T) {
 		former := make([]string, 3*share)
 		for i := range former {

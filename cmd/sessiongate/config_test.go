@@ -370,7 +370,7 @@ feed: {poll_interval: 100ms, bound: 2s}
 promotion: {queue: 10, batch: 5}
 cache: {tokens: 1, unverified_cpu: 100}
 sweep: {interval: 1h, batch: 1}
-http: {header_max: 64KiB, read_timeout: 1m, idle_timeout: 2h}
+http: {header_max: 128KiB, read_timeout: 1m, idle_timeout: 2h}
 grpc: {max_message: 1MiB, max_streams: 5, max_calls: 40, connection_age: 1h, connection_age_grace: 2m}
 memory: {limit_percent: 75}
 shutdown: {drain_delay: 0s, timeout: 1m, linger: 30s}

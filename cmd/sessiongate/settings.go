@@ -150,11 +150,11 @@ func settings(c *Config) []setting {
 		},
 
 		{
-			key: "refresh.per_session_rate", def: "2", kind: integer(&c.Refresh.PerSessionRate, 0, 1000),
+			key: "refresh.per_session_rate", def: "10", kind: integer(&c.Refresh.PerSessionRate, 0, 1000),
 			doc: "How many refreshes a second a session gets here in the long run; 0 is no limit. Each refresh token is counted by itself. What comes too soon is answered 429 with `Retry-After`, and changes nothing.",
 		},
 		{
-			key: "refresh.per_session_burst", def: "100", kind: integer(&c.Refresh.PerSessionBurst, 10, 100_000),
+			key: "refresh.per_session_burst", def: "2000", kind: integer(&c.Refresh.PerSessionBurst, 10, 100_000),
 			doc: "How many of them may come at once, as from many tabs.",
 		},
 		{
@@ -162,7 +162,7 @@ func settings(c *Config) []setting {
 			doc: "How many refreshes a second a network of clients (/24, or /64 in IPv6) gets here in the long run, whatever tokens it brings; 0 is no limit. Where Envoy reports no address, there is none.",
 		},
 		{
-			key: "refresh.per_address_burst", def: "5000", kind: integer(&c.Refresh.PerAddressBurst, 10, 1_000_000),
+			key: "refresh.per_address_burst", def: "10000", kind: integer(&c.Refresh.PerAddressBurst, 10, 1_000_000),
 			doc: "How many of them may come at once, as from a company whose people share an address.",
 		},
 
@@ -300,7 +300,7 @@ func settings(c *Config) []setting {
 		},
 
 		{
-			key: "http.header_max", def: "32KiB", kind: size(&c.HTTP.HeaderMax, 4<<10, 1<<20),
+			key: "http.header_max", def: "64KiB", kind: size(&c.HTTP.HeaderMax, 4<<10, 1<<20),
 			doc: "Largest request header of the public and internal listeners.",
 		},
 		{

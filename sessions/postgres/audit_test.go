@@ -288,6 +288,7 @@ func TestAuditOfTheFormerVersion(t *testing.T) {
 	c.exec(`ALTER TABLE sessiongate.events DROP CONSTRAINT event_is_whole, DROP COLUMN rule, DROP COLUMN key, ALTER COLUMN handle SET NOT NULL`)
 	c.exec(`DROP FUNCTION sessiongate.stamp_feed CASCADE`)
 	c.exec(`ALTER INDEX sessiongate.feed_xid_id RENAME TO feed_xid`)
+	c.exec(`ALTER INDEX sessiongate.feed_at_id RENAME TO feed_at`)
 	c.exec(`DELETE FROM sessiongate.schema_versions WHERE version_id >= 2`)
 	c.exec(formerly)
 	if n, err := c.Migrate(t.Context()); n != 2 || err != nil {

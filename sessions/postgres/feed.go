@@ -29,12 +29,15 @@ type place struct {
 	server   string // which one made it: see pollHead
 	snapshot string // what it saw has been read; empty: nothing has
 	upto     string // the reading under way ends here; empty: none is
-	xid      string // the last entry that the reading under way brought
-	id       int64
+	// The last entry that the reading under way brought, by its time where that is of the
+	// whole feed, else by its transaction.
+	at  int64 // microseconds of the Unix time
+	xid string
+	id  int64
 }
 
 func (p place) cursor() sessions.Cursor {
-	return sessions.Cursor(strings.Join([]string{p.server, p.snapshot, p.upto, p.xid, strconv.FormatInt(p.id, 10)}, " "))
+	return sessions.Cursor(strings.Join([]string{p.server, p.snapshot, p.upto, strconv.FormatInt(p.at, 10), p.xid, strconv.FormatInt(p.id, 10)}, " "))
 }
 
 func parsePlace(c sessions.Cursor) (place, error) {
@@ -42,38 +45,44 @@ func parsePlace(c sessions.Cursor) (place, error) {
 		return place{}, nil
 	}
 	parts := strings.Split(string(c), " ")
-	if len(parts) != 5 {
+	if len(parts) != 6 {
 		return place{}, errors.New("reading the feed: the cursor is not of this store")
 	}
-	id, err := strconv.ParseInt(parts[4], 10, 64)
-	if err != nil {
+	at, err := strconv.ParseInt(parts[3], 10, 64)
+	id, idErr := strconv.ParseInt(parts[5], 10, 64)
+	if err != nil || idErr != nil {
 		return place{}, errors.New("reading the feed: the cursor is not of this store")
 	}
-	return place{parts[0], parts[1], parts[2], parts[3], id}, nil
+	return place{parts[0], parts[1], parts[2], at, parts[4], id}, nil
 }
 
 // pollHead is one row about the server, beside the entries: one statement, so one
-// snapshot. A server that was started at another moment is another server, or has
-// recovered from a crash or a backup; another file under the feed is a table that
-// was restored or emptied.
+// snapshot. What was read before is void where the server, the database or the table is
+// another one, and where the server recovered from a crash, after which it gives
+// transaction ids out again: then the postmaster was started at another moment, or,
+// where one process alone was killed, its statistics were, or ids ($1) went back.
 const pollHead = `
 	WITH h AS MATERIALIZED (
-		SELECT extract(epoch FROM pg_postmaster_start_time())::text || '/' || pg_relation_filenode('sessiongate.feed'::regclass)::text AS server,
+		SELECT extract(epoch FROM pg_postmaster_start_time())::text || '/' || coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time())::text, '') || '/' ||
+				(SELECT oid FROM pg_database WHERE datname = current_database())::text || '/' || pg_relation_filenode('sessiongate.feed'::regclass)::text AS server,
+			coalesce(pg_snapshot_xmin(pg_current_snapshot()) < pg_snapshot_xmin(nullif($1, '')::pg_snapshot)
+				OR pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(nullif($1, '')::pg_snapshot), false) AS went_back,
 			pg_is_in_recovery() AS recovering, current_setting('transaction_read_only') AS read_only,
 			pg_current_snapshot()::text AS snapshot, sessiongate.now() AS now, horizon
 		FROM sessiongate.horizon
 	)
-	SELECT h.server, h.recovering, h.read_only, h.snapshot, h.now, h.horizon,
+	SELECT h.server, h.went_back, h.recovering, h.read_only, h.snapshot, h.now, h.horizon,
 		NULL::bigint, NULL, NULL, NULL::bytea, NULL::bytea, NULL::bigint, NULL, NULL::timestamptz
 	FROM h UNION ALL
-	SELECT NULL, NULL, NULL, NULL, NULL, NULL, f.id, f.xid::text, f.kind, f.handle, f.mark, f.version, f.reason, f.at
+	SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, f.id, f.xid::text, f.kind, f.handle, f.mark, f.version, f.reason, f.at
 	FROM h, LATERAL `
 
-// wholeEntries pages through all that is young by the id, whatever the transaction
-// ids say: those of a restored feed are another server's.
+// wholeEntries pages through all that is young by its time, from ($2, $3) on, whatever
+// the transaction ids say: those of a restored feed are another server's. What is older,
+// and not swept yet, costs nothing.
 const wholeEntries = `(
 		SELECT id, xid, kind, handle, mark, version, reason, at FROM sessiongate.feed
-		WHERE id > $1 AND at >= h.now - h.horizon ORDER BY id LIMIT $2) f`
+		WHERE (at, id) > (coalesce($2::timestamptz, h.now - h.horizon), $3) ORDER BY at, id LIMIT $4) f`
 
 // newEntries are those that snapshot $1 did not see and $2 sees, behind ($3, $4): of
 // each transaction that was open then, and of those that began since. An entry's xid
@@ -96,6 +105,10 @@ const newEntries = `(
 			ORDER BY xid, id LIMIT $5)
 		) e ORDER BY xid, id LIMIT $5) f`
 
+// errAnother says that a cursor is of another server, database or table, or of before a
+// crash.
+var errAnother = errors.New("the feed is another one")
+
 // Poll implements [sessions.Store]. What it costs follows what is new: open, prepared
 // and restored transactions cost one look at an index each.
 func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
@@ -104,9 +117,9 @@ func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page,
 		return sessions.Page{}, err
 	}
 	page, next, err := s.poll(ctx, from)
-	if err == nil && from.server != "" && next.server != from.server {
-		page, next, err = s.poll(ctx, place{})
+	if errors.Is(err, errAnother) {
 		from = place{}
+		page, next, err = s.poll(ctx, from)
 	}
 	if err != nil {
 		return sessions.Page{}, fmt.Errorf("reading the feed: %w", err)
@@ -125,7 +138,7 @@ func (s *Store) poll(ctx context.Context, from place) (page sessions.Page, next 
 	sql, args := s.pollStatement(from)
 	var head struct {
 		server, readOnly, snapshot *string
-		recovering                 *bool
+		wentBack, recovering       *bool
 		now                        *time.Time
 		horizon                    *time.Duration
 	}
@@ -140,21 +153,23 @@ func (s *Store) poll(ctx context.Context, from place) (page sessions.Page, next 
 		}
 		page, next = sessions.Page{}, from
 		_, err = pgx.ForEachRow(rows, []any{
-			&head.server, &head.recovering, &head.readOnly, &head.snapshot, &head.now, &head.horizon,
+			&head.server, &head.wentBack, &head.recovering, &head.readOnly, &head.snapshot, &head.now, &head.horizon,
 			&id, &xid, &kind, &handle, &mark, &version, &reason, &at,
 		}, func() error {
 			if id == nil {
 				if err := s.primary(*head.recovering, *head.readOnly); err != nil {
 					return err
 				}
-				next.server = *head.server
+				if next.server = *head.server; from.server != "" && (next.server != from.server || *head.wentBack) {
+					return errAnother
+				}
 				if next.upto == "" {
 					next.upto = *head.snapshot
 				}
 				page.Now, page.Horizon = head.now.UTC(), *head.horizon
 				return nil
 			}
-			next.id, next.xid = *id, *xid
+			next.at, next.xid, next.id = at.UnixMicro(), *xid, *id
 			e := sessions.Entry{Kind: sessions.EntryKind(*kind), At: at.UTC()}
 			copy(e.Handle[:], handle)
 			copy(e.Mark[:], mark)
@@ -177,7 +192,12 @@ func (s *Store) poll(ctx context.Context, from place) (page sessions.Page, next 
 
 func (s *Store) pollStatement(from place) (string, []any) {
 	if from.snapshot == "" {
-		return pollHead + wholeEntries, []any{from.id, s.feedPage}
+		var at *time.Time // nil: from the first that is young
+		if from.server != "" {
+			last := time.UnixMicro(from.at)
+			at = &last
+		}
+		return pollHead + wholeEntries, []any{from.upto, at, from.id, s.feedPage}
 	}
 	return pollHead + newEntries, []any{from.snapshot, from.upto, from.xid, from.id, s.feedPage}
 }

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"fmt"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
+	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -227,6 +229,98 @@ func TestFeedThatWasReplaced(t *testing.T) {
 		}
 		f.since = page.Next
 		f.hears("then", end(t, c.conn))
+	}
+}
+
+// After a crash of one process the server recovers and goes on under the same postmaster:
+// transaction ids that had not reached the disk are given out again, to others. The feed
+// is then read anew, or an end that got such an id would never be heard of.
+func TestFeedAfterACrashOfOneProcess(t *testing.T) {
+	t.Parallel()
+	server, err := cluster.Start(t.Context(), cluster.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	if err := migrated(t.Context(), server, "crash"); err != nil {
+		t.Fatal(err)
+	}
+	store := openAt(t, postgres.Config{URL: server.URL("crash")})
+	if err := store.RaiseHorizon(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for _, caughtUp := range []bool{false, true} {
+		rec := create(t, store, "alice")
+		batch := connect(t, server.URL("postgres"))
+		for range 300 { // ids that no commit brings to the disk
+			execute(t, batch, `BEGIN`)
+			execute(t, batch, `SELECT pg_current_xact_id()`)
+			execute(t, batch, `ROLLBACK`)
+		}
+		since := poll(t, store, "").Next
+		other := connect(t, server.URL("postgres"))
+		if err := syscall.Kill(int(batch.PgConn().PID()), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "the crash", func() bool { return other.Ping(t.Context()) != nil })
+		await(t, "the end to be written", func() bool {
+			done, err := store.End(t.Context(), rec.Handle, sessions.Ending{Reason: sessions.ReasonRevoked})
+			return done && err == nil
+		})
+		if caughtUp { // the ids have, so that they tell nothing any more
+			busy := connect(t, server.URL("postgres"))
+			for range 600 {
+				execute(t, busy, `SELECT pg_current_xact_id()`)
+			}
+		}
+		var page sessions.Page
+		await(t, "a poll on a connection that lives", func() (read bool) {
+			page, err = sessionstest.ReadFeed(t.Context(), store, since)
+			return err == nil
+		})
+		if !slices.ContainsFunc(page.Entries, func(e sessions.Entry) bool { return e.Handle == rec.Handle }) {
+			t.Errorf("an end after the crash is not heard of: anew %v, %d entries", page.Anew, len(page.Entries))
+		}
+	}
+}
+
+// A database that took the name of another one is another one, though it is its copy.
+func TestFeedOfACopiedDatabase(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	f := follow(t, c)
+	f.hears("an end", end(t, c.conn))
+	name := c.conn.Config().Database
+	c.Close()
+	_ = c.conn.Close(t.Context())
+	admin := connect(t, shared.URL("postgres"))
+	execute(t, admin, fmt.Sprintf(`CREATE DATABASE %s_copy TEMPLATE %s`, name, name))
+	execute(t, admin, fmt.Sprintf(`ALTER DATABASE %s RENAME TO %s_former`, name, name))
+	execute(t, admin, fmt.Sprintf(`ALTER DATABASE %s_copy RENAME TO %s`, name, name))
+	page := poll(t, openAt(t, postgres.Config{URL: c.url}), f.since)
+	if !page.Anew || len(page.Entries) != 1 {
+		t.Errorf("anew %v, %d entries", page.Anew, len(page.Entries))
+	}
+}
+
+// A reading of all that is young does not wade through what is old and not swept yet.
+func TestFeedPassesOverWhatIsOld(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	store := openAt(t, postgres.Config{URL: c.url})
+	store.SetFeedPage(100)
+	if err := store.RaiseHorizon(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, c.conn, `INSERT INTO sessiongate.feed (kind, handle, reason, at)
+		SELECT 'ended', decode(md5(random()::text), 'hex'), 'revoked', now() - interval '90 minutes' FROM generate_series(1, 50000)`)
+	young := end(t, c.conn)
+	blocks, err := store.PollBlocks(t.Context(), "")
+	if err != nil || blocks > 30 {
+		t.Errorf("%d blocks, %v", blocks, err)
+	}
+	if page := poll(t, store, ""); len(page.Entries) != 1 || page.Entries[0].Handle != young {
+		t.Errorf("%d entries", len(page.Entries))
 	}
 }
 

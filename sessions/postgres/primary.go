@@ -121,7 +121,14 @@ type eras struct {
 func (s *Store) meets(server string) context.Context {
 	e := &s.eras
 	e.mu.Lock()
-	another := e.server != "" && e.server != server && e.ended.due(lookPause)
+	another := e.server != "" && e.server != server
+	if another && !e.ended.due(lookPause) {
+		// A slow handshake with the former one, perhaps. It may try again.
+		e.mu.Unlock()
+		over, end := context.WithCancel(context.Background())
+		end()
+		return over
+	}
 	if another {
 		e.end()
 	}

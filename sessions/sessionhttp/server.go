@@ -292,7 +292,7 @@ func (s *server) renew(r *http.Request, by sessions.Transport, tokens []string, 
 	if len(tokens) == 0 {
 		return sessions.Issued{}, errNoToken // a first visit; costs nothing
 	}
-	if err := s.engine.AdmitRefresh(addr); err != nil {
+	if err := s.engine.AdmitRefresh(addr, by, tokens); err != nil {
 		return sessions.Issued{}, err
 	}
 	issued, err := s.engine.Refresh(r.Context(), by, tokens, sessions.NewClient(addr, userAgent))

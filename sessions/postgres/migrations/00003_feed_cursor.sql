@@ -4,6 +4,9 @@
 -- version's reading by xid as well.
 CREATE INDEX feed_xid_id ON sessiongate.feed (xid, id);
 DROP INDEX sessiongate.feed_xid;
+-- Pages through what is young, and serves the sweep.
+CREATE INDEX feed_at_id ON sessiongate.feed (at, id);
+DROP INDEX sessiongate.feed_at;
 
 -- An entry's xid is that of the transaction which appends it here: also where logical
 -- replication or a data-only restore brings a row that was written elsewhere.
