@@ -384,15 +384,16 @@ func TestHeaderRoom(t *testing.T) {
 }
 
 // TestHeaderRoomBeforeTheCheck: what leaves no room is refused before the check adds anything, so that no Content-Length, and no number or size near
-// Envoy's own limits (500, 96 KiB), makes it a 500 or lets it through. Beyond these, Envoy refuses by itself.
+// Envoy's own limits (500; 96 KiB, over HTTP/2 64 KiB in one header), makes it a 500 or lets it through. Beyond these, Envoy refuses by itself.
 func TestHeaderRoomBeforeTheCheck(t *testing.T) {
 	s := newStack(t, stackOptions{processes: 1})
 	b := s.newBrowser(networkV)
 	b.signIn("alice")
 	b.mustGet(t)
 	type sent struct {
-		lines  int // more of them
-		bytes  int // of one more, if not 0
+		lines  int // short ones
+		large  int // large ones, of
+		bytes  int // each
 		length string
 	}
 	var passes, refused, limits []sent
@@ -406,16 +407,18 @@ func TestHeaderRoomBeforeTheCheck(t *testing.T) {
 		limits = append(limits, sent{lines: n})
 	}
 	for n := 94 << 10; n <= 98<<10; n += 101 {
-		limits = append(limits, sent{bytes: n})
+		limits = append(limits, sent{large: 1, bytes: n}, sent{large: 3, bytes: n / 3})
 	}
 	for _, n := range []int{40 << 10, 55 << 10} {
-		passes = append(passes, sent{bytes: n}, sent{bytes: n, length: "0"})
+		passes = append(passes, sent{large: 1, bytes: n}, sent{large: 1, bytes: n, length: "0"})
 	}
 	for _, n := range []int{62 << 10, 70 << 10, 90 << 10} {
 		for _, length := range []string{"", "0", "1", "200000", "9223372036854775807"} {
-			refused = append(refused, sent{bytes: n, length: length})
+			refused = append(refused, sent{large: 3, bytes: n / 3, length: length})
 		}
-		limits = append(limits, sent{bytes: n, length: "18446744073709551615"}, sent{bytes: n, length: "99999999999999999999"})
+		for _, length := range []string{"", "0", "200000", "18446744073709551615", "99999999999999999999"} {
+			limits = append(limits, sent{large: 1, bytes: n, length: length})
+		}
 	}
 	// try returns the status of HTTP/1 and, 0 where the stream was reset, of HTTP/2.
 	try := func(path string, c sent) map[string]int {
@@ -426,8 +429,8 @@ func TestHeaderRoomBeforeTheCheck(t *testing.T) {
 		for i := range c.lines {
 			fields = append(fields, [2]string{fmt.Sprintf("x-n-%d", i), "1"})
 		}
-		if c.bytes > 0 {
-			fields = append(fields, [2]string{"x-large", strings.Repeat("x", c.bytes)})
+		for i := range c.large {
+			fields = append(fields, [2]string{fmt.Sprintf("x-large-%d", i), strings.Repeat("x", c.bytes)})
 		}
 		var text strings.Builder
 		for _, field := range fields {
