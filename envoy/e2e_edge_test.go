@@ -242,7 +242,8 @@ func TestTwoHosts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := http2Status(t, conn, c.authority, c.host, b)
+			fields := [][2]string{{":method", "GET"}, {":path", "/"}, {":scheme", "http"}, {":authority", c.authority}}
+			got := http2Status(conn, append(fields, b.lines(c.host)...), true)
 			_ = conn.Close()
 			if (got == http.StatusOK) != c.passes || !c.passes && got != 0 && (got < 400 || got > 499) {
 				t.Errorf("%+v: %d", c, got)
@@ -251,20 +252,25 @@ func TestTwoHosts(t *testing.T) {
 	})
 }
 
-// http2Status sends one request whose :authority and host are as given, which no client of Go's would; 0 where the stream was reset.
-func http2Status(t *testing.T, conn net.Conn, authority, host string, b *browser) int {
-	t.Helper()
+// http2Status sends one request with these very fields, which no client of Go's would; 0 where the stream was reset.
+func http2Status(conn net.Conn, fields [][2]string, whole bool) int {
+	const frame = 16384 // the largest (RFC 9113 §6.5.2)
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	_, _ = io.WriteString(conn, http2.ClientPreface)
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
-	for _, field := range append([][2]string{{":method", "GET"}, {":path", "/"}, {":scheme", "http"}, {":authority", authority}}, b.lines(host)...) {
+	for _, field := range fields {
 		_ = encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
 	}
 	framer := http2.NewFramer(conn, conn)
 	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	_ = framer.WriteSettings()
-	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
+	part := block.Next(frame)
+	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: part, EndHeaders: block.Len() == 0, EndStream: whole})
+	for block.Len() > 0 {
+		part = block.Next(frame)
+		_ = framer.WriteContinuation(1, block.Len() == 0, part)
+	}
 	for {
 		frame, err := framer.ReadFrame()
 		if err != nil {
@@ -374,5 +380,96 @@ func TestHeaderRoom(t *testing.T) {
 		if a := b.send(http.MethodPost, "/", script, withBody(strings.Repeat("x", size))); a.status != http.StatusOK {
 			t.Errorf("a body of %d bytes: %d %q", size, a.status, a.body)
 		}
+	}
+}
+
+// TestHeaderRoomBeforeTheCheck: what leaves no room is refused before the check adds anything, so that no Content-Length, and no number or size near
+// Envoy's own limits (500; 96 KiB, over HTTP/2 64 KiB in one header), makes it a 500 or lets it through. Beyond these, Envoy refuses by itself.
+func TestHeaderRoomBeforeTheCheck(t *testing.T) {
+	s := newStack(t, stackOptions{processes: 1})
+	b := s.newBrowser(networkV)
+	b.signIn("alice")
+	b.mustGet(t)
+	type sent struct {
+		lines  int // short ones
+		large  int // large ones, of
+		bytes  int // each
+		length string
+	}
+	var passes, refused, limits []sent
+	for _, n := range []int{0, 60, 70, 80} {
+		passes = append(passes, sent{lines: n}, sent{lines: n, length: "0"})
+	}
+	for _, n := range []int{88, 89, 90, 91, 92, 93, 94, 200, 470, 480} {
+		refused = append(refused, sent{lines: n}, sent{lines: n, length: "300000"})
+	}
+	for n := 481; n <= 505; n++ {
+		limits = append(limits, sent{lines: n})
+	}
+	for n := 94 << 10; n <= 98<<10; n += 101 {
+		limits = append(limits, sent{large: 1, bytes: n}, sent{large: 3, bytes: n / 3})
+	}
+	for _, n := range []int{40 << 10, 55 << 10} {
+		passes = append(passes, sent{large: 1, bytes: n}, sent{large: 1, bytes: n, length: "0"})
+	}
+	for _, n := range []int{62 << 10, 70 << 10, 90 << 10} {
+		for _, length := range []string{"", "0", "1", "200000", "9223372036854775807"} {
+			refused = append(refused, sent{large: 3, bytes: n / 3, length: length})
+		}
+		for _, length := range []string{"", "0", "200000", "18446744073709551615", "99999999999999999999"} {
+			limits = append(limits, sent{large: 1, bytes: n, length: length})
+		}
+	}
+	// try returns the status of HTTP/1 and, 0 where the stream was reset, of HTTP/2.
+	try := func(path string, c sent) map[string]int {
+		method, fields := "GET", b.lines("")
+		if c.length != "" {
+			method, fields = "POST", append(fields, [2]string{"content-length", c.length})
+		}
+		for i := range c.lines {
+			fields = append(fields, [2]string{fmt.Sprintf("x-n-%d", i), "1"})
+		}
+		for i := range c.large {
+			fields = append(fields, [2]string{fmt.Sprintf("x-large-%d", i), strings.Repeat("x", c.bytes)})
+		}
+		var text strings.Builder
+		for _, field := range fields {
+			text.WriteString(field[0] + ": " + field[1] + "\r\n")
+		}
+		first := s.raw(method + " " + path + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n" + text.String() + "\r\n")
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.ingress())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		pseudo := [][2]string{{":method", method}, {":path", path}, {":scheme", "http"}, {":authority", host}}
+		return map[string]int{"HTTP/1": first.status, "HTTP/2": http2Status(conn, append(pseudo, fields...), c.length == "" || c.length == "0")}
+	}
+	for _, c := range passes {
+		for protocol, got := range try("/", c) {
+			if got != http.StatusOK {
+				t.Errorf("%s, %+v: %d, want 200", protocol, c, got)
+			}
+		}
+	}
+	before := s.app.requests.Load()
+	for _, path := range []string{"/", "/optional", "/login", refreshPath} {
+		for _, c := range refused {
+			for protocol, got := range try(path, c) {
+				if got != http.StatusRequestHeaderFieldsTooLarge {
+					t.Errorf("%s, %s, %+v: %d, want 431", path, protocol, c, got)
+				}
+			}
+		}
+	}
+	for _, c := range limits {
+		for protocol, got := range try("/", c) {
+			if got != http.StatusRequestHeaderFieldsTooLarge && (protocol != "HTTP/2" || got != 0) && (c.length == "" || got != http.StatusBadRequest) {
+				t.Errorf("%s, %+v: %d, want 431", protocol, c, got)
+			}
+		}
+	}
+	if n := s.app.requests.Load() - before; n != 0 {
+		t.Errorf("%d of them arrived at the app", n)
 	}
 }

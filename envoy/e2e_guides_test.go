@@ -107,7 +107,7 @@ func TestStandaloneGuideIsTheShippedFile(t *testing.T) {
 	for what, pair := range map[string][2]any{
 		"clusters":     {wantClusters, gotClusters},
 		"auth routes":  {wantRoutes, gotRoutes},
-		"filters":      {want.GetHttpFilters()[:3], got.GetHttpFilters()[:3]},
+		"filters":      {want.GetHttpFilters()[:4], got.GetHttpFilters()[:4]},
 		"local reply":  {want.GetLocalReplyConfig(), got.GetLocalReplyConfig()},
 		"internal":     {want.GetInternalAddressConfig(), got.GetInternalAddressConfig()},
 		"virtual host": {want.GetRouteConfig().GetVirtualHosts()[0].GetTypedPerFilterConfig(), got.GetRouteConfig().GetVirtualHosts()[0].GetTypedPerFilterConfig()},

@@ -225,7 +225,7 @@ func TestPatchesOfTheGuides(t *testing.T) {
 				}
 				for _, key := range test.same {
 					got, _ := json.Marshal(at(filter, "typed_config", key))
-					want, _ := json.Marshal(at(shipped[2], "typed_config", key))
+					want, _ := json.Marshal(at(shipped[3], "typed_config", key))
 					if string(got) != string(want) {
 						t.Errorf("%s is %s, in envoy.yaml %s", key, got, want)
 					}

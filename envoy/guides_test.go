@@ -222,7 +222,7 @@ func TestDurationsOfVirtualServices(t *testing.T) {
 func TestGuidesSayWhatTheShippedFileSays(t *testing.T) {
 	t.Parallel()
 	m := manager(parse(t, string(envoy.Shipped())))
-	check := at(m, "http_filters", 2, "typed_config").(object)
+	check := at(m, "http_filters", 3, "typed_config").(object)
 	cors := at(m, "route_config", "virtual_hosts", 0, "typed_per_filter_config", "envoy.filters.http.cors").(object)
 	var asked []string
 	for _, pattern := range at(check, "allowed_headers", "patterns").([]any) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,14 +19,11 @@ import (
 
 const spiffeID = "spiffe://example.org/ns/ingress/sa/envoy"
 
-func uris(t *testing.T, texts ...string) (all []*url.URL) {
-	t.Helper()
+// uris go into a certificate as they are. A parsed URL would be printed in its own spelling.
+func uris(texts ...string) (all []*url.URL) {
 	for _, text := range texts {
-		u, err := url.Parse(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, u)
+		scheme, rest, _ := strings.Cut(text, ":")
+		all = append(all, &url.URL{Scheme: scheme, Opaque: rest})
 	}
 	return all
 }
@@ -61,7 +59,7 @@ func TestClientNames(t *testing.T) {
 		"the name":                      {ours, subject{DNSNames: []string{"envoy.example"}}, time.Hour, true},
 		"in capitals":                   {ours, subject{DNSNames: []string{"Envoy.Example"}}, time.Hour, true},
 		"beside others":                 {ours, subject{CommonName: "x", DNSNames: []string{"x.example", "envoy.example"}}, time.Hour, true},
-		"the SPIFFE id":                 {ours, subject{URIs: uris(t, spiffeID)}, time.Hour, true},
+		"the SPIFFE id":                 {ours, subject{URIs: uris(spiffeID)}, time.Hour, true},
 		"another name":                  {ours, subject{CommonName: "envoy.example", DNSNames: []string{"backend.example"}}, time.Hour, false},
 		"common name only":              {ours, subject{CommonName: "envoy.example"}, time.Hour, false},
 		"the SPIFFE id as common name":  {ours, subject{CommonName: spiffeID}, time.Hour, false},
@@ -70,13 +68,23 @@ func TestClientNames(t *testing.T) {
 		"longer":                        {ours, subject{DNSNames: []string{"envoy.example.evil.example"}}, time.Hour, false},
 		"below":                         {ours, subject{DNSNames: []string{"a.envoy.example"}}, time.Hour, false},
 		"above":                         {ours, subject{DNSNames: []string{"example"}}, time.Hour, false},
-		"as a URI":                      {ours, subject{URIs: uris(t, "https://envoy.example")}, time.Hour, false},
+		"as a URI":                      {ours, subject{URIs: uris("https://envoy.example")}, time.Hour, false},
 		"address":                       {ours, subject{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, time.Hour, false},
-		"SPIFFE id of another domain":   {ours, subject{URIs: uris(t, "spiffe://evil.example/ns/ingress/sa/envoy")}, time.Hour, false},
-		"SPIFFE id of another workload": {ours, subject{URIs: uris(t, spiffeID+"2")}, time.Hour, false},
-		"SPIFFE id, escaped":            {ours, subject{URIs: uris(t, "spiffe://example.org/ns/ingress/sa/%65nvoy")}, time.Hour, false},
-		"SPIFFE id with a query":        {ours, subject{URIs: uris(t, spiffeID+"?x")}, time.Hour, false},
-		"two SPIFFE ids":                {ours, subject{URIs: uris(t, spiffeID, "spiffe://example.org/other")}, time.Hour, false},
+		"SPIFFE id of another domain":   {ours, subject{URIs: uris("spiffe://evil.example/ns/ingress/sa/envoy")}, time.Hour, false},
+		"SPIFFE id of another workload": {ours, subject{URIs: uris(spiffeID + "2")}, time.Hour, false},
+		"SPIFFE id, escaped":            {ours, subject{URIs: uris("spiffe://example.org/ns/ingress/sa/%65nvoy")}, time.Hour, false},
+		"SPIFFE id with a query":        {ours, subject{URIs: uris(spiffeID + "?x")}, time.Hour, false},
+		"SPIFFE id with a fragment":     {ours, subject{URIs: uris(spiffeID + "#x")}, time.Hour, false},
+		"SPIFFE id, empty fragment":     {ours, subject{URIs: uris(spiffeID + "#")}, time.Hour, false},
+		"SPIFFE id, empty query":        {ours, subject{URIs: uris(spiffeID + "?")}, time.Hour, false},
+		"SPIFFE id, scheme in capitals": {ours, subject{URIs: uris("SPIFFE" + strings.TrimPrefix(spiffeID, "spiffe"))}, time.Hour, false},
+		"SPIFFE id, domain in capitals": {ours, subject{URIs: uris("spiffe://EXAMPLE.org/ns/ingress/sa/envoy")}, time.Hour, false},
+		"SPIFFE id, empty user":         {ours, subject{URIs: uris("spiffe://@example.org/ns/ingress/sa/envoy")}, time.Hour, false},
+		"SPIFFE id, empty port":         {ours, subject{URIs: uris("spiffe://example.org:/ns/ingress/sa/envoy")}, time.Hour, false},
+		"SPIFFE id, a slash more":       {ours, subject{URIs: uris(spiffeID + "/")}, time.Hour, false},
+		"SPIFFE id twice":               {ours, subject{URIs: uris(spiffeID, spiffeID)}, time.Hour, false},
+		"SPIFFE id beside a DNS name":   {ours, subject{DNSNames: []string{"x.example"}, URIs: uris(spiffeID)}, time.Hour, true},
+		"two SPIFFE ids":                {ours, subject{URIs: uris(spiffeID, "spiffe://example.org/other")}, time.Hour, false},
 		"the name, expired":             {ours, subject{DNSNames: []string{"envoy.example"}}, -time.Hour, false},
 		"the name, of another":          {foreign, subject{DNSNames: []string{"envoy.example"}}, time.Hour, false},
 	}
