@@ -103,7 +103,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 		return engine.Run(life)
 	})
 	g.Go(func() error { certs.follow(life, log); return nil })
-	s.start(g)
+	s.start(life, g, engine.Ready)
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -335,15 +335,28 @@ func listenOn(ctx context.Context, address string) (net.Listener, error) {
 	return l.Listen(ctx, "unix", path)
 }
 
-// start serves until stop.
-func (s *servers) start(g *errgroup.Group) {
+const (
+	// startGrace is how long a process that starts lets browsers wait before it tells them
+	// that it is not ready. Envoy sends them as soon as it can connect; in a rollout, with
+	// a database that answers, none is to be refused.
+	startGrace = 2 * time.Second
+	startLook  = 10 * time.Millisecond
+)
+
+// start serves until stop, what browsers reach once ready says so.
+func (s *servers) start(ctx context.Context, g *errgroup.Group, ready func() bool) {
 	g.Go(func() error {
 		if err := s.authz.Serve(s.authzListener); !errors.Is(err, grpc.ErrServerStopped) { // stopped before it began
 			return err
 		}
 		return nil
 	})
-	g.Go(func() error { return s.public.serve(s.publicListener) })
+	g.Go(func() error {
+		for began := time.Now(); !ready() && ctx.Err() == nil && time.Since(began) < startGrace; {
+			pause(ctx, startLook)
+		}
+		return s.public.serve(s.publicListener)
+	})
 	g.Go(func() error { return s.internal.serve(s.internalListener) })
 }
 

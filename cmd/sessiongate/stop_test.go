@@ -261,7 +261,7 @@ func TestStopClosesAListenerTwice(t *testing.T) {
 	late := make(chan struct{})
 	s.public.RegisterOnShutdown(func() { close(late) }) // runs after the server has closed its listeners
 	s.publicListener.Listener = lagging{s.publicListener.Listener, late}
-	s.start(g)
+	s.start(t.Context(), g, func() bool { return true })
 	draining.Store(true)
 	var log bytes.Buffer
 	s.stop(t.Context(), time.Minute, 0, slog.New(slog.NewTextHandler(&log, nil)))
@@ -277,7 +277,7 @@ func TestStopBeforeTheFirstRequest(t *testing.T) {
 	draining.Store(true)
 	var log bytes.Buffer
 	s.stop(t.Context(), time.Minute, 0, slog.New(slog.NewTextHandler(&log, nil)))
-	s.start(g)
+	s.start(t.Context(), g, func() bool { return true })
 	if err := g.Wait(); err != nil || log.Len() > 0 {
 		t.Errorf("serving: %v, the stop says %s", err, &log)
 	}
@@ -312,7 +312,7 @@ func TestStopWithSilentConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, draining, g := newServers(t)
-			s.start(g)
+			s.start(t.Context(), g, func() bool { return true })
 			connection := dialRaw(t, s.authzListener.Addr().String())
 			connection.send(test.said)
 			s.authzListener.connections.await(t, len(test.said) > 0)
