@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -297,7 +296,7 @@ func listen(ctx context.Context, c Config, certs Certificates) (*servers, error)
 			faults = append(faults, fmt.Errorf("%s: %w", l.key, err))
 			continue
 		}
-		*l.into = newListener(netutil.LimitListener(plain, c.Listen.MaxConnections), l.tls.wrap)
+		*l.into = newListener(plain, c.Listen.MaxConnections, l.tls.wrap)
 	}
 	if faults == nil {
 		return &s, nil
