@@ -130,8 +130,8 @@ func (c *crowd) turn(h *honest) time.Duration {
 	return wait
 }
 
-// judge says what an answer means to its client. 409 is another tab's business; 503 touches nothing and says when to come back; and
-// anything that is neither that nor what was asked for has signed the client out.
+// judge says what an answer means to its client. 409 is another tab's business; 503, and Envoy's own 502 and 504, touch nothing and say when
+// to come back; and anything that is neither that nor what was asked for has signed the client out.
 func (c *crowd) judge(h *honest, what string, a answer, err error) (wait time.Duration) {
 	if err != nil && c.Context().Err() != nil {
 		return 0 // the test is over
@@ -143,12 +143,12 @@ func (c *crowd) judge(h *honest, what string, a answer, err error) (wait time.Du
 	switch a.status {
 	case http.StatusOK, http.StatusConflict:
 		return 0
-	case http.StatusServiceUnavailable:
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		c.unavailable.Add(1)
 		c.lastUnavailable.Store(time.Now().UnixNano())
 		seconds, err := strconv.Atoi(a.header.Get("Retry-After"))
 		if err != nil || len(a.header.Values("Set-Cookie")) > 0 || a.header.Get("Id-Refresh-Token") != "" || a.header.Get("Cache-Control") != "no-store" {
-			c.complainf("%s: 503 with %d cookies, id-refresh-token %q, Retry-After %q, Cache-Control %q", what, len(a.header.Values("Set-Cookie")),
+			c.complainf("%s: %d with %d cookies, id-refresh-token %q, Retry-After %q, Cache-Control %q", what, a.status, len(a.header.Values("Set-Cookie")),
 				a.header.Get("Id-Refresh-Token"), a.header.Get("Retry-After"), a.header.Get("Cache-Control"))
 		}
 		return time.Duration(seconds) * time.Second
@@ -274,20 +274,25 @@ func (p *process) end(list []created) (ended []created) {
 	return ended
 }
 
-// allEnded waits until every process denies what was ended, and sees that the store has none of it.
+// allEnded waits until every process has read the feed once more, and sees that then each denies all that was ended, and that the store has
+// none of it.
 func (s *stack) allEnded(ended []created) {
 	s.Helper()
 	began := time.Now()
+	for _, p := range s.processes {
+		s.within(recovery, began, p.name+" reads the feed", func() bool { return p.polledSince(began) })
+	}
+	heard := time.Since(began)
 	handles := make([][]byte, len(ended))
 	for i, v := range ended {
 		handles[i] = handleBytes(v.Session.Handle)
 		for _, p := range s.processes {
-			s.within(recovery, began, p.name+" denies an ended session", func() bool {
-				return p.check(v.Tokens.Access, v.Tokens.AntiCSRF) == http.StatusUnauthorized
-			})
+			if status := p.check(v.Tokens.Access, v.Tokens.AntiCSRF); status != http.StatusUnauthorized {
+				s.Errorf("%s answers %d for a session that was ended %s ago, and read the feed since", p.name, status, time.Since(began))
+			}
 		}
 	}
-	s.Logf("%d ended sessions are denied everywhere after %s", len(ended), time.Since(began).Round(time.Millisecond))
+	s.Logf("%d ended sessions are denied everywhere after %s", len(ended), heard.Round(time.Millisecond))
 	if n := s.count(`SELECT count(*) FROM sessiongate.sessions WHERE handle = ANY($1)`, handles); n > 0 {
 		s.Errorf("%d of %d ended sessions are in the store", n, len(ended))
 	}

@@ -1,7 +1,6 @@
 package envoy_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,10 +20,19 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
+// historyRounds is how many a history has. Between two of them the time is moved.
+const historyRounds = 3
+
 // TestHistories lets many clients refresh, use, change and end many sessions at once, at two processes over one Postgres, and asks whether
-// docs/protocol.md allows what they were told. What each client does follows from a seed; how they interleave does not, so a run that fails is
-// repeated with its seed, more than once if need be.
+// docs/protocol.md allows what they were told.
 func TestHistories(t *testing.T) {
+	playHistories(t, newStack(t, stackOptions{noEnvoy: true}), func(int) {})
+}
+
+// playHistories plays in rounds, with something that happens in each. What each client does follows from a seed; how they interleave does
+// not, so a run that fails is repeated with its seed, more than once if need be.
+func playHistories(t *testing.T, s *stack, happens func(round int)) {
+	t.Helper()
 	const name = "SESSIONGATE_TEST_SEED"
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv(name); text != "" {
@@ -33,12 +41,11 @@ func TestHistories(t *testing.T) {
 			t.Fatalf("%s is a number: %v", name, err)
 		}
 	}
-	t.Logf("repeat with %s=%d go test -count=1 -run '^TestHistories$' ./envoy", name, seed)
+	t.Logf("repeat with %s=%d go test -count=1 -run '^%s$' ./envoy", name, seed, t.Name())
 
-	s := newStack(t, stackOptions{noEnvoy: true})
 	r := sessionstest.NewRecorder()
 	random := rand.New(rand.NewPCG(seed, 0))
-	const sessionsEach, rounds = 4, 3
+	const sessionsEach = 4
 	var played []*play
 	for i := range sessionsEach {
 		played = append(played, newPlay(s, r, random, true), newPlay(s, r, random, i == 0))
@@ -48,19 +55,20 @@ func TestHistories(t *testing.T) {
 		r.Advanced(by)
 	}
 	moved(grace + moment) // the first tokens' grace is over
-	for round := range rounds {
+	for round := range historyRounds {
 		stop := make(chan struct{})
 		var watching, playing sync.WaitGroup
 		for i := range s.processes {
 			watching.Go(func() { watch(s, r, i, stop) })
 		}
 		for _, p := range played {
-			p.round(&playing, random, round == rounds-1)
+			p.round(&playing, random, round == historyRounds-1)
 		}
+		happens(round)
 		playing.Wait()
 		close(stop)
 		watching.Wait()
-		if round < rounds-1 {
+		if round < historyRounds-1 {
 			moved([]time.Duration{grace + moment, repeat + moment}[random.IntN(2)])
 		}
 	}
@@ -86,21 +94,12 @@ func watch(s *stack, r *sessionstest.Recorder, replica int, stop chan struct{}) 
 		case <-time.After(50 * time.Millisecond):
 		}
 		call := r.Now()
-		response, err := direct.Get("http://" + s.processes[replica].internal + "/readyz")
+		age, err := s.processes[replica].feedAge()
 		if err != nil {
 			s.Error(err)
 			return
 		}
-		var state struct {
-			Age int64 `json:"feed_age_ms"`
-		}
-		err = json.NewDecoder(response.Body).Decode(&state)
-		_ = response.Body.Close()
-		if err != nil {
-			s.Error(err)
-			return
-		}
-		began := call - time.Duration(state.Age+1)*time.Millisecond
+		began := call - age
 		r.Add(sessionstest.Op{Replica: replica, Did: sessionstest.Polled, Call: began, Return: r.Now()})
 	}
 }

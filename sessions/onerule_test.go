@@ -82,9 +82,10 @@ func TestOneRuleForWhatATokenSays(t *testing.T) {
 			{at, at + most, at, nil},
 			{at - most + 60, at + 60, at - most + 60, nil},
 			{at + 600, at + 660, at + 600, DenyClaims},
-			{at, at + 60, at + 600, nil},        // since the sign-in
+			{at, at + 60, at + 600, nil}, // since the sign-in
 			{at, at + most + 1, at, DenyClaims},
 			{at + 10, at + 10 + most, at, DenyClaims},
+			{at - most, at + 60, at - most, DenyClaims},
 			{at + 61, at + 60, at, DenyClaims},
 			{at + 10*most, at + 10*most + 60, at, DenyClaims},
 			{0, at + 60, at, DenyClaims},

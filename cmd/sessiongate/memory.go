@@ -43,5 +43,5 @@ func memoryLimit(percent int, environment string, ofCgroup func() (uint64, error
 	case limit > math.MaxInt64/100: // version 1 says "none" by a number of this size
 		return 0, "cgroup"
 	}
-	return int64(limit) / 100 * int64(percent), "cgroup" //nolint:gosec // it fits, says the case above
+	return int64(limit) / 100 * int64(percent), "cgroup"
 }
