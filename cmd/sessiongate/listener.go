@@ -71,7 +71,7 @@ func (l *connections) awaitRoom() error {
 		}
 		select {
 		case <-l.freed:
-		case <-time.After(settled):
+		case <-time.After(settled / 10): // somebody may rest by now
 		case <-l.done:
 			return net.ErrClosed
 		}

@@ -14,8 +14,9 @@ import (
 
 const (
 	// settled is how long a connection is left alone: who has just connected gets to
-	// speak, and what was just answered gets on its way.
-	settled = 100 * time.Millisecond
+	// speak, and what was just answered gets on its way, even where the process has
+	// been denied the CPU meanwhile.
+	settled = time.Second
 	// roomAtOnce is the part of its connections that a full listener closes at a time,
 	// for a look at all of them at each new one would be an attack's work done for it.
 	roomAtOnce = 64
