@@ -103,8 +103,7 @@ func TestRoomForOthers(t *testing.T) {
 		"an answer that is left": {begin: "GET /large HTTP/1.1\r\nHost: h\r\n\r\n", deaf: true},
 	} {
 		for protocol, certs := range map[string]Certificates{"plain": {}, "TLS": certs} {
-			t.Run(name+", "+protocol, func(t *testing.T) {
-				t.Parallel()
+			t.Run(name+", "+protocol, func(t *testing.T) { //nolint:paralleltest // one attack at a time
 				address := limitedBefore(t, "http: {read_timeout: 5m}", certs, func(w http.ResponseWriter, r *http.Request) {
 					if r.URL.Path != "/unread" {
 						_, _ = io.Copy(io.Discard, r.Body)
@@ -117,7 +116,9 @@ func TestRoomForOthers(t *testing.T) {
 				url, dial := "http://"+address, func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", address) }
 				if protocol == "TLS" {
 					url = "https://" + address
-					dial = func(ctx context.Context) (net.Conn, error) { return (&tls.Dialer{Config: shows}).DialContext(ctx, "tcp", address) }
+					dial = func(ctx context.Context) (net.Conn, error) {
+						return (&tls.Dialer{Config: shows}).DialContext(ctx, "tcp", address)
+					}
 				}
 				occupy(t, dial, attack.begin, attack.deaf)
 				askedBeside(t, func() error {
@@ -163,9 +164,11 @@ func TestRoomForOtherChecks(t *testing.T) {
 		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: header(), EndHeaders: true})
 	}
 	for name, begin := range map[string]string{
-		"nothing":        "",
-		"no call":        begun(func(*http2.Framer) {}),
-		"half a header":  begun(func(f *http2.Framer) { _ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: header()}) }),
+		"nothing": "",
+		"no call": begun(func(*http2.Framer) {}),
+		"half a header": begun(func(f *http2.Framer) {
+			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: header()})
+		}),
 		"no message":     begun(call),
 		"half a message": begun(func(f *http2.Framer) { call(f); _ = f.WriteData(1, false, []byte{0, 0, 0, 255, 255, 1}) }),
 		"asked once":     begun(func(f *http2.Framer) { call(f); _ = f.WriteData(1, true, make([]byte, 5)) }),

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -36,7 +37,7 @@ import (
 // what is under way is finished; the engine flushes its promotions and audit
 // events; the database connections close.
 func serve(ctx context.Context, c Config, creds Credentials, certs Certificates, out *audit, log *slog.Logger) error {
-	limitMemory(c.Memory.LimitPercent, log)
+	limitMemory(c.Memory.LimitPercent, memlimit.FromCgroup, log)
 	store, err := openStore(ctx, c, creds)
 	if err != nil {
 		return err
