@@ -264,7 +264,15 @@ func (l countedListener) Accept() (net.Conn, error) {
 func TestConnectionIsToldOfCalls(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{})
-	server := NewGRPCServer(newGate(t).server, func() bool { <-asked; asked <- struct{}{}; return true }, DefaultLimits())
+	var calls atomic.Int32
+	server := NewGRPCServer(newGate(t).server, func() bool {
+		if calls.Add(1) > 1 {
+			return true // on a closed connection
+		}
+		<-asked
+		asked <- struct{}{}
+		return true
+	}, DefaultLimits())
 	memory := bufconn.Listen(1 << 20)
 	listener := countedListener{memory, make(chan *countedConn, 1)}
 	done := make(chan error, 1)

@@ -91,7 +91,7 @@ func TestConnectionsPerListener(t *testing.T) {
 	}
 	waits := dialRaw(t, address) // the kernel takes it
 	waits.send(get)
-	_ = waits.SetReadDeadline(time.Now().Add(2 * settled))
+	_ = waits.SetReadDeadline(time.Now().Add(2 * settledAfter * lookPause))
 	if _, err := waits.in.Peek(1); err == nil {
 		t.Fatal("one connection too many is served")
 	}

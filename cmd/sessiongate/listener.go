@@ -42,6 +42,7 @@ type connections struct {
 	mu     sync.Mutex
 	open   map[*connection]struct{}
 	hushed bool // a connection without a word is closed
+	looked time.Time
 }
 
 // Accept implements [net.Listener]. One too many is given the place of another that
@@ -71,7 +72,7 @@ func (l *connections) awaitRoom() error {
 		}
 		select {
 		case <-l.freed:
-		case <-time.After(settled / 10): // somebody may rest by now
+		case <-time.After(lookPause): // somebody may rest by now
 		case <-l.done:
 			return net.ErrClosed
 		}
@@ -88,7 +89,7 @@ func (l *connections) full() bool {
 func (l *connections) add(c *connection) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.since.Store(int64(time.Since(l.began)))
+	c.stirs()
 	l.open[c] = struct{}{}
 	return !l.hushed
 }
@@ -137,6 +138,7 @@ type connection struct {
 	spoke atomic.Bool
 	busy  atomic.Int32 // what is under way
 	since atomic.Int64 // when something last began or ended, since of.began
+	looks atomic.Int32 // that have found nothing under way since then
 }
 
 // RemoteAddr implements [net.Conn]. gRPC's server tells those whom it calls nothing

@@ -13,10 +13,12 @@ import (
 )
 
 const (
-	// settled is how long a connection is left alone: who has just connected gets to
-	// speak, and what was just answered gets on its way, even where the process has
-	// been denied the CPU meanwhile.
-	settled = time.Second
+	// settledAfter is after how many looks in a row, lookPause apart, a connection with
+	// nothing under way has settled. Until then it is left alone: who has just connected
+	// gets to speak, and what was just answered gets on its way. It is no time, for a
+	// process that was denied the CPU would find that everybody has been silent.
+	settledAfter = 10
+	lookPause    = 50 * time.Millisecond
 	// roomAtOnce is the part of its connections that a full listener closes at a time,
 	// for a look at all of them at each new one would be an attack's work done for it.
 	roomAtOnce = 64
@@ -32,14 +34,19 @@ func (c *connection) Begin() bool {
 	if !c.resume() {
 		return false
 	}
-	c.since.Store(int64(time.Since(c.of.began)))
+	c.stirs()
 	return true
 }
 
 // End is told that the work is done.
 func (c *connection) End() {
-	c.since.Store(int64(time.Since(c.of.began)))
+	c.stirs()
 	c.busy.Add(-1)
+}
+
+func (c *connection) stirs() {
+	c.since.Store(int64(time.Since(c.of.began)))
+	c.looks.Store(0)
 }
 
 // waiting does what waits for the other side. A request that comes byte by byte, or
@@ -73,11 +80,14 @@ func (l *connections) makeRoom() (made bool) {
 		of    *connection
 	}
 	var resting []rest
-	last := int64(time.Since(l.began) - settled)
 	l.mu.Lock()
+	var one int32 // more look, or too early for it
+	if time.Since(l.looked) >= lookPause {
+		one, l.looked = 1, time.Now()
+	}
 	for c := range l.open {
-		if since := c.since.Load(); c.busy.Load() == 0 && since <= last {
-			resting = append(resting, rest{since, c})
+		if c.busy.Load() == 0 && c.looks.Add(one) >= settledAfter {
+			resting = append(resting, rest{c.since.Load(), c})
 		}
 	}
 	l.mu.Unlock()

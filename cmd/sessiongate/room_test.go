@@ -192,35 +192,45 @@ func TestRoomForOtherChecks(t *testing.T) {
 func TestRoomIsNotTakenFromWork(t *testing.T) {
 	t.Parallel()
 	l := newListener(nil, 2, (*certificate)(nil).wrap).connections
-	l.began = l.began.Add(-settled) // all have settled
-	at := func(since int64) *connection {
+	look := func() (made bool) {
+		l.looked = time.Time{} // it is time for one
+		return l.makeRoom()
+	}
+	settle := func() {
+		for range settledAfter - 1 {
+			if look() {
+				t.Error("one that has not settled is closed")
+			}
+		}
+	}
+	connect := func() *connection {
 		_, server := net.Pipe()
 		c := &connection{Conn: server, of: l}
 		l.add(c)
-		c.since.Store(since)
 		return c
 	}
-	works, first, second := at(-3), at(-2), at(-1)
+	works, first, second := connect(), connect(), connect()
 	if !works.Begin() {
 		t.Fatal("it is closed")
 	}
-	works.since.Store(-3)
-	if !l.makeRoom() || first.Begin() {
+	settle()
+	if l.makeRoom() {
+		t.Error("two looks at one time")
+	}
+	if !look() || first.Begin() {
 		t.Error("the one that has rested longest is not closed")
 	}
 	if !second.Begin() {
 		t.Error("more was closed than there had to be")
 	}
-	if l.makeRoom() {
-		t.Error("work was cut")
+	for range 2 * settledAfter {
+		if look() {
+			t.Error("work was cut")
+		}
 	}
 	second.End()
-	if l.makeRoom() {
-		t.Error("what was just answered is closed")
-	}
-	works.End()
-	second.since.Store(-1)
-	if !l.makeRoom() || second.Begin() || !works.Begin() {
+	settle()
+	if !look() || second.Begin() || !works.Begin() {
 		t.Error("who rests is not closed")
 	}
 }
