@@ -79,7 +79,7 @@ func askedBeside(t *testing.T, ask func() error) {
 }
 
 // Whoever fills a listener and keeps it so, without having anything under way, costs others no answer.
-func TestRoomForOthers(t *testing.T) {
+func TestRoomForOthers(t *testing.T) { //nolint:tparallel // one attack at a time
 	t.Parallel()
 	a := newAuthority(t)
 	d, ours := newTLSDir(t, a), issue(t, a, time.Hour)
@@ -140,7 +140,7 @@ func TestRoomForOthers(t *testing.T) {
 }
 
 // The same of the gRPC port.
-func TestRoomForOtherChecks(t *testing.T) {
+func TestRoomForOtherChecks(t *testing.T) { //nolint:tparallel // one attack at a time
 	t.Parallel()
 	c, err := cluster.Start(t.Context(), cluster.Options{})
 	if err != nil {
