@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -12,7 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Limits bound what a connection may cost. Start from [DefaultLimits].
+// Limits bound what a connection may cost. Start from [DefaultLimits]: what is not
+// positive is as there, for a bound that was forgotten must not be none.
 type Limits struct {
 	// MaxMessage is the largest CheckRequest that is read, in bytes.
 	MaxMessage int
@@ -37,6 +39,22 @@ func DefaultLimits() Limits {
 	}
 }
 
+func (l Limits) orDefault() Limits {
+	d := DefaultLimits()
+	return Limits{
+		MaxMessage: positive(l.MaxMessage, d.MaxMessage), MaxStreams: positive(l.MaxStreams, d.MaxStreams), MaxCalls: positive(l.MaxCalls, d.MaxCalls),
+		ConnectionAge: positive(l.ConnectionAge, d.ConnectionAge), ConnectionAgeGrace: positive(l.ConnectionAgeGrace, d.ConnectionAgeGrace),
+		Handshake: positive(l.Handshake, d.Handshake),
+	}
+}
+
+func positive[N cmp.Ordered](n, otherwise N) N {
+	if n > *new(N) {
+		return n
+	}
+	return otherwise
+}
+
 const (
 	// shortestPing is how often Envoy may ping (connection_keepalive). By itself
 	// grpc-go closes a connection that pings more often than every 5 minutes.
@@ -57,6 +75,7 @@ const (
 // what ready says at the moment of asking: false before the first keys and feed
 // were read, and during drain.
 func NewGRPCServer(s *Server, ready func() bool, limits Limits) *grpc.Server {
+	limits = limits.orDefault()
 	g := grpc.NewServer(
 		grpc.MaxRecvMsgSize(limits.MaxMessage),
 		grpc.MaxConcurrentStreams(limits.MaxStreams),

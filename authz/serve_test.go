@@ -225,3 +225,103 @@ func BenchmarkCheckToAllowAll(b *testing.B) {
 	}
 	b.ReportMetric(float64(spent[ours])/float64(spent[least]), "check/allow-all")
 }
+
+// countedConn is a connection whose address counts what is under way, as a listener's may.
+type countedConn struct {
+	net.Conn
+
+	begun, ended atomic.Int32
+	closed       atomic.Bool
+}
+
+func (c *countedConn) Begin() bool { c.begun.Add(1); return !c.closed.Load() }
+func (c *countedConn) End()        { c.ended.Add(1) }
+
+type countedAddr struct {
+	net.Addr
+	Counted
+}
+
+func (c *countedConn) RemoteAddr() net.Addr { return countedAddr{c.Conn.RemoteAddr(), c} }
+
+type countedListener struct {
+	net.Listener
+
+	accepted chan *countedConn
+}
+
+func (l countedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &countedConn{Conn: conn}
+	l.accepted <- c
+	return c, nil
+}
+
+// A connection learns of each call, once it is whole, and of its end. One that was closed meanwhile begins none.
+func TestConnectionIsToldOfCalls(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{})
+	var calls atomic.Int32
+	server := NewGRPCServer(newGate(t).server, func() bool {
+		if calls.Add(1) > 1 {
+			return true // on a closed connection
+		}
+		<-asked
+		asked <- struct{}{}
+		return true
+	}, DefaultLimits())
+	memory := bufconn.Listen(1 << 20)
+	listener := countedListener{memory, make(chan *countedConn, 1)}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	conn, err := grpc.NewClient("passthrough:///gate", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return memory.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		server.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	health := healthv1.NewHealthClient(conn)
+	answered := make(chan error, 1)
+	go func() { _, err := health.Check(t.Context(), new(healthv1.HealthCheckRequest)); answered <- err }()
+	counted := <-listener.accepted
+	asked <- struct{}{}
+	if b, e := counted.begun.Load(), counted.ended.Load(); b != 1 || e != 0 {
+		t.Errorf("under way: begun %d, ended %d", b, e)
+	}
+	<-asked
+	if err := <-answered; err != nil {
+		t.Fatal(err)
+	}
+	if e := counted.ended.Load(); e != 1 {
+		t.Errorf("answered: ended %d", e)
+	}
+	counted.closed.Store(true)
+	if _, err := health.Check(t.Context(), new(healthv1.HealthCheckRequest)); status.Code(err) != codes.Unavailable {
+		t.Errorf("on a closed one: %v", err)
+	}
+	if b, e := counted.begun.Load(), counted.ended.Load(); b != 2 || e != 1 {
+		t.Errorf("on a closed one: begun %d, ended %d", b, e)
+	}
+}
+
+func TestForgottenLimits(t *testing.T) {
+	t.Parallel()
+	for _, forgotten := range []Limits{{}, {MaxMessage: -1, MaxCalls: -1, ConnectionAge: -1, ConnectionAgeGrace: -1, Handshake: -1}} {
+		if got := forgotten.orDefault(); got != DefaultLimits() {
+			t.Errorf("%+v", got)
+		}
+	}
+	own := Limits{1, 2, 3, 4, 5, 6}
+	if got := own.orDefault(); got != own {
+		t.Errorf("%+v", got)
+	}
+}

@@ -97,6 +97,9 @@ type Server struct {
 
 // New checks the configuration and builds a Server.
 func New(verifier Verifier, cfg Config) (*Server, error) {
+	if verifier == nil {
+		return nil, errors.New("configuring authz: a verifier must be given")
+	}
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("configuring authz: %w", err)
 	}

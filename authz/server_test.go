@@ -851,4 +851,7 @@ func TestConfigIsChecked(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+	if _, err := New(nil, testConfig()); err == nil {
+		t.Error("no verifier: accepted")
+	}
 }

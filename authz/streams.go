@@ -72,6 +72,15 @@ func (c *stream) end() {
 	}
 }
 
+// Counted is a connection that knows what it has under way, so that a listener that is
+// full closes one that has nothing. The address of a connection may be one:
+// [NewGRPCServer]'s server tells it of each call that has arrived whole.
+type Counted interface {
+	// Begin is false where the connection has been closed.
+	Begin() bool
+	End()
+}
+
 // endAnswered ends a call once it is answered. The end of its context would do that,
 // too, but in a goroutine of its own.
 func endAnswered(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -81,6 +90,12 @@ func endAnswered(ctx context.Context, request any, _ *grpc.UnaryServerInfo, hand
 				call.end()
 			}
 		}()
+		if conn, ok := call.conn.Addr.(Counted); ok {
+			if !conn.Begin() {
+				return nil, status.Error(codes.Unavailable, "the connection is closed")
+			}
+			defer conn.End()
+		}
 	}
 	return handler(ctx, request)
 }

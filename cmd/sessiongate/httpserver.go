@@ -25,9 +25,12 @@ type httpServer struct {
 func newHTTPServer(c Config, draining *atomic.Bool, h http.Handler) *httpServer {
 	s := &httpServer{draining: draining, closed: make(chan struct{}, 1)}
 	s.Server = http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Handler: countedByConnection(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			h.ServeHTTP(&lastWhileDraining{w, draining}, r)
-		}),
+		})),
+		ConnContext: withConnection,
+		// HTTP/1 alone: HTTP/2's floods (resets, CONTINUATION) have nothing to meet.
+		Protocols:         http1(),
 		ReadHeaderTimeout: c.HTTP.ReadTimeout,
 		ReadTimeout:       c.HTTP.ReadTimeout,
 		// The work ends after AnswerWithin(D) or RequestMax; what is left is for a small answer.
@@ -39,6 +42,12 @@ func newHTTPServer(c Config, draining *atomic.Bool, h http.Handler) *httpServer 
 		ConnState: s.count,
 	}
 	return s
+}
+
+func http1() *http.Protocols {
+	var p http.Protocols
+	p.SetHTTP1(true)
+	return &p
 }
 
 func (s *httpServer) count(_ net.Conn, state http.ConnState) {

@@ -14,13 +14,18 @@ import (
 // limited starts the public listener as serve does, with an empty handler behind it.
 func limited(t *testing.T, content string, certs Certificates) (address string) {
 	t.Helper()
+	return limitedBefore(t, content, certs, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+}
+
+func limitedBefore(t *testing.T, content string, certs Certificates, h http.HandlerFunc) (address string) {
+	t.Helper()
 	c, _ := mustParse(t, `listen: {authz: "127.0.0.1:0", public: "127.0.0.1:0", internal: "127.0.0.1:0", max_connections: 16}`+"\n"+content)
 	s, err := listen(t.Context(), c, certs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, _ = s.authzListener.Close(), s.internalListener.Close()
-	server := newHTTPServer(c, new(atomic.Bool), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	server := newHTTPServer(c, new(atomic.Bool), h)
 	done := make(chan error)
 	go func() { done <- server.serve(s.publicListener) }()
 	t.Cleanup(func() {
@@ -68,34 +73,44 @@ func (c rawConn) status() int {
 
 const get = "GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
-// A flood of connections leaves the other listeners alone; the next one waits.
+// A flood of connections leaves the other listeners alone; the next one waits where all have a request under way.
 func TestConnectionsPerListener(t *testing.T) {
 	t.Parallel()
-	address := limited(t, "", Certificates{})
+	arrived, answer := make(chan struct{}), make(chan struct{})
+	address := limitedBefore(t, "", Certificates{}, func(w http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-answer
+		w.WriteHeader(http.StatusNoContent)
+	})
 	var held []rawConn
 	for range 16 {
 		c := dialRaw(t, address)
 		c.send(get)
-		if status := c.status(); status != http.StatusNoContent {
-			t.Fatalf("status %d", status)
-		}
+		<-arrived
 		held = append(held, c)
 	}
 	waits := dialRaw(t, address) // the kernel takes it
 	waits.send(get)
-	for _, c := range held { // which are served meanwhile
-		c.send(get)
-		_ = c.status()
-	}
-	_ = waits.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	_ = waits.SetReadDeadline(time.Now().Add(2 * settledAfter * lookPause))
 	if _, err := waits.in.Peek(1); err == nil {
 		t.Fatal("one connection too many is served")
 	}
+	select {
+	case <-arrived:
+		t.Fatal("one request too many is served")
+	default:
+	}
 	_ = waits.SetReadDeadline(time.Time{})
 	waits.in.Reset(waits)
-	_ = held[3].Close()
-	if status := waits.status(); status != http.StatusNoContent {
-		t.Errorf("once there is room: %d", status)
+	answer <- struct{}{}
+	<-arrived // the place of whoever was answered
+	for range 16 {
+		answer <- struct{}{}
+	}
+	for _, c := range append(held, waits) { // not one was cut
+		if status := c.status(); status != http.StatusNoContent {
+			t.Errorf("status %d", status)
+		}
 	}
 }
 

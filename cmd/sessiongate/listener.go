@@ -5,6 +5,9 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/sessiongate/sessiongate/authz"
 )
 
 // listener is one of the three. It speaks TLS where that is configured.
@@ -14,9 +17,12 @@ type listener struct {
 	connections *connections
 }
 
-// newListener puts wrap (TLS) around the connections that it knows.
-func newListener(plain net.Listener, wrap func(net.Listener) net.Listener) *listener {
-	c := &connections{Listener: plain, open: make(map[*connection]struct{})}
+// newListener puts wrap (TLS) around the connections that it knows, which are at most so many.
+func newListener(plain net.Listener, most int, wrap func(net.Listener) net.Listener) *listener {
+	c := &connections{
+		Listener: plain, most: most, began: time.Now(),
+		open: make(map[*connection]struct{}), freed: make(chan struct{}, 1), done: make(chan struct{}),
+	}
 	return &listener{wrap(c), c}
 }
 
@@ -26,15 +32,21 @@ func newListener(plain net.Listener, wrap func(net.Listener) net.Listener) *list
 type connections struct {
 	net.Listener
 
-	once sync.Once
-	err  error // of the first Close
+	most  int
+	began time.Time
+	freed chan struct{} // has a value after one was closed
+	once  sync.Once
+	done  chan struct{} // closed by the first Close
+	err   error         // of it
 
 	mu     sync.Mutex
 	open   map[*connection]struct{}
 	hushed bool // a connection without a word is closed
+	looked time.Time
 }
 
-// Accept implements [net.Listener].
+// Accept implements [net.Listener]. One too many is given the place of another that
+// has nothing under way, or waits for a place.
 func (l *connections) Accept() (net.Conn, error) {
 	for {
 		accepted, err := l.Listener.Accept()
@@ -42,6 +54,10 @@ func (l *connections) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		c := &connection{Conn: accepted, of: l}
+		if err := l.awaitRoom(); err != nil {
+			_ = accepted.Close()
+			return nil, err
+		}
 		if l.add(c) {
 			return c, nil
 		}
@@ -49,16 +65,41 @@ func (l *connections) Accept() (net.Conn, error) {
 	}
 }
 
+func (l *connections) awaitRoom() error {
+	for l.full() {
+		if l.makeRoom() {
+			continue
+		}
+		select {
+		case <-l.freed:
+		case <-time.After(lookPause): // somebody may rest by now
+		case <-l.done:
+			return net.ErrClosed
+		}
+	}
+	return nil
+}
+
+func (l *connections) full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.open) >= l.most
+}
+
 func (l *connections) add(c *connection) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	c.stirs()
 	l.open[c] = struct{}{}
 	return !l.hushed
 }
 
 // Close implements [net.Listener].
 func (l *connections) Close() error {
-	l.once.Do(func() { l.err = l.Listener.Close() })
+	l.once.Do(func() {
+		close(l.done)
+		l.err = l.Listener.Close()
+	})
 	return l.err
 }
 
@@ -88,12 +129,25 @@ func (l *connections) closeIf(chosen func(*connection) bool) {
 	}
 }
 
-// connection knows whether the other side has said anything.
+// connection knows whether the other side has said anything, and whether it waits for
+// an answer.
 type connection struct {
 	net.Conn
 
 	of    *connections
 	spoke atomic.Bool
+	busy  atomic.Int32 // what is under way
+	since atomic.Int64 // when something last began or ended, since of.began
+	looks atomic.Int32 // that have found nothing under way since then
+}
+
+// RemoteAddr implements [net.Conn]. gRPC's server tells those whom it calls nothing
+// of a connection but this.
+func (c *connection) RemoteAddr() net.Addr { return remoteAddr{c.Conn.RemoteAddr(), c} }
+
+type remoteAddr struct {
+	net.Addr
+	authz.Counted
 }
 
 // Read implements [net.Conn]. Whoever floods with streams that it resets at once
@@ -113,5 +167,9 @@ func (c *connection) Close() error {
 	c.of.mu.Lock()
 	delete(c.of.open, c)
 	c.of.mu.Unlock()
+	select {
+	case c.of.freed <- struct{}{}:
+	default:
+	}
 	return c.Conn.Close()
 }

@@ -13,8 +13,8 @@ import (
 // limitMemory tells Go's garbage collector the container's memory, of which it knows
 // nothing by itself: a flood would leave garbage until the kernel kills the process,
 // whatever is alive of it. It says once what holds.
-func limitMemory(percent int, log *slog.Logger) {
-	limit, from := memoryLimit(percent, os.Getenv("GOMEMLIMIT"), memlimit.FromCgroup)
+func limitMemory(percent int, ofCgroup func() (uint64, error), log *slog.Logger) {
+	limit, from := memoryLimit(percent, os.Getenv("GOMEMLIMIT"), ofCgroup)
 	if limit > 0 {
 		debug.SetMemoryLimit(limit)
 	}

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -42,5 +45,21 @@ func TestMemoryLimit(t *testing.T) {
 				t.Errorf("%d from %q, want %d from %q", bytes, from, test.bytes, test.from)
 			}
 		})
+	}
+}
+
+// The runtime has the limit, and the log says which. It is not parallel, for the limit is the whole process's.
+func TestMemoryLimitIsSet(t *testing.T) {
+	t.Setenv("GOMEMLIMIT", "")
+	before := debug.SetMemoryLimit(-1)
+	t.Cleanup(func() { debug.SetMemoryLimit(before) })
+	const container, want = 8 << 30, 8 << 30 / 100 * 90
+	var log bytes.Buffer
+	limitMemory(90, func() (uint64, error) { return container, nil }, slog.New(slog.NewTextHandler(&log, nil)))
+	if got := debug.SetMemoryLimit(-1); got != want {
+		t.Errorf("the limit is %d, want %d", got, want)
+	}
+	if !strings.Contains(log.String(), fmt.Sprintf("bytes=%d from=cgroup", want)) {
+		t.Errorf("it logs %s", &log)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/netutil"
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -37,7 +37,7 @@ import (
 // what is under way is finished; the engine flushes its promotions and audit
 // events; the database connections close.
 func serve(ctx context.Context, c Config, creds Credentials, certs Certificates, out *audit, log *slog.Logger) error {
-	limitMemory(c.Memory.LimitPercent, log)
+	limitMemory(c.Memory.LimitPercent, memlimit.FromCgroup, log)
 	store, err := openStore(ctx, c, creds)
 	if err != nil {
 		return err
@@ -297,7 +297,7 @@ func listen(ctx context.Context, c Config, certs Certificates) (*servers, error)
 			faults = append(faults, fmt.Errorf("%s: %w", l.key, err))
 			continue
 		}
-		*l.into = newListener(netutil.LimitListener(plain, c.Listen.MaxConnections), l.tls.wrap)
+		*l.into = newListener(plain, c.Listen.MaxConnections, l.tls.wrap)
 	}
 	if faults == nil {
 		return &s, nil
