@@ -87,7 +87,7 @@ func settings(c *Config) []setting {
 		},
 		{
 			key: "listen.max_connections", def: "10000", kind: integer(&c.Listen.MaxConnections, 16, 1_000_000),
-			doc: "Most connections open at once on each listener; more wait until one closes. It keeps a flood of one listener from the others.",
+			doc: "Most connections open at once on each listener. One more takes the place of the one that has had nothing under way for longest, or waits until there is one. It keeps a flood of one listener from the others.",
 		},
 	}
 	all = append(all, tlsSettings("authz", &c.TLS.Authz, &c.TLS.Names.Authz, "Envoy", "nothing")...)
