@@ -247,7 +247,10 @@ func StripCookies(header string, names ...string) (string, bool) {
 			break
 		}
 		before := strings.TrimRight(header[from:at], " \t")
-		kept = appendPairs(kept, strings.TrimSuffix(before, ","))
+		if list, comma := strings.CutSuffix(before, ","); comma {
+			before = strings.TrimRight(list, " \t")
+		}
+		kept = appendPairs(kept, before)
 		from, stripped = attributesEnd(header, pairEnd(header, at)), true
 	}
 	if !stripped {
@@ -256,8 +259,10 @@ func StripCookies(header string, names ...string) (string, bool) {
 	return strings.Join(appendPairs(kept, header[from:]), "; "), true
 }
 
+// appendPairs keeps others' cookies as they are: blanks behind a value are its own.
 func appendPairs(kept []string, pairs string) []string {
-	if pairs = strings.Trim(pairs, "; \t"); pairs != "" {
+	pairs = strings.TrimRight(strings.TrimLeft(pairs, "; \t"), ";")
+	if pairs != "" {
 		kept = append(kept, pairs)
 	}
 	return kept

@@ -363,7 +363,7 @@ func TestStripCookies(t *testing.T) {
 // FuzzCookies: what is stripped is not there any more, for net/http's parser
 // either, and what else is there keeps its value.
 func FuzzCookies(f *testing.F) {
-	for _, header := range []string{"", "s=1; a=b", "a=b;s=1;s=2; t=\"x\"", "s =1", "\ts\t=1", "a=s=1; =s; s; ;=", "a=\"b; s=1\"", "s=x,u=1; a=b,s=2,c; u=2", `$Version="1"; s="1";$Path="/"; a="b";$Path="/";$Port`, "s=1;$Path;;$domain=x; a=\"\"b\"\""} {
+	for _, header := range []string{"", "s=1; a=b", "a=b;s=1;s=2; t=\"x\"", "s =1", "\ts\t=1", "a=s=1; =s; s; ;=", "a=\"b; s=1\"", "s=x,u=1; a=b,s=2,c; u=2", `$Version="1"; s="1";$Path="/"; a="b";$Path="/";$Port`, "s ;0= ", "a=1 ;s=2 ; b=3 ", "s=1;$Path;;$domain=x; a=\"\"b\"\""} {
 		f.Add(header)
 	}
 	f.Fuzz(func(t *testing.T, header string) {
