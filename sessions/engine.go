@@ -73,10 +73,10 @@ type Config struct {
 
 	// Audit is given the audit events of all engines over the store, in batches of
 	// at most AuditBatch, and returns nil only once they are durable where they went.
-	// Their being written is switched on by it, too. An error, or a crash before the store knows, brings them again: each at least
-	// once, those of one session in order. It returns soon after its context ends.
-	// nil: this engine delivers none. AuditPoll is the pause after a batch that was
-	// not full.
+	// An error, or a crash before the store knows, brings them again: each at least
+	// once, those of one session in order. It returns soon after its context ends. It
+	// is also what has the store write them ([Store.NoteChanges]). nil: this engine
+	// delivers none. AuditPoll is the pause after a batch that was not full.
 	Audit      func(context.Context, []AuditEvent) error
 	AuditPoll  time.Duration
 	AuditBatch int
@@ -307,26 +307,32 @@ func (e *Engine) poll(ctx context.Context) error {
 	return nil
 }
 
-// loadKeys reads the keys. Those that do not open keep an engine from starting,
-// but never one that runs from going on with what it has: it hears of ends, and
-// answers [ErrUnavailable] for tokens that others made with those keys.
 func (e *Engine) loadKeys(ctx context.Context) error {
+	_, err := e.readKeys(ctx)
+	return err
+}
+
+// readKeys reads the keys, and works with them from then on. Those that do not open
+// keep an engine from starting, but never one that runs from going on with what it has:
+// it hears of ends, and answers [ErrUnavailable] for tokens that others made with those
+// keys.
+func (e *Engine) readKeys(ctx context.Context) (KeySet, error) {
 	e.loading.Lock() // a set that was read before another one must not take its place
 	defer e.loading.Unlock()
 	set, err := e.store.Keys(ctx)
 	if err != nil {
-		return fmt.Errorf("reading keys: %w", err)
+		return set, fmt.Errorf("reading keys: %w", err)
 	}
 	held := e.keys.Load()
 	if held.isOf(set.Keys) {
-		return nil
+		return set, nil
 	}
 	ring, err := newKeyring(set.Keys, e.cfg.keyEncryption(), held)
 	switch {
 	case held == nil && err != nil:
-		return fmt.Errorf("%w: %w", errKeys, err)
+		return set, fmt.Errorf("%w: %w", errKeys, err)
 	case held == nil && !ring.complete():
-		return errNoKey
+		return set, errNoKey
 	case err != nil:
 		e.cfg.Events(Event{Kind: EventKeysUnreadable, Err: err})
 	}
@@ -338,7 +344,7 @@ func (e *Engine) loadKeys(ctx context.Context) error {
 	}
 	e.keys.Store(ring)
 	held.markDeleted(ring)
-	return nil
+	return set, nil
 }
 
 // follow polls the feed until ctx ends.
@@ -385,14 +391,13 @@ func (e *Engine) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for n := e.cfg.SweepBatch; n >= e.cfg.SweepBatch && ctx.Err() == nil; { // until a batch is not full
-			var err error
-			n, err = e.store.Sweep(ctx, e.cfg.SweepBatch)
+		for full := true; full; {
+			n, err := e.store.Sweep(ctx, e.cfg.SweepBatch)
+			full = err == nil && n >= e.cfg.SweepBatch
 			switch {
 			case ctx.Err() != nil:
 				return
 			case err != nil:
-				n = 0
 				e.cfg.Events(Event{Kind: EventSweepFailed, Err: err})
 			case n > 0:
 				e.cfg.Events(Event{Kind: EventSwept, Count: n})

@@ -411,12 +411,6 @@ func TestFeedGivesMemoryBack(t *testing.T) {
 	b := newFeedBench(t)
 	local := testEpoch
 	b.clock.local = func() time.Time { return local }
-	heap := func() uint64 {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
 	before := heap()
 	var entries []Entry
 	for range 200_000 {

@@ -221,13 +221,13 @@ func (e *Engine) keepKeys(ctx context.Context) {
 func (e *Engine) lookAfterKeys(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, keysMax)
 	defer cancel()
-	set, err := e.store.Keys(ctx)
-	if err != nil {
-		return fmt.Errorf("reading keys: %w", err)
-	}
 	// The feed tells of changes; but a key that it did not tell of, for whatever reason,
-	// would make users of it look like strangers.
-	errs := []error{e.loadKeys(ctx)}
+	// would make users of it look like strangers. So what is read here is used, too.
+	set, err := e.readKeys(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
 	for _, kind := range keyKinds {
 		errs = append(errs, e.rotateKey(ctx, set, kind), e.deleteKeys(ctx, set, kind))
 	}

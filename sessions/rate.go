@@ -85,7 +85,7 @@ type sender struct {
 // An invalid address is nobody's, and not counted: the limit would be everybody's.
 func (e *Engine) AdmitRefresh(from netip.Addr, by Transport, tokens []string) error {
 	network, ok := networkOf(from)
-	if !ok || !e.Ready() {
+	if !ok || e.perAddress.each == nil || !e.Ready() { // nothing to open a token for
 		return nil
 	}
 	began := e.cfg.Now()

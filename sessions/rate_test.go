@@ -173,17 +173,10 @@ func TestNeighboursOfAFlood(t *testing.T) {
 		if err := e.AdmitRefresh(netip.MustParseAddr("192.0.2.1"), sessions.TransportCookie, []string{text}); err != nil {
 			return err
 		}
-		_, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{text}, sessions.Client{1})
+		_, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{text}, home)
 		return err
 	}
-	var tokens []string
-	for range 2 {
-		issued, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		tokens = append(tokens, issued.Refresh.Reveal())
-	}
+	tokens := []string{create(t, e).Refresh.Reveal(), create(t, e).Refresh.Reveal()}
 	for name, flood := range map[string]string{"an invented token": "sgr1_x", "one of his own": tokens[0]} {
 		limited := 0
 		for range 100 {
@@ -207,10 +200,7 @@ func TestFloodOfSignOuts(t *testing.T) {
 	frozen(&cfg)
 	cfg.RefreshesPerSession = sessions.Rate{PerSecond: 2, Burst: 5}
 	e, _ := start(t, store, cfg)
-	issued, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	issued := create(t, e)
 	before := calls(store)
 	limited := 0
 	for range 100 {

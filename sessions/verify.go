@@ -99,7 +99,8 @@ func (e *Engine) Confirm(ctx context.Context, a *Access) *Denial {
 }
 
 // verified is an access token of ours, and whether its first use was offered to the
-// promoter. signature is its right one: the token that came must have it, too.
+// promoter. signature is its right one: the token that came must have it, too. It is
+// zero where nobody made it, for the token has expired.
 type verified struct {
 	Access
 
@@ -121,12 +122,11 @@ func (e *Engine) open(text string) (*verified, *Denial) {
 	}
 	if !ok {
 		var d *Denial
-		now := e.feed.clock.now()
-		if v, d = e.keys.Load().open(t, e.cfg.Issuer, now, e.unverified); d != nil {
+		if v, d = e.keys.Load().open(t, e.cfg.Issuer, e.feed.clock.now(), e.unverified); d != nil {
 			return nil, e.orStaleKeys(d)
 		}
-		if t.tagged && !now.Before(v.Expires) {
-			return v, nil // its signature was not looked at
+		if v.signature == ([signatureText]byte{}) {
+			return v, nil // nothing to compare with, or to keep
 		}
 		// Also where the signature that came with it is wrong: the next text of this
 		// payload then costs a comparison.

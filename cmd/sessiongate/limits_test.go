@@ -117,13 +117,7 @@ func TestConnectionsPerListener(t *testing.T) {
 // Who sends a header byte by byte, or begins a TLS handshake and goes silent, is hung up on.
 func TestSlowRequests(t *testing.T) {
 	t.Parallel()
-	d := newTLSDir(t, newAuthority(t))
-	var c Config
-	c.TLS.Public = d.files()
-	certs, err := certificates(c, nil, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	certs := publicTLS(t, newAuthority(t))
 	for name, test := range map[string]struct {
 		certs Certificates
 		begin string

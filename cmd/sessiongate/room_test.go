@@ -82,14 +82,8 @@ func askedBeside(t *testing.T, ask func() error) {
 func TestRoomForOthers(t *testing.T) { //nolint:tparallel // one attack at a time
 	t.Parallel()
 	a := newAuthority(t)
-	d, ours := newTLSDir(t, a), issue(t, a, time.Hour)
+	certs, ours := publicTLS(t, a), issue(t, a, time.Hour)
 	shows := client(t, a, &ours)
-	var c Config
-	c.TLS.Public = d.files()
-	certs, err := certificates(c, nil, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
 	const half = " HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf"
 	for name, attack := range map[string]struct {
 		begin string
@@ -239,14 +233,8 @@ func TestRoomIsNotTakenFromWork(t *testing.T) {
 func TestNoHTTP2(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
-	d, ours := newTLSDir(t, a), issue(t, a, time.Hour)
+	certs, ours := publicTLS(t, a), issue(t, a, time.Hour)
 	shows := client(t, a, &ours)
-	var c Config
-	c.TLS.Public = d.files()
-	certs, err := certificates(c, nil, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
 	secure := limited(t, "", certs)
 	withTLS := func(protocols ...string) dialer {
 		return func(ctx context.Context) (net.Conn, error) {

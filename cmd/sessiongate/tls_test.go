@@ -68,6 +68,18 @@ func newTLSDir(t *testing.T, a *authority.Authority) tlsDir {
 	return d
 }
 
+// publicTLS has what browsers reach speak TLS, for clients whose certificates a signs.
+func publicTLS(t *testing.T, a *authority.Authority) Certificates {
+	t.Helper()
+	var c Config
+	c.TLS.Public = newTLSDir(t, a).files()
+	certs, err := certificates(c, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certs
+}
+
 // Each fault names the setting, the file and what is allowed, and repeats no key.
 func TestTLSFaultsAtStart(t *testing.T) {
 	t.Parallel()

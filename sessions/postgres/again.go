@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,10 +46,17 @@ func (s *Store) do(ctx context.Context, p *pgxpool.Pool, f func(context.Context,
 	return again(ctx, func() error { return s.once(ctx, p, f) })
 }
 
+// ownBeginOf is how a connection's transactions begin, where that is in another way
+// than by begin: also a single statement is then one.
+func ownBeginOf(conn *pgxpool.Conn) string {
+	own, _ := conn.Conn().PgConn().CustomData()[ownBegin].(string)
+	return own
+}
+
 // once is do without again, for what must be decided anew.
 func (s *Store) once(ctx context.Context, p *pgxpool.Pool, f func(context.Context, querier) error) error {
 	return s.with(ctx, p, s.statementMax, func(ctx context.Context, conn *pgxpool.Conn) error {
-		if own, ok := conn.Conn().PgConn().CustomData()[ownBegin].(string); ok {
+		if own := ownBeginOf(conn); own != "" {
 			return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{BeginQuery: own}, func(tx pgx.Tx) error { return f(ctx, tx) })
 		}
 		return f(ctx, conn)
@@ -60,11 +68,8 @@ func (s *Store) once(ctx context.Context, p *pgxpool.Pool, f func(context.Contex
 func (s *Store) transact(ctx context.Context, p *pgxpool.Pool, longest time.Duration, f func(context.Context, pgx.Tx) error) error {
 	return again(ctx, func() error {
 		return s.with(ctx, p, longest, func(ctx context.Context, conn *pgxpool.Conn) error {
-			first := begin
-			if own, ok := conn.Conn().PgConn().CustomData()[ownBegin].(string); ok {
-				first = own
-			}
-			return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{BeginQuery: first}, func(tx pgx.Tx) error { return f(ctx, tx) })
+			options := pgx.TxOptions{BeginQuery: cmp.Or(ownBeginOf(conn), begin)}
+			return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error { return f(ctx, tx) })
 		})
 	})
 }
