@@ -58,7 +58,7 @@ func Explain(cfg Config, method, host, path string, extensions map[string]string
 		d := refused(err)
 		if x.Denial = d.denial; d.fault != nil {
 			named := *d.denial
-			named.Why = d.fault.Error()
+			named.Message = d.fault.Error()
 			x.Denial = &named
 		}
 	}

@@ -88,18 +88,18 @@ func create(tb testing.TB, e *sessions.Engine, n sessions.NewSession) sessions.I
 type aged struct {
 	*sessions.Engine
 
-	by      time.Duration
-	confirm *sessions.Denial
+	by         time.Duration
+	checkStore *sessions.Denial
 }
 
 func (a aged) Now() time.Time { return a.Engine.Now().Add(a.by) }
 
-func (a aged) Confirm(context.Context, *sessions.Access) *sessions.Denial { return a.confirm }
+func (a aged) CheckStore(context.Context, *sessions.Access) *sessions.Denial { return a.checkStore }
 
 // verifierFunc stands for an engine in a state that takes a cluster to reach.
 type verifierFunc func([]string) (*sessions.Access, *sessions.Denial)
 
-func (verifierFunc) Confirm(context.Context, *sessions.Access) *sessions.Denial { return nil }
+func (verifierFunc) CheckStore(context.Context, *sessions.Access) *sessions.Denial { return nil }
 
 func (verifierFunc) Now() time.Time { return time.Now() }
 

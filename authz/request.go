@@ -271,12 +271,12 @@ func (r *request) evidence() sessions.Evidence {
 // browser keeps strict cookies back, and sends them with what the page does next.
 func (r *request) arrives(from sessions.Initiator) bool {
 	opens := (r.fetchDest == "document" || r.fetchDest == "") && from == sessions.InitiatorUser
-	return r.method == "GET" && r.fetchSite == "cross-site" && (opens || r.handedOn())
+	return r.method == "GET" && r.fetchSite == "cross-site" && (opens || r.fromWorker())
 }
 
 // handedOn says whether r may be a link of another site that a service worker of ours
-// has handed on: of a link as of a frame's page the browser then says "empty".
-func (r *request) handedOn() bool {
+// has passed on: of a link as of a frame's page the browser then says "empty".
+func (r *request) fromWorker() bool {
 	return r.method == "GET" && r.fetchMode == modeNavigate && r.fetchDest == "empty" && r.purpose == ""
 }
 

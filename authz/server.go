@@ -74,7 +74,7 @@ func (c *Config) check() error {
 type Verifier interface {
 	Verify(by sessions.Transport, tokens []string) (*sessions.Access, *sessions.Denial)
 	// Confirm asks the store where Verify's memory is too old.
-	Confirm(ctx context.Context, access *sessions.Access) *sessions.Denial
+	CheckStore(ctx context.Context, access *sessions.Access) *sessions.Denial
 	// Now is the clock of the tokens' times.
 	Now() time.Time
 }
@@ -132,23 +132,23 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 
 // The denials of this package, beside those of Verify.
 var (
-	denyLegacy   = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "legacy", Code: "legacy_cookie", Why: "no access token, but a cookie of an older backend"}
-	denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Code: "anti_csrf", Why: "anti-CSRF token is missing, wrong or repeated"}
-	denyForeign  = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "origin", Code: "foreign_origin", Why: "a page of another origin sent the request, and that origin is not allowed"}
-	denyHop      = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "same-site", Code: "same_site_hop", Why: "a link from another site, which a browser follows without strict cookies, or a service worker handed on; the page asks again by itself"}
-	denyClaims   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "require", Code: "claim", Why: "a claim is not what the route requires"}
-	denyMaxAge   = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "max_age", Code: "max_age", Why: "the sign-in is longer ago than the route allows"}
-	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Code: "identity", Why: "the session's claims cannot be told to Envoy"}
-	denyPolicy   = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "policy", Code: "policy", Why: "the route's policy is not understood"}
-	denyLines    = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "lines", Code: "header_lines", Why: "the request repeats a header more than 64 times; send each once"}
-	denyPanic    = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "panic", Code: "panic", Why: "the check panicked"}
+	denyLegacy   = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "legacy", Code: "legacy_cookie", Message: "no access token, but a cookie of an older backend"}
+	denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Code: "anti_csrf", Message: "anti-CSRF token is missing, wrong or repeated"}
+	denyForeign  = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "origin", Code: "foreign_origin", Message: "a page of another origin sent the request, and that origin is not allowed"}
+	denyHop      = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "same-site", Code: "same_site_hop", Message: "a link from another site, which a browser follows without strict cookies, or a service worker passed on; the page asks again by itself"}
+	denyClaims   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "require", Code: "claim", Message: "a claim is not what the route requires"}
+	denyMaxAge   = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "max_age", Code: "max_age", Message: "the sign-in is longer ago than the route allows"}
+	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Code: "identity", Message: "the session's claims cannot be told to Envoy"}
+	denyPolicy   = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "policy", Code: "policy", Message: "the route's policy is not understood"}
+	denyLines    = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "lines", Code: "header_lines", Message: "the request repeats a header more than 64 times; send each once"}
+	denyPanic    = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "panic", Code: "panic", Message: "the check panicked"}
 )
 
 // decision is what is decided about a request: allowed for somebody, denied, or,
 // with neither, passed without identity.
 type decision struct {
-	who    *identity
-	denial *sessions.Denial
+	identity *identity
+	denial   *sessions.Denial
 	// access is of the session that is denied, where there is one.
 	access *sessions.Access
 	// claims are why denial is denyClaims, fault why it is denyPolicy.
@@ -188,8 +188,8 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 		d = decision{denial: denyHostForm}
 	}
 	s.logDecision(ctx, &r, d)
-	if d.who != nil {
-		return s.allow(&r, d.who), nil
+	if d.identity != nil {
+		return s.allow(&r, d.identity), nil
 	}
 	return s.respond(&r, policy, d), nil
 }
@@ -212,11 +212,11 @@ func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 		return decision{passed: verdictLoginPage}
 	case d.denial == sessions.DenyNoToken && s.cfg.Cookies.SameSite == "Strict" && r.arrives(from):
 		return decision{denial: denyHop}
-	case p.Optional && (nobody(d.denial) || from == sessions.InitiatorForeign):
+	case p.Optional && (noSession(d.denial) || from == sessions.InitiatorForeign):
 		// What another site's page causes is answered as without cookies: it does
 		// not even learn that there is a session.
 		return decision{passed: verdictOptional}
-	case d.denial == denyForeign && r.handedOn():
+	case d.denial == denyForeign && r.fromWorker():
 		// The page is shown in a tab, and in no frame.
 		return decision{denial: denyHop, access: d.access}
 	default:
@@ -244,18 +244,18 @@ func (s *Server) identify(ctx context.Context, r *request, p Policy, from sessio
 		return decision{denial: denyMaxAge, access: access}
 	}
 	if p.Strict {
-		if denial := s.verifier.Confirm(ctx, access); denial != nil {
+		if denial := s.verifier.CheckStore(ctx, access); denial != nil {
 			return decision{denial: denial, access: access}
 		}
 	}
-	who := identityOf(access)
-	if who == nil {
+	id := identityOf(access)
+	if id == nil {
 		return decision{denial: denyIdentity, access: access}
 	}
-	if claims := unmet(p.Require, who.claims); len(claims) > 0 {
+	if claims := unmet(p.Require, id.claims); len(claims) > 0 {
 		return decision{denial: denyClaims, access: access, claims: claims}
 	}
-	return decision{who: who}
+	return decision{identity: id}
 }
 
 // judge asks whether there is a session and whether its owner means the request:
@@ -303,7 +303,7 @@ func checkForgery(r *request, mode AntiCSRF, from sessions.Initiator, access *se
 
 // nobody says whether a denial means that there is no session. The others have
 // one to come back to by a refresh, or say nothing at all.
-func nobody(d *sessions.Denial) bool {
+func noSession(d *sessions.Denial) bool {
 	switch d {
 	case sessions.DenyNoToken, sessions.DenyEnded, sessions.DenyMalformed, sessions.DenySignature,
 		sessions.DenyUnknownKey, sessions.DenyClaims, sessions.DenyTransport, denyMaxAge:
@@ -328,7 +328,7 @@ func (s *Server) logDecision(ctx context.Context, r *request, d decision) {
 	level, v := slog.LevelDebug, d.verdict()
 	outcome, rule, code, why := v.Outcome, v.Rule, v.Code, v.Why
 	if d.denial != nil {
-		level, outcome, rule, why = slog.LevelInfo, d.denial.Outcome, d.denial.Rule, d.denial.Why
+		level, outcome, rule, why = slog.LevelInfo, d.denial.Outcome, d.denial.Rule, d.denial.Message
 	}
 	if outcome == sessions.Unavailable {
 		level = slog.LevelWarn

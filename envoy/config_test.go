@@ -472,8 +472,8 @@ func TestCheckMayOnlyChangeOurHeaders(t *testing.T) {
 	}
 }
 
-// TestGoneReplicaDeniesNobody: until a health check finds out, another replica is asked instead.
-func TestGoneReplicaDeniesNobody(t *testing.T) {
+// TestGoneReplicaDeniesNoRequest: until a health check finds out, another replica is asked instead.
+func TestGoneReplicaDeniesNoRequest(t *testing.T) {
 	app := newUpstream(t, "app")
 	check, endpoint := newCheck(t)
 	check.say(removing())

@@ -694,8 +694,8 @@ func (b *battle) testForgedEnds(t *testing.T, user *tab) {
 			}
 		}
 	}
-	const untouched = `SELECT count(*) FROM sessiongate.sessions WHERE user_id = 'alice' AND hand_outs = 0 AND previous IS NULL`
-	const living = `SELECT count(*) FROM sessiongate.sessions WHERE user_id = 'alice'`
+	const untouched = `SELECT count(*) FROM sessiongate.active_sessions WHERE user_id = 'alice' AND issues = 0 AND previous_hash IS NULL`
+	const living = `SELECT count(*) FROM sessiongate.active_sessions WHERE user_id = 'alice'`
 	if n, m := b.count(untouched), b.count(living); n != m || n == 0 {
 		t.Errorf("%d of %d sessions are untouched", n, m)
 	}

@@ -76,7 +76,7 @@ func TestUnansweredAuthPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = tx.Exec(t.Context(), `LOCK TABLE sessiongate.sessions IN ACCESS EXCLUSIVE MODE`); err != nil {
+	if _, err = tx.Exec(t.Context(), `LOCK TABLE sessiongate.active_sessions IN ACCESS EXCLUSIVE MODE`); err != nil {
 		t.Fatal(err)
 	}
 	ours := func(t *testing.T, what string, a answer) {
@@ -317,25 +317,25 @@ func TestHeaderRoom(t *testing.T) {
 	heavy.antiCSRF = large.Tokens.AntiCSRF
 	var h2 http.Protocols
 	h2.SetUnencryptedHTTP2(true)
-	over := map[string]*http.Protocols{"HTTP/1": nil, "HTTP/2": &h2}
-	for protocol, protocols := range over {
-		for who, from := range map[string]*browser{"small": b, "large": heavy, "nobody": s.newBrowser(networkV)} {
+	ended := map[string]*http.Protocols{"HTTP/1": nil, "HTTP/2": &h2}
+	for protocol, protocols := range ended {
+		for client, from := range map[string]*browser{"small": b, "large": heavy, "nobody": s.newBrowser(networkV)} {
 			tab := s.newBrowserAt(from.target, networkV, protocols)
 			tab.jar, tab.antiCSRF = from.jar, from.antiCSRF
 			seen, path := map[int]int{}, "/"
-			if who == "nobody" {
+			if client == "nobody" {
 				path = "/optional"
 			}
 			judge := func(what string, a answer, err error) {
 				if err != nil {
-					t.Errorf("%s, %s, %s: %v", protocol, who, what, err)
+					t.Errorf("%s, %s, %s: %v", protocol, client, what, err)
 					return
 				}
 				seen[a.status]++
 				switch {
 				case a.status == http.StatusOK && a.app != nil:
 				case a.status != http.StatusRequestHeaderFieldsTooLarge || a.app != nil:
-					t.Errorf("%s, %s, %s: %d %q, want 200 or 431", protocol, who, what, a.status, a.body)
+					t.Errorf("%s, %s, %s: %d %q, want 200 or 431", protocol, client, what, a.status, a.body)
 				}
 			}
 			for n := 60; n <= 130; n++ {
@@ -359,7 +359,7 @@ func TestHeaderRoom(t *testing.T) {
 				judge(fmt.Sprint(n, " bytes"), a, err)
 			}
 			if seen[http.StatusRequestHeaderFieldsTooLarge] == 0 || seen[http.StatusOK] == 0 {
-				t.Errorf("%s, %s: answers %v", protocol, who, seen)
+				t.Errorf("%s, %s: answers %v", protocol, client, seen)
 			}
 		}
 	}

@@ -52,7 +52,7 @@ var testClock = func() int64 {
 func TestFaultReplicaClock(t *testing.T) {
 	t.Parallel()
 	if !soak {
-		t.Skip("builds the whole program, down to package time, anew: a minute; make soak does") // TestWrongClocks plays it on the engine
+		t.Skip("builds the whole program, down to package time, again: a minute; make soak does") // TestWrongClocks plays it on the engine
 	}
 	s := faultStack(t, stackOptions{program: skewed(t), each: []string{"TEST_CLOCK_WRONG_BY=3600", "TEST_CLOCK_WRONG_BY=-3600"}})
 	for i, p := range s.processes { // or nothing would be shown

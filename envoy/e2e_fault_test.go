@@ -54,8 +54,8 @@ type crowd struct {
 	asked atomic.Int64 // how often everybody was asked to refresh
 	base  int64        // of rotated, when time was moved last
 
-	refreshed, rotated, unavailable, over, failed atomic.Int64
-	lastUnavailable                               atomic.Int64 // in Unix ns
+	refreshed, rotated, unavailable, ended, failed atomic.Int64
+	lastUnavailable                                atomic.Int64 // in Unix ns
 }
 
 // honest is one client.
@@ -65,7 +65,7 @@ type honest struct {
 	handle string
 	random *rand.Rand
 	served atomic.Int64 // the last asked that it did
-	over   atomic.Bool  // signed out
+	ended  atomic.Bool  // signed out
 }
 
 // newCrowd signs everybody in and lets them begin.
@@ -90,7 +90,7 @@ func (s *stack) newCrowd(n int) *crowd {
 }
 
 func (c *crowd) live(h *honest) {
-	for !h.over.Load() {
+	for !h.ended.Load() {
 		pause := c.turn(h)
 		if pause == 0 {
 			pause = time.Duration(h.random.Int64N(int64(2 * c.pace)))
@@ -153,8 +153,8 @@ func (c *crowd) judge(h *honest, what string, a answer, err error) (wait time.Du
 		}
 		return time.Duration(seconds) * time.Second
 	}
-	h.over.Store(true)
-	c.over.Add(1)
+	h.ended.Store(true)
+	c.ended.Add(1)
 	if theft := strings.Contains(a.body, "theft"); !c.lossy || theft || a.status != 440 && a.status != http.StatusFound {
 		c.complainf("%s: %d %.100s (%s): a client is signed out", what, a.status, a.body, a.header.Get("X-Sessiongate-Denial"))
 	}
@@ -212,7 +212,7 @@ func (c *crowd) everybody() {
 	c.Helper()
 	asked := c.asked.Add(1)
 	c.eventually("everybody refreshes", func() bool {
-		return !slices.ContainsFunc(c.clients, func(h *honest) bool { return !h.over.Load() && h.served.Load() < asked })
+		return !slices.ContainsFunc(c.clients, func(h *honest) bool { return !h.ended.Load() && h.served.Load() < asked })
 	})
 }
 
@@ -235,8 +235,8 @@ func (c *crowd) settle() {
 	c.everybody()
 	c.stop()
 	c.Logf("%d clients: %d refreshes, %d rotations, %d answers 503, %d signed out", len(c.clients), c.refreshed.Load(), c.rotated.Load(),
-		c.unavailable.Load(), c.over.Load())
-	if n := c.count(`SELECT count(*) FROM sessiongate.events WHERE reason IN ('theft', 'refresh_abuse')`); n > 0 {
+		c.unavailable.Load(), c.ended.Load())
+	if n := c.count(`SELECT count(*) FROM sessiongate.audit_events WHERE reason IN ('theft', 'refresh_abuse')`); n > 0 {
 		c.Errorf("%d honest clients were called thieves", n)
 	}
 	if n := c.failed.Load(); n > 0 {
@@ -244,14 +244,14 @@ func (c *crowd) settle() {
 	}
 	var living [][]byte
 	for _, h := range c.clients {
-		if !h.over.Load() {
+		if !h.ended.Load() {
 			living = append(living, handleBytes(h.handle))
 		}
 	}
-	if n := c.count(`SELECT count(*) FROM sessiongate.sessions WHERE handle = ANY($1)`, living); n != len(living) {
+	if n := c.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE handle = ANY($1)`, living); n != len(living) {
 		c.Errorf("the store has %d of %d sessions", n, len(living))
 	}
-	c.over.Store(0)
+	c.ended.Store(0)
 }
 
 // victims are sessions that will be ended.
@@ -293,7 +293,7 @@ func (s *stack) allEnded(ended []created) {
 		}
 	}
 	s.Logf("%d ended sessions are denied everywhere after %s", len(ended), heard.Round(time.Millisecond))
-	if n := s.count(`SELECT count(*) FROM sessiongate.sessions WHERE handle = ANY($1)`, handles); n > 0 {
+	if n := s.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE handle = ANY($1)`, handles); n > 0 {
 		s.Errorf("%d of %d ended sessions are in the store", n, len(ended))
 	}
 }
@@ -309,7 +309,7 @@ func (s *stack) within(limit time.Duration, since time.Time, what string, happen
 	}
 }
 
-// first asks anew every moment, as many people do, and returns the first good answer. Whoever asked when something failed may wait longer,
+// first asks again every moment, as many people do, and returns the first good answer. Whoever asked when something failed may wait longer,
 // until it is told 503.
 func first[T any](s *stack, limit time.Duration, since time.Time, what string, ask func() (T, bool)) T {
 	s.Helper()

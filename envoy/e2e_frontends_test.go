@@ -156,7 +156,7 @@ func testNoSDK(t *testing.T, one, other *tab) {
 		}
 	}
 	one.eventually("the child is promoted before the clock moves", func() bool {
-		return one.count(`SELECT count(*) FROM sessiongate.sessions WHERE next_nonce IS NOT NULL`) == 0
+		return one.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE next_nonce IS NOT NULL`) == 0
 	})
 	one.advance(accessLife)
 	elsewhere := one.newBrowser(networkX)

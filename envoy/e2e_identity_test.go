@@ -60,9 +60,9 @@ func TestSignedIn(t *testing.T) {
 				}
 			}
 		}
-		nobody := s.newBrowser(networkX)
+		none := s.newBrowser(networkX)
 		for _, path := range []string{"/optional", "/login", "/static/x"} {
-			a := nobody.send(http.MethodGet, path, script, with("X-Session-User-Id", "admin"), with("x-session-handle", "h"),
+			a := none.send(http.MethodGet, path, script, with("X-Session-User-Id", "admin"), with("x-session-handle", "h"),
 				with("X-session-Claims", "e30"), with("x-session.user.id", "admin"), with("X.Session-User~Id", "admin"))
 			if a.app == nil {
 				t.Fatalf("%s: %d", path, a.status)
@@ -195,25 +195,25 @@ func TestDenials(t *testing.T) {
 	s := newStack(t, stackOptions{edit: editRoutes(func(v *routev3.VirtualHost) error {
 		return addRoute(v, "default", "/typo", map[string]string{"sesion": "optional"})
 	})})
-	b, nobody := s.newBrowser(networkV), s.newBrowser(networkX)
+	b, none := s.newBrowser(networkV), s.newBrowser(networkX)
 	b.signIn("alice")
 	b.mustGet(t)
 	before := s.app.requests.Load()
 
 	t.Run("not signed in", func(t *testing.T) {
 		for _, kind := range []option{script, navigation, image} {
-			if a := nobody.do(http.MethodGet, "/", kind); a.status != http.StatusFound || a.header.Get("Location") != "/login" || len(a.header.Values("Set-Cookie")) > 0 {
+			if a := none.do(http.MethodGet, "/", kind); a.status != http.StatusFound || a.header.Get("Location") != "/login" || len(a.header.Values("Set-Cookie")) > 0 {
 				t.Errorf("%d to %q, want 302 to /login", a.status, a.header.Get("Location"))
 			}
 		}
-		if a := nobody.do(http.MethodGet, "/api/x", script); a.status != http.StatusUnauthorized || a.header.Get("Content-Type") != "application/json" || a.body != `{"message":"unauthorised"}` {
+		if a := none.do(http.MethodGet, "/api/x", script); a.status != http.StatusUnauthorized || a.header.Get("Content-Type") != "application/json" || a.body != `{"message":"unauthorised"}` {
 			t.Errorf("script: %d %s %s", a.status, a.header.Get("Content-Type"), a.body)
 		}
-		if a := nobody.do(http.MethodGet, "/api/x", navigation); a.status != http.StatusFound {
+		if a := none.do(http.MethodGet, "/api/x", navigation); a.status != http.StatusFound {
 			t.Errorf("navigation to a script's route: %d", a.status)
 		}
 		for _, path := range []string{"/api/../x", "//x", "/no/such/route", "/LOGIN", "/login/"} {
-			if a := nobody.do(http.MethodGet, path, script); a.status != http.StatusFound {
+			if a := none.do(http.MethodGet, path, script); a.status != http.StatusFound {
 				t.Errorf("%s: %d, want 302", path, a.status)
 			}
 		}
@@ -276,7 +276,7 @@ func TestDenials(t *testing.T) {
 	})
 
 	t.Run("misspelt policy", func(t *testing.T) {
-		for _, c := range []*browser{b, nobody} {
+		for _, c := range []*browser{b, none} {
 			if a := c.send(http.MethodGet, "/typo", script); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 				t.Errorf("%d, want 503", a.status)
 			}

@@ -78,7 +78,7 @@ func TestKeysUnderLoad(t *testing.T) {
 		b.mustGet(t)
 	}
 
-	// Wrapped anew, under the key-encryption key that the processes have as the previous one.
+	// Wrapped again, under the key-encryption key that the processes have as the previous one.
 	old := s.wrappers()
 	l.during(func() {
 		if out := s.mustRun([]string{"SESSIONGATE_KEY=" + next, "SESSIONGATE_KEY_PREVIOUS=" + s.key}, "keys", "rewrap"); !strings.HasPrefix(out, "rewrapped 4 of 4 keys\n") {
@@ -131,7 +131,7 @@ func TestKeysUnderLoad(t *testing.T) {
 		t.Error("no new refresh token")
 	}
 	idle.mustGet(t)
-	if n := s.count(`SELECT count(*) FROM sessiongate.events WHERE user_id <> 'clock'`); n != 0 {
+	if n := s.count(`SELECT count(*) FROM sessiongate.audit_events WHERE user_id <> 'clock'`); n != 0 {
 		t.Errorf("%d sessions ended", n)
 	}
 	l.enough()

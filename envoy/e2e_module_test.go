@@ -207,7 +207,7 @@ func answered(v *routev3.VirtualHost, name string, status uint32, retryAfter str
 	v.Routes = append([]*routev3.Route{refusal}, v.GetRoutes()...)
 }
 
-// refusals are what a refresh may be answered with beside tokens and "over". after is how many ms the module then waits; 0: it gives up.
+// refusals are what a refresh may be answered with beside tokens and "ended". after is how many ms the module then waits; 0: it gives up.
 var refusals = []struct {
 	name       string
 	status     uint32
@@ -284,7 +284,7 @@ func TestModule(t *testing.T) {
 				t.Errorf("sign-out: %s", r)
 			}
 		})
-		if n := s.count(`SELECT count(*) FROM sessiongate.sessions WHERE handle = $1`, handleBytes(handle)); n != 0 {
+		if n := s.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE handle = $1`, handleBytes(handle)); n != 0 {
 			t.Error("the session is still there")
 		}
 		m.takes("/api/call", 2, 0, func() { m.get("/api/call"); m.get("/api/call") })
@@ -347,7 +347,7 @@ func TestModule(t *testing.T) {
 				}
 			})
 		}
-		// A stream needs HTTP/2. Its body is gone once it was sent: the session is refreshed, and the page is told to send it anew.
+		// A stream needs HTTP/2. Its body is gone once it was sent: the session is refreshed, and the page is told to send it again.
 		got := eval[string](m.tab, `(async () => {
 			const asked = [], real = fetch;
 			const { sessionFetch } = await import("/static/sessiongate.js");
@@ -378,8 +378,8 @@ func TestModule(t *testing.T) {
 			}
 			m.told(0)
 		}
-		if n := refreshes(one.tab, other.tab) - before; n != 1 || s.handOuts(handle) > 1 {
-			t.Errorf("%d refreshes and %d hand-outs, want one", n, s.handOuts(handle))
+		if n := refreshes(one.tab, other.tab) - before; n != 1 || s.issues(handle) > 1 {
+			t.Errorf("%d refreshes and %d issues, want one", n, s.issues(handle))
 		}
 	})
 

@@ -194,7 +194,7 @@ func TestGracefulStop(t *testing.T) {
 	load.more(50)
 	load.stop()
 	for i, handle := range handles {
-		if n := s.count(`SELECT count(*) FROM sessiongate.sessions WHERE handle = $1 AND previous IS NOT NULL`, handleBytes(handle)); n != 1 {
+		if n := s.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE handle = $1 AND previous_hash IS NOT NULL`, handleBytes(handle)); n != 1 {
 			t.Errorf("promotion %d was lost", i+1)
 		}
 	}

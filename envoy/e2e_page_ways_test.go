@@ -219,7 +219,7 @@ func testHistory(t *testing.T, s *stack) {
 			tab.awaitPath(step.path)
 			tab.await(onApp)
 			if !eval[bool](tab, `window.persisted`) {
-				t.Fatalf("%s was loaded anew: this test shows nothing", step.path)
+				t.Fatalf("%s was loaded again: this test shows nothing", step.path)
 			}
 		}
 		tab.want(1, 4)
@@ -345,7 +345,7 @@ func awaitEvent[E any](t *tab, event cdp.Event[E], match func(E) bool, do func()
 func testServiceWorkers(t *testing.T, s *stack) {
 	for name, code := range map[string]string{
 		"passing": `fetch(event.request)`,
-		"anew":    `fetch(event.request.url, { headers: event.request.headers })`,
+		"again":   `fetch(event.request.url, { headers: event.request.headers })`,
 		"bare":    `fetch(event.request.url)`,
 	} {
 		s.app.pages.HandleFunc("GET /static/"+name+".js", func(w http.ResponseWriter, _ *http.Request) {
@@ -362,7 +362,7 @@ func testServiceWorkers(t *testing.T, s *stack) {
 		eval[any](tab, fmt.Sprintf(`navigator.serviceWorker.register("/static/%s.js", { scope: %s }).then(() => navigator.serviceWorker.ready).then(() => 0)`, worker, quote(scope)))
 		return tab
 	}
-	for _, worker := range []string{"passing", "anew"} {
+	for _, worker := range []string{"passing", "again"} {
 		t.Run(worker, func(t *testing.T) {
 			tab := under(t, worker, worker, "/unsafe/")
 			tab.goTo("/unsafe/page?a=1")
@@ -388,7 +388,7 @@ func testServiceWorkers(t *testing.T, s *stack) {
 		tab.want(0, 3)
 	})
 	t.Run("that asks for pages without an anti-CSRF token ends, and says so", func(t *testing.T) {
-		tab := under(t, "tokenless", "anew", "/always/")
+		tab := under(t, "tokenless", "again", "/always/")
 		tab.onEveryPage(stopClock)
 		tab.goTo("/always/page?a=1")
 		for range 4 {

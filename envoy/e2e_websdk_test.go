@@ -235,8 +235,8 @@ func testParallel(t *testing.T, g *sdkPage) {
 	if n := refreshes(tabs[0].tab, tabs[1].tab) - before; n < 1 || n > 1 && (g.is20() || g.by != "axios") {
 		t.Errorf("%d refreshes, want 1", n)
 	}
-	if n := g.handOuts(handle); n > 1 {
-		t.Errorf("%d hand-outs, want 1", n)
+	if n := g.issues(handle); n > 1 {
+		t.Errorf("%d issues, want 1", n)
 	}
 }
 
@@ -261,7 +261,7 @@ func testSignOut(t *testing.T, g *sdkPage) {
 			t.Errorf("%d refreshes, want none", n)
 		}
 	}
-	if n := g.count(`SELECT count(*) FROM sessiongate.sessions WHERE handle = $1`, handleBytes(handle)); n != 0 {
+	if n := g.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE handle = $1`, handleBytes(handle)); n != 0 {
 		t.Error("the session is still there")
 	}
 	for _, name := range []string{"sAccessToken", "sRefreshToken", "sIRTFrontend", "sFrontToken", "sAntiCsrf", "st-access-token", "st-refresh-token"} {
@@ -279,7 +279,7 @@ func testSignOutExpired(t *testing.T, g *sdkPage) {
 	handle := g.signIn("alice")
 	g.advance(accessLife)
 	g.signOut()
-	if n := g.count(`SELECT count(*) FROM sessiongate.sessions WHERE handle = $1`, handleBytes(handle)); n != 0 {
+	if n := g.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE handle = $1`, handleBytes(handle)); n != 0 {
 		t.Error("the session is still there")
 	}
 	if g.exists() {
@@ -366,7 +366,7 @@ func testAsked(t *testing.T, g *sdkPage) {
 	}
 }
 
-// testAntiCSRF: the token is sent with every call, required, and got anew where it was lost.
+// testAntiCSRF: the token is sent with every call, required, and got again where it was lost.
 func testAntiCSRF(t *testing.T, g *sdkPage) {
 	g.signIn("alice")
 	g.call("alice")
@@ -507,7 +507,7 @@ func form(w http.ResponseWriter, r *http.Request) {
 		html.EscapeString(r.URL.RequestURI()))
 }
 
-// signInByForm is a login handler for it: it leads on to a page, and hands out the SDKs' cookies where the address says so.
+// signInByForm is a login handler for it: it leads on to a page, and issues the SDKs' cookies where the address says so.
 func (a *app) signInByForm(w http.ResponseWriter, r *http.Request) {
 	var c struct {
 		SetCookie  []string `json:"set_cookie"`

@@ -76,7 +76,7 @@ type Access struct {
 	Claims        []byte
 	EncodedClaims string
 
-	at      place // its transport is Transport
+	lineage lineage // its transport is Transport
 	version int64
 	key     *signingKey
 	kept    atomic.Pointer[any]
@@ -112,7 +112,7 @@ func IsAccessToken(text string) bool {
 // anti-CSRF token.
 func (a *Access) MatchesAntiCSRF(text string) bool {
 	d := csrfDigest(text)
-	return subtle.ConstantTimeCompare(a.at.csrf[:], d[:]) == 1
+	return subtle.ConstantTimeCompare(a.lineage.csrf[:], d[:]) == 1
 }
 
 func newSigningSecret() ([]byte, error) {
@@ -184,15 +184,15 @@ func (r *keyring) jwks() ([]byte, error) {
 // place is where an access token stands in its session's line: the mark of its
 // refresh token and, until that was promoted, of its parent; and what it shares
 // with all of the session's.
-type place struct {
-	own, parent Mark
+type lineage struct {
+	own, parent TokenHash
 	csrf        [32]byte
 	transport   Transport
 }
 
 // payload is the JSON payload of an access token for the session rec, without a tag.
 // It expires with the session at the latest (I5).
-func (e *Engine) payload(rec Record, p place, now, expires time.Time) ([]byte, time.Time, error) {
+func (e *Engine) payload(rec Record, p lineage, now, expires time.Time) ([]byte, time.Time, error) {
 	expires = earlier(expires, earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt))
 	claims := accessClaims{
 		Issuer: e.cfg.Issuer, Subject: rec.UserID, Session: rec.Handle.String(),
@@ -200,7 +200,7 @@ func (e *Engine) payload(rec Record, p place, now, expires time.Time) ([]byte, t
 		Custom: rec.Claims,
 	}
 	gate := gateClaims{Own: encode(p.own[:]), CSRF: encode(p.csrf[:]), Version: rec.ClaimsVersion, Transport: p.transport}
-	if p.parent != (Mark{}) {
+	if p.parent != (TokenHash{}) {
 		gate.Parent = encode(p.parent[:])
 	}
 	payload, err := json.Marshal(claims)
@@ -223,7 +223,7 @@ func (k *signingKey) size(n int) int {
 	return len(k.header) + 1 + base64url.EncodedLen(n) + 1 + signatureText
 }
 
-func (e *Engine) mint(rec Record, p place, now, expires time.Time) (minted, error) {
+func (e *Engine) mint(rec Record, p lineage, now, expires time.Time) (minted, error) {
 	payload, expires, err := e.payload(rec, p, now, expires)
 	if err != nil {
 		return minted{}, fmt.Errorf("marshalling access token: %w", err)
@@ -327,7 +327,7 @@ func readPayload(k *signingKey, body []byte, issuer string) (*verified, *Denial)
 		return nil, DenyClaims
 	}
 	v := &verified{Access: Access{
-		UserID: c.Subject, Transport: c.Gate.Transport, at: place{transport: c.Gate.Transport}, Claims: c.Custom, version: c.Gate.Version,
+		UserID: c.Subject, Transport: c.Gate.Transport, lineage: lineage{transport: c.Gate.Transport}, Claims: c.Custom, version: c.Gate.Version,
 		AuthTime: time.Unix(c.AuthTime, 0).UTC(), IssuedAt: time.Unix(c.IssuedAt, 0).UTC(), Expires: time.Unix(c.Expires, 0).UTC(),
 		key: k,
 	}}
@@ -342,8 +342,8 @@ func readPayload(k *signingKey, body []byte, issuer string) (*verified, *Denial)
 	case c.Issuer != issuer, checkUserID(c.Subject) != nil, checkClaims(&v.Claims) != nil, !c.datesFit(),
 		c.Gate.Version <= 0,
 		c.Gate.Transport != TransportCookie && c.Gate.Transport != TransportHeader,
-		!decodeInto(v.at.own[:], c.Gate.Own), !decodeInto(v.at.csrf[:], c.Gate.CSRF),
-		c.Gate.Parent != "" && !decodeInto(v.at.parent[:], c.Gate.Parent):
+		!decodeInto(v.lineage.own[:], c.Gate.Own), !decodeInto(v.lineage.csrf[:], c.Gate.CSRF),
+		c.Gate.Parent != "" && !decodeInto(v.lineage.parent[:], c.Gate.Parent):
 		return nil, DenyClaims
 	}
 	v.EncodedClaims = encode(v.Claims)

@@ -54,7 +54,7 @@ func (c Cookies) Access() string {
 	return c.AccessName
 }
 
-// Set gives the Set-Cookie lines that hand out i to a client that reached us as
+// Set gives the Set-Cookie lines that issue i to a client that reached us as
 // host, with those that delete what would shadow them.
 func (c Cookies) Set(host string, i Issued) []string {
 	lines := c.misplaced(host, c.Access(), "/")
@@ -69,14 +69,14 @@ func (c Cookies) Set(host string, i Issued) []string {
 // Clear gives the Set-Cookie lines that delete the tokens wherever they may be.
 func (c Cookies) Clear(host string) []string {
 	lines := c.misplaced(host, c.Access(), "/")
-	lines = append(lines, c.line(c.Access(), "", c.Domain, "/", over))
+	lines = append(lines, c.line(c.Access(), "", c.Domain, "/", deleted))
 	lines = append(lines, c.misplaced(host, c.RefreshName, c.AuthPath)...)
-	return append(lines, c.line(c.RefreshName, "", c.Domain, c.AuthPath, over))
+	return append(lines, c.line(c.RefreshName, "", c.Domain, c.AuthPath, deleted))
 }
 
 // ClearLegacy gives the lines that delete [LegacyCookie].
 func (c Cookies) ClearLegacy(host string) []string {
-	return append(c.misplaced(host, LegacyCookie, "/"), c.line(LegacyCookie, "", c.Domain, "/", over))
+	return append(c.misplaced(host, LegacyCookie, "/"), c.line(LegacyCookie, "", c.Domain, "/", deleted))
 }
 
 // misplaced deletes a cookie where it should not be: host-only if it has a
@@ -92,7 +92,7 @@ func (c Cookies) misplaced(host, name, path string) []string {
 			}
 			for _, kind := range c.kinds() {
 				if domain != c.Domain || p != path || kind.Partitioned != c.Partitioned {
-					lines = append(lines, kind.line(name, "", domain, p, over))
+					lines = append(lines, kind.line(name, "", domain, p, deleted))
 				}
 			}
 		}
@@ -136,7 +136,7 @@ type cookieLife struct {
 }
 
 // over deletes.
-var over = cookieLife{until: time.Unix(0, 0)}
+var deleted = cookieLife{until: time.Unix(0, 0)}
 
 func (i Issued) cookieLife() cookieLife { return cookieLife{i.RefreshLife, i.ends()} }
 

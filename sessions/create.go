@@ -47,35 +47,35 @@ func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
 		return Issued{}, err
 	}
 	rec, err := e.create(ctx, NewRecord{
-		Handle: t.handle, UserID: n.UserID, Current: t.mark(), CurrentClient: n.Client,
+		Handle: t.handle, UserID: n.UserID, Current: t.hash(), CurrentClient: n.Client,
 		Claims: n.Claims, Data: n.Data, SlidingLife: e.cfg.SlidingLife, AbsoluteLife: e.cfg.AbsoluteLife, Actor: n.Actor,
 	})
 	if err != nil {
 		return Issued{}, err
 	}
 	t.issuedAt = rec.CreatedAt
-	issued, err := e.issue(rec, t, Mark{}, rec.CreatedAt, true)
+	issued, err := e.issue(rec, t, TokenHash{}, rec.CreatedAt, true)
 	if err != nil {
 		return Issued{}, err
 	}
-	e.cfg.Events(Event{Kind: EventCreated, Handle: rec.Handle, UserID: rec.UserID})
+	e.cfg.Observe(Event{Kind: EventCreated, Handle: rec.Handle, UserID: rec.UserID})
 	return issued, nil
 }
 
 // issue mints the access token of the line's token t and, if handOut, seals t.
-func (e *Engine) issue(rec Record, t refreshToken, parent Mark, now time.Time, handOut bool) (Issued, error) {
-	own := t.mark()
-	if !handOut {
+func (e *Engine) issue(rec Record, t refreshToken, parent TokenHash, now time.Time, issueRefresh bool) (Issued, error) {
+	own := t.hash()
+	if !issueRefresh {
 		own = rec.Current // t may be the previous one (R7)
 	}
-	p := place{own, parent, t.antiCSRF.digest(), t.transport}
+	p := lineage{own, parent, t.antiCSRF.digest(), t.transport}
 	m, err := e.mint(rec, p, now, now.Add(e.cfg.AccessTokenLife))
 	if err != nil {
 		return Issued{}, unavailable("minting", err)
 	}
 	i := newIssued(rec, m, t.transport, now)
 	i.AntiCSRF = t.antiCSRF.token()
-	if handOut {
+	if issueRefresh {
 		sealer := e.keys.Load().sealer(now)
 		if sealer == nil {
 			return Issued{}, unavailable("sealing", errNoKey)

@@ -81,7 +81,7 @@ func (e *Engine) ended(h Handle, userID string, ending Ending) {
 	if e.Ready() {
 		e.feed.add(Entry{Kind: EntryEnded, Handle: h, Reason: ending.Reason, At: e.feed.clock.now()})
 	}
-	e.cfg.Events(Event{Kind: EventEnded, Handle: h, UserID: userID, Rule: ending.Rule, Reason: ending.Reason, Actor: ending.Actor})
+	e.cfg.Observe(Event{Kind: EventEnded, Handle: h, UserID: userID, Rule: ending.Rule, Reason: ending.Reason, Actor: ending.Actor})
 }
 
 // SignOut ends the sessions that the tokens of a request name, as one transport
@@ -101,7 +101,7 @@ func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []st
 		t, err := openRefreshToken(text, e.keys.Load())
 		switch {
 		case err == nil && t.transport == by:
-			if err := e.perSession.take(t.mark(), e.cfg.Now()); err != nil {
+			if err := e.perSession.take(t.hash(), e.cfg.Now()); err != nil {
 				return err // each sign-out is a statement, also of a session that is gone
 			}
 			handles[t.handle] = true

@@ -56,7 +56,7 @@ func TestInitiator(t *testing.T) {
 		{"A8", "frame of a sibling host", e{Reads: true, Site: "same-site", Mode: "navigate", Dest: "iframe", Referer: "https://blog.example/"}, sessions.InitiatorForeign},
 		{"A8", "Referer that looks allowed", e{Reads: true, Site: "cross-site", Mode: "navigate", Dest: "iframe", Referer: evil + "/" + allowed}, sessions.InitiatorForeign},
 		{"A8", "Referer with a user", e{Reads: true, Site: "cross-site", Mode: "navigate", Dest: "iframe", Referer: allowed + "@evil.example/"}, sessions.InitiatorForeign},
-		{"A8", "link or frame, handed on by a service worker", nav("cross-site", "empty"), sessions.InitiatorForeign},
+		{"A8", "link or frame, passed on by a service worker", nav("cross-site", "empty"), sessions.InitiatorForeign},
 		{"A8", "object", nav("cross-site", "object"), sessions.InitiatorForeign},
 		{"A8", "embed", nav("same-site", "embed"), sessions.InitiatorForeign},
 		{"A8", "fenced frame", nav("cross-site", "fencedframe"), sessions.InitiatorForeign},

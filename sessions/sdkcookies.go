@@ -35,7 +35,7 @@ func (c Cookies) SetSDK(host string, i Issued) []string {
 	} {
 		for _, kind := range c.kinds() {
 			if kind.Partitioned != c.Partitioned { // what the SDK set by itself, with the setting on
-				lines = append(lines, kind.sdkLine(cookie.name, "", cookie.domain, over))
+				lines = append(lines, kind.sdkLine(cookie.name, "", cookie.domain, deleted))
 			}
 		}
 		lines = append(lines, c.sdkLine(cookie.name, cookie.value, cookie.domain, i.cookieLife()))
@@ -55,7 +55,7 @@ func (c Cookies) ClearSDK(host string, names ...string) []string {
 	for _, name := range names {
 		for _, domain := range domains {
 			for _, kind := range c.kinds() {
-				lines = append(lines, kind.sdkLine(name, "", domain, over))
+				lines = append(lines, kind.sdkLine(name, "", domain, deleted))
 			}
 		}
 	}

@@ -61,7 +61,7 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 	if d := e.feed.set.deny(&best.Access); d != nil {
 		return nil, d
 	}
-	if best.at.parent != (Mark{}) {
+	if best.lineage.parent != (TokenHash{}) {
 		e.promoter.offer(best) // V4
 	}
 	return &best.Access, nil
@@ -74,7 +74,7 @@ func (e *Engine) Now() time.Time { return e.feed.clock.now() }
 // Confirm asks the store whether the session of a lives, with the claims that a
 // carries, where the feed is too old to tell: an end that this engine cannot hear
 // of then waits for no expiry. While the feed is fresh it reads memory only.
-func (e *Engine) Confirm(ctx context.Context, a *Access) *Denial {
+func (e *Engine) CheckStore(ctx context.Context, a *Access) *Denial {
 	if e.fresh() {
 		return nil
 	}

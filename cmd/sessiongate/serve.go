@@ -213,7 +213,7 @@ func newEngine(store sessions.Store, c Config, creds Credentials, out *audit, ev
 	e.SlidingLife = c.Session.SlidingLife
 	e.AbsoluteLife = c.Session.AbsoluteLife
 	e.RefreshAttemptMax = c.Session.RefreshAttemptMax
-	e.HandOutsMax = c.Session.HandOutsMax
+	e.IssuesMax = c.Session.IssuesMax
 	e.PerUser = sessions.UserLimit{Max: c.Session.MaxPerUser, EvictOldest: c.Session.WhenFull == "evict_oldest"}
 	e.RefreshesPerSession = sessions.Rate{PerSecond: c.Refresh.PerSessionRate, Burst: c.Refresh.PerSessionBurst}
 	e.RefreshesPerAddress = sessions.Rate{PerSecond: c.Refresh.PerAddressRate, Burst: c.Refresh.PerAddressBurst}
@@ -227,7 +227,7 @@ func newEngine(store sessions.Store, c Config, creds Credentials, out *audit, ev
 	if out != nil {
 		e.Audit = out.deliver
 	}
-	e.Events = events
+	e.Observe = events
 	return sessions.New(store, e)
 }
 

@@ -23,7 +23,7 @@ func TestCreate(t *testing.T) {
 		r := do(b.internal, apiCall(http.MethodPost, "/v1/sessions",
 			`{"user_id":"u/1","claims":{"role":"admin"},"data":{"cart":[1]},"transport":"cookie","client":{"address":"`+peer+`"},"host":"`+host+`:443"}`))
 		want(t, r, http.StatusCreated)
-		var c created
+		var c createResponse
 		if err := json.Unmarshal([]byte(r.Body), &c); err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +101,7 @@ func TestGetAndEnd(t *testing.T) {
 	for _, existed := range []bool{true, false} {
 		r = do(b.internal, apiCall(http.MethodDelete, path+"?host="+host, ""))
 		want(t, r, http.StatusOK)
-		var gone ended[bool]
+		var gone endResponse[bool]
 		if err := json.Unmarshal([]byte(r.Body), &gone, json.RejectUnknownMembers(true)); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestUpdate(t *testing.T) {
 	b := newBench(t)
 	c := b.create(t, `{"user_id":"u1","claims":{"role":"user","x":1},"data":{"cart":[1]}}`)
 	path := "/v1/sessions/" + c.Session.Handle
-	patch := func(body string) (got changed) {
+	patch := func(body string) (got updateResponse) {
 		t.Helper()
 		r := do(b.internal, apiCall(http.MethodPatch, path, body))
 		want(t, r, http.StatusOK)
@@ -213,7 +213,7 @@ func TestList(t *testing.T) {
 	} {
 		r := do(b.internal, apiCall(http.MethodGet, "/v1/users/a%2Fb%25%3F/sessions"+tt.query, ""))
 		want(t, r, http.StatusOK)
-		var got listed
+		var got listResponse
 		if err := json.Unmarshal([]byte(r.Body), &got, json.RejectUnknownMembers(true)); err != nil {
 			t.Fatal(err)
 		}
@@ -248,7 +248,7 @@ func TestEndUser(t *testing.T) {
 	for _, n := range []int{3, 0} {
 		r := do(b.internal, apiCall(http.MethodDelete, "/v1/users/a%2Fb%25%3F/sessions?host="+host, ""))
 		want(t, r, http.StatusOK)
-		var gone ended[int]
+		var gone endResponse[int]
 		if err := json.Unmarshal([]byte(r.Body), &gone, json.RejectUnknownMembers(true)); err != nil {
 			t.Fatal(err)
 		}

@@ -69,9 +69,9 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 	by, tokens := p.refreshTokens(r)
 	issued, err := p.renew(r, by, tokens, peerOf(r), r.UserAgent())
 	switch {
-	case errors.Is(err, sessions.ErrOver):
+	case errors.Is(err, sessions.ErrSessionEnded):
 		p.clearClient(w, r, by)
-		writeJSON(w, p.refusal(w, r, err).Status, refreshError{overText(err)})
+		writeJSON(w, p.refusal(w, r, err).Status, refreshError{endedText(err)})
 		return nil
 	case errors.Is(err, sessions.ErrSuperseded):
 		writeJSON(w, p.refusal(w, r, err).Status, refreshError{"superseded"})

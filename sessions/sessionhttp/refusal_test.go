@@ -97,7 +97,7 @@ func TestRefusals(t *testing.T) {
 	b.pass(time.Hour)
 	for _, tt := range []refused{
 		{b.public, refreshCall(), 440, "no_token", "", ""},
-		{b.public, refreshCall(refreshCookie("sgr1_x")), 440, "session_over", "", ""},
+		{b.public, refreshCall(refreshCookie("sgr1_x")), 440, "session_ended", "", ""},
 		{b.public, refreshCall(refreshCookie(retired)), 440, "theft", "", victim.Session.Handle},
 		{b.public, refreshCall(refreshCookie(mine.Tokens.Refresh)).with("Origin", "https://evil.example"), 403, "foreign_origin", "", ""},
 		{b.public, call{method: http.MethodGet, path: "/auth/session/refresh"}, 405, "method", "", ""},
@@ -121,7 +121,7 @@ func TestRefusals(t *testing.T) {
 func TestRefusalsWithoutTheHeader(t *testing.T) {
 	b := newBench(t)
 	for name, r := range map[string]*answer{
-		"over":  do(b.public, refreshCall()),
+		"ended": do(b.public, refreshCall()),
 		"route": do(b.public, call{method: http.MethodGet, path: "/auth/x"}),
 		"key":   do(b.internal, call{method: http.MethodPost, path: "/v1/sessions"}),
 	} {
