@@ -13,6 +13,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -31,7 +32,7 @@ const pleaseRefresh = "Please call the refresh token endpoint"
 
 func testConfig() Config {
 	return Config{
-		Cookies: sessions.DefaultCookies(), LoginURL: "/login", RefreshPath: "/auth/session/refresh", SignoutPath: "/auth/signout",
+		Cookies: browser.DefaultCookies(), LoginURL: "/login", RefreshPath: "/auth/session/refresh", SignoutPath: "/auth/signout",
 		SessionExpiredStatus: 440, AllowedOrigins: []string{"https://partner.example"},
 		RefreshAttemptMax: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
 	}

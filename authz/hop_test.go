@@ -1,15 +1,16 @@
 package authz
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
-	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // Strict cookies do not come along on a link from another site: its page asks for itself once, and what comes then is judged.
 func TestHop(t *testing.T) {
-	strict := newGate(t, func(c *Config) { c.Cookies.SameSite = "Strict" })
+	strict := newGate(t, func(c *Config) { c.Cookies.SameSite = http.SameSiteStrictMode })
 	lax := newGate(t)
 	link := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "document", "sec-fetch-site", "cross-site")
 	again := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "document", "sec-fetch-site", "same-origin")
@@ -70,14 +71,14 @@ func TestDenialHeader(t *testing.T) {
 		"claim":          func(g *gate) ask { return navigation.cookie(access(g.alice)).under("require.role", "x") },
 		"policy":         func(*gate) ask { return navigation.under("sesion", "x") },
 	} {
-		if r := check(t, telling.server, of(telling)); r.headers[sessions.HeaderDenial] != code {
-			t.Errorf("%s: told %q", code, r.headers[sessions.HeaderDenial])
+		if r := check(t, telling.server, of(telling)); r.headers[browser.HeaderDenial] != code {
+			t.Errorf("%s: told %q", code, r.headers[browser.HeaderDenial])
 		}
-		if r := check(t, silent.server, of(silent)); r.headers[sessions.HeaderDenial] != "" {
-			t.Errorf("%s: told %q, though nobody asked for it", code, r.headers[sessions.HeaderDenial])
+		if r := check(t, silent.server, of(silent)); r.headers[browser.HeaderDenial] != "" {
+			t.Errorf("%s: told %q, though nobody asked for it", code, r.headers[browser.HeaderDenial])
 		}
 	}
-	if r := check(t, telling.server, navigation.cookie(access(telling.alice))); r.headers[sessions.HeaderDenial] != "" {
-		t.Errorf("an allow is told %q", r.headers[sessions.HeaderDenial])
+	if r := check(t, telling.server, navigation.cookie(access(telling.alice))); r.headers[browser.HeaderDenial] != "" {
+		t.Errorf("an allow is told %q", r.headers[browser.HeaderDenial])
 	}
 }

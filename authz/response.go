@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // What an upstream learns of the session.
@@ -167,7 +168,7 @@ func (s *Server) respond(r *request, p Policy, d decision) *authv3.CheckResponse
 	a, v := s.reply(r, p, d), d.verdict()
 	a.metadata = v.metadata
 	if s.cfg.DenialHeader && v.Outcome != sessions.Allow {
-		a.headers = append(a.headers, header(sessions.HeaderDenial, v.Code))
+		a.headers = append(a.headers, header(browser.HeaderDenial, v.Code))
 	}
 	return checkResponse(a)
 }
@@ -207,7 +208,7 @@ const tokenMissing = "\nThe request has no anti-csrf header, or a wrong one. A r
 
 func (s *Server) tryRefresh(r *request, p Policy, why *sessions.Denial) reply {
 	if !r.wantsPage() {
-		words := sessions.PleaseRefresh
+		words := browser.PleaseRefresh
 		if why == denyAntiCSRF {
 			words += tokenMissing
 		}

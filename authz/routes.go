@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // Route is one entry of a table of policies, for control planes that cannot give
@@ -138,8 +139,8 @@ func newTable(entries []Route) (*table, error) {
 
 func (e *Route) check(report func(field, found, allowed string)) {
 	if name := strings.TrimPrefix(e.Host, "*."); e.Host != "" {
-		var buf [sessions.HostMax]byte
-		if read, ok := sessions.AppendHost(buf[:0], name); !ok || string(read) != name {
+		var buf [browser.HostMax]byte
+		if read, ok := browser.AppendHost(buf[:0], name); !ok || string(read) != name {
 			report("host", fmt.Sprintf("%q", e.Host), AllowedRouteHost)
 		}
 	}
@@ -276,11 +277,11 @@ func (t *table) findLoosely(method, host, path string) (int, *sessions.Denial) {
 	if len(t.entries) == 0 {
 		return -1, nil
 	}
-	var hostBuf [sessions.HostMax]byte
+	var hostBuf [browser.HostMax]byte
 	name := hostBuf[:0]
 	if t.byHost {
 		var ok bool
-		if name, ok = sessions.AppendHost(name, host); !ok {
+		if name, ok = browser.AppendHost(name, host); !ok {
 			return -1, denyHostForm
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -13,12 +14,13 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // Config is what a Server needs to know. It is the same for all routes; Default
 // is what a route's own policy starts from.
 type Config struct {
-	Cookies sessions.Cookies
+	Cookies browser.Cookies
 	// LoginURL is where who has no session is sent, unless the route says
 	// otherwise. Where it is a path, requests for that path always pass.
 	LoginURL string
@@ -33,7 +35,7 @@ type Config struct {
 	// AllowedOrigins may send requests as the signed-in user, beside the request's
 	// own origin: SCHEME://HOST[:PORT], lower case, no default port.
 	AllowedOrigins []string
-	// DenialHeader tells clients the code of a denial, in [sessions.HeaderDenial].
+	// DenialHeader tells clients the code of a denial, in [browser.HeaderDenial].
 	DenialHeader bool
 	// StripCookies takes the session's tokens out of what goes upstream.
 	StripCookies bool
@@ -88,7 +90,7 @@ type Server struct {
 	verifier Verifier
 	log      *slog.Logger
 	policies *policies
-	trust    sessions.Trust
+	trust    browser.Trust
 	// stripped are the names of the cookies that do not go upstream.
 	stripped []string
 	// pagePolicy is the Content-Security-Policy of the page of TRY_REFRESH.
@@ -113,9 +115,9 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 	if cfg.Observe == nil {
 		cfg.Observe = func(*Verdict, time.Duration) {}
 	}
-	trust := sessions.Trust{Origins: make([]sessions.Origin, len(cfg.AllowedOrigins)), Frames: cfg.Cookies.Partitioned}
+	trust := browser.Trust{Origins: make([]browser.Origin, len(cfg.AllowedOrigins)), Frames: cfg.Cookies.Partitioned}
 	for i, text := range cfg.AllowedOrigins {
-		origin, ok := sessions.ParseOrigin(text)
+		origin, ok := browser.ParseOrigin(text)
 		if !ok {
 			return nil, fmt.Errorf("configuring authz: AllowedOrigins: %q is no origin", text)
 		}
@@ -124,7 +126,7 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 	return &Server{
 		cfg: cfg, verifier: verifier, log: cfg.Log, policies: policies, trust: trust, pagePolicy: pagePolicy(cfg.AllowedOrigins, trust.Frames),
 		stripped: []string{
-			cfg.Cookies.Access(), cfg.Cookies.AccessName, cfg.Cookies.RefreshName, sessions.LegacyCookie,
+			cfg.Cookies.Access(), cfg.Cookies.AccessName, cfg.Cookies.RefreshName, browser.LegacyCookie,
 			copiedAccess, copiedRefresh, "sAntiCsrf",
 		},
 	}, nil
@@ -182,7 +184,7 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 	default:
 		d = s.decide(ctx, &r, policy)
 	}
-	if d.denial == nil && !sessions.IsHost(r.host) {
+	if d.denial == nil && !browser.IsHost(r.host) {
 		// Whatever passes has one host. With two, an origin that is the one's would
 		// be taken for the other's, and each server behind us picks its own.
 		d = decision{denial: denyHostForm}
@@ -210,9 +212,9 @@ func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 	case s.cfg.isLoginPage(r, p):
 		// Sending the login page to itself would never end.
 		return decision{passed: verdictLoginPage}
-	case d.denial == sessions.DenyNoToken && s.cfg.Cookies.SameSite == "Strict" && r.arrives(from):
+	case d.denial == sessions.DenyNoToken && s.cfg.Cookies.SameSite == http.SameSiteStrictMode && r.arrives(from):
 		return decision{denial: denyHop}
-	case p.Optional && (noSession(d.denial) || from == sessions.InitiatorForeign):
+	case p.Optional && (noSession(d.denial) || from == browser.InitiatorForeign):
 		// What another site's page causes is answered as without cookies: it does
 		// not even learn that there is a session.
 		return decision{passed: verdictOptional}
@@ -235,7 +237,7 @@ func (c *Config) isLoginPage(r *request, p Policy) bool {
 }
 
 // identify asks who there is, and whether the route is for them.
-func (s *Server) identify(ctx context.Context, r *request, p Policy, from sessions.Initiator) decision {
+func (s *Server) identify(ctx context.Context, r *request, p Policy, from browser.Initiator) decision {
 	access, denial := s.judge(r, p, from)
 	if denial != nil {
 		return decision{denial: denial, access: access}
@@ -260,8 +262,8 @@ func (s *Server) identify(ctx context.Context, r *request, p Policy, from sessio
 
 // judge asks whether there is a session and whether its owner means the request:
 // there may be one, and a denial.
-func (s *Server) judge(r *request, p Policy, from sessions.Initiator) (*sessions.Access, *sessions.Denial) {
-	if from == sessions.InitiatorForeign && r.isStream() {
+func (s *Server) judge(r *request, p Policy, from browser.Initiator) (*sessions.Access, *sessions.Denial) {
+	if from == browser.InitiatorForeign && r.isStream() {
 		// Another site's page would read the answers with its visitor's
 		// cookies: no CORS check stands before a WebSocket.
 		return nil, denyForeign
@@ -272,7 +274,7 @@ func (s *Server) judge(r *request, p Policy, from sessions.Initiator) (*sessions
 		return s.verifier.Verify(sessions.TransportHeader, []string{r.bearer})
 	}
 	tokens := r.cookies(s.cfg.Cookies.Access())
-	if len(tokens) == 0 && len(r.cookies(sessions.LegacyCookie)) > 0 {
+	if len(tokens) == 0 && len(r.cookies(browser.LegacyCookie)) > 0 {
 		return nil, denyLegacy
 	}
 	access, denial := s.verifier.Verify(sessions.TransportCookie, tokens)
@@ -285,16 +287,16 @@ func (s *Server) judge(r *request, p Policy, from sessions.Initiator) (*sessions
 // checkForgery stops what another site's page makes the browser send with the
 // user's cookies: the browser must attest that no such page did, or the request
 // must repeat a token that no such page can read.
-func checkForgery(r *request, mode AntiCSRF, from sessions.Initiator, access *sessions.Access) *sessions.Denial {
-	vouched := from == sessions.InitiatorOwn || from == sessions.InitiatorUser ||
-		from == sessions.InitiatorUnknown && r.reads() && r.navigates() // an old browser's, by a guess
+func checkForgery(r *request, mode AntiCSRF, from browser.Initiator, access *sessions.Access) *sessions.Denial {
+	vouched := from == browser.InitiatorOwn || from == browser.InitiatorUser ||
+		from == browser.InitiatorUnknown && r.reads() && r.navigates() // an old browser's, by a guess
 	switch {
 	case mode == AntiCSRFOff,
 		mode == AntiCSRFUnsafe && (r.reads() || r.method == "OPTIONS"),
 		vouched && (mode != AntiCSRFAlways || !r.canCarryToken()),
 		r.antiCSRF != "" && access.MatchesAntiCSRF(r.antiCSRF):
 		return nil
-	case from == sessions.InitiatorForeign:
+	case from == browser.InitiatorForeign:
 		return denyForeign
 	default:
 		return denyAntiCSRF
@@ -348,7 +350,7 @@ func (s *Server) logDecision(ctx context.Context, r *request, d decision) {
 	if d.access != nil {
 		attrs = append(attrs, slog.String("user_id", d.access.UserID), slog.String("session", d.access.Handle.String()))
 	}
-	if traceID, spanID, ok := sessions.ParseTraceparent(r.traceparent); ok {
+	if traceID, spanID, ok := browser.ParseTraceparent(r.traceparent); ok {
 		attrs = append(attrs, slog.String("trace_id", traceID), slog.String("span_id", spanID))
 	}
 	s.log.LogAttrs(ctx, level, "check", attrs...)

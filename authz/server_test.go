@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // got is what a test compares of a CheckResponse.
@@ -619,7 +620,7 @@ func TestForeignOnOptional(t *testing.T) {
 	foreign := ask{method: "GET", path: "/i"}.with("sec-fetch-mode", "no-cors", "sec-fetch-site", "cross-site").under("session", "optional")
 	for name, cookie := range map[string]string{
 		"none": "", "valid": access(g.alice), "expired": access(g.expired), "ended": access(g.ended), "broken": "sAccessToken=x",
-		"of two": access(g.alice) + "; " + access(g.bob), "legacy": sessions.LegacyCookie + "=x",
+		"of two": access(g.alice) + "; " + access(g.bob), "legacy": browser.LegacyCookie + "=x",
 	} {
 		if r := check(t, g.server, foreign.cookie(cookie)); r.status != 0 || r.user != "" {
 			t.Errorf("%s: got %d %q", name, r.status, r.user)
@@ -654,7 +655,7 @@ func TestOwnOrigin(t *testing.T) {
 	}
 	for _, tt := range tests {
 		r := request{method: "POST", scheme: tt.scheme, host: tt.host, origin: tt.origin}
-		if got := r.evidence().Initiator(sessions.Trust{}); (got == sessions.InitiatorOwn) != tt.own || !tt.own && got != sessions.InitiatorForeign {
+		if got := r.evidence().Initiator(browser.Trust{}); (got == browser.InitiatorOwn) != tt.own || !tt.own && got != browser.InitiatorForeign {
 			t.Errorf("%+v: %v", tt, got)
 		}
 	}

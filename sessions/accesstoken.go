@@ -190,65 +190,6 @@ type lineage struct {
 	transport   Transport
 }
 
-// payload is the JSON payload of an access token for the session rec, without a tag.
-// It expires with the session at the latest (I5).
-func (e *Engine) payload(rec Record, p lineage, now, expires time.Time) ([]byte, time.Time, error) {
-	expires = earlier(expires, earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt))
-	claims := accessClaims{
-		Issuer: e.cfg.Issuer, Subject: rec.UserID, Session: rec.Handle.String(),
-		IssuedAt: now.Unix(), Expires: expires.Unix(), AuthTime: rec.CreatedAt.Unix(),
-		Custom: rec.Claims,
-	}
-	gate := gateClaims{Own: encode(p.own[:]), CSRF: encode(p.csrf[:]), Version: rec.ClaimsVersion, Transport: p.transport}
-	if p.parent != (TokenHash{}) {
-		gate.Parent = encode(p.parent[:])
-	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	last, err := json.Marshal(gate)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	payload = append(append(append(payload[:len(payload)-1], gateBefore...), last...), '}')
-	return payload, time.Unix(claims.Expires, 0).UTC(), nil
-}
-
-// gateBefore is what stands before the reserved object, the payload's last member.
-const gateBefore = `,"sg":`
-
-// size is that of the token which the key makes of a payload of n bytes.
-func (k *signingKey) size(n int) int {
-	return len(k.header) + 1 + base64url.EncodedLen(n) + 1 + signatureText
-}
-
-func (e *Engine) mint(rec Record, p lineage, now, expires time.Time) (minted, error) {
-	payload, expires, err := e.payload(rec, p, now, expires)
-	if err != nil {
-		return minted{}, fmt.Errorf("marshalling access token: %w", err)
-	}
-	signer := e.keys.Load().signer(now)
-	if signer == nil {
-		return minted{}, errNoKey
-	}
-	// Claims that were accepted when there was no tag may leave no room for one.
-	if signer.size(len(payload)+tagWhole-len("}}")) <= accessTokenMax {
-		payload = signer.withTag(payload)
-	}
-	text, err := signer.sign(payload)
-	if err != nil {
-		return minted{}, fmt.Errorf("signing access token: %w", err)
-	}
-	return minted{Token(text), payload, expires}, nil
-}
-
-type minted struct {
-	token   Token
-	payload []byte
-	expires time.Time
-}
-
 // open checks everything about a token that never changes, cheapest first: V1
 // without the expiry and the comparison with the signature that the token has. For
 // what it gives is there for every text of that payload, with the one right signature;

@@ -139,7 +139,7 @@ func (e *Engine) openRefresh(by Transport, tokens []string) (refreshToken, error
 	var best refreshToken
 	found := false
 	var unsure error
-	if len(tokens) > tokensMax {
+	if len(tokens) > TokensMax {
 		tokens = nil
 	}
 	for _, text := range tokens {

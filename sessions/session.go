@@ -36,9 +36,9 @@ func ParseHandle(text string) (Handle, error) {
 // String returns the handle as unpadded base64url.
 func (h Handle) String() string { return encode(h[:]) }
 
-// Mark is the public name of a refresh token: SHA-256 over a label and the
-// token's secret. The row and the access token carry marks only, so neither a
-// database dump nor a stolen access token can refresh anything.
+// TokenHash names a refresh token in public: SHA-256 over a label and the token's
+// secret. The row and the access token carry hashes only, so neither a database dump
+// nor a stolen access token can refresh anything.
 type TokenHash [32]byte
 
 // Nonce is what the row adds to a parent's secret to make its child's. It is
@@ -123,6 +123,9 @@ type Row struct {
 	// never moves (I5).
 	ExpiresAt, AbsoluteExpiresAt time.Time
 }
+
+// EndsAt is when the session ends without another refresh.
+func (r Row) EndsAt() time.Time { return earlier(r.ExpiresAt, r.AbsoluteExpiresAt) }
 
 // Record is a session with what its owner keeps in it.
 type Record struct {

@@ -143,8 +143,8 @@ type NewRecord struct {
 	Actor                     string // for the event
 }
 
-// Contents is what a session's owner keeps in it: JSON objects, nil for none given.
-// Actor is who gives it, for the event.
+// Attributes are what a backend keeps in a session: JSON objects; nil leaves one as it is.
+// Actor names the caller, for the audit event.
 type Attributes struct {
 	Claims, Data []byte
 	Actor        string
@@ -154,15 +154,6 @@ type Attributes struct {
 type Promotion struct {
 	Handle      Handle
 	Parent, Own TokenHash
-}
-
-// Ending says why and by whom a session is ended. Actor is free text for the
-// event ("sign-out", the name of an API key); it holds no secret. Rule is that of
-// the refresh that ends it, or empty.
-type Ending struct {
-	Reason Reason
-	Actor  string
-	Rule   Rule
 }
 
 // Cursor is a place in the feed. Only the store that made it can read it; the zero

@@ -39,7 +39,7 @@ func (e *Engine) Update(ctx context.Context, h Handle, c Attributes) (Record, er
 	return rec, nil
 }
 
-// Succeed makes the access token that takes the place of a, with the claims that rec
+// Reissue makes the access token that takes the place of a, with the claims that rec
 // has: for the client that caused the change, which then needs no refresh. It
 // expires when a does, so nobody stays signed in by changing claims.
 func (e *Engine) Reissue(a *Access, rec Record) (Issued, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 const (
@@ -476,8 +477,8 @@ func TestSettingsAreDistinct(t *testing.T) {
 func TestCookieSettings(t *testing.T) {
 	t.Parallel()
 	c, _ := mustParse(t, good)
-	want := sessions.Cookies{
-		AccessName: "at", RefreshName: "rt", Domain: "example.com", SameSite: "None", Secure: true, Partitioned: true,
+	want := browser.Cookies{
+		AccessName: "at", RefreshName: "rt", Domain: "example.com", SameSite: http.SameSiteNoneMode, Secure: true, Partitioned: true,
 		AuthPath: "/session", FrontendDomain: "web.example", FormerPaths: []string{"/", "/api"},
 	}
 	if diff := cmp.Diff(want, cookies(c)); diff != "" {

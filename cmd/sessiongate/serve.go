@@ -22,6 +22,7 @@ import (
 
 	"github.com/sessiongate/sessiongate/authz"
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
 	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
@@ -262,9 +263,9 @@ func httpConfig(c Config, creds Credentials, log *slog.Logger) sessionhttp.Confi
 	}
 }
 
-func cookies(c Config) sessions.Cookies {
-	sameSite := map[string]string{"lax": "Lax", "strict": "Strict", "none": "None"}
-	return sessions.Cookies{
+func cookies(c Config) browser.Cookies {
+	sameSite := map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}
+	return browser.Cookies{
 		AccessName: c.Cookies.AccessName, RefreshName: c.Cookies.RefreshName, Domain: c.Cookies.Domain,
 		SameSite: sameSite[c.Cookies.SameSite], Secure: c.Cookies.Secure, HostPrefix: c.Cookies.HostPrefix,
 		Partitioned: c.Cookies.Partitioned, FrontendDomain: c.Cookies.FrontendDomain,

@@ -19,6 +19,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -355,7 +356,7 @@ func wantCleared(t *testing.T, r *answer, names ...string) {
 			if name == "sRefreshToken" {
 				path = "/auth"
 			}
-			readable := slices.Contains(sessions.SDKCookieNames(), name)
+			readable := slices.Contains(browser.SDKCookieNames(), name)
 			if c.Value != "" || c.MaxAge >= 0 || c.Path != path || c.HttpOnly == readable || c.Secure == readable {
 				t.Errorf("cookie is not deleted: %s", c)
 			}

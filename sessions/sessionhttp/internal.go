@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // openapi describes the sessions API (OpenAPI 3.1). A test holds it to the routes
@@ -219,7 +220,7 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, caller string) erro
 	answer := createResponse{
 		Session: newSession(issued.Session),
 		Tokens:  newTokens(issued),
-		Headers: headerObject(issued.Headers()),
+		Headers: headerObject(browser.Headers(issued)),
 	}
 	if issued.Transport == sessions.TransportCookie {
 		answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
@@ -302,7 +303,7 @@ func (a *api) update(w http.ResponseWriter, r *http.Request, caller string) erro
 			return err
 		}
 		answer.Access, answer.AccessExpires = issued.Access.Reveal(), issued.AccessExpires.UTC()
-		answer.Headers = headerObject(issued.Headers())
+		answer.Headers = headerObject(browser.Headers(issued))
 		if issued.Transport == sessions.TransportCookie {
 			answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
 		}
@@ -359,8 +360,8 @@ type endResponse[T bool | int] struct {
 	Headers    map[string]string `json:"headers"`
 }
 
-func newEndResponse[T bool | int](t T, cookies sessions.Cookies, host string) endResponse[T] {
-	return endResponse[T]{t, cookies.Clear(host), cookies.ClearSDK(host, sessions.SDKCookieNames()...), headerObject(sessions.EndedHeaders())}
+func newEndResponse[T bool | int](t T, cookies browser.Cookies, host string) endResponse[T] {
+	return endResponse[T]{t, cookies.Clear(host), cookies.ClearSDK(host, browser.SDKCookieNames()...), headerObject(browser.EndedHeaders())}
 }
 
 func (a *api) end(w http.ResponseWriter, r *http.Request, caller string) error {
@@ -447,7 +448,7 @@ func noQuery(r *http.Request) error {
 	return nil
 }
 
-func headerObject(headers []sessions.Header) map[string]string {
+func headerObject(headers []browser.Header) map[string]string {
 	m := make(map[string]string, len(headers))
 	for _, h := range headers {
 		m[h.Name] = h.Value

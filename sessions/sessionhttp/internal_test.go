@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 func TestCreate(t *testing.T) {
@@ -108,7 +109,7 @@ func TestGetAndEnd(t *testing.T) {
 		if gone.Ended != existed || gone.Headers["front-token"] != "remove" || gone.Headers["id-refresh-token"] != "remove" {
 			t.Errorf("answer %+v, want ended %v", gone, existed)
 		}
-		wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, sessions.SDKCookieNames()...)
+		wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, browser.SDKCookieNames()...)
 	}
 	wantProblem(t, do(b.internal, apiCall(http.MethodGet, path, "")), http.StatusNotFound)
 	if got := b.actors(); !slices.Equal(got, []string{"revoked by " + apiCaller}) {
@@ -255,7 +256,7 @@ func TestEndUser(t *testing.T) {
 		if gone.Ended != n {
 			t.Errorf("ended %d, want %d", gone.Ended, n)
 		}
-		wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, sessions.SDKCookieNames()...)
+		wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, browser.SDKCookieNames()...)
 	}
 	if !b.alive(t, other.Session.Handle) {
 		t.Error("another user's session was ended")

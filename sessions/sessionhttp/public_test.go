@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 const pastGrace = 11 * time.Second // > G = D
@@ -159,7 +160,7 @@ func TestSessionExpiredStatusIsASetting(t *testing.T) {
 func TestSuperseded(t *testing.T) {
 	b := newBench(t)
 	c := b.create(t, `{"user_id":"u1","client":{"address":"`+peer+`","user_agent":"`+userAgent+`"}}`)
-	cookie := refreshCookie(c.Tokens.Refresh) + "; " + sessions.LegacyCookie + "=x"
+	cookie := refreshCookie(c.Tokens.Refresh) + "; " + browser.LegacyCookie + "=x"
 	want(t, do(b.public, refreshCall(cookie)), http.StatusOK) // the recorded client
 
 	for name, other := range map[string]call{
@@ -200,7 +201,7 @@ func TestUnavailable(t *testing.T) {
 	want(t, do(b.public, refreshCall()), 440) // a first visit asks nothing of the engine
 	start()
 	c := b.signIn(t)
-	cookie := refreshCookie(c.Tokens.Refresh) + "; " + sessions.LegacyCookie + "=x"
+	cookie := refreshCookie(c.Tokens.Refresh) + "; " + browser.LegacyCookie + "=x"
 	b.store.down.Store(true)
 	check(t, refreshCall(cookie))
 	check(t, signOutCall(cookie))
@@ -214,16 +215,16 @@ func TestUnavailable(t *testing.T) {
 func TestLegacyCookie(t *testing.T) {
 	b := newBench(t)
 	c := b.signIn(t)
-	legacy := sessions.LegacyCookie + "=old"
-	wantCleared(t, do(b.public, refreshCall(legacy)), sessions.LegacyCookie)
+	legacy := browser.LegacyCookie + "=old"
+	wantCleared(t, do(b.public, refreshCall(legacy)), browser.LegacyCookie)
 	r := do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh), legacy))
 	want(t, r, http.StatusOK)
-	if v, deleted := jar(r)[sessions.LegacyCookie]; !deleted || v != "" {
+	if v, deleted := jar(r)[browser.LegacyCookie]; !deleted || v != "" {
 		t.Error("a refresh that succeeds leaves the legacy cookie")
 	}
-	wantCleared(t, do(b.public, signOutCall(refreshCookie(c.Tokens.Refresh), legacy)), sessions.LegacyCookie)
+	wantCleared(t, do(b.public, signOutCall(refreshCookie(c.Tokens.Refresh), legacy)), browser.LegacyCookie)
 	for _, line := range do(b.public, refreshCall()).Header.Values("Set-Cookie") {
-		if strings.HasPrefix(line, sessions.LegacyCookie) {
+		if strings.HasPrefix(line, browser.LegacyCookie) {
 			t.Error("the legacy cookie is deleted where none came")
 		}
 	}
@@ -337,10 +338,10 @@ func TestSDKCookies(t *testing.T) {
 		"sign-out": func(c call) *answer { c.path = "/auth/signout"; return do(b.public, c) },
 	}
 	for name, end := range sdk {
-		for _, carried := range sessions.SDKCookieNames() {
+		for _, carried := range browser.SDKCookieNames() {
 			r := end(refreshCall(carried + "=x"))
 			wantCleared(t, r, carried)
-			for _, other := range sessions.SDKCookieNames() {
+			for _, other := range browser.SDKCookieNames() {
 				if _, touched := jar(r)[other]; touched && other != carried {
 					t.Errorf("%s: %s is deleted, which did not come", name, other)
 				}

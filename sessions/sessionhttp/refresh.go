@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // renewal is the body of POST /v1/sessions/refresh. Whether the request came from a
@@ -75,7 +76,7 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 	if err != nil {
 		return err
 	}
-	answer := refreshResponse{Session: newSession(issued.Session), Tokens: newTokens(issued), Headers: headerObject(issued.Headers())}
+	answer := refreshResponse{Session: newSession(issued.Session), Tokens: newTokens(issued), Headers: headerObject(browser.Headers(issued))}
 	if by == sessions.TransportCookie {
 		answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
 	}
@@ -84,10 +85,10 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 }
 
 func (a *api) writeEnded(w http.ResponseWriter, r *http.Request, err error, by sessions.Transport, host string) {
-	answer := endedProblem{problem: a.refusal(w, r, err).titled(), Error: endedText(err), Headers: headerObject(sessions.EndedHeaders())}
+	answer := endedProblem{problem: a.refusal(w, r, err).titled(), Error: endedText(err), Headers: headerObject(browser.EndedHeaders())}
 	if by == sessions.TransportCookie {
 		answer.SetCookie = a.cfg.Cookies.Clear(host)
-		answer.SDKCookies = a.cfg.Cookies.ClearSDK(host, sessions.SDKCookieNames()...)
+		answer.SDKCookies = a.cfg.Cookies.ClearSDK(host, browser.SDKCookieNames()...)
 	}
 	write(w, answer.Status, problemType, answer)
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // clientBody is the client as do's requests have it.
@@ -60,7 +60,7 @@ func TestRefreshByAPI(t *testing.T) {
 	if kept.Tokens.Refresh != "" || kept.Tokens.Access == "" || kept.Tokens.AntiCSRF != c.Tokens.AntiCSRF {
 		t.Error("R3: other tokens")
 	}
-	if browser := jar(&answer{Header: http.Header{"Set-Cookie": kept.SetCookie}}); browser["sAccessToken"] != kept.Tokens.Access || browser["sRefreshToken"] != "" {
+	if holds := jar(&answer{Header: http.Header{"Set-Cookie": kept.SetCookie}}); holds["sAccessToken"] != kept.Tokens.Access || holds["sRefreshToken"] != "" {
 		t.Error("R3: other cookies")
 	}
 	if string(kept.Session.Claims) != `{"role":"admin"}` || string(kept.Session.Data) != `{"cart":[1]}` {
@@ -72,8 +72,8 @@ func TestRefreshByAPI(t *testing.T) {
 	// R4 and R5: a child, the same one to the same client as through the gate, and none to another.
 	b.pass(time.Minute)
 	child := b.refreshed(t, c.Tokens.Refresh, clientBody+`,"host":"`+host+`"`)
-	browser := jar(&answer{Header: http.Header{"Set-Cookie": child.SetCookie}})
-	if child.Tokens.Refresh == "" || browser["sRefreshToken"] != child.Tokens.Refresh || browser["sAccessToken"] != child.Tokens.Access || child.Headers["anti-csrf"] == "" || child.Headers["front-token"] == "" {
+	holds := jar(&answer{Header: http.Header{"Set-Cookie": child.SetCookie}})
+	if child.Tokens.Refresh == "" || holds["sRefreshToken"] != child.Tokens.Refresh || holds["sAccessToken"] != child.Tokens.Access || child.Headers["anti-csrf"] == "" || child.Headers["front-token"] == "" {
 		t.Error("R4: other cookies or headers")
 	}
 	if again := do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh))); jar(again)["sRefreshToken"] == "" || openedHash(t, jar(again)["sAccessToken"]) != openedHash(t, child.Tokens.Access) {
@@ -88,7 +88,7 @@ func TestRefreshByAPI(t *testing.T) {
 	b.refreshed(t, child.Tokens.Refresh, clientBody)
 	b.pass(time.Minute)
 	gone := wantEnded(t, b.refresh(t, c.Tokens.Refresh, clientBody+`,"host":"`+host+`"`), "token theft detected")
-	wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, sessions.SDKCookieNames()...)
+	wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, browser.SDKCookieNames()...)
 	wantEnded(t, b.refresh(t, child.Tokens.Refresh, clientBody), "unauthorised")
 
 	asked := b.store.gets.Load()
