@@ -681,14 +681,14 @@ func (s *stack) advance(by time.Duration) {
 	}
 }
 
-// polledSince says whether a poll of the feed is over that began after a moment.
+// polledSince says whether a poll of the feed that began after a moment has ended.
 func (p *process) polledSince(moment time.Time) bool {
 	asked := time.Now()
 	age, err := p.feedAge()
 	return err == nil && asked.Add(-age).After(moment)
 }
 
-// feedAge is how long ago the last poll of the feed began that is over, or a little longer.
+// feedAge is how long ago the last complete poll of the feed began, or a little longer.
 func (p *process) feedAge() (time.Duration, error) {
 	base, client := p.inside()
 	response, err := client.Get(base + "/readyz")
@@ -703,7 +703,7 @@ func (p *process) feedAge() (time.Duration, error) {
 		return 0, err
 	}
 	if state.Age == nil {
-		return 0, errors.New("no poll is over yet")
+		return 0, errors.New("no poll has ended yet")
 	}
 	return time.Duration(*state.Age+1) * time.Millisecond, nil
 }
@@ -790,7 +790,7 @@ func handleBytes(handle string) []byte {
 	return b
 }
 
-// app is the "existing system". POST /login signs in whoever the body names; what pages has is served from there; anything else is answered
+// app is the "existing system". POST /login signs in the user whom the body names; what pages has is served from there; anything else is answered
 // with what arrived.
 type app struct {
 	stack    *stack

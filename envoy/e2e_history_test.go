@@ -54,7 +54,7 @@ func playHistories(t *testing.T, s *stack, happens func(round int)) {
 		s.advance(by)
 		r.Advanced(by)
 	}
-	moved(grace + moment) // the first tokens' grace is over
+	moved(grace + moment) // the first tokens' grace has passed
 	for round := range historyRounds {
 		stop := make(chan struct{})
 		var watching, playing sync.WaitGroup
@@ -85,7 +85,7 @@ func playHistories(t *testing.T, s *stack, happens func(round int)) {
 	}
 }
 
-// watch reads, again and again, how old a process's feed is: a poll that began so long ago is over.
+// watch reads, again and again, how old a process's feed is: a poll that began so long ago has ended.
 func watch(s *stack, r *sessionstest.Recorder, replica int, stop chan struct{}) {
 	for {
 		select {
@@ -155,7 +155,7 @@ func newPlay(s *stack, r *sessionstest.Recorder, random *rand.Rand, honest bool)
 	return p
 }
 
-// round starts what everybody does until the clock is moved.
+// round starts what everyone does until the clock is moved.
 func (p *play) round(all *sync.WaitGroup, random *rand.Rand, last bool) {
 	const steps = 3
 	for _, h := range p.holders {
@@ -198,7 +198,7 @@ func (p *play) step(h *holder, network string, random *rand.Rand) {
 		h.mu.Unlock()
 		p.check(access, random)
 	case 5:
-		if h == p.thief && random.IntN(3) == 0 { // he steals once more
+		if h == p.thief && random.IntN(3) == 0 { // the thief steals once more
 			p.holders[0].mu.Lock()
 			stolen := p.holders[0].jar
 			p.holders[0].mu.Unlock()
@@ -230,7 +230,7 @@ func (p *play) do(random *rand.Rand, op sessionstest.Op, act func(at *process, o
 	return op
 }
 
-// over adds what everybody was told, and tells of the sign-in, now that it is known who kept to D.
+// over adds what each client was told, and tells of the sign-in, now that it is known who kept to D.
 func (p *play) ended(answers map[sessionstest.Told]int) {
 	p.created.Honest = p.created.Honest && !p.slow.Load()
 	p.r.Add(p.created)

@@ -69,7 +69,7 @@ func TestSignedIn(t *testing.T) {
 			}
 			for name := range a.app.Header {
 				if strings.HasPrefix(strings.ToLower(name), "x") && strings.Contains(strings.ToLower(name), "session") {
-					t.Errorf("%s: the app sees %s of somebody who is not signed in", path, name)
+					t.Errorf("%s: the app sees %s of a user who is not signed in", path, name)
 				}
 			}
 		}
@@ -94,7 +94,7 @@ func TestSignedIn(t *testing.T) {
 					} {
 						a := c.send(http.MethodGet, "/", script, without("Cookie"), with("Cookie", lines...))
 						if joined := name == "mapped" && version == "HTTP/1.1" && len(lines) > 1; joined {
-							// A comma may be part of a planted cookie: nobody is believed.
+							// A comma may be part of a planted cookie: no one is believed.
 							if a.app != nil {
 								t.Errorf("%s: allowed by lines that Envoy joined", title)
 							}
@@ -150,7 +150,7 @@ func TestStrippedCookies(t *testing.T) {
 			}
 		}
 		if name == "mapped" {
-			continue // there, lines that Envoy joined sign nobody in
+			continue // there, lines that Envoy joined sign no one in
 		}
 		several := b.newTab(proxy).send(http.MethodGet, "/", script, without("Cookie"), with("Cookie", "a=1", token, "b=2"))
 		if several.app == nil || strings.Contains(strings.Join(several.app.Header["Cookie"], ";"), "sAccessToken") {
@@ -316,7 +316,7 @@ func TestDenials(t *testing.T) {
 	})
 }
 
-// TestNoCheckIsCutShort: Envoy uses the longest pause between tries as the timeout of each try, which nobody would guess.
+// TestNoCheckIsCutShort: Envoy uses the longest pause between tries as the timeout of each try, which no one would guess.
 func TestNoCheckIsCutShort(t *testing.T) {
 	b, err := envoy.Parse(envoy.Shipped())
 	if err != nil {

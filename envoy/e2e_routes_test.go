@@ -83,8 +83,8 @@ func TestRoutesTable(t *testing.T) {
 			{"GET", "a.inner.example.com", "/", 403, 200},
 			{"GET", "a.inner.example.com", "/admin", 401, 403},
 		} {
-			for name, browser := range map[string]*browser{"nobody": none, "alice": b} {
-				want := map[string]int{"nobody": tt.none, "alice": tt.alice}[name]
+			for name, browser := range map[string]*browser{"no session": none, "alice": b} {
+				want := map[string]int{"no session": tt.none, "alice": tt.alice}[name]
 				a := browser.send(tt.method, tt.path, script, func(r *http.Request) {
 					if tt.host != "" {
 						r.Host = tt.host

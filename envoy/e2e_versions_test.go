@@ -115,7 +115,7 @@ func ownHash(t *testing.T, b *browser) string {
 		Gate struct{ Own string } `json:"sg"`
 	}
 	if err := json.Unmarshal(payload, &claims); err != nil || claims.Gate.Own == "" {
-		t.Fatalf("an access token without a mark: %v", err)
+		t.Fatalf("an access token without a token hash: %v", err)
 	}
 	return claims.Gate.Own
 }
