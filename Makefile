@@ -70,7 +70,7 @@ bench: ## count what the hot path costs, as ratios measured in one run
 	$(GO) test -run '^$$' -bench . -benchmem ./sessions ./authz
 	$(GO) test -run '^$$' -bench 'Poll$$|Heard$$' -benchtime 3x ./sessions/postgres
 
-screenshots: ## take the README's pictures of the demo's page anew (needs Chromium)
+screenshots: ## take the README's pictures of the demo's page again (needs Chromium)
 	@$(GO) run ./envoy/fetch
 	@mkdir -p docs/images
 	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$' ./envoy

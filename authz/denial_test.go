@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // Each denial, by its code: the client's answer and header, the log's line, what is counted and what Envoy is told.
@@ -18,7 +20,7 @@ func TestEachDenial(t *testing.T) {
 	table := []Route{{Path: "/admin", Policy: map[string]string{"session": "required"}}, {Host: "app.example", Path: "/host", Policy: map[string]string{}}}
 	// What takes a request of its own. The others are what a Verifier says.
 	requests := map[string]func(*gate) ask{
-		"legacy_cookie":  func(*gate) ask { return script.cookie(sessions.LegacyCookie + "=x") },
+		"legacy_cookie":  func(*gate) ask { return script.cookie(browser.LegacyCookie + "=x") },
 		"anti_csrf":      func(g *gate) ask { return curl.cookie(access(g.alice)) },
 		"foreign_origin": func(g *gate) ask { return script.with("origin", "https://evil.example").cookie(access(g.alice)) },
 		"same_site_hop": func(*gate) ask {
@@ -44,7 +46,7 @@ func TestEachDenial(t *testing.T) {
 			var seen observed
 			change := func(c *Config) {
 				c.DenialHeader, c.Observe, c.Routes, c.Default.AntiCSRF = true, seen.see, table, AntiCSRFAttested
-				c.Cookies.SameSite = map[bool]string{true: "Strict", false: "Lax"}[v.Code == "same_site_hop"]
+				c.Cookies.SameSite = map[bool]http.SameSite{true: http.SameSiteStrictMode, false: http.SameSiteLaxMode}[v.Code == "same_site_hop"]
 				c.Log = slog.New(slog.NewJSONHandler(&log, nil))
 			}
 			g := newGate(t, change)
@@ -88,8 +90,8 @@ func TestEachDenial(t *testing.T) {
 			if v.Code == "header_lines" {
 				status = 431
 			}
-			if r.status != status || r.headers[sessions.HeaderDenial] != v.Code {
-				t.Errorf("answered %d, header %q", r.status, r.headers[sessions.HeaderDenial])
+			if r.status != status || r.headers[browser.HeaderDenial] != v.Code {
+				t.Errorf("answered %d, header %q", r.status, r.headers[browser.HeaderDenial])
 			}
 			if len(seen) != 1 || seen[0].Code != v.Code {
 				t.Errorf("counted %+v", seen)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sessiongate/sessiongate/authz"
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -29,7 +30,7 @@ func ExampleNew() {
 	ready := make(chan struct{})
 	cfg := sessions.Defaults()
 	cfg.KeyEncryptionKey = key
-	cfg.Events = func(e sessions.Event) {
+	cfg.Observe = func(e sessions.Event) {
 		if e.Kind == sessions.EventReady {
 			close(ready)
 		}
@@ -44,7 +45,7 @@ func ExampleNew() {
 	<-ready
 
 	server, err := authz.New(engine, authz.Config{
-		Cookies: sessions.DefaultCookies(), LoginURL: "/login", RefreshPath: "/auth/session/refresh", SignoutPath: "/auth/signout",
+		Cookies: browser.DefaultCookies(), LoginURL: "/login", RefreshPath: "/auth/session/refresh", SignoutPath: "/auth/signout",
 		SessionExpiredStatus: 440, RefreshAttemptMax: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // Explanation says which policy a request meets, and why.
@@ -58,11 +59,11 @@ func Explain(cfg Config, method, host, path string, extensions map[string]string
 		d := refused(err)
 		if x.Denial = d.denial; d.fault != nil {
 			named := *d.denial
-			named.Why = d.fault.Error()
+			named.Message = d.fault.Error()
 			x.Denial = &named
 		}
 	}
-	if x.Denial == nil && !sessions.IsHost(host) {
+	if x.Denial == nil && !browser.IsHost(host) {
 		x.Denial = denyHostForm
 	}
 	x.Entries = p.table.explain(&r, x.Entry, x.Denial == denyPathSpelling)
@@ -87,8 +88,8 @@ func (t *table) explain(r *request, applies int, misspelt bool) []ExplainedEntry
 	if misspelt {
 		meant, _ = t.findLoosely(r.method, r.host, r.path)
 	}
-	var buf [sessions.HostMax]byte
-	name, _ := sessions.AppendHost(buf[:0], r.host)
+	var buf [browser.HostMax]byte
+	name, _ := browser.AppendHost(buf[:0], r.host)
 	entries := make([]ExplainedEntry, len(order))
 	for k, i := range order {
 		why := "fits, but is less specific"

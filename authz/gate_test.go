@@ -13,6 +13,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -31,7 +32,7 @@ const pleaseRefresh = "Please call the refresh token endpoint"
 
 func testConfig() Config {
 	return Config{
-		Cookies: sessions.DefaultCookies(), LoginURL: "/login", RefreshPath: "/auth/session/refresh", SignoutPath: "/auth/signout",
+		Cookies: browser.DefaultCookies(), LoginURL: "/login", RefreshPath: "/auth/session/refresh", SignoutPath: "/auth/signout",
 		SessionExpiredStatus: 440, AllowedOrigins: []string{"https://partner.example"},
 		RefreshAttemptMax: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
 	}
@@ -88,18 +89,18 @@ func create(tb testing.TB, e *sessions.Engine, n sessions.NewSession) sessions.I
 type aged struct {
 	*sessions.Engine
 
-	by      time.Duration
-	confirm *sessions.Denial
+	by         time.Duration
+	checkStore *sessions.Denial
 }
 
 func (a aged) Now() time.Time { return a.Engine.Now().Add(a.by) }
 
-func (a aged) Confirm(context.Context, *sessions.Access) *sessions.Denial { return a.confirm }
+func (a aged) CheckStore(context.Context, *sessions.Access) *sessions.Denial { return a.checkStore }
 
 // verifierFunc stands for an engine in a state that takes a cluster to reach.
 type verifierFunc func([]string) (*sessions.Access, *sessions.Denial)
 
-func (verifierFunc) Confirm(context.Context, *sessions.Access) *sessions.Denial { return nil }
+func (verifierFunc) CheckStore(context.Context, *sessions.Access) *sessions.Denial { return nil }
 
 func (verifierFunc) Now() time.Time { return time.Now() }
 

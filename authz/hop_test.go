@@ -1,30 +1,31 @@
 package authz
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
-	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // Strict cookies do not come along on a link from another site: its page asks for itself once, and what comes then is judged.
 func TestHop(t *testing.T) {
-	strict := newGate(t, func(c *Config) { c.Cookies.SameSite = "Strict" })
+	strict := newGate(t, func(c *Config) { c.Cookies.SameSite = http.SameSiteStrictMode })
 	lax := newGate(t)
 	link := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "document", "sec-fetch-site", "cross-site")
 	again := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "document", "sec-fetch-site", "same-origin")
 	isHop := func(a got) bool { return a.status == 401 && strings.Contains(a.body, "location.reload()") }
 	// Handed on by a service worker, a link and the page of a frame look the same.
-	handedOn := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "empty", "sec-fetch-site", "cross-site")
+	byWorker := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "empty", "sec-fetch-site", "cross-site")
 	for name, a := range map[string]ask{
-		"guarded": link, "optional": link.under("session", "optional"), "401": link.under("on_unauthorised", "401"), "handed on": handedOn,
+		"guarded": link, "optional": link.under("session", "optional"), "401": link.under("on_unauthorised", "401"), "passed on": byWorker,
 	} {
 		if r := check(t, strict.server, a); !isHop(r) || r.user != "" || !strings.Contains(r.headers["content-security-policy"], "'sha256-") {
 			t.Errorf("%s: %d %q %v", name, r.status, r.body, r.headers)
 		}
 	}
-	if r := check(t, lax.server, handedOn.cookie(access(lax.alice))); !isHop(r) || r.user != "" || !strings.Contains(r.headers["content-security-policy"], "frame-ancestors 'none'") {
-		t.Errorf("lax cookies, handed on: %d %q %v", r.status, r.body, r.headers)
+	if r := check(t, lax.server, byWorker.cookie(access(lax.alice))); !isHop(r) || r.user != "" || !strings.Contains(r.headers["content-security-policy"], "frame-ancestors 'none'") {
+		t.Errorf("lax cookies, passed on: %d %q %v", r.status, r.body, r.headers)
 	}
 	for name, tt := range map[string]struct {
 		gate   *gate
@@ -42,12 +43,12 @@ func TestHop(t *testing.T) {
 		"a sibling host's link":     {strict, ask{method: "GET", path: "/page"}.with("sec-fetch-mode", "navigate", "sec-fetch-site", "same-site"), 302},
 		"no evidence":               {strict, oldBrowser, 302},
 		"lax cookies":               {lax, link, 302},
-		"handed on, no session":     {lax, handedOn, 302},
-		"handed on, expired":        {lax, handedOn.cookie(access(lax.expired)), 440},
-		"handed on, optional":       {lax, handedOn.cookie(access(lax.alice)).under("session", "optional"), 0},
-		"handed on, in advance":     {lax, handedOn.with("sec-purpose", "prefetch").cookie(access(lax.alice)), 403},
-		"handed on, a form":         {lax, ask{method: "POST", path: "/page"}.with("sec-fetch-mode", "navigate", "sec-fetch-dest", "empty", "sec-fetch-site", "cross-site").cookie(access(lax.alice)), 403},
-		"handed on, again":          {lax, ask{method: "GET", path: "/page"}.with("sec-fetch-mode", "navigate", "sec-fetch-dest", "empty", "sec-fetch-site", "same-origin").cookie(access(lax.alice)), 0},
+		"passed on, no session":     {lax, byWorker, 302},
+		"passed on, expired":        {lax, byWorker.cookie(access(lax.expired)), 440},
+		"passed on, optional":       {lax, byWorker.cookie(access(lax.alice)).under("session", "optional"), 0},
+		"passed on, in advance":     {lax, byWorker.with("sec-purpose", "prefetch").cookie(access(lax.alice)), 403},
+		"passed on, a form":         {lax, ask{method: "POST", path: "/page"}.with("sec-fetch-mode", "navigate", "sec-fetch-dest", "empty", "sec-fetch-site", "cross-site").cookie(access(lax.alice)), 403},
+		"passed on, again":          {lax, ask{method: "GET", path: "/page"}.with("sec-fetch-mode", "navigate", "sec-fetch-dest", "empty", "sec-fetch-site", "same-origin").cookie(access(lax.alice)), 0},
 		"a foreign script":          {lax, ask{method: "GET", path: "/page"}.with("sec-fetch-mode", "cors", "sec-fetch-dest", "empty", "sec-fetch-site", "cross-site").cookie(access(lax.alice)), 403},
 	} {
 		if r := check(t, tt.gate.server, tt.ask); r.status != tt.status {
@@ -70,14 +71,14 @@ func TestDenialHeader(t *testing.T) {
 		"claim":          func(g *gate) ask { return navigation.cookie(access(g.alice)).under("require.role", "x") },
 		"policy":         func(*gate) ask { return navigation.under("sesion", "x") },
 	} {
-		if r := check(t, telling.server, of(telling)); r.headers[sessions.HeaderDenial] != code {
-			t.Errorf("%s: told %q", code, r.headers[sessions.HeaderDenial])
+		if r := check(t, telling.server, of(telling)); r.headers[browser.HeaderDenial] != code {
+			t.Errorf("%s: told %q", code, r.headers[browser.HeaderDenial])
 		}
-		if r := check(t, silent.server, of(silent)); r.headers[sessions.HeaderDenial] != "" {
-			t.Errorf("%s: told %q, though nobody asked for it", code, r.headers[sessions.HeaderDenial])
+		if r := check(t, silent.server, of(silent)); r.headers[browser.HeaderDenial] != "" {
+			t.Errorf("%s: told %q, though nobody asked for it", code, r.headers[browser.HeaderDenial])
 		}
 	}
-	if r := check(t, telling.server, navigation.cookie(access(telling.alice))); r.headers[sessions.HeaderDenial] != "" {
-		t.Errorf("an allow is told %q", r.headers[sessions.HeaderDenial])
+	if r := check(t, telling.server, navigation.cookie(access(telling.alice))); r.headers[browser.HeaderDenial] != "" {
+		t.Errorf("an allow is told %q", r.headers[browser.HeaderDenial])
 	}
 }

@@ -51,7 +51,7 @@ type refreshPage struct {
 	// resend: the request was a form's; repeating it is for the person to do.
 	resend bool
 	// reloadsWhenOver: the address can be seen without a session.
-	reloadsWhenOver bool
+	reloadsWhenEnded bool
 }
 
 func (p refreshPage) html() string {
@@ -61,6 +61,6 @@ func (p refreshPage) html() string {
 		"{{expired}}", strconv.Itoa(p.expiredStatus),
 		"{{attempt}}", strconv.FormatInt(max(1, p.attempt.Milliseconds()), 10),
 		"{{resend}}", strconv.FormatBool(p.resend),
-		"{{public}}", strconv.FormatBool(p.reloadsWhenOver),
+		"{{public}}", strconv.FormatBool(p.reloadsWhenEnded),
 	).Replace(pageTemplate)
 }

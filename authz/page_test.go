@@ -64,9 +64,9 @@ func TestPageKnowsItsRequest(t *testing.T) {
 	}
 }
 
-// A service worker that builds a navigation anew makes it a script's by
+// A service worker that builds a navigation again makes it a script's by
 // Sec-Fetch-Mode, but passes Accept on.
-func TestPageIsForWhoeverWaitsForOne(t *testing.T) {
+func TestPageIsForNavigations(t *testing.T) {
 	g := newGate(t)
 	const navigationAccept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 	worker := func(mode string) ask {

@@ -7,6 +7,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // request is what the rules need of a CheckRequest. A header that came several
@@ -63,7 +64,7 @@ func readRequest(c *authv3.CheckRequest) request {
 	if r.forwardedProto == "http" || r.forwardedProto == "https" {
 		r.scheme = r.forwardedProto // what the browser used, where TLS ended before Envoy
 	}
-	if sessions.IsRequestID(r.requestID) {
+	if browser.IsRequestID(r.requestID) {
 		r.id = r.requestID
 	}
 	if strings.EqualFold(r.requestedWith, "XMLHttpRequest") { // a WebView has its app's name there, on every request
@@ -159,12 +160,12 @@ func (r *request) add(again *repeated, name, value string) {
 // and other schemes, are the upstream's business; so is one of ours where the
 // script says that it keeps its session in cookies.
 func (r *request) readBearer() {
-	if token := sessions.SessionBearer(r.authorization, r.authMode); sessions.IsAccessToken(token) {
+	if token := browser.SessionBearer(r.authorization, r.authMode); sessions.IsAccessToken(token) {
 		r.bearer, r.scriptHeader, r.holdsOurs = token, true, true
 		return
 	}
 	for line := range strings.SplitSeq(r.authorization, ",") { // Envoy joins several, also where it sends raw headers
-		token := sessions.Bearer(strings.ReplaceAll(line, "\t", " "))
+		token := browser.Bearer(strings.ReplaceAll(line, "\t", " "))
 		r.holdsOurs = r.holdsOurs || sessions.IsAccessToken(token) || sessions.IsRefreshToken(token)
 	}
 }
@@ -174,14 +175,14 @@ func (r *request) readBearer() {
 // They are not cut there: a sibling host may plant a cookie whose value has a
 // comma and a session cookie's name behind it, past what __Host- promises.
 func (r *request) cookies(name string) []string {
-	return sessions.AppendCookies(nil, r.cookie, name)
+	return browser.AppendCookies(nil, r.cookie, name)
 }
 
 // withoutCookies is the Cookie header without the named ones, and whether there
 // was one. Here joined lines are told apart, as cookies does not: rather a planted
 // cookie loses a part than an upstream sees a token.
 func (r *request) withoutCookies(names []string) (string, bool) {
-	rest, stripped := sessions.StripCookies(r.cookie, names...)
+	rest, stripped := browser.StripCookies(r.cookie, names...)
 	if stripped && !utf8.ValidString(rest) {
 		rest = validPairs(rest) // protobuf carries no others, and would answer nothing at all
 	}
@@ -260,8 +261,8 @@ func accepts(header, mediaRange string) bool {
 }
 
 // evidence is what r says of who made the browser send it.
-func (r *request) evidence() sessions.Evidence {
-	return sessions.Evidence{
+func (r *request) evidence() browser.Evidence {
+	return browser.Evidence{
 		Reads: r.reads(), Scheme: r.scheme, Host: r.host, Origin: r.origin, Referer: r.referer,
 		Site: r.fetchSite, Mode: r.fetchMode, Dest: r.fetchDest, Purpose: r.purpose,
 	}
@@ -269,14 +270,14 @@ func (r *request) evidence() sessions.Evidence {
 
 // arrives says whether r is of a person who comes from another site: then the
 // browser keeps strict cookies back, and sends them with what the page does next.
-func (r *request) arrives(from sessions.Initiator) bool {
-	opens := (r.fetchDest == "document" || r.fetchDest == "") && from == sessions.InitiatorUser
-	return r.method == "GET" && r.fetchSite == "cross-site" && (opens || r.handedOn())
+func (r *request) arrives(from browser.Initiator) bool {
+	opens := (r.fetchDest == "document" || r.fetchDest == "") && from == browser.InitiatorUser
+	return r.method == "GET" && r.fetchSite == "cross-site" && (opens || r.fromWorker())
 }
 
 // handedOn says whether r may be a link of another site that a service worker of ours
-// has handed on: of a link as of a frame's page the browser then says "empty".
-func (r *request) handedOn() bool {
+// has passed on: of a link as of a frame's page the browser then says "empty".
+func (r *request) fromWorker() bool {
 	return r.method == "GET" && r.fetchMode == modeNavigate && r.fetchDest == "empty" && r.purpose == ""
 }
 

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // What an upstream learns of the session.
@@ -30,7 +31,7 @@ const (
 const retryAfter = "1"
 
 // answer is what Envoy is to do. status 0 lets the request pass.
-type answer struct {
+type reply struct {
 	code    code.Code
 	status  typev3.StatusCode // HTTP
 	headers []*corev3.HeaderValueOption
@@ -44,7 +45,7 @@ type answer struct {
 // checkResponse is the only place where a CheckResponse is made. Envoy decides
 // by status.code, and its zero value is OK: so it is set from what is asked for,
 // and denied unless that is to pass.
-func checkResponse(a answer) *authv3.CheckResponse {
+func checkResponse(a reply) *authv3.CheckResponse {
 	if a.status == 0 && a.code == code.Code_OK {
 		return &authv3.CheckResponse{
 			Status:          &status.Status{Code: int32(code.Code_OK)},
@@ -95,8 +96,8 @@ type identity struct {
 // said: then nothing may pass, for what Envoy decides by it would be missing. It is
 // kept beside the token, for as long as the engine has that in its cache.
 func identityOf(access *sessions.Access) *identity {
-	if who, ok := access.Kept().(*identity); ok {
-		return who
+	if id, ok := access.Kept().(*identity); ok {
+		return id
 	}
 	var claims structpb.Struct
 	if err := protojson.Unmarshal(access.Claims, &claims); err != nil || access.UserID == "" || access.EncodedClaims == "" {
@@ -107,7 +108,7 @@ func identityOf(access *sessions.Access) *identity {
 	fields["user_id"] = structpb.NewStringValue(access.UserID)
 	fields["handle"] = structpb.NewStringValue(handle)
 	fields["claims"] = structpb.NewStructValue(&claims)
-	who := &identity{
+	id := &identity{
 		headers: []*corev3.HeaderValueOption{
 			header(headerUserID, access.UserID),
 			header(headerHandle, handle),
@@ -116,18 +117,18 @@ func identityOf(access *sessions.Access) *identity {
 		metadata: &structpb.Struct{Fields: fields},
 		claims:   &claims,
 	}
-	who.response = checkResponse(answer{headers: who.headers, metadata: who.metadata})
-	access.Keep(who)
-	return who
+	id.response = checkResponse(reply{headers: id.headers, metadata: id.metadata})
+	access.Keep(id)
+	return id
 }
 
 // allow lets the request pass as who it is.
-func (s *Server) allow(r *request, who *identity) *authv3.CheckResponse {
+func (s *Server) allow(r *request, id *identity) *authv3.CheckResponse {
 	if !s.strips(r) {
-		return who.response
+		return id.response
 	}
-	a := answer{metadata: who.metadata}
-	a.headers = append(a.headers, who.headers...)
+	a := reply{metadata: id.metadata}
+	a.headers = append(a.headers, id.headers...)
 	s.strip(&a, r)
 	return checkResponse(a)
 }
@@ -145,7 +146,7 @@ func (s *Server) strips(r *request) bool {
 }
 
 // strip takes tokens out of what goes upstream.
-func (s *Server) strip(a *answer, r *request) {
+func (s *Server) strip(a *reply, r *request) {
 	names := []string{copiedAccess, copiedRefresh}
 	if s.cfg.StripCookies {
 		names = s.stripped
@@ -164,17 +165,17 @@ func (s *Server) strip(a *answer, r *request) {
 
 // respond answers what is not allowed, or passes without identity.
 func (s *Server) respond(r *request, p Policy, d decision) *authv3.CheckResponse {
-	a, v := s.answer(r, p, d), d.verdict()
+	a, v := s.reply(r, p, d), d.verdict()
 	a.metadata = v.metadata
 	if s.cfg.DenialHeader && v.Outcome != sessions.Allow {
-		a.headers = append(a.headers, header(sessions.HeaderDenial, v.Code))
+		a.headers = append(a.headers, header(browser.HeaderDenial, v.Code))
 	}
 	return checkResponse(a)
 }
 
-func (s *Server) answer(r *request, p Policy, d decision) answer {
+func (s *Server) reply(r *request, p Policy, d decision) reply {
 	if d.denial == nil && d.passed != nil {
-		a := answer{remove: []string{headerUserID, headerHandle, headerClaims}}
+		a := reply{remove: []string{headerUserID, headerHandle, headerClaims}}
 		if !d.untouched && s.strips(r) {
 			s.strip(&a, r)
 		}
@@ -205,9 +206,9 @@ func (s *Server) expired() typev3.StatusCode {
 const tokenMissing = "\nThe request has no anti-csrf header, or a wrong one. A refresh alone does not help: " +
 	"repeat the request with the anti-csrf header of the refresh's answer."
 
-func (s *Server) tryRefresh(r *request, p Policy, why *sessions.Denial) answer {
+func (s *Server) tryRefresh(r *request, p Policy, why *sessions.Denial) reply {
 	if !r.wantsPage() {
-		words := sessions.PleaseRefresh
+		words := browser.PleaseRefresh
 		if why == denyAntiCSRF {
 			words += tokenMissing
 		}
@@ -216,15 +217,15 @@ func (s *Server) tryRefresh(r *request, p Policy, why *sessions.Denial) answer {
 	refresh := refreshPage{
 		refreshPath: s.cfg.RefreshPath, expiredStatus: s.cfg.SessionExpiredStatus,
 		attempt: s.cfg.RefreshAttemptMax / 2, login: loginLocation(r, p), resend: !r.reads(),
-		reloadsWhenOver: p.Optional,
+		reloadsWhenEnded: p.Optional,
 	}
 	return page(s.expired(), refresh.html(), s.pagePolicy)
 }
 
 // page is one of ours, which asks for its own address again, under its
 // Content-Security-Policy.
-func page(status typev3.StatusCode, body, policy string) answer {
-	return answer{
+func page(status typev3.StatusCode, body, policy string) reply {
+	return reply{
 		code: code.Code_UNAUTHENTICATED, status: status, body: body,
 		headers: []*corev3.HeaderValueOption{
 			header("content-type", "text/html; charset=utf-8"),
@@ -236,7 +237,7 @@ func page(status typev3.StatusCode, body, policy string) answer {
 	}
 }
 
-func (s *Server) unauthorised(r *request, p Policy, why *sessions.Denial) answer {
+func (s *Server) unauthorised(r *request, p Policy, why *sessions.Denial) reply {
 	if why == denyHop {
 		return hop()
 	}
@@ -266,7 +267,7 @@ func (s *Server) unauthorised(r *request, p Policy, why *sessions.Denial) answer
 	return a
 }
 
-func forbidden(r *request, why *sessions.Denial, claims []claimError) answer {
+func forbidden(r *request, why *sessions.Denial, claims []claimError) reply {
 	if why == denyLines {
 		return text(code.Code_PERMISSION_DENIED, 431, "Request Header Fields Too Large: a header is repeated too often. Send each once.")
 	}
@@ -288,17 +289,17 @@ func forbidden(r *request, why *sessions.Denial, claims []claimError) answer {
 	return message(code.Code_PERMISSION_DENIED, 403, "forbidden")
 }
 
-func text(c code.Code, status typev3.StatusCode, body string, more ...*corev3.HeaderValueOption) answer {
-	return answer{code: c, status: status, body: body, headers: append(more, header("content-type", "text/plain; charset=utf-8"))}
+func text(c code.Code, status typev3.StatusCode, body string, more ...*corev3.HeaderValueOption) reply {
+	return reply{code: c, status: status, body: body, headers: append(more, header("content-type", "text/plain; charset=utf-8"))}
 }
 
 // message is the JSON answer that the web SDKs read.
-func message(c code.Code, status typev3.StatusCode, words string) answer {
+func message(c code.Code, status typev3.StatusCode, words string) reply {
 	return jsonText(c, status, `{"message":`+strconv.Quote(words)+`}`)
 }
 
-func jsonText(c code.Code, status typev3.StatusCode, body string) answer {
-	return answer{
+func jsonText(c code.Code, status typev3.StatusCode, body string) reply {
+	return reply{
 		code: c, status: status, body: body,
 		headers: []*corev3.HeaderValueOption{header("content-type", "application/json")},
 	}

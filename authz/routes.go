@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // Route is one entry of a table of policies, for control planes that cannot give
@@ -51,10 +52,10 @@ type table struct {
 }
 
 // paths has entries by path: in lower case, without a slash at the end.
-type paths map[string]*place
+type paths map[string]*pathIndex
 
 // place has the indices of the entries for one path, those with methods first.
-type place struct{ exact, prefix []int }
+type pathIndex struct{ exact, prefix []int }
 
 const routePathMax = 256 // bytes
 
@@ -138,8 +139,8 @@ func newTable(entries []Route) (*table, error) {
 
 func (e *Route) check(report func(field, found, allowed string)) {
 	if name := strings.TrimPrefix(e.Host, "*."); e.Host != "" {
-		var buf [sessions.HostMax]byte
-		if read, ok := sessions.AppendHost(buf[:0], name); !ok || string(read) != name {
+		var buf [browser.HostMax]byte
+		if read, ok := browser.AppendHost(buf[:0], name); !ok || string(read) != name {
 			report("host", fmt.Sprintf("%q", e.Host), AllowedRouteHost)
 		}
 	}
@@ -215,7 +216,7 @@ func (t *table) add(i int) int {
 	key := strings.ToLower(strings.TrimSuffix(cmp.Or(entry.Path, entry.PathPrefix), "/"))
 	at := t.hosts[host][key]
 	if at == nil {
-		at = new(place)
+		at = new(pathIndex)
 		t.hosts[host][key] = at
 	}
 	list := &at.prefix
@@ -251,9 +252,9 @@ func (e *Route) spelling() string { return strings.TrimSuffix(cmp.Or(e.Path, e.P
 
 // The denials of requests that a table cannot tell apart.
 var (
-	denyPathForm     = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "path", Code: "path_form", Why: "the path is not absolute, or has a broken escape, a control character or a . or .. segment"}
-	denyPathSpelling = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "path", Code: "path_spelling", Why: "the path is that of an entry of routes to some servers, but is spelt otherwise"}
-	denyHostForm     = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "host", Code: "host_form", Why: "the host is no host name or address with an optional port"}
+	denyPathForm     = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "path", Code: "path_form", Message: "the path is not absolute, or has a broken escape, a control character or a . or .. segment"}
+	denyPathSpelling = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "path", Code: "path_spelling", Message: "the path is that of an entry of routes to some servers, but is spelt otherwise"}
+	denyHostForm     = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "host", Code: "host_form", Message: "the host is no host name or address with an optional port"}
 )
 
 // find returns the index of the entry that applies to a request, or -1.
@@ -276,11 +277,11 @@ func (t *table) findLoosely(method, host, path string) (int, *sessions.Denial) {
 	if len(t.entries) == 0 {
 		return -1, nil
 	}
-	var hostBuf [sessions.HostMax]byte
+	var hostBuf [browser.HostMax]byte
 	name := hostBuf[:0]
 	if t.byHost {
 		var ok bool
-		if name, ok = sessions.AppendHost(name, host); !ok {
+		if name, ok = browser.AppendHost(name, host); !ok {
 			return -1, denyHostForm
 		}
 	}

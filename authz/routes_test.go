@@ -297,7 +297,7 @@ var readings = []func(string) string{
 		}
 		return strings.Join(segments, "/")
 	},
-	func(p string) string { // as if what is decoded was parsed anew
+	func(p string) string { // as if what is decoded was parsed again
 		before, _, _ := strings.Cut(p, "?")
 		return before
 	},
@@ -322,7 +322,7 @@ var (
 	someMethods = [][]string{nil, {"GET"}, {"POST"}, {"GET", "HEAD"}}
 )
 
-func drawTable(t *rapid.T) []Route {
+func randomTable(t *rapid.T) []Route {
 	segment := rapid.SampledFrom([]string{"a", "b", "ab", "A", "a.b"})
 	var entries []Route
 	for range rapid.IntRange(0, 12).Draw(t, "entries") {
@@ -350,7 +350,7 @@ func TestNoReadingMeetsAnotherRoute(t *testing.T) {
 		"6", "1", "2", "e", "5", "%36", "%31", "%32", "%65", "%35",
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		entries := drawTable(t)
+		entries := randomTable(t)
 		table, err := newTable(entries)
 		if err != nil {
 			t.Fatal(err)

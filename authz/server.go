@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -13,12 +14,13 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // Config is what a Server needs to know. It is the same for all routes; Default
 // is what a route's own policy starts from.
 type Config struct {
-	Cookies sessions.Cookies
+	Cookies browser.Cookies
 	// LoginURL is where who has no session is sent, unless the route says
 	// otherwise. Where it is a path, requests for that path always pass.
 	LoginURL string
@@ -33,7 +35,7 @@ type Config struct {
 	// AllowedOrigins may send requests as the signed-in user, beside the request's
 	// own origin: SCHEME://HOST[:PORT], lower case, no default port.
 	AllowedOrigins []string
-	// DenialHeader tells clients the code of a denial, in [sessions.HeaderDenial].
+	// DenialHeader tells clients the code of a denial, in [browser.HeaderDenial].
 	DenialHeader bool
 	// StripCookies takes the session's tokens out of what goes upstream.
 	StripCookies bool
@@ -74,7 +76,7 @@ func (c *Config) check() error {
 type Verifier interface {
 	Verify(by sessions.Transport, tokens []string) (*sessions.Access, *sessions.Denial)
 	// Confirm asks the store where Verify's memory is too old.
-	Confirm(ctx context.Context, access *sessions.Access) *sessions.Denial
+	CheckStore(ctx context.Context, access *sessions.Access) *sessions.Denial
 	// Now is the clock of the tokens' times.
 	Now() time.Time
 }
@@ -88,7 +90,7 @@ type Server struct {
 	verifier Verifier
 	log      *slog.Logger
 	policies *policies
-	trust    sessions.Trust
+	trust    browser.Trust
 	// stripped are the names of the cookies that do not go upstream.
 	stripped []string
 	// pagePolicy is the Content-Security-Policy of the page of TRY_REFRESH.
@@ -113,9 +115,9 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 	if cfg.Observe == nil {
 		cfg.Observe = func(*Verdict, time.Duration) {}
 	}
-	trust := sessions.Trust{Origins: make([]sessions.Origin, len(cfg.AllowedOrigins)), Frames: cfg.Cookies.Partitioned}
+	trust := browser.Trust{Origins: make([]browser.Origin, len(cfg.AllowedOrigins)), Frames: cfg.Cookies.Partitioned}
 	for i, text := range cfg.AllowedOrigins {
-		origin, ok := sessions.ParseOrigin(text)
+		origin, ok := browser.ParseOrigin(text)
 		if !ok {
 			return nil, fmt.Errorf("configuring authz: AllowedOrigins: %q is no origin", text)
 		}
@@ -124,7 +126,7 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 	return &Server{
 		cfg: cfg, verifier: verifier, log: cfg.Log, policies: policies, trust: trust, pagePolicy: pagePolicy(cfg.AllowedOrigins, trust.Frames),
 		stripped: []string{
-			cfg.Cookies.Access(), cfg.Cookies.AccessName, cfg.Cookies.RefreshName, sessions.LegacyCookie,
+			cfg.Cookies.Access(), cfg.Cookies.AccessName, cfg.Cookies.RefreshName, browser.LegacyCookie,
 			copiedAccess, copiedRefresh, "sAntiCsrf",
 		},
 	}, nil
@@ -132,23 +134,23 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 
 // The denials of this package, beside those of Verify.
 var (
-	denyLegacy   = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "legacy", Code: "legacy_cookie", Why: "no access token, but a cookie of an older backend"}
-	denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Code: "anti_csrf", Why: "anti-CSRF token is missing, wrong or repeated"}
-	denyForeign  = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "origin", Code: "foreign_origin", Why: "a page of another origin sent the request, and that origin is not allowed"}
-	denyHop      = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "same-site", Code: "same_site_hop", Why: "a link from another site, which a browser follows without strict cookies, or a service worker handed on; the page asks again by itself"}
-	denyClaims   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "require", Code: "claim", Why: "a claim is not what the route requires"}
-	denyMaxAge   = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "max_age", Code: "max_age", Why: "the sign-in is longer ago than the route allows"}
-	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Code: "identity", Why: "the session's claims cannot be told to Envoy"}
-	denyPolicy   = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "policy", Code: "policy", Why: "the route's policy is not understood"}
-	denyLines    = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "lines", Code: "header_lines", Why: "the request repeats a header more than 64 times; send each once"}
-	denyPanic    = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "panic", Code: "panic", Why: "the check panicked"}
+	denyLegacy   = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "legacy", Code: "legacy_cookie", Message: "no access token, but a cookie of an older backend"}
+	denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Code: "anti_csrf", Message: "anti-CSRF token is missing, wrong or repeated"}
+	denyForeign  = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "origin", Code: "foreign_origin", Message: "a page of another origin sent the request, and that origin is not allowed"}
+	denyHop      = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "same-site", Code: "same_site_hop", Message: "a link from another site, which a browser follows without strict cookies, or a service worker passed on; the page asks again by itself"}
+	denyClaims   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "require", Code: "claim", Message: "a claim is not what the route requires"}
+	denyMaxAge   = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "max_age", Code: "max_age", Message: "the sign-in is longer ago than the route allows"}
+	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Code: "identity", Message: "the session's claims cannot be told to Envoy"}
+	denyPolicy   = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "policy", Code: "policy", Message: "the route's policy is not understood"}
+	denyLines    = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "lines", Code: "header_lines", Message: "the request repeats a header more than 64 times; send each once"}
+	denyPanic    = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "panic", Code: "panic", Message: "the check panicked"}
 )
 
 // decision is what is decided about a request: allowed for somebody, denied, or,
 // with neither, passed without identity.
 type decision struct {
-	who    *identity
-	denial *sessions.Denial
+	identity *identity
+	denial   *sessions.Denial
 	// access is of the session that is denied, where there is one.
 	access *sessions.Access
 	// claims are why denial is denyClaims, fault why it is denyPolicy.
@@ -182,14 +184,14 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 	default:
 		d = s.decide(ctx, &r, policy)
 	}
-	if d.denial == nil && !sessions.IsHost(r.host) {
+	if d.denial == nil && !browser.IsHost(r.host) {
 		// Whatever passes has one host. With two, an origin that is the one's would
 		// be taken for the other's, and each server behind us picks its own.
 		d = decision{denial: denyHostForm}
 	}
 	s.logDecision(ctx, &r, d)
-	if d.who != nil {
-		return s.allow(&r, d.who), nil
+	if d.identity != nil {
+		return s.allow(&r, d.identity), nil
 	}
 	return s.respond(&r, policy, d), nil
 }
@@ -210,13 +212,13 @@ func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 	case s.cfg.isLoginPage(r, p):
 		// Sending the login page to itself would never end.
 		return decision{passed: verdictLoginPage}
-	case d.denial == sessions.DenyNoToken && s.cfg.Cookies.SameSite == "Strict" && r.arrives(from):
+	case d.denial == sessions.DenyNoToken && s.cfg.Cookies.SameSite == http.SameSiteStrictMode && r.arrives(from):
 		return decision{denial: denyHop}
-	case p.Optional && (nobody(d.denial) || from == sessions.InitiatorForeign):
+	case p.Optional && (noSession(d.denial) || from == browser.InitiatorForeign):
 		// What another site's page causes is answered as without cookies: it does
 		// not even learn that there is a session.
 		return decision{passed: verdictOptional}
-	case d.denial == denyForeign && r.handedOn():
+	case d.denial == denyForeign && r.fromWorker():
 		// The page is shown in a tab, and in no frame.
 		return decision{denial: denyHop, access: d.access}
 	default:
@@ -235,7 +237,7 @@ func (c *Config) isLoginPage(r *request, p Policy) bool {
 }
 
 // identify asks who there is, and whether the route is for them.
-func (s *Server) identify(ctx context.Context, r *request, p Policy, from sessions.Initiator) decision {
+func (s *Server) identify(ctx context.Context, r *request, p Policy, from browser.Initiator) decision {
 	access, denial := s.judge(r, p, from)
 	if denial != nil {
 		return decision{denial: denial, access: access}
@@ -244,24 +246,24 @@ func (s *Server) identify(ctx context.Context, r *request, p Policy, from sessio
 		return decision{denial: denyMaxAge, access: access}
 	}
 	if p.Strict {
-		if denial := s.verifier.Confirm(ctx, access); denial != nil {
+		if denial := s.verifier.CheckStore(ctx, access); denial != nil {
 			return decision{denial: denial, access: access}
 		}
 	}
-	who := identityOf(access)
-	if who == nil {
+	id := identityOf(access)
+	if id == nil {
 		return decision{denial: denyIdentity, access: access}
 	}
-	if claims := unmet(p.Require, who.claims); len(claims) > 0 {
+	if claims := unmet(p.Require, id.claims); len(claims) > 0 {
 		return decision{denial: denyClaims, access: access, claims: claims}
 	}
-	return decision{who: who}
+	return decision{identity: id}
 }
 
 // judge asks whether there is a session and whether its owner means the request:
 // there may be one, and a denial.
-func (s *Server) judge(r *request, p Policy, from sessions.Initiator) (*sessions.Access, *sessions.Denial) {
-	if from == sessions.InitiatorForeign && r.isStream() {
+func (s *Server) judge(r *request, p Policy, from browser.Initiator) (*sessions.Access, *sessions.Denial) {
+	if from == browser.InitiatorForeign && r.isStream() {
 		// Another site's page would read the answers with its visitor's
 		// cookies: no CORS check stands before a WebSocket.
 		return nil, denyForeign
@@ -272,7 +274,7 @@ func (s *Server) judge(r *request, p Policy, from sessions.Initiator) (*sessions
 		return s.verifier.Verify(sessions.TransportHeader, []string{r.bearer})
 	}
 	tokens := r.cookies(s.cfg.Cookies.Access())
-	if len(tokens) == 0 && len(r.cookies(sessions.LegacyCookie)) > 0 {
+	if len(tokens) == 0 && len(r.cookies(browser.LegacyCookie)) > 0 {
 		return nil, denyLegacy
 	}
 	access, denial := s.verifier.Verify(sessions.TransportCookie, tokens)
@@ -285,16 +287,16 @@ func (s *Server) judge(r *request, p Policy, from sessions.Initiator) (*sessions
 // checkForgery stops what another site's page makes the browser send with the
 // user's cookies: the browser must attest that no such page did, or the request
 // must repeat a token that no such page can read.
-func checkForgery(r *request, mode AntiCSRF, from sessions.Initiator, access *sessions.Access) *sessions.Denial {
-	vouched := from == sessions.InitiatorOwn || from == sessions.InitiatorUser ||
-		from == sessions.InitiatorUnknown && r.reads() && r.navigates() // an old browser's, by a guess
+func checkForgery(r *request, mode AntiCSRF, from browser.Initiator, access *sessions.Access) *sessions.Denial {
+	vouched := from == browser.InitiatorOwn || from == browser.InitiatorUser ||
+		from == browser.InitiatorUnknown && r.reads() && r.navigates() // an old browser's, by a guess
 	switch {
 	case mode == AntiCSRFOff,
 		mode == AntiCSRFUnsafe && (r.reads() || r.method == "OPTIONS"),
 		vouched && (mode != AntiCSRFAlways || !r.canCarryToken()),
 		r.antiCSRF != "" && access.MatchesAntiCSRF(r.antiCSRF):
 		return nil
-	case from == sessions.InitiatorForeign:
+	case from == browser.InitiatorForeign:
 		return denyForeign
 	default:
 		return denyAntiCSRF
@@ -303,7 +305,7 @@ func checkForgery(r *request, mode AntiCSRF, from sessions.Initiator, access *se
 
 // nobody says whether a denial means that there is no session. The others have
 // one to come back to by a refresh, or say nothing at all.
-func nobody(d *sessions.Denial) bool {
+func noSession(d *sessions.Denial) bool {
 	switch d {
 	case sessions.DenyNoToken, sessions.DenyEnded, sessions.DenyMalformed, sessions.DenySignature,
 		sessions.DenyUnknownKey, sessions.DenyClaims, sessions.DenyTransport, denyMaxAge:
@@ -328,7 +330,7 @@ func (s *Server) logDecision(ctx context.Context, r *request, d decision) {
 	level, v := slog.LevelDebug, d.verdict()
 	outcome, rule, code, why := v.Outcome, v.Rule, v.Code, v.Why
 	if d.denial != nil {
-		level, outcome, rule, why = slog.LevelInfo, d.denial.Outcome, d.denial.Rule, d.denial.Why
+		level, outcome, rule, why = slog.LevelInfo, d.denial.Outcome, d.denial.Rule, d.denial.Message
 	}
 	if outcome == sessions.Unavailable {
 		level = slog.LevelWarn
@@ -348,7 +350,7 @@ func (s *Server) logDecision(ctx context.Context, r *request, d decision) {
 	if d.access != nil {
 		attrs = append(attrs, slog.String("user_id", d.access.UserID), slog.String("session", d.access.Handle.String()))
 	}
-	if traceID, spanID, ok := sessions.ParseTraceparent(r.traceparent); ok {
+	if traceID, spanID, ok := browser.ParseTraceparent(r.traceparent); ok {
 		attrs = append(attrs, slog.String("trace_id", traceID), slog.String("span_id", spanID))
 	}
 	s.log.LogAttrs(ctx, level, "check", attrs...)

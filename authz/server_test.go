@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // got is what a test compares of a CheckResponse.
@@ -91,7 +92,7 @@ func read(tb testing.TB, response *authv3.CheckResponse) got {
 	return g
 }
 
-func TestAllowTellsWhoItIs(t *testing.T) {
+func TestAllowTellsTheIdentity(t *testing.T) {
 	g := newGate(t)
 	for range 2 { // the second from the cache
 		r := check(t, g.server, navigation.cookie(access(g.alice)))
@@ -226,11 +227,11 @@ func TestMaxAge(t *testing.T) {
 func TestStrict(t *testing.T) {
 	g := newGate(t)
 	for _, tt := range []struct {
-		name    string
-		confirm *sessions.Denial
-		policy  []string
-		status  int
-		user    string
+		name       string
+		checkStore *sessions.Denial
+		policy     []string
+		status     int
+		user       string
 	}{
 		{"confirmed", nil, []string{"strict", "true"}, 0, "alice"},
 		{"ended", sessions.DenyEnded, []string{"strict", "true"}, 302, ""},
@@ -242,7 +243,7 @@ func TestStrict(t *testing.T) {
 		{"not strict, said so", sessions.DenyUnconfirmed, []string{"strict", "false"}, 0, "alice"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s, err := New(aged{Engine: g.engine, confirm: tt.confirm}, testConfig())
+			s, err := New(aged{Engine: g.engine, checkStore: tt.checkStore}, testConfig())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -619,7 +620,7 @@ func TestForeignOnOptional(t *testing.T) {
 	foreign := ask{method: "GET", path: "/i"}.with("sec-fetch-mode", "no-cors", "sec-fetch-site", "cross-site").under("session", "optional")
 	for name, cookie := range map[string]string{
 		"none": "", "valid": access(g.alice), "expired": access(g.expired), "ended": access(g.ended), "broken": "sAccessToken=x",
-		"of two": access(g.alice) + "; " + access(g.bob), "legacy": sessions.LegacyCookie + "=x",
+		"of two": access(g.alice) + "; " + access(g.bob), "legacy": browser.LegacyCookie + "=x",
 	} {
 		if r := check(t, g.server, foreign.cookie(cookie)); r.status != 0 || r.user != "" {
 			t.Errorf("%s: got %d %q", name, r.status, r.user)
@@ -654,7 +655,7 @@ func TestOwnOrigin(t *testing.T) {
 	}
 	for _, tt := range tests {
 		r := request{method: "POST", scheme: tt.scheme, host: tt.host, origin: tt.origin}
-		if got := r.evidence().Initiator(sessions.Trust{}); (got == sessions.InitiatorOwn) != tt.own || !tt.own && got != sessions.InitiatorForeign {
+		if got := r.evidence().Initiator(browser.Trust{}); (got == browser.InitiatorOwn) != tt.own || !tt.own && got != browser.InitiatorForeign {
 			t.Errorf("%+v: %v", tt, got)
 		}
 	}
@@ -779,7 +780,7 @@ func TestLogTellsWhyButNoSecret(t *testing.T) {
 		with("x-request-id", "0af76519-16cd-43dd-8448-eb211c80319c", "anti-csrf", "hush", "authorization", "hush").cookie("sAccessToken=" + secret)
 	_, _ = g.server.Check(t.Context(), a.raw())
 	line := log.String()
-	for _, want := range []string{`"outcome":"TRY_REFRESH"`, `"rule":"V1"`, sessions.DenyExpired.Why, `"method":"GET"`, `"path":"/a/bbb`, `"request_id":"0af76519-16cd-43dd-8448-eb211c80319c"`, `"level":"INFO"`} {
+	for _, want := range []string{`"outcome":"TRY_REFRESH"`, `"rule":"V1"`, sessions.DenyExpired.Message, `"method":"GET"`, `"path":"/a/bbb`, `"request_id":"0af76519-16cd-43dd-8448-eb211c80319c"`, `"level":"INFO"`} {
 		if !strings.Contains(line, want) {
 			t.Errorf("no %s in %s", want, line)
 		}

@@ -7,12 +7,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // Whatever header changes a denial is in its Vary: also an answer that no cache may keep is kept by some.
 func TestDenialsVary(t *testing.T) {
-	g := newGate(t, func(c *Config) { c.Cookies.SameSite = "Strict"; c.Default.AntiCSRF = AntiCSRFAttested })
+	g := newGate(t, func(c *Config) { c.Cookies.SameSite = http.SameSiteStrictMode; c.Default.AntiCSRF = AntiCSRFAttested })
 	bases := []ask{
 		navigation, oldBrowser, script, curl, formPost, socket, events, image,
 		{method: "GET", path: "/"},
@@ -26,7 +26,7 @@ func TestDenialsVary(t *testing.T) {
 		{method: "OPTIONS", path: "/", headers: [][2]string{{"origin", "https://evil.example"}}},
 	}
 	changes := map[string][]string{
-		"cookie": {access(g.alice), access(g.expired), sessions.LegacyCookie + "=1"}, "authorization": {"Bearer " + g.header.Access.Reveal(), "Bearer x"},
+		"cookie": {access(g.alice), access(g.expired), browser.LegacyCookie + "=1"}, "authorization": {"Bearer " + g.header.Access.Reveal(), "Bearer x"},
 		"anti-csrf": {g.alice.AntiCSRF.Reveal(), "x"}, "origin": {"https://evil.example", "https://app.example", "null"}, "accept": {"text/html", "application/json", "text/event-stream", "text/html,*/*"},
 		"upgrade": {"websocket"}, "access-control-request-method": {"PUT"}, "sec-fetch-mode": {"navigate", "cors", "no-cors"},
 		"sec-fetch-site": {"same-origin", "cross-site", "none", "x"}, "sec-fetch-dest": {"document", "empty", "iframe"}, "sec-fetch-user": {"?1"},

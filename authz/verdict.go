@@ -51,7 +51,7 @@ var denials = func() map[*sessions.Denial]*Verdict {
 		denyPathForm, denyPathSpelling, denyHostForm)
 	m := make(map[*sessions.Denial]*Verdict, len(all))
 	for _, d := range all {
-		m[d] = newVerdict(d.Outcome, d.Rule, d.Code, d.Why)
+		m[d] = newVerdict(d.Outcome, d.Rule, d.Code, d.Message)
 	}
 	return m
 }()
@@ -89,7 +89,7 @@ func (d decision) verdict() *Verdict {
 			return v
 		}
 		return others[sessions.Unavailable] // as respond has it
-	case d.who != nil:
+	case d.identity != nil:
 		return verdictSession
 	case d.passed != nil:
 		return d.passed

@@ -33,7 +33,7 @@ func TestVerdict(t *testing.T) {
 	strange := func(o sessions.Outcome) *Server {
 		cfg := testConfig()
 		cfg.Observe = seen.see
-		s, err := New(denying(&sessions.Denial{Outcome: o, Rule: "V9", Why: "secret words"}), cfg)
+		s, err := New(denying(&sessions.Denial{Outcome: o, Rule: "V9", Message: "secret words"}), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -98,7 +98,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// citation is a Go file, and tests, subtests or scenarios in it: `sessions/line_test.go` `TestLine`.
+// citation is a Go file, and tests, subtests or scenarios in it: `sessions/chain_test.go` `TestChain`.
 var citation = regexp.MustCompile("`([\\w/]+\\.go)`((?:,?\\s`[^`\n.]+`)+)")
 
 // TestCitedTestsExist looks for each test that a document names as what shows a promise.

@@ -105,8 +105,8 @@ type logged struct {
 // traffic is all that Envoy answered so far, to whichever part of a browser: also to workers, of which no tab tells.
 func (s *stack) traffic() []logged {
 	s.Helper()
-	mark := fmt.Sprintf("/static/mark-%d", s.marks.Add(1))
-	if response, err := direct.Get(s.proxy.URL("ingress") + mark); err != nil {
+	hash := fmt.Sprintf("/static/mark-%d", s.hashes.Add(1))
+	if response, err := direct.Get(s.proxy.URL("ingress") + hash); err != nil {
 		s.Fatal(err)
 	} else {
 		_ = response.Body.Close()
@@ -124,7 +124,7 @@ func (s *stack) traffic() []logged {
 				lines = append(lines, l)
 			}
 		}
-		return slices.ContainsFunc(lines, func(l logged) bool { return l.Path == mark })
+		return slices.ContainsFunc(lines, func(l logged) bool { return l.Path == hash })
 	})
 	return slices.DeleteFunc(lines, func(l logged) bool { return strings.HasPrefix(l.Path, "/static/mark-") })
 }

@@ -103,7 +103,7 @@ func start(t *testing.T, options Options) *Proxy {
 	return proxy
 }
 
-// upstream is an app that answers with its name and the request headers as it saw them, and speaks CORS for everybody.
+// upstream is an app that answers with its name and the request headers as it saw them, and speaks CORS for everyone.
 type upstream struct {
 	name     string
 	requests atomic.Int64
@@ -192,7 +192,7 @@ func withoutCheck(t *testing.T) (proxy *Proxy, app, public *upstream) {
 func TestDeadCheckLetsNothingThrough(t *testing.T) {
 	proxy, app, public := withoutCheck(t)
 	for _, target := range []string{
-		"/", "/api/things", "/api", "/optional", "/optional/page", "/nobody/named/this",
+		"/", "/api/things", "/api", "/optional", "/optional/page", "/no/route/names/this",
 		"/authors", "/login/", "/login/x", "/LOGIN", "/static", "/optionally", "/.well-known/jwks.json/x",
 		"/static/../api/things", "/static/%2e%2e/api/things", "/auth/../api/things", "/login/../", "//api/things",
 		`/static/..\api/things`,
@@ -472,8 +472,8 @@ func TestCheckMayOnlyChangeOurHeaders(t *testing.T) {
 	}
 }
 
-// TestGoneReplicaDeniesNobody: until a health check finds out, another replica is asked instead.
-func TestGoneReplicaDeniesNobody(t *testing.T) {
+// TestGoneReplicaDeniesNoRequest: until a health check finds out, another replica is asked instead.
+func TestGoneReplicaDeniesNoRequest(t *testing.T) {
 	app := newUpstream(t, "app")
 	check, endpoint := newCheck(t)
 	check.say(removing())
@@ -724,7 +724,7 @@ func TestOpenRoutes(t *testing.T) {
 	}
 }
 
-// TestCheckHasTime holds the times of the check against each other: where they do not fit, a busy machine gets 503s that nobody repeats.
+// TestCheckHasTime holds the times of the check against each other: where they do not fit, a busy machine gets 503s that no one repeats.
 func TestCheckHasTime(t *testing.T) {
 	t.Parallel()
 	manager, clusters := shippedParts(t)

@@ -103,7 +103,7 @@ func TestAudit(t *testing.T) {
 	alice.mustGet(t)
 	s.awaitPromoted(stolen)
 	s.advance(grace + moment)
-	thief.refresh().over(t, "token theft detected")
+	thief.refresh().ended(t, "token theft detected")
 	want[stolen] = []string{"created alice app", "refreshed alice R4 refresh", "ended alice R8 theft refresh"}
 
 	bob := s.newBrowser(networkV)
@@ -158,7 +158,7 @@ func TestAudit(t *testing.T) {
 		two.create("straggler") // so that there is something to tell in the next round, too
 	}
 	all.Wait()
-	s.eventually("all is told", func() bool { return s.count(`SELECT count(*) FROM sessiongate.events`) == 0 })
+	s.eventually("all is told", func() bool { return s.count(`SELECT count(*) FROM sessiongate.audit_events`) == 0 })
 
 	got := readAudit(t, files...)
 	for handle, happens := range want {
@@ -168,7 +168,7 @@ func TestAudit(t *testing.T) {
 	}
 	for handle, told := range got.sessions {
 		if want[handle] == nil && !strings.HasPrefix(told[0], "created clock") && !strings.HasPrefix(told[0], "created straggler") {
-			t.Errorf("%s: told %q of a session that nobody knows", handle, told)
+			t.Errorf("%s: told %q of a session that no one knows", handle, told)
 		}
 	}
 	if len(got.keys) != 2 {
@@ -184,7 +184,7 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// TestAuditOnStdout: standard output has events and nothing else; and when nobody reads it any more, they wait in the database.
+// TestAuditOnStdout: standard output has events and nothing else; and when no one reads it any more, they wait in the database.
 func TestAuditOnStdout(t *testing.T) {
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -214,7 +214,7 @@ func TestAuditOnStdout(t *testing.T) {
 	p.create("bob")
 	p.awaitLine("audit events cannot be delivered")
 	p.create("carol")
-	if n := s.count(`SELECT count(*) FROM sessiongate.events WHERE kind = 'created'`); n != 2 {
+	if n := s.count(`SELECT count(*) FROM sessiongate.audit_events WHERE kind = 'created'`); n != 2 {
 		t.Errorf("%d events wait, want 2", n)
 	}
 }

@@ -275,7 +275,7 @@ func (b *browser) mustRefresh(t testing.TB) (rotated bool) {
 	return a.sets("sRefreshToken")
 }
 
-// sets says whether an answer hands out a cookie, rather than deletes it.
+// sets says whether an answer issues a cookie, rather than deletes it.
 func (a answer) sets(name string) bool {
 	for _, line := range a.header.Values("Set-Cookie") {
 		if c, err := http.ParseSetCookie(line); err == nil && c.Name == name && c.Value != "" {
@@ -294,7 +294,7 @@ func (a answer) superseded(t testing.TB) {
 }
 
 // over fails unless the answer ends the session at the client.
-func (a answer) over(t testing.TB, why string) {
+func (a answer) ended(t testing.TB, why string) {
 	t.Helper()
 	if want := fmt.Sprintf(`{"error":%q}`, why); a.status != 440 || a.body != want {
 		t.Errorf("%d %s, want 440 %s", a.status, a.body, want)

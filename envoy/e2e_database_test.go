@@ -77,7 +77,7 @@ func TestAwaitsSchema(t *testing.T) {
 	s.migrate(s.url)
 	missing(`not ready: the role \"serving\" lacks USAGE on schema sessiongate`)
 	s.exec(`GRANT USAGE ON SCHEMA sessiongate TO serving; GRANT SELECT ON ALL TABLES IN SCHEMA sessiongate TO serving`)
-	missing(`INSERT, UPDATE, DELETE on sessiongate.sessions`)
+	missing(`INSERT, UPDATE, DELETE on sessiongate.active_sessions`)
 	s.exec(`GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA sessiongate TO serving`)
 	p.awaitReady()
 	p.create("alice")
@@ -122,7 +122,7 @@ func TestPgBouncer(t *testing.T) {
 	b.mustRefresh(t)
 	b.use(handle)
 	s.advance(grace + moment)
-	thief.refresh().over(t, "token theft detected")
+	thief.refresh().ended(t, "token theft detected")
 	s.denied(b.access(), b.antiCSRF)
 	if n := s.endedFor(handle, "theft"); n != 1 {
 		t.Errorf("%d events of theft", n)

@@ -228,14 +228,14 @@ func (d demoPage) wantsEnd(n int, first, last entry) {
 }
 
 // line is the drawn line, oldest first: state, and who holds it.
-func (d demoPage) line() []string {
+func (d demoPage) chain() []string {
 	d.Helper()
 	return eval[[]string](d.tab, `[...document.querySelectorAll("#line .token")].map((li) => (li.dataset.state + " " + (li.dataset.held ?? "")).trim())`)
 }
 
-func (d demoPage) wantsLine(want ...string) {
+func (d demoPage) wantsChain(want ...string) {
 	d.Helper()
-	if diff := gocmp.Diff(want, d.line()); diff != "" {
+	if diff := gocmp.Diff(want, d.chain()); diff != "" {
 		d.Errorf("line (-want +got):\n%s", diff)
 	}
 }
@@ -303,7 +303,7 @@ func TestDemoPage(t *testing.T) {
 		d.press("call")
 		d.wants(1, entry{you, me, "200 ALLOW"})
 		d.wantsLane("you", "ALLOW at app")
-		d.wantsLine("current you")
+		d.wantsChain("current you")
 		d.clean()
 	})
 
@@ -316,7 +316,7 @@ func TestDemoPage(t *testing.T) {
 		if told := eval[string](d.tab, `document.getElementById("log").textContent`); !strings.Contains(told, "(malformed)") {
 			t.Errorf("the page does not tell the denial's code: %q", told)
 		}
-		d.wantsLine("current you")
+		d.wantsChain("current you")
 		d.clean()
 	})
 
@@ -326,14 +326,14 @@ func TestDemoPage(t *testing.T) {
 		d.press("call")
 		d.wants(1, entry{you, me, "440 TRY_REFRESH"}, entry{you, renew, "200 new tokens"}, entry{you, me, "200 ALLOW"})
 		d.says("first use")
-		d.wantsLine("retired", "current you")
+		d.wantsChain("retired", "current you")
 		s.awaitPromoted(d.handle())
 
 		d.pass(accessLife)
 		d.goTo("/") // by way of the page that the 440 shows
 		d.await(`document.querySelector("#log li") && document.getElementById("demo").dataset.busy === "false"`)
 		d.says("Refreshed on the way")
-		d.wantsLine("retired", "retired", "current you")
+		d.wantsChain("retired", "retired", "current you")
 		d.clean()
 	})
 
@@ -342,7 +342,7 @@ func TestDemoPage(t *testing.T) {
 		d.press("lose")
 		d.says("(R3)")
 		d.wantsLane("you", "access token at gate")
-		d.wantsLine("current you")
+		d.wantsChain("current you")
 
 		d.advance(grace)
 		d.shift(grace - 700*time.Millisecond) // the page waits for the rest by itself
@@ -352,20 +352,20 @@ func TestDemoPage(t *testing.T) {
 		}
 		d.says("(R4)")
 		d.wantsLane("you", "new tokens at gate")
-		d.wantsLine("current you", "child")
-		if n := s.handOuts(d.handle()); n != 1 {
-			t.Errorf("%d hand-outs, want the one that got lost", n)
+		d.wantsChain("current you", "child")
+		if n := s.issues(d.handle()); n != 1 {
+			t.Errorf("%d issues, want the one that got lost", n)
 		}
 
 		d.press("refresh")
 		d.says("(R5)")
-		d.wantsLine("current", "child you")
-		if n := s.handOuts(d.handle()); n != 1 {
-			t.Errorf("%d hand-outs, want the same one again", n)
+		d.wantsChain("current", "child you")
+		if n := s.issues(d.handle()); n != 1 {
+			t.Errorf("%d issues, want the same one again", n)
 		}
 		d.press("call")
 		d.says("(V4)")
-		d.wantsLine("retired", "current you")
+		d.wantsChain("retired", "current you")
 		s.awaitPromoted(d.handle())
 
 		before := len(d.entries())
@@ -400,7 +400,7 @@ func TestDemoPage(t *testing.T) {
 		d.pass(accessLife)
 		d.press("thief-open")
 		d.wants(1, entry{you, "POST /api/thief", "440 TRY_REFRESH"}, entry{you, renew, "200 new tokens"}, opening)
-		d.wantsLine("retired thief", "current you")
+		d.wantsChain("retired thief", "current you")
 		d.hints("Once the grace is over")
 		s.awaitPromoted(d.handle())
 		d.pass(grace)
@@ -409,12 +409,12 @@ func TestDemoPage(t *testing.T) {
 		// The grace is the parent's alone.
 		d.press("refresh")
 		d.press("call")
-		d.wantsLine("retired thief", "retired", "current you")
+		d.wantsChain("retired thief", "retired", "current you")
 		d.hints("left the line: using it is theft")
 		s.awaitPromoted(d.handle())
 		d.press("thief-refresh")
 		d.wantsLane("thief", "THEFT at gate")
-		d.over("for you and for the thief")
+		d.ended("for you and for the thief")
 		d.clean()
 	})
 
@@ -422,13 +422,13 @@ func TestDemoPage(t *testing.T) {
 		d := openDemo(t, s, "ada")
 		handle := d.handle()
 		d.press("thief-open")
-		d.wantsLine("current you thief")
+		d.wantsChain("current you thief")
 		d.press("thief-refresh") // R3 of another client
 		d.pass(grace)
 		d.press("refresh")
 		d.press("thief-refresh") // R5 of another client
 		d.press("call")
-		d.wantsLine("retired thief", "current you")
+		d.wantsChain("retired thief", "current you")
 		s.awaitPromoted(handle)
 		d.press("thief-refresh") // R7 of another client
 		d.wants(1, opening, entry{them, renew, "409 superseded"}, entry{you, renew, "200 new tokens"}, entry{them, renew, "409 superseded"},
@@ -439,7 +439,7 @@ func TestDemoPage(t *testing.T) {
 		d.wantsLane("thief", "THEFT at gate")
 		d.wantsLane("you", "UNAUTHORISED at gate")
 		d.wantsEnd(before, entry{them, renew, "440 THEFT"}, entry{you, me, "401 UNAUTHORISED"})
-		d.over("for you and for the thief")
+		d.ended("for you and for the thief")
 		if n := s.endedFor(handle, "theft"); n != 1 {
 			t.Errorf("%d ends as theft, want 1", n)
 		}
@@ -458,7 +458,7 @@ func TestDemoPage(t *testing.T) {
 		before := len(d.entries())
 		d.press("thief-refresh")
 		d.wants(before, entry{them, renew, "440 THEFT"}, entry{you, me, "440 TRY_REFRESH"}, entry{you, renew, "440 over"})
-		d.over("for you and for the thief")
+		d.ended("for you and for the thief")
 		d.clean()
 	})
 
@@ -468,14 +468,14 @@ func TestDemoPage(t *testing.T) {
 		d.pass(grace)
 		d.press("thief-open")
 		d.press("thief-refresh") // R4
-		d.wantsLine("current you", "child thief")
+		d.wantsChain("current you", "child thief")
 		d.press("refresh") // R5 of another client
 		d.press("thief-call")
-		d.wantsLine("retired you", "current thief")
+		d.wantsChain("retired you", "current thief")
 		s.awaitPromoted(handle)
 		d.press("call")
 		d.press("refresh") // R7 of another client
-		d.wantsLine("retired you", "current thief")
+		d.wantsChain("retired you", "current thief")
 		d.wants(1, opening, entry{them, renew, "200 new tokens"}, entry{you, renew, "409 superseded"}, entry{them, me, "200 ALLOW"},
 			entry{you, me, "200 ALLOW"}, entry{you, renew, "409 superseded"})
 		d.pass(grace)
@@ -484,7 +484,7 @@ func TestDemoPage(t *testing.T) {
 		d.wantsLane("you", "THEFT at gate")
 		d.wantsLane("thief", "UNAUTHORISED at gate")
 		d.wantsEnd(before, entry{you, renew, "440 THEFT"}, entry{them, me, "401 UNAUTHORISED"})
-		d.over("for you and for the thief")
+		d.ended("for you and for the thief")
 		if n := s.endedFor(handle, "theft"); n != 1 {
 			t.Errorf("%d ends as theft, want 1", n)
 		}
@@ -505,7 +505,7 @@ func TestDemoPage(t *testing.T) {
 			desk.press("call")
 			return eval[bool](desk.tab, `!document.getElementById("over").hidden`)
 		})
-		desk.over("Your session is over")
+		desk.ended("Your session is over")
 		desk.clean()
 		phone.clean()
 	})
@@ -518,7 +518,7 @@ func TestDemoPage(t *testing.T) {
 		other.await(`document.querySelector("#log li") && document.getElementById("demo").dataset.busy === "false"`)
 		other.press("signout button")
 		d.await(`!document.getElementById("over").hidden`)
-		d.over("Your session is over")
+		d.ended("Your session is over")
 		d.wants(1, entry{you, me, "401 UNAUTHORISED"})
 		if why := eval[string](d.tab, `document.querySelector("#log li p").textContent`); !strings.Contains(why, "somebody signed out here") {
 			t.Errorf("the log says %q", why)
@@ -536,10 +536,10 @@ func TestDemoPage(t *testing.T) {
 			// Not by the page's own script, so that the page does not hear of it.
 			eval[bool](d.tab, `fetch("/login", { method: "POST", headers: { "content-type": "application/json" }, body: '{"user":"eve"}' })
 				.then((answer) => (localStorage.setItem("anti-csrf", answer.headers.get("anti-csrf")), answer.ok))`)
-			line := d.line()
+			line := d.chain()
 			d.press(action)
-			d.overForStranger()
-			d.wantsLine(line...)
+			d.endedForThief()
+			d.wantsChain(line...)
 			if after := eval[string](d.tab, memory); after != before {
 				t.Error("the line of ada's session was told what eve's has done")
 			}
@@ -557,10 +557,10 @@ func TestDemoPage(t *testing.T) {
 		other.goTo("/login")
 		other.signIn("eve")
 		d.await(`!document.getElementById("over").hidden`)
-		d.overForStranger()
+		d.endedForThief()
 		other.press("call")
 		other.wants(1, entry{you, me, "200 ALLOW"})
-		other.wantsLine("current you")
+		other.wantsChain("current you")
 		if err := chromedp.Do(d.ctx, chromedp.Click("#over-link")); err != nil {
 			t.Fatal(err)
 		}
@@ -684,7 +684,7 @@ func TestDemoPage(t *testing.T) {
 		s.awaitPromoted(d.handle()) // the grace begins with it
 		d.pass(grace)
 		d.press("thief-refresh")
-		d.over("for you")
+		d.ended("for you")
 		d.fits()
 		for _, scheme := range []string{"light", "dark"} {
 			d.media(scheme, "reduce")
@@ -709,7 +709,7 @@ func (d demoPage) scripts(on bool) {
 }
 
 // over is the page's last word, with the way to a new session.
-func (d demoPage) over(words string) {
+func (d demoPage) ended(words string) {
 	d.Helper()
 	// Whatever a test pressed has ended: if the session is not over now, it never will be.
 	if eval[bool](d.tab, `document.getElementById("over").hidden`) {
@@ -725,7 +725,7 @@ func (d demoPage) over(words string) {
 }
 
 // overForStranger is the page's last word where its browser has somebody else's session.
-func (d demoPage) overForStranger() {
+func (d demoPage) endedForThief() {
 	d.Helper()
 	if title := eval[string](d.tab, `document.getElementById("over").hidden ? "" : document.getElementById("over-title").textContent`); title != "This browser is now signed in as somebody else." {
 		d.Fatalf("the page ends with %q; the log: %v", title, d.entries())
@@ -865,7 +865,7 @@ func takePictures(t *testing.T, s *stack) {
 	d.pass(grace)
 	d.press("thief-open")
 	d.press("thief-refresh")
-	d.over("for you and for the thief")
+	d.ended("for you and for the thief")
 	d.viewport(1120, 900, 1)
 	d.shoot("demo-theft")
 	d.clean()

@@ -51,7 +51,7 @@ func (a answer) unanswered(t testing.TB, what string, statuses ...int) {
 }
 
 // TestUnansweredAuthPath: with the default settings, what waits for Postgres is answered by sessiongate before Envoy gives up, and what sessiongate
-// does not answer is answered by Envoy in the same form. Nobody is signed out.
+// does not answer is answered by Envoy in the same form. No one is signed out.
 func TestUnansweredAuthPath(t *testing.T) {
 	c, err := cluster.Start(t.Context(), clusterOptions())
 	if err != nil {
@@ -76,7 +76,7 @@ func TestUnansweredAuthPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = tx.Exec(t.Context(), `LOCK TABLE sessiongate.sessions IN ACCESS EXCLUSIVE MODE`); err != nil {
+	if _, err = tx.Exec(t.Context(), `LOCK TABLE sessiongate.active_sessions IN ACCESS EXCLUSIVE MODE`); err != nil {
 		t.Fatal(err)
 	}
 	ours := func(t *testing.T, what string, a answer) {
@@ -145,7 +145,7 @@ func (s *stack) freeze() (thaw func()) {
 	pids = append(pids, postmaster)
 	send := func(signal syscall.Signal) {
 		for _, pid := range pids {
-			_ = syscall.Kill(pid, signal) // one that has ended meanwhile holds nobody up
+			_ = syscall.Kill(pid, signal) // one that has ended meanwhile delays nothing
 		}
 	}
 	send(syscall.SIGSTOP)
@@ -191,7 +191,7 @@ func (s *stack) raw(text string) answer {
 	return a
 }
 
-// TestTwoHosts: of two Host lines Envoy makes one. It is nobody's own origin, and nothing goes upstream with it.
+// TestTwoHosts: of two Host lines Envoy makes one. It is no client's own origin, and nothing goes upstream with it.
 func TestTwoHosts(t *testing.T) {
 	s := newStack(t, stackOptions{processes: 1})
 	b := s.newBrowser(networkV)
@@ -216,7 +216,7 @@ func TestTwoHosts(t *testing.T) {
 		}
 	}
 	if s.endedFor(handle, "signed_out") != 0 {
-		t.Error("a request with two hosts signed somebody out")
+		t.Error("a request with two hosts signed a user out")
 	}
 	if n := s.app.requests.Load(); n != 1 {
 		t.Errorf("%d requests arrived at the app", n-1)
@@ -300,7 +300,7 @@ func (b *browser) lines(host string) [][2]string {
 	return lines
 }
 
-// TestHeaderRoom: sessiongate adds headers to a request, and Envoy has limits of their number and size. Whoever leaves no room is told so; it is
+// TestHeaderRoom: sessiongate adds headers to a request, and Envoy has limits of their number and size. A client that leaves no room is told so; it is
 // never a 500.
 func TestHeaderRoom(t *testing.T) {
 	s := newStack(t, stackOptions{processes: 1})
@@ -317,25 +317,25 @@ func TestHeaderRoom(t *testing.T) {
 	heavy.antiCSRF = large.Tokens.AntiCSRF
 	var h2 http.Protocols
 	h2.SetUnencryptedHTTP2(true)
-	over := map[string]*http.Protocols{"HTTP/1": nil, "HTTP/2": &h2}
-	for protocol, protocols := range over {
-		for who, from := range map[string]*browser{"small": b, "large": heavy, "nobody": s.newBrowser(networkV)} {
+	ended := map[string]*http.Protocols{"HTTP/1": nil, "HTTP/2": &h2}
+	for protocol, protocols := range ended {
+		for client, from := range map[string]*browser{"small": b, "large": heavy, "no session": s.newBrowser(networkV)} {
 			tab := s.newBrowserAt(from.target, networkV, protocols)
 			tab.jar, tab.antiCSRF = from.jar, from.antiCSRF
 			seen, path := map[int]int{}, "/"
-			if who == "nobody" {
+			if client == "no session" {
 				path = "/optional"
 			}
 			judge := func(what string, a answer, err error) {
 				if err != nil {
-					t.Errorf("%s, %s, %s: %v", protocol, who, what, err)
+					t.Errorf("%s, %s, %s: %v", protocol, client, what, err)
 					return
 				}
 				seen[a.status]++
 				switch {
 				case a.status == http.StatusOK && a.app != nil:
 				case a.status != http.StatusRequestHeaderFieldsTooLarge || a.app != nil:
-					t.Errorf("%s, %s, %s: %d %q, want 200 or 431", protocol, who, what, a.status, a.body)
+					t.Errorf("%s, %s, %s: %d %q, want 200 or 431", protocol, client, what, a.status, a.body)
 				}
 			}
 			for n := 60; n <= 130; n++ {
@@ -359,7 +359,7 @@ func TestHeaderRoom(t *testing.T) {
 				judge(fmt.Sprint(n, " bytes"), a, err)
 			}
 			if seen[http.StatusRequestHeaderFieldsTooLarge] == 0 || seen[http.StatusOK] == 0 {
-				t.Errorf("%s, %s: answers %v", protocol, who, seen)
+				t.Errorf("%s, %s: answers %v", protocol, client, seen)
 			}
 		}
 	}

@@ -71,7 +71,7 @@ func TestEnding(t *testing.T) {
 			t.Errorf("%d, ended: %v", status, answer.Ended)
 		}
 		ended(t, "bob", b)
-		b.refresh().over(t, "unauthorised")
+		b.refresh().ended(t, "unauthorised")
 		other.mustGet(t)
 		if status, _ := two.api(http.MethodGet, "/v1/sessions/"+handle, nil, nil); status != http.StatusNotFound {
 			t.Errorf("it is still there: %d", status)
@@ -116,9 +116,9 @@ func TestEnding(t *testing.T) {
 	})
 }
 
-// TestChecksAskNobody: what a check needs is in memory. While 10,000 are answered, nothing is asked of Postgres but the feed (and, once a
+// TestChecksAskNoStore: what a check needs is in memory. While 10,000 are answered, nothing is asked of Postgres but the feed (and, once a
 // minute, what to sweep).
-func TestChecksAskNobody(t *testing.T) {
+func TestChecksAskNoStore(t *testing.T) {
 	const checks, callers = 10_000, 8
 	s := newStack(t, stackOptions{noEnvoy: true})
 	s.exec(`CREATE EXTENSION pg_stat_statements`)
@@ -219,12 +219,12 @@ func TestSessionsEnd(t *testing.T) {
 	alice, bob, bobs, carol := one.create("alice"), one.create("bob"), two.create("bob"), two.create("carol")
 
 	// Backup, sign-out of Alice elsewhere, restore.
-	s.exec(`CREATE TABLE backup AS TABLE sessiongate.sessions`)
-	s.exec(`CREATE TABLE backup_contents AS TABLE sessiongate.session_contents`)
+	s.exec(`CREATE TABLE backup AS TABLE sessiongate.active_sessions`)
+	s.exec(`CREATE TABLE backup_contents AS TABLE sessiongate.session_attributes`)
 	one.api(http.MethodDelete, "/v1/sessions/"+alice.Session.Handle, nil, nil)
-	s.exec(`TRUNCATE sessiongate.sessions, sessiongate.session_contents, sessiongate.feed`)
-	s.exec(`INSERT INTO sessiongate.sessions TABLE backup`)
-	s.exec(`INSERT INTO sessiongate.session_contents TABLE backup_contents`)
+	s.exec(`TRUNCATE sessiongate.active_sessions, sessiongate.session_attributes, sessiongate.feed`)
+	s.exec(`INSERT INTO sessiongate.active_sessions TABLE backup`)
+	s.exec(`INSERT INTO sessiongate.session_attributes TABLE backup_contents`)
 	allowed(carol)
 
 	if out := command("--handle", bob.Session.Handle); !strings.HasPrefix(out, "ended 1 session") {
@@ -239,7 +239,7 @@ func TestSessionsEnd(t *testing.T) {
 		t.Error(out)
 	}
 	s.denied(bobs.Tokens.Access, bobs.Tokens.AntiCSRF)
-	if n := s.count(`SELECT count(*) FROM sessiongate.events WHERE handle = $1 AND reason = 'revoked' AND actor = 'ops-1'`, handleBytes(bobs.Session.Handle)); n != 1 {
+	if n := s.count(`SELECT count(*) FROM sessiongate.audit_events WHERE handle = $1 AND reason = 'revoked' AND actor = 'ops-1'`, handleBytes(bobs.Session.Handle)); n != 1 {
 		t.Errorf("%d events say who did it", n)
 	}
 	if out := command("--created-before", "2020-01-01T00:00:00Z"); !strings.HasPrefix(out, "ended 0 sessions") {

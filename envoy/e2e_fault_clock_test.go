@@ -48,11 +48,11 @@ var testClock = func() int64 {
 	return file
 }
 
-// TestFaultReplicaClock: one process believes that it is an hour later, the other that it is an hour earlier. Nobody notices.
+// TestFaultReplicaClock: one process believes that it is an hour later, the other that it is an hour earlier. No one notices.
 func TestFaultReplicaClock(t *testing.T) {
 	t.Parallel()
 	if !soak {
-		t.Skip("builds the whole program, down to package time, anew: a minute; make soak does") // TestWrongClocks plays it on the engine
+		t.Skip("builds the whole program, down to package time, again: a minute; make soak does") // TestWrongClocks plays it on the engine
 	}
 	s := faultStack(t, stackOptions{program: skewed(t), each: []string{"TEST_CLOCK_WRONG_BY=3600", "TEST_CLOCK_WRONG_BY=-3600"}})
 	for i, p := range s.processes { // or nothing would be shown
@@ -74,7 +74,7 @@ func TestFaultReplicaClock(t *testing.T) {
 	victims := s.victims(scale.ends)
 	s.allEnded(append(s.processes[0].end(victims[:scale.ends/2]), s.processes[1].end(victims[scale.ends/2:])...))
 	s.recovers(time.Now())
-	c.everybody()
+	c.everyone()
 	if n := c.unavailable.Load(); n > 0 {
 		t.Errorf("%d answers 503", n)
 	}

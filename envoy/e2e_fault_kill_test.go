@@ -32,7 +32,7 @@ func TestFaultKill(t *testing.T) {
 	ending.Go(func() { ended[1] = endAgain(backend, victims[scale.ends:], stop) })
 	for i := range scale.kills {
 		if i%4 == 0 {
-			c.later() // everybody draws a child now, and uses it
+			c.later() // each client gets a child now, and uses it
 		}
 		goal := c.refreshed.Load() + random.Int64N(int64(scale.clients)/2)
 		s.eventually("refreshes", func() bool { return c.refreshed.Load() >= goal })

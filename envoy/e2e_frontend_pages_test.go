@@ -111,7 +111,7 @@ func tryStream(t *testing.T, s *stack, path string) {
 
 	eval[any](tab, `timers.filter(({ ms }) => ms === 200).forEach(({ act }) => act())`) // the module lets go of its lock
 
-	// The session is over: the script gives up, and the page goes to the login page.
+	// the session has ended: the script gives up, and the page goes to the login page.
 	if status, _ := s.processes[0].api(http.MethodDelete, "/v1/users/alice/sessions", nil, nil); status != http.StatusOK {
 		t.Fatalf("ending: %d", status)
 	}
@@ -463,7 +463,7 @@ func TestMobileExchange(t *testing.T) {
 			command.Env = []string{"PATH=" + os.Getenv("PATH"), "APP=" + s.proxy.URL("ingress")}
 			var said strings.Builder
 			command.Stdout, command.Stderr = &said, &said
-			before := s.count(`SELECT count(*) FROM sessiongate.events WHERE reason = 'signed_out'`)
+			before := s.count(`SELECT count(*) FROM sessiongate.audit_events WHERE reason = 'signed_out'`)
 			if err := command.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -478,7 +478,7 @@ func TestMobileExchange(t *testing.T) {
 			if want := "sign-in: 204\ncall: 200\nsign-out: 200\n"; said.String() != want {
 				t.Errorf("the exchange says %q, want %q", said.String(), want)
 			}
-			if n := s.count(`SELECT count(*) FROM sessiongate.events WHERE reason = 'signed_out'`); n != before+1 {
+			if n := s.count(`SELECT count(*) FROM sessiongate.audit_events WHERE reason = 'signed_out'`); n != before+1 {
 				t.Errorf("%d sessions are left by sign-out, want 1", n-before)
 			}
 		})

@@ -107,7 +107,7 @@ type stack struct {
 	apiKey    string
 	dir       string
 	moved     time.Duration
-	marks     atomic.Int64 // of traffic
+	hashes    atomic.Int64 // of traffic
 }
 
 type stackOptions struct {
@@ -681,14 +681,14 @@ func (s *stack) advance(by time.Duration) {
 	}
 }
 
-// polledSince says whether a poll of the feed is over that began after a moment.
+// polledSince says whether a poll of the feed that began after a moment has ended.
 func (p *process) polledSince(moment time.Time) bool {
 	asked := time.Now()
 	age, err := p.feedAge()
 	return err == nil && asked.Add(-age).After(moment)
 }
 
-// feedAge is how long ago the last poll of the feed began that is over, or a little longer.
+// feedAge is how long ago the last complete poll of the feed began, or a little longer.
 func (p *process) feedAge() (time.Duration, error) {
 	base, client := p.inside()
 	response, err := client.Get(base + "/readyz")
@@ -703,7 +703,7 @@ func (p *process) feedAge() (time.Duration, error) {
 		return 0, err
 	}
 	if state.Age == nil {
-		return 0, errors.New("no poll is over yet")
+		return 0, errors.New("no poll has ended yet")
 	}
 	return time.Duration(*state.Age+1) * time.Millisecond, nil
 }
@@ -719,20 +719,20 @@ func (s *stack) setClock() {
 func (s *stack) awaitPromoted(handle string) {
 	s.Helper()
 	s.eventually("a promotion", func() bool {
-		return s.count(`SELECT count(*) FROM sessiongate.sessions WHERE handle = $1 AND previous IS NOT NULL AND next_nonce IS NULL`, handleBytes(handle)) == 1
+		return s.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE handle = $1 AND previous_hash IS NOT NULL AND next_nonce IS NULL`, handleBytes(handle)) == 1
 	})
 }
 
-// handOuts is how often the session's row was written for a hand-out of its child.
-func (s *stack) handOuts(handle string) int {
+// issues is how often the session's row was written for a issue of its child.
+func (s *stack) issues(handle string) int {
 	s.Helper()
-	return s.count(`SELECT hand_outs FROM sessiongate.sessions WHERE handle = $1`, handleBytes(handle))
+	return s.count(`SELECT issues FROM sessiongate.active_sessions WHERE handle = $1`, handleBytes(handle))
 }
 
 // endedFor counts the events that say that a session ended for a reason.
 func (s *stack) endedFor(handle, reason string) int {
 	s.Helper()
-	return s.count(`SELECT count(*) FROM sessiongate.events WHERE handle = $1 AND reason = $2`, handleBytes(handle), reason)
+	return s.count(`SELECT count(*) FROM sessiongate.audit_events WHERE handle = $1 AND reason = $2`, handleBytes(handle), reason)
 }
 
 // denied waits until each process by itself knows that an access token's session has ended.
@@ -755,7 +755,7 @@ func (s *stack) lockSessions(where string, args ...any) (release func()) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	if _, err := tx.Exec(s.Context(), `SELECT FROM sessiongate.sessions WHERE `+where+` FOR UPDATE`, args...); err != nil {
+	if _, err := tx.Exec(s.Context(), `SELECT FROM sessiongate.active_sessions WHERE `+where+` FOR UPDATE`, args...); err != nil {
 		s.Fatal(err)
 	}
 	return func() {
@@ -790,7 +790,7 @@ func handleBytes(handle string) []byte {
 	return b
 }
 
-// app is the "existing system". POST /login signs in whoever the body names; what pages has is served from there; anything else is answered
+// app is the "existing system". POST /login signs in the user whom the body names; what pages has is served from there; anything else is answered
 // with what arrived.
 type app struct {
 	stack    *stack

@@ -54,7 +54,7 @@ func playHistories(t *testing.T, s *stack, happens func(round int)) {
 		s.advance(by)
 		r.Advanced(by)
 	}
-	moved(grace + moment) // the first tokens' grace is over
+	moved(grace + moment) // the first tokens' grace has passed
 	for round := range historyRounds {
 		stop := make(chan struct{})
 		var watching, playing sync.WaitGroup
@@ -74,7 +74,7 @@ func playHistories(t *testing.T, s *stack, happens func(round int)) {
 	}
 	answers := map[sessionstest.Told]int{}
 	for _, p := range played {
-		p.over(answers)
+		p.ended(answers)
 	}
 	t.Logf("%v", answers)
 	switch err := r.Check(); {
@@ -85,7 +85,7 @@ func playHistories(t *testing.T, s *stack, happens func(round int)) {
 	}
 }
 
-// watch reads, again and again, how old a process's feed is: a poll that began so long ago is over.
+// watch reads, again and again, how old a process's feed is: a poll that began so long ago has ended.
 func watch(s *stack, r *sessionstest.Recorder, replica int, stop chan struct{}) {
 	for {
 		select {
@@ -117,7 +117,7 @@ type play struct {
 	changes  atomic.Int64
 
 	mu      sync.Mutex
-	access  []string // all that were handed out
+	access  []string // all that were issued
 	answers map[sessionstest.Told]int
 }
 
@@ -128,7 +128,7 @@ type holder struct {
 	tabs []string // the network of each
 }
 
-type held struct{ refresh, mark, access string }
+type held struct{ refresh, hash, access string }
 
 func newPlay(s *stack, r *sessionstest.Recorder, random *rand.Rand, honest bool) *play {
 	p := &play{stack: s, r: r, answers: map[sessionstest.Told]int{}}
@@ -155,7 +155,7 @@ func newPlay(s *stack, r *sessionstest.Recorder, random *rand.Rand, honest bool)
 	return p
 }
 
-// round starts what everybody does until the clock is moved.
+// round starts what everyone does until the clock is moved.
 func (p *play) round(all *sync.WaitGroup, random *rand.Rand, last bool) {
 	const steps = 3
 	for _, h := range p.holders {
@@ -198,7 +198,7 @@ func (p *play) step(h *holder, network string, random *rand.Rand) {
 		h.mu.Unlock()
 		p.check(access, random)
 	case 5:
-		if h == p.thief && random.IntN(3) == 0 { // he steals once more
+		if h == p.thief && random.IntN(3) == 0 { // the thief steals once more
 			p.holders[0].mu.Lock()
 			stolen := p.holders[0].jar
 			p.holders[0].mu.Unlock()
@@ -230,8 +230,8 @@ func (p *play) do(random *rand.Rand, op sessionstest.Op, act func(at *process, o
 	return op
 }
 
-// over adds what everybody was told, and tells of the sign-in, now that it is known who kept to D.
-func (p *play) over(answers map[sessionstest.Told]int) {
+// over adds what each client was told, and tells of the sign-in, now that it is known who kept to D.
+func (p *play) ended(answers map[sessionstest.Told]int) {
 	p.created.Honest = p.created.Honest && !p.slow.Load()
 	p.r.Add(p.created)
 	for told, n := range p.answers {
@@ -248,7 +248,7 @@ func (p *play) refresh(h *holder, network string, random *rand.Rand) {
 		return // signed out
 	}
 	var got held
-	op := p.do(random, sessionstest.Op{Did: sessionstest.Refreshed, Token: mine.mark, Client: network}, func(at *process, op *sessionstest.Op) {
+	op := p.do(random, sessionstest.Op{Did: sessionstest.Refreshed, Token: mine.hash, Client: network}, func(at *process, op *sessionstest.Op) {
 		a, err := at.post(refreshPath, "sRefreshToken="+mine.refresh, network)
 		if err != nil {
 			return
@@ -267,7 +267,7 @@ func (p *play) refresh(h *holder, network string, random *rand.Rand) {
 		case strings.Contains(a.body, "theft"):
 			op.Told = sessionstest.Theft
 		case a.status == 440:
-			op.Told = sessionstest.Over
+			op.Told = sessionstest.ToldEnded
 		case a.status != http.StatusServiceUnavailable:
 			p.Errorf("refresh: %d", a.status)
 		}
@@ -284,7 +284,7 @@ func (p *play) refresh(h *holder, network string, random *rand.Rand) {
 		h.jar = held{got.refresh, op.Access.Own, got.access}
 	case sessionstest.Kept:
 		h.jar.access = got.access
-	case sessionstest.Over, sessionstest.Theft:
+	case sessionstest.ToldEnded, sessionstest.Theft:
 		h.jar.refresh = ""
 	default:
 	}
@@ -375,7 +375,7 @@ func (p *process) post(path, cookie, peer string) (answer, error) {
 	return answer{status: response.StatusCode, header: response.Header, body: string(body)}, err
 }
 
-// value is that of a cookie that an answer hands out, or "".
+// value is that of a cookie that an answer issues, or "".
 func (a answer) value(name string) string {
 	for _, line := range a.header.Values("Set-Cookie") {
 		if c, err := http.ParseSetCookie(line); err == nil && c.Name == name && c.Value != "" {

@@ -60,16 +60,16 @@ func TestSignedIn(t *testing.T) {
 				}
 			}
 		}
-		nobody := s.newBrowser(networkX)
+		none := s.newBrowser(networkX)
 		for _, path := range []string{"/optional", "/login", "/static/x"} {
-			a := nobody.send(http.MethodGet, path, script, with("X-Session-User-Id", "admin"), with("x-session-handle", "h"),
+			a := none.send(http.MethodGet, path, script, with("X-Session-User-Id", "admin"), with("x-session-handle", "h"),
 				with("X-session-Claims", "e30"), with("x-session.user.id", "admin"), with("X.Session-User~Id", "admin"))
 			if a.app == nil {
 				t.Fatalf("%s: %d", path, a.status)
 			}
 			for name := range a.app.Header {
 				if strings.HasPrefix(strings.ToLower(name), "x") && strings.Contains(strings.ToLower(name), "session") {
-					t.Errorf("%s: the app sees %s of somebody who is not signed in", path, name)
+					t.Errorf("%s: the app sees %s of a user who is not signed in", path, name)
 				}
 			}
 		}
@@ -94,7 +94,7 @@ func TestSignedIn(t *testing.T) {
 					} {
 						a := c.send(http.MethodGet, "/", script, without("Cookie"), with("Cookie", lines...))
 						if joined := name == "mapped" && version == "HTTP/1.1" && len(lines) > 1; joined {
-							// A comma may be part of a planted cookie: nobody is believed.
+							// A comma may be part of a planted cookie: no one is believed.
 							if a.app != nil {
 								t.Errorf("%s: allowed by lines that Envoy joined", title)
 							}
@@ -150,7 +150,7 @@ func TestStrippedCookies(t *testing.T) {
 			}
 		}
 		if name == "mapped" {
-			continue // there, lines that Envoy joined sign nobody in
+			continue // there, lines that Envoy joined sign no one in
 		}
 		several := b.newTab(proxy).send(http.MethodGet, "/", script, without("Cookie"), with("Cookie", "a=1", token, "b=2"))
 		if several.app == nil || strings.Contains(strings.Join(several.app.Header["Cookie"], ";"), "sAccessToken") {
@@ -195,25 +195,25 @@ func TestDenials(t *testing.T) {
 	s := newStack(t, stackOptions{edit: editRoutes(func(v *routev3.VirtualHost) error {
 		return addRoute(v, "default", "/typo", map[string]string{"sesion": "optional"})
 	})})
-	b, nobody := s.newBrowser(networkV), s.newBrowser(networkX)
+	b, none := s.newBrowser(networkV), s.newBrowser(networkX)
 	b.signIn("alice")
 	b.mustGet(t)
 	before := s.app.requests.Load()
 
 	t.Run("not signed in", func(t *testing.T) {
 		for _, kind := range []option{script, navigation, image} {
-			if a := nobody.do(http.MethodGet, "/", kind); a.status != http.StatusFound || a.header.Get("Location") != "/login" || len(a.header.Values("Set-Cookie")) > 0 {
+			if a := none.do(http.MethodGet, "/", kind); a.status != http.StatusFound || a.header.Get("Location") != "/login" || len(a.header.Values("Set-Cookie")) > 0 {
 				t.Errorf("%d to %q, want 302 to /login", a.status, a.header.Get("Location"))
 			}
 		}
-		if a := nobody.do(http.MethodGet, "/api/x", script); a.status != http.StatusUnauthorized || a.header.Get("Content-Type") != "application/json" || a.body != `{"message":"unauthorised"}` {
+		if a := none.do(http.MethodGet, "/api/x", script); a.status != http.StatusUnauthorized || a.header.Get("Content-Type") != "application/json" || a.body != `{"message":"unauthorised"}` {
 			t.Errorf("script: %d %s %s", a.status, a.header.Get("Content-Type"), a.body)
 		}
-		if a := nobody.do(http.MethodGet, "/api/x", navigation); a.status != http.StatusFound {
+		if a := none.do(http.MethodGet, "/api/x", navigation); a.status != http.StatusFound {
 			t.Errorf("navigation to a script's route: %d", a.status)
 		}
 		for _, path := range []string{"/api/../x", "//x", "/no/such/route", "/LOGIN", "/login/"} {
-			if a := nobody.do(http.MethodGet, path, script); a.status != http.StatusFound {
+			if a := none.do(http.MethodGet, path, script); a.status != http.StatusFound {
 				t.Errorf("%s: %d, want 302", path, a.status)
 			}
 		}
@@ -276,7 +276,7 @@ func TestDenials(t *testing.T) {
 	})
 
 	t.Run("misspelt policy", func(t *testing.T) {
-		for _, c := range []*browser{b, nobody} {
+		for _, c := range []*browser{b, none} {
 			if a := c.send(http.MethodGet, "/typo", script); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 				t.Errorf("%d, want 503", a.status)
 			}
@@ -316,7 +316,7 @@ func TestDenials(t *testing.T) {
 	})
 }
 
-// TestNoCheckIsCutShort: Envoy uses the longest pause between tries as the timeout of each try, which nobody would guess.
+// TestNoCheckIsCutShort: Envoy uses the longest pause between tries as the timeout of each try, which no one would guess.
 func TestNoCheckIsCutShort(t *testing.T) {
 	b, err := envoy.Parse(envoy.Shipped())
 	if err != nil {

@@ -30,7 +30,7 @@ func TestSessionsPerUser(t *testing.T) {
 			all.Go(func() { s.processes[i%2].create("bob") })
 		}
 		all.Wait()
-		if n := s.count(`SELECT count(*) FROM sessiongate.sessions WHERE user_id = 'bob'`); n != 2 {
+		if n := s.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE user_id = 'bob'`); n != 2 {
 			t.Errorf("%d sessions, want 2", n)
 		}
 	})

@@ -52,15 +52,15 @@ func TestMetrics(t *testing.T) {
 	_, before := p.scrape()
 
 	// Everything once.
-	b, nobody := s.newBrowser(networkV), s.newBrowser(networkX)
+	b, none := s.newBrowser(networkV), s.newBrowser(networkX)
 	handle := b.signIn("alice-of-the-metrics")
 	b.mustGet(t)
-	nobody.send(http.MethodGet, "/", script)
-	nobody.send(http.MethodGet, "/", script, with("Cookie", "sAccessToken=rubbish"))
-	nobody.send(http.MethodGet, "/optional", script)
+	none.send(http.MethodGet, "/", script)
+	none.send(http.MethodGet, "/", script, with("Cookie", "sAccessToken=rubbish"))
+	none.send(http.MethodGet, "/optional", script)
 	b.send(http.MethodGet, "/", script, with("Accept", "text/event-stream"), with("Origin", "https://evil.example"))
 	b.send(http.MethodGet, "/closed", script)
-	nobody.send(http.MethodGet, "/auth/secret-in-a-path", script)
+	none.send(http.MethodGet, "/auth/secret-in-a-path", script)
 	s.advance(grace + moment)
 	thief := b.stolenBy(networkX)
 	b.mustRefresh(t)
@@ -123,7 +123,7 @@ func TestMetrics(t *testing.T) {
 		}
 	})
 
-	t.Run("nobody's secret", func(t *testing.T) {
+	t.Run("no secret", func(t *testing.T) {
 		if n := s.secrets.in(text); n > 0 {
 			t.Errorf("%d secrets are in the metrics", n)
 		}
@@ -260,7 +260,7 @@ func alertSelectors(t *testing.T) []string {
 	return all
 }
 
-// TestFloodOfDenials: strangers cannot fill the disk with lines about them, and the line that is written says how many were not.
+// TestFloodOfDenials: clients cannot fill the disk with lines about them, and the line that is written says how many were not.
 func TestFloodOfDenials(t *testing.T) {
 	s := newStack(t, stackOptions{processes: 1, noEnvoy: true, settings: []string{"SESSIONGATE_LOG_DENIALS_PER_SECOND=2"}})
 	p := s.processes[0]

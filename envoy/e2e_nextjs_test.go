@@ -219,7 +219,7 @@ func TestNextjs(t *testing.T) {
 	if mishaps := tab.mishaps(); len(mishaps) > 0 {
 		t.Errorf("on the console: %q", mishaps)
 	}
-	t.Run("a session that is over", func(t *testing.T) {
+	t.Run("a session that has ended", func(t *testing.T) {
 		if status, _ := s.processes[0].api(http.MethodDelete, "/v1/users/alice/sessions", nil, nil); status != http.StatusOK {
 			t.Fatal(status)
 		}

@@ -6,12 +6,10 @@ import (
 	"testing"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-
-	"github.com/sessiongate/sessiongate/sessions"
 )
 
 // obeys sends a request again and again, as its answers ask for: 440 is "refresh, take over what that brings, and repeat". It returns the
-// last answer and the codes of the denials before it. Whoever loops would do so for ever.
+// last answer and the codes of the denials before it. A client that loops would do so for ever.
 func (b *browser) obeys(t *testing.T, path string, options ...option) (last answer, codes []string) {
 	t.Helper()
 	for range 10 {
@@ -19,7 +17,7 @@ func (b *browser) obeys(t *testing.T, path string, options ...option) (last answ
 		if last.status != 440 {
 			return last, codes
 		}
-		codes = append(codes, last.header.Get(sessions.HeaderDenial))
+		codes = append(codes, last.header.Get("X-Sessiongate-Denial"))
 		if !strings.HasPrefix(last.body, "Please call the refresh token endpoint") {
 			t.Fatalf("a 440 that does not say what to do: %q", last.body)
 		}
@@ -67,7 +65,7 @@ func TestObedientClient(t *testing.T) {
 		}, code: "several_sessions", status: 200},
 		"cookie of an older backend": {spoil: func(b *browser, _ string) {
 			delete(b.jar, cookieKey{"sAccessToken", "", "/"})
-			b.jar[cookieKey{sessions.LegacyCookie, "", "/"}] = "x"
+			b.jar[cookieKey{"sIdRefreshToken", "", "/"}] = "x"
 		}, code: "legacy_cookie", status: 200},
 		"no anti-CSRF token":    {spoil: func(b *browser, _ string) { b.antiCSRF = "" }, options: []option{}, code: "anti_csrf", status: 200},
 		"stale anti-CSRF token": {spoil: func(b *browser, _ string) { b.antiCSRF = other.antiCSRF }, options: []option{}, code: "anti_csrf", status: 200},
@@ -85,7 +83,7 @@ func TestObedientClient(t *testing.T) {
 		"ended and expired": {spoil: func(_ *browser, handle string) {
 			s.processes[0].api(http.MethodDelete, "/v1/sessions/"+handle, nil, nil)
 			s.advance(accessLife + moment)
-		}, code: "expired", status: 440}, // of the refresh: the session is over
+		}, code: "expired", status: 440}, // of the refresh: the session has ended
 		"another site's page": {spoil: func(*browser, string) {}, options: []option{func(r *http.Request) {
 			r.Header.Del("Anti-Csrf")
 			r.Header.Set("Origin", "https://evil.example")

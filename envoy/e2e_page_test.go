@@ -125,10 +125,10 @@ const one = "app.localhost"
 // survived fails the test unless the user has one session, and no theft was seen.
 func (p *profile) survived(user string) {
 	p.Helper()
-	if n := p.count(`SELECT count(*) FROM sessiongate.sessions WHERE user_id = $1`, user); n != 1 {
+	if n := p.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE user_id = $1`, user); n != 1 {
 		p.Errorf("%d sessions of %s, want 1", n, user)
 	}
-	if n := p.count(`SELECT count(*) FROM sessiongate.events WHERE reason IN ('theft', 'refresh_abuse', 'rolled_back')`); n != 0 {
+	if n := p.count(`SELECT count(*) FROM sessiongate.audit_events WHERE reason IN ('theft', 'refresh_abuse', 'rolled_back')`); n != 0 {
 		p.Errorf("%d sessions ended as stolen or abused", n)
 	}
 }
@@ -290,7 +290,7 @@ func TestRefreshPage(t *testing.T) {
 		if at, paths := tab.entries(); at != len(paths)-1 || paths[at] != "/login" || slices.Contains(paths, "/page") {
 			t.Errorf("history: %q", paths)
 		}
-		tab.goTo("/page") // nobody
+		tab.goTo("/page") // no session
 		tab.await(onLogin)
 		if n := refreshes(tab); n != 1 {
 			t.Errorf("%d refreshes: the first one took the cookies", n)
@@ -442,7 +442,7 @@ func (t *tab) press(label string) {
 // outage makes every refresh fail, as one of the database does: 503. Access tokens are still good.
 func (p *profile) outage() {
 	p.Helper()
-	p.exec(`ALTER TABLE sessiongate.sessions RENAME TO away`)
+	p.exec(`ALTER TABLE sessiongate.active_sessions RENAME TO away`)
 }
 
 func (p *profile) recovery() {

@@ -154,7 +154,7 @@ func testExpiredFrames(t *testing.T, s *stack) {
 		tab := p.signedIn("foreign")
 		tab.goTo(p.siteAt("b.app.localhost", "/login"))
 		tab.addFrame(p.site("/framed?living"))
-		// The cookies do reach the frame, of a sibling host, but the page in it would be shown to whoever made the page around it.
+		// The cookies do reach the frame, of a sibling host, but the page in it would be shown to the author of the page around it.
 		if x := tab.seen(func(x *exchange) bool { return x.path == "/framed?living" }); len(x) != 1 || x[0].status != http.StatusForbidden || framed.Load() != 0 {
 			t.Fatalf("a frame of another origin: %+v, and the app was asked %d times", x, framed.Load())
 		}
@@ -219,7 +219,7 @@ func testHistory(t *testing.T, s *stack) {
 			tab.awaitPath(step.path)
 			tab.await(onApp)
 			if !eval[bool](tab, `window.persisted`) {
-				t.Fatalf("%s was loaded anew: this test shows nothing", step.path)
+				t.Fatalf("%s was loaded again: this test shows nothing", step.path)
 			}
 		}
 		tab.want(1, 4)
@@ -316,7 +316,7 @@ func testPrefetch(t *testing.T, s *stack) {
 			p.advance(accessLife)
 			way.do(tab, "/fetched?expired")
 			if n := refreshes(tab); n != 0 {
-				t.Errorf("%d refreshes for a page that nobody looks at", n)
+				t.Errorf("%d refreshes for a page that no one looks at", n)
 			}
 			follow(tab, "/fetched?expired")
 			if n := refreshes(tab); n != 1 {
@@ -345,7 +345,7 @@ func awaitEvent[E any](t *tab, event cdp.Event[E], match func(E) bool, do func()
 func testServiceWorkers(t *testing.T, s *stack) {
 	for name, code := range map[string]string{
 		"passing": `fetch(event.request)`,
-		"anew":    `fetch(event.request.url, { headers: event.request.headers })`,
+		"again":   `fetch(event.request.url, { headers: event.request.headers })`,
 		"bare":    `fetch(event.request.url)`,
 	} {
 		s.app.pages.HandleFunc("GET /static/"+name+".js", func(w http.ResponseWriter, _ *http.Request) {
@@ -362,7 +362,7 @@ func testServiceWorkers(t *testing.T, s *stack) {
 		eval[any](tab, fmt.Sprintf(`navigator.serviceWorker.register("/static/%s.js", { scope: %s }).then(() => navigator.serviceWorker.ready).then(() => 0)`, worker, quote(scope)))
 		return tab
 	}
-	for _, worker := range []string{"passing", "anew"} {
+	for _, worker := range []string{"passing", "again"} {
 		t.Run(worker, func(t *testing.T) {
 			tab := under(t, worker, worker, "/unsafe/")
 			tab.goTo("/unsafe/page?a=1")
@@ -388,7 +388,7 @@ func testServiceWorkers(t *testing.T, s *stack) {
 		tab.want(0, 3)
 	})
 	t.Run("that asks for pages without an anti-CSRF token ends, and says so", func(t *testing.T) {
-		tab := under(t, "tokenless", "anew", "/always/")
+		tab := under(t, "tokenless", "again", "/always/")
 		tab.onEveryPage(stopClock)
 		tab.goTo("/always/page?a=1")
 		for range 4 {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestRefreshRates: whoever refreshes too often waits, through Envoy. A flood of one session, and one of garbage, sign nobody out, touch no
+// TestRefreshRates: a client that refreshes too often waits, through Envoy. A flood of one session, and one of garbage, sign no one out, touch no
 // cookie and no row, and cost honest clients beside them nothing.
 func TestRefreshRates(t *testing.T) {
 	s := newStack(t, stackOptions{settings: []string{
@@ -41,7 +41,7 @@ func TestRefreshRates(t *testing.T) {
 		tabs.Wait()
 		return limited
 	}
-	over := make(chan struct{})
+	ended := make(chan struct{})
 	var floods sync.WaitGroup
 	floods.Go(func() {
 		if flood(garbage, without("Cookie"), with("Cookie", "sRefreshToken=sgr1_x")) == 0 {
@@ -53,10 +53,10 @@ func TestRefreshRates(t *testing.T) {
 			t.Error("a client in a loop never has to wait")
 		}
 	})
-	go func() { floods.Wait(); close(over) }()
+	go func() { floods.Wait(); close(ended) }()
 	for refreshes, done := 0, false; !done; {
 		select {
-		case <-over:
+		case <-ended:
 			done = true
 		default:
 		}
@@ -68,7 +68,7 @@ func TestRefreshRates(t *testing.T) {
 		honest.mustGet(t)
 	}
 	looping.mustGet(t)
-	if n := s.endedFor(handle, "theft") + s.endedFor(handle, "refresh_abuse"); n != 0 || s.handOuts(handle) != 0 {
-		t.Errorf("the flood ended %d sessions, and counted %d hand-outs", n, s.handOuts(handle))
+	if n := s.endedFor(handle, "theft") + s.endedFor(handle, "refresh_abuse"); n != 0 || s.issues(handle) != 0 {
+		t.Errorf("the flood ended %d sessions, and counted %d issues", n, s.issues(handle))
 	}
 }

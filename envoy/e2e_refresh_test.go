@@ -13,7 +13,7 @@ import (
 // sessions/sessionstest, where they are played on the engine, at the exact boundaries of the windows.
 func TestRefresh(t *testing.T) {
 	s := newStack(t, stackOptions{edit: editRoutes(func(v *routev3.VirtualHost) error {
-		// Somebody forgot to exempt the auth path from the check.
+		// Someone forgot to exempt the auth path from the check.
 		if err := addRoute(v, "auth", "/auth", map[string]string{"session": "required"}); err != nil {
 			return err
 		}
@@ -29,7 +29,7 @@ func TestRefresh(t *testing.T) {
 		s.advance(grace + moment) // after it, a refresh rotates
 		return b, handle
 	}
-	// over is what a session is for everybody that was ended as stolen.
+	// over is what a session is for everyone that was ended as stolen.
 	stolen := func(t *testing.T, handle string, holders ...*browser) {
 		t.Helper()
 		if n := s.endedFor(handle, "theft"); n != 1 {
@@ -47,7 +47,7 @@ func TestRefresh(t *testing.T) {
 		s.advance(repeat + moment)
 		b.mustRefresh(t)
 		b.mustGet(t)
-		if n := s.count(`SELECT count(*) FROM sessiongate.events WHERE handle = $1`, handleBytes(handle)); n != 0 {
+		if n := s.count(`SELECT count(*) FROM sessiongate.audit_events WHERE handle = $1`, handleBytes(handle)); n != 0 {
 			t.Errorf("%d events that the session ended", n)
 		}
 	}
@@ -72,8 +72,8 @@ func TestRefresh(t *testing.T) {
 		s.advance(accessLife)
 		guarded := with("X-Guarded", "1")
 		b.send(http.MethodGet, "/auth/other", script, guarded).asks(t, false) // it is guarded
-		nobody := s.newBrowser(networkX)
-		if a := nobody.do(http.MethodPost, refreshPath, script, guarded); a.status != 440 || a.body != `{"error":"unauthorised"}` {
+		none := s.newBrowser(networkX)
+		if a := none.do(http.MethodPost, refreshPath, script, guarded); a.status != 440 || a.body != `{"error":"unauthorised"}` {
 			t.Errorf("first visit: %d %s", a.status, a.body)
 		}
 		if a := b.do(http.MethodPost, refreshPath, script, guarded); a.status != http.StatusOK || !a.sets("sRefreshToken") {
@@ -99,19 +99,19 @@ func TestRefresh(t *testing.T) {
 				t.Errorf("%s: %d, want %d and no cookie", name, a.status, test.status)
 			}
 		}
-		if n := s.handOuts(handle); n != 0 {
-			t.Errorf("%d hand-outs", n)
+		if n := s.issues(handle); n != 0 {
+			t.Errorf("%d issues", n)
 		}
 	})
 
-	t.Run("rubbish is over, and the client starts afresh", func(t *testing.T) {
+	t.Run("garbage ends the client's session, and the client starts again", func(t *testing.T) {
 		b, _ := signIn(t)
 		token := b.cookie("sRefreshToken")
 		for _, broken := range []string{"rubbish", token[:len(token)-1], token + "A", "sgr1_"} {
 			c := b.stolenBy(networkV)
 			s.secrets.add(broken)
 			c.jar[cookieKey{"sRefreshToken", "", "/auth"}] = broken
-			c.refresh().over(t, "unauthorised")
+			c.refresh().ended(t, "unauthorised")
 			if c.cookie("sRefreshToken") != "" || c.access() != "" {
 				t.Error("cookies are left")
 			}
@@ -128,7 +128,7 @@ func TestRefresh(t *testing.T) {
 			all.Go(func() { answers[i] = b.send(http.MethodPost, refreshPath, script) })
 		}
 		all.Wait()
-		if n := s.handOuts(handle); n < 1 || n > 2 {
+		if n := s.issues(handle); n < 1 || n > 2 {
 			t.Errorf("%d writes, want one or two", n)
 		}
 		// The first that is used promotes the child. Had any other got another child, its own use would be theft.
@@ -151,7 +151,7 @@ func TestRefresh(t *testing.T) {
 		for range 3 {
 			b.dropRefresh()
 		}
-		if n := s.handOuts(handle); n != 1 {
+		if n := s.issues(handle); n != 1 {
 			t.Errorf("%d writes, want one", n)
 		}
 		b.mustRefresh(t)
@@ -165,7 +165,7 @@ func TestRefresh(t *testing.T) {
 		b.take(soon)
 		b.use(handle)
 		if b.mustRefresh(t) {
-			t.Error("a refresh right after a promotion handed out a refresh token")
+			t.Error("a refresh right after a promotion issued a refresh token")
 		}
 		b.take(late)
 		b.mustGet(t)
@@ -196,7 +196,7 @@ func TestRefresh(t *testing.T) {
 		b, handle := signIn(t)
 		other := b.stolenBy(networkV)
 		b.mustRefresh(t)
-		// Nobody chooses a network for himself.
+		// No client chooses its own network.
 		other.do(http.MethodPost, refreshPath, script, without("User-Agent"), with("User-Agent", "other"),
 			with("X-Sessiongate-Peer", networkV), with("X-Forwarded-For", networkV)).superseded(t)
 		thief := b.stolenBy(networkX)
@@ -240,12 +240,12 @@ func TestRefresh(t *testing.T) {
 				return
 			}
 			s.advance(grace + moment)
-			second.refresh().over(t, "token theft detected")
+			second.refresh().ended(t, "token theft detected")
 			stolen(t, handle, b, first)
 			if second.cookie("sRefreshToken") != "" || second.access() != "" {
 				t.Error("the cookies are left")
 			}
-			first.refresh().over(t, "unauthorised") // the child too
+			first.refresh().ended(t, "unauthorised") // the child too
 			if a := first.get(); a.status != http.StatusFound {
 				t.Errorf("after theft: %d", a.status)
 			}
@@ -263,7 +263,7 @@ func TestRefresh(t *testing.T) {
 		for _, p := range s.processes {
 			s.eventually(p.name+" denies the sibling", func() bool { return p.check(thief.access(), thief.antiCSRF) == 440 })
 		}
-		thief.refresh().over(t, "token theft detected")
+		thief.refresh().ended(t, "token theft detected")
 		stolen(t, handle, b, thief)
 	})
 
@@ -278,9 +278,9 @@ func TestRefresh(t *testing.T) {
 			}
 			s.advance(moment)
 		}
-		last.over(t, "unauthorised")
+		last.ended(t, "unauthorised")
 		if n := s.endedFor(handle, "refresh_abuse"); n != 1 || asks != 20 {
-			t.Errorf("%d events of refresh_abuse after %d hand-outs, want 1 after 20", n, asks)
+			t.Errorf("%d events of refresh_abuse after %d issues, want 1 after 20", n, asks)
 		}
 	})
 
@@ -298,7 +298,7 @@ func TestRefresh(t *testing.T) {
 		}
 		b.mustGet(t)
 		signedIn(t, b, handle)
-		tab.refresh().over(t, "unauthorised") // long after
+		tab.refresh().ended(t, "unauthorised") // long after
 	})
 
 	t.Run("lost promotions", func(t *testing.T) {
@@ -319,10 +319,10 @@ func TestRefresh(t *testing.T) {
 			b.use(handle)
 		}
 		s.advance(4 * 24 * time.Hour)
-		b.refresh().over(t, "unauthorised")
+		b.refresh().ended(t, "unauthorised")
 		c := s.newBrowser(networkV)
 		c.signIn("alice")
 		s.advance(30*24*time.Hour + moment)
-		c.refresh().over(t, "unauthorised")
+		c.refresh().ended(t, "unauthorised")
 	})
 }

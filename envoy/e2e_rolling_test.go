@@ -25,7 +25,7 @@ func keepAlive(t *testing.T) *http.Client {
 // unrepeatable is a body that net/http cannot send again, and so does not on a connection that turns out to be closed.
 type unrepeatable struct{ io.Reader }
 
-// signInAt creates a session over the client's own connections. refused says that nobody listens there any more: nothing was sent.
+// signInAt creates a session over the client's own connections. refused says that no one listens there any more: nothing was sent.
 func (p *process) signInAt(client *http.Client) (refused bool, err error) {
 	body, err := json.Marshal(map[string]string{"user_id": "roller"})
 	if err != nil {

@@ -57,13 +57,13 @@ func verbatim(b *bootstrapv3.Bootstrap) error {
 // TestRoutesTable: with no word on policy in Envoy, the table alone decides.
 func TestRoutesTable(t *testing.T) {
 	s := newStack(t, stackOptions{settings: []string{"SESSIONGATE_ROUTES=" + tableAlone}, edit: editRoutes(noExtensions)})
-	b, nobody := s.newBrowser(networkV), s.newBrowser(networkX)
+	b, none := s.newBrowser(networkV), s.newBrowser(networkX)
 	b.signIn("alice") // a tester
 
 	t.Run("policies", func(t *testing.T) {
 		for _, tt := range []struct {
 			method, host, path string
-			nobody, alice      int
+			none, alice        int
 		}{
 			{"GET", "", "/admin", 401, 403},
 			{"GET", "", "/admin/", 401, 403},
@@ -83,8 +83,8 @@ func TestRoutesTable(t *testing.T) {
 			{"GET", "a.inner.example.com", "/", 403, 200},
 			{"GET", "a.inner.example.com", "/admin", 401, 403},
 		} {
-			for name, browser := range map[string]*browser{"nobody": nobody, "alice": b} {
-				want := map[string]int{"nobody": tt.nobody, "alice": tt.alice}[name]
+			for name, browser := range map[string]*browser{"no session": none, "alice": b} {
+				want := map[string]int{"no session": tt.none, "alice": tt.alice}[name]
 				a := browser.send(tt.method, tt.path, script, func(r *http.Request) {
 					if tt.host != "" {
 						r.Host = tt.host
@@ -102,7 +102,7 @@ func TestRoutesTable(t *testing.T) {
 
 	t.Run("refresh and sign-in", func(t *testing.T) {
 		b.mustRefresh(t)
-		if a := nobody.send(http.MethodGet, "/login", navigation); a.app == nil {
+		if a := none.send(http.MethodGet, "/login", navigation); a.app == nil {
 			t.Errorf("login page: %d", a.status)
 		}
 	})
@@ -117,8 +117,8 @@ func TestRoutesTable(t *testing.T) {
 				`/open/..\admin`, "/open/..%5cadmin", "/open/..;/admin", "/open/..;x=1/admin", "/open/..%3b/admin", "/open/../admin//../open/x", "/open/a//../../admin", "/admin/../open", "/admin/../admin",
 				"/%zz/../admin", "/%u0061dmin", "http://status.example.com/admin", "http://x/admin", "/health/../admin", "/open/%2e%2e%2fadmin", "/open/x/../../admin?/open",
 			} {
-				for _, who := range []*browser{nobody, b} {
-					answer := s.sendRaw(t, proxy, target, who)
+				for _, client := range []*browser{none, b} {
+					answer := s.sendRaw(t, proxy, target, client)
 					if strings.HasPrefix(target, "http://status.example.com") {
 						continue // an absolute target names the host, and that host is open
 					}
@@ -144,7 +144,7 @@ func TestRoutesTable(t *testing.T) {
 
 	t.Run("hosts", func(t *testing.T) {
 		for _, h := range []string{"status.example.com..", "x@status.example.com", "status.example.com:x", "status.example.com,app", "status..example.com", "[::1"} {
-			a := nobody.send(http.MethodGet, "/admin", script, func(r *http.Request) { r.Host = h })
+			a := none.send(http.MethodGet, "/admin", script, func(r *http.Request) { r.Host = h })
 			if a.app != nil {
 				t.Errorf("host %q passes", h)
 			}

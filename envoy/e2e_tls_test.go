@@ -90,7 +90,7 @@ func (f certificateFiles) writePair(p authority.Pair) {
 	f.write("tls.key", p.Key)
 }
 
-// TestTLS: Envoy speaks mutual TLS with the check and TLS with the auth path, as the documentation says; whoever has no certificate gets
+// TestTLS: Envoy speaks mutual TLS with the check and TLS with the auth path, as the documentation says; a client without a certificate gets
 // nothing; and certificates are renewed under load.
 func TestTLS(t *testing.T) {
 	ours, err := authority.New("ours")
@@ -167,9 +167,9 @@ func TestTLS(t *testing.T) {
 	})
 
 	t.Run("without a certificate", func(t *testing.T) {
-		stranger := s.startEnvoy("stranger", encrypt(false))
+		outsider := s.startEnvoy("outsider", encrypt(false))
 		for range 4 {
-			if a := b.newTab(stranger).do(http.MethodGet, "/", script); a.status != http.StatusServiceUnavailable || a.app != nil {
+			if a := b.newTab(outsider).do(http.MethodGet, "/", script); a.status != http.StatusServiceUnavailable || a.app != nil {
 				t.Errorf("through an Envoy without a certificate: %d", a.status)
 			}
 		}
@@ -204,7 +204,7 @@ func TestTLS(t *testing.T) {
 		backends := others.issue("backend")
 		others.write("envoy.crt", backends.Cert)
 		others.write("envoy.key", backends.Key)
-		stranger := s.startEnvoy("another", func(b *bootstrapv3.Bootstrap) error {
+		outsider := s.startEnvoy("another", func(b *bootstrapv3.Bootstrap) error {
 			for _, c := range b.GetStaticResources().GetClusters() {
 				if c.GetName() != "app" {
 					c.TransportSocket = transportSocket(t, c.GetName(), others.dir).GetTransportSocket()
@@ -213,7 +213,7 @@ func TestTLS(t *testing.T) {
 			return nil
 		})
 		for range 4 {
-			if a := b.newTab(stranger).do(http.MethodGet, "/", script); a.status != http.StatusServiceUnavailable || a.app != nil {
+			if a := b.newTab(outsider).do(http.MethodGet, "/", script); a.status != http.StatusServiceUnavailable || a.app != nil {
 				t.Errorf("through an Envoy of another name: %d", a.status)
 			}
 		}

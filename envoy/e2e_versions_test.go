@@ -101,7 +101,7 @@ func known(t *testing.T, program string, environ []string) []string {
 }
 
 // ownMark names the refresh token that came with the browser's access token.
-func ownMark(t *testing.T, b *browser) string {
+func ownHash(t *testing.T, b *browser) string {
 	t.Helper()
 	parts := strings.Split(b.access(), ".")
 	if len(parts) != 3 {
@@ -115,7 +115,7 @@ func ownMark(t *testing.T, b *browser) string {
 		Gate struct{ Own string } `json:"sg"`
 	}
 	if err := json.Unmarshal(payload, &claims); err != nil || claims.Gate.Own == "" {
-		t.Fatalf("an access token without a mark: %v", err)
+		t.Fatalf("an access token without a token hash: %v", err)
 	}
 	return claims.Gate.Own
 }
@@ -161,7 +161,7 @@ func TestTwoVersions(t *testing.T) {
 			if !at(b, way.to).mustRefresh(t) {
 				t.Error("no new refresh token")
 			}
-			allows(t, way.from, b) // which promotes what the other handed out
+			allows(t, way.from, b) // which promotes what the other issued
 			s.awaitPromoted(handle)
 
 			// A repeat at the other one gets the same child.
@@ -169,7 +169,7 @@ func TestTwoVersions(t *testing.T) {
 			twin := b.stolenBy(networkV)
 			at(b, way.from).mustRefresh(t)
 			at(twin, way.to).mustRefresh(t)
-			if ownMark(t, b) != ownMark(t, twin) {
+			if ownHash(t, b) != ownHash(t, twin) {
 				t.Error("the two versions derive two children of one token")
 			}
 
@@ -189,7 +189,7 @@ func TestTwoVersions(t *testing.T) {
 			allows(t, way.from, thief)
 			s.awaitPromoted(handle)
 			s.advance(grace + moment)
-			at(b, way.to).refresh().over(t, "token theft detected")
+			at(b, way.to).refresh().ended(t, "token theft detected")
 			s.denied(thief.access(), thief.antiCSRF)
 			if n := s.endedFor(handle, "theft"); n != 1 {
 				t.Errorf("%d events of theft", n)

@@ -139,7 +139,7 @@ func refuseRefreshes(v *routev3.VirtualHost, statuses ...uint32) error {
 	return errors.New("there is no route auth")
 }
 
-// testFirstVisit: nobody is signed in yet, and nothing loops.
+// testFirstVisit: no one is signed in yet, and nothing loops.
 func testFirstVisit(t *testing.T, g *sdkPage) {
 	want := 0
 	if g.is20() {
@@ -235,12 +235,12 @@ func testParallel(t *testing.T, g *sdkPage) {
 	if n := refreshes(tabs[0].tab, tabs[1].tab) - before; n < 1 || n > 1 && (g.is20() || g.by != "axios") {
 		t.Errorf("%d refreshes, want 1", n)
 	}
-	if n := g.handOuts(handle); n > 1 {
-		t.Errorf("%d hand-outs, want 1", n)
+	if n := g.issues(handle); n > 1 {
+		t.Errorf("%d issues, want 1", n)
 	}
 }
 
-// testSignOut: the session is over here and there, and the SDK asks for none afterwards.
+// testSignOut: the session has ended here and there, and the SDK asks for none afterwards.
 func testSignOut(t *testing.T, g *sdkPage) {
 	handle := g.signIn("alice")
 	other := g.another()
@@ -261,7 +261,7 @@ func testSignOut(t *testing.T, g *sdkPage) {
 			t.Errorf("%d refreshes, want none", n)
 		}
 	}
-	if n := g.count(`SELECT count(*) FROM sessiongate.sessions WHERE handle = $1`, handleBytes(handle)); n != 0 {
+	if n := g.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE handle = $1`, handleBytes(handle)); n != 0 {
 		t.Error("the session is still there")
 	}
 	for _, name := range []string{"sAccessToken", "sRefreshToken", "sIRTFrontend", "sFrontToken", "sAntiCsrf", "st-access-token", "st-refresh-token"} {
@@ -279,7 +279,7 @@ func testSignOutExpired(t *testing.T, g *sdkPage) {
 	handle := g.signIn("alice")
 	g.advance(accessLife)
 	g.signOut()
-	if n := g.count(`SELECT count(*) FROM sessiongate.sessions WHERE handle = $1`, handleBytes(handle)); n != 0 {
+	if n := g.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE handle = $1`, handleBytes(handle)); n != 0 {
 		t.Error("the session is still there")
 	}
 	if g.exists() {
@@ -366,7 +366,7 @@ func testAsked(t *testing.T, g *sdkPage) {
 	}
 }
 
-// testAntiCSRF: the token is sent with every call, required, and got anew where it was lost.
+// testAntiCSRF: the token is sent with every call, required, and got again where it was lost.
 func testAntiCSRF(t *testing.T, g *sdkPage) {
 	g.signIn("alice")
 	g.call("alice")
@@ -461,7 +461,7 @@ func testClaims(t *testing.T, g *sdkPage) {
 
 // testForeignBearer: a bearer token of another system goes to the app, and does not touch the session.
 func testForeignBearer(t *testing.T, g *sdkPage) {
-	const foreign = "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJib2IifQ." // of bob, signed by nobody
+	const foreign = "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJib2IifQ." // of bob, with no signature
 	g.signIn("alice")
 	call := func() seen {
 		return g.reached("alice", eval[reply](g.tab, g.sending("GET", callPath, map[string]string{"authorization": foreign}, nil)))
@@ -474,7 +474,7 @@ func testForeignBearer(t *testing.T, g *sdkPage) {
 	}
 }
 
-// testPlanted: a sibling host's cookies make 20.x send the tokens of the sibling's session along. The user stays who he is.
+// testPlanted: a sibling host's cookies make 20.x send the tokens of the sibling's session along. The user stays the same.
 func testPlanted(t *testing.T, g *sdkPage) {
 	if !g.is20() {
 		return // has no header transport
@@ -507,7 +507,7 @@ func form(w http.ResponseWriter, r *http.Request) {
 		html.EscapeString(r.URL.RequestURI()))
 }
 
-// signInByForm is a login handler for it: it leads on to a page, and hands out the SDKs' cookies where the address says so.
+// signInByForm is a login handler for it: it leads on to a page, and issues the SDKs' cookies where the address says so.
 func (a *app) signInByForm(w http.ResponseWriter, r *http.Request) {
 	var c struct {
 		SetCookie  []string `json:"set_cookie"`

@@ -30,7 +30,7 @@ const (
 	stopTimeout = 10 * time.Second
 	// readyInterval is the pause between two looks whether Envoy is ready.
 	readyInterval = 20 * time.Millisecond
-	// logFlush is how long an access log line may wait in Envoy (its default of 10 s is no use to somebody who watches).
+	// logFlush is how long an access log line may wait in Envoy (its default of 10 s is no use to someone who watches).
 	logFlush = 100 * time.Millisecond
 	// logTail is how much of Envoy's log, in bytes, is kept for the error of a failed start.
 	logTail = 16 << 10
@@ -271,7 +271,7 @@ func (p *Proxy) Stop() error {
 	return p.stopErr
 }
 
-// cause gives an orderly exit that nobody asked for a name.
+// cause gives an orderly exit that no one asked for a name.
 func cause(exit error) error {
 	if exit == nil {
 		return errors.New("exit status 0")

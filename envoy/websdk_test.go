@@ -156,7 +156,7 @@ func (g *sdkPage) subtests(whole *testing.T, tests map[string]func(*testing.T, *
 	}
 }
 
-// load opens the page, or opens it anew.
+// load opens the page, or opens it again.
 func (g *sdkPage) load() {
 	g.Helper()
 	g.goTo(g.site + "/static/" + g.bundle)

@@ -76,7 +76,7 @@ type Access struct {
 	Claims        []byte
 	EncodedClaims string
 
-	at      place // its transport is Transport
+	lineage lineage // its transport is Transport
 	version int64
 	key     *signingKey
 	kept    atomic.Pointer[any]
@@ -112,7 +112,7 @@ func IsAccessToken(text string) bool {
 // anti-CSRF token.
 func (a *Access) MatchesAntiCSRF(text string) bool {
 	d := csrfDigest(text)
-	return subtle.ConstantTimeCompare(a.at.csrf[:], d[:]) == 1
+	return subtle.ConstantTimeCompare(a.lineage.csrf[:], d[:]) == 1
 }
 
 func newSigningSecret() ([]byte, error) {
@@ -184,69 +184,10 @@ func (r *keyring) jwks() ([]byte, error) {
 // place is where an access token stands in its session's line: the mark of its
 // refresh token and, until that was promoted, of its parent; and what it shares
 // with all of the session's.
-type place struct {
-	own, parent Mark
+type lineage struct {
+	own, parent TokenHash
 	csrf        [32]byte
 	transport   Transport
-}
-
-// payload is the JSON payload of an access token for the session rec, without a tag.
-// It expires with the session at the latest (I5).
-func (e *Engine) payload(rec Record, p place, now, expires time.Time) ([]byte, time.Time, error) {
-	expires = earlier(expires, earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt))
-	claims := accessClaims{
-		Issuer: e.cfg.Issuer, Subject: rec.UserID, Session: rec.Handle.String(),
-		IssuedAt: now.Unix(), Expires: expires.Unix(), AuthTime: rec.CreatedAt.Unix(),
-		Custom: rec.Claims,
-	}
-	gate := gateClaims{Own: encode(p.own[:]), CSRF: encode(p.csrf[:]), Version: rec.ClaimsVersion, Transport: p.transport}
-	if p.parent != (Mark{}) {
-		gate.Parent = encode(p.parent[:])
-	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	last, err := json.Marshal(gate)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	payload = append(append(append(payload[:len(payload)-1], gateBefore...), last...), '}')
-	return payload, time.Unix(claims.Expires, 0).UTC(), nil
-}
-
-// gateBefore is what stands before the reserved object, the payload's last member.
-const gateBefore = `,"sg":`
-
-// size is that of the token which the key makes of a payload of n bytes.
-func (k *signingKey) size(n int) int {
-	return len(k.header) + 1 + base64url.EncodedLen(n) + 1 + signatureText
-}
-
-func (e *Engine) mint(rec Record, p place, now, expires time.Time) (minted, error) {
-	payload, expires, err := e.payload(rec, p, now, expires)
-	if err != nil {
-		return minted{}, fmt.Errorf("marshalling access token: %w", err)
-	}
-	signer := e.keys.Load().signer(now)
-	if signer == nil {
-		return minted{}, errNoKey
-	}
-	// Claims that were accepted when there was no tag may leave no room for one.
-	if signer.size(len(payload)+tagWhole-len("}}")) <= accessTokenMax {
-		payload = signer.withTag(payload)
-	}
-	text, err := signer.sign(payload)
-	if err != nil {
-		return minted{}, fmt.Errorf("signing access token: %w", err)
-	}
-	return minted{Token(text), payload, expires}, nil
-}
-
-type minted struct {
-	token   Token
-	payload []byte
-	expires time.Time
 }
 
 // open checks everything about a token that never changes, cheapest first: V1
@@ -327,7 +268,7 @@ func readPayload(k *signingKey, body []byte, issuer string) (*verified, *Denial)
 		return nil, DenyClaims
 	}
 	v := &verified{Access: Access{
-		UserID: c.Subject, Transport: c.Gate.Transport, at: place{transport: c.Gate.Transport}, Claims: c.Custom, version: c.Gate.Version,
+		UserID: c.Subject, Transport: c.Gate.Transport, lineage: lineage{transport: c.Gate.Transport}, Claims: c.Custom, version: c.Gate.Version,
 		AuthTime: time.Unix(c.AuthTime, 0).UTC(), IssuedAt: time.Unix(c.IssuedAt, 0).UTC(), Expires: time.Unix(c.Expires, 0).UTC(),
 		key: k,
 	}}
@@ -342,8 +283,8 @@ func readPayload(k *signingKey, body []byte, issuer string) (*verified, *Denial)
 	case c.Issuer != issuer, checkUserID(c.Subject) != nil, checkClaims(&v.Claims) != nil, !c.datesFit(),
 		c.Gate.Version <= 0,
 		c.Gate.Transport != TransportCookie && c.Gate.Transport != TransportHeader,
-		!decodeInto(v.at.own[:], c.Gate.Own), !decodeInto(v.at.csrf[:], c.Gate.CSRF),
-		c.Gate.Parent != "" && !decodeInto(v.at.parent[:], c.Gate.Parent):
+		!decodeInto(v.lineage.own[:], c.Gate.Own), !decodeInto(v.lineage.csrf[:], c.Gate.CSRF),
+		c.Gate.Parent != "" && !decodeInto(v.lineage.parent[:], c.Gate.Parent):
 		return nil, DenyClaims
 	}
 	v.EncodedClaims = encode(v.Claims)

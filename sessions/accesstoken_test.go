@@ -63,7 +63,7 @@ func testRing(t testing.TB, kek *KeyEncryptionKey) *keyring {
 func issueAt(t testing.TB, e *Engine, now time.Time, claims string) Issued {
 	t.Helper()
 	token, row := signIn(now, netV)
-	issued, err := e.issue(Record{Row: row, Claims: []byte(claims), ClaimsVersion: 1}, token, Mark{}, now, true)
+	issued, err := e.issue(Record{Row: row, Claims: []byte(claims), ClaimsVersion: 1}, token, TokenHash{}, now, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,14 +274,14 @@ func TestVerifySeveralTokens(t *testing.T) {
 	e := offline(t)
 	token, row := signIn(testEpoch.Add(-time.Minute), netV)
 	at := func(now time.Time, version int64) string {
-		i, err := e.issue(Record{Row: row, Claims: []byte(`{}`), ClaimsVersion: version}, token, Mark{}, now, true)
+		i, err := e.issue(Record{Row: row, Claims: []byte(`{}`), ClaimsVersion: version}, token, TokenHash{}, now, true)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return i.Access.Reveal()
 	}
 	older, newer := at(testEpoch.Add(-time.Minute), 1), at(testEpoch, 2)
-	stranger := issueAt(t, e, testEpoch, `{}`).Access.Reveal()
+	attacker := issueAt(t, e, testEpoch, `{}`).Access.Reveal()
 	foreign := issueAt(t, offline(t), testEpoch, `{}`).Access.Reveal()
 
 	for _, tc := range []struct {
@@ -295,7 +295,7 @@ func TestVerifySeveralTokens(t *testing.T) {
 		{"the newer one last", []string{older, newer}, nil, 2},
 		{"garbage beside", []string{"x", newer, "y.z"}, nil, 2},
 		{"another deployment's beside", []string{foreign, older}, nil, 1},
-		{"of two sessions", []string{newer, stranger}, DenySeveral, 0},
+		{"of two sessions", []string{newer, attacker}, DenySeveral, 0},
 		{"garbage alone", []string{"x", "y"}, DenyMalformed, 0},
 		{"too many", []string{newer, "1", "2", "3", "4", "5", "6", "7", "8"}, DenyMalformed, 0},
 	} {
@@ -312,13 +312,13 @@ func TestVerifySeveralTokens(t *testing.T) {
 func TestVerifyByTransport(t *testing.T) {
 	e := offline(t)
 	token, row := signIn(testEpoch, netV)
-	inCookie, err := e.issue(Record{Row: row, Claims: []byte(`{}`), ClaimsVersion: 1}, token, Mark{}, testEpoch, true)
+	inCookie, err := e.issue(Record{Row: row, Claims: []byte(`{}`), ClaimsVersion: 1}, token, TokenHash{}, testEpoch, true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	token, row = signIn(testEpoch, netV)
 	token.transport = TransportHeader
-	inHeader, err := e.issue(Record{Row: row, Claims: []byte(`{}`), ClaimsVersion: 1}, token, Mark{}, testEpoch, true)
+	inHeader, err := e.issue(Record{Row: row, Claims: []byte(`{}`), ClaimsVersion: 1}, token, TokenHash{}, testEpoch, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -427,7 +427,7 @@ func TestAccessTokenNeverOutlivesItsSession(t *testing.T) {
 	row.AbsoluteExpiresAt = testEpoch.Add(time.Minute + 900*time.Millisecond)
 	for _, sliding := range []time.Duration{time.Hour, 30*time.Second + 700*time.Millisecond} {
 		row.ExpiresAt = testEpoch.Add(sliding)
-		i, err := e.issue(Record{Row: row, Claims: []byte(`{}`), ClaimsVersion: 1}, token, Mark{}, testEpoch, true)
+		i, err := e.issue(Record{Row: row, Claims: []byte(`{}`), ClaimsVersion: 1}, token, TokenHash{}, testEpoch, true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,13 +52,13 @@ func (e *Engine) audit(ctx context.Context) {
 		switch {
 		case err != nil && !failing && ctx.Err() == nil:
 			failing = true
-			e.cfg.Events(Event{Kind: EventAuditFailed, Err: err})
+			e.cfg.Observe(Event{Kind: EventAuditFailed, Err: err})
 		case err == nil && failing:
 			failing = false
-			e.cfg.Events(Event{Kind: EventAuditRecovered})
+			e.cfg.Observe(Event{Kind: EventAuditRecovered})
 		}
 		if n > 0 {
-			e.cfg.Events(Event{Kind: EventAudited, Count: n})
+			e.cfg.Observe(Event{Kind: EventAudited, Count: n})
 		}
 		if ctx.Err() != nil {
 			if err == nil {
@@ -96,5 +96,5 @@ func (e *Engine) flushAudit(ctx context.Context) {
 }
 
 func (e *Engine) deliverWithin(ctx context.Context) (int, error) {
-	return e.store.DeliverEvents(ctx, e.cfg.AuditBatch, func(events []AuditEvent) error { return e.cfg.Audit(ctx, events) })
+	return e.store.DeliverAudit(ctx, e.cfg.AuditBatch, func(events []AuditEvent) error { return e.cfg.Audit(ctx, events) })
 }

@@ -90,7 +90,7 @@ func TestAuditTellsWhatWasDecided(t *testing.T) {
 	store.Advance(cfg.RefreshAttemptMax / 2)
 	refresh(t, e, first.Refresh, home)
 	refresh(t, e, second.Refresh, home) // R6
-	if _, err := e.Update(t.Context(), first.Session.Handle, sessions.Contents{Data: []byte(`{}`), Actor: "shop"}); err != nil {
+	if _, err := e.Update(t.Context(), first.Session.Handle, sessions.Attributes{Data: []byte(`{}`), Actor: "shop"}); err != nil {
 		t.Fatal(err)
 	}
 	refresh(t, e, first.Refresh, home) // R7 writes nothing
@@ -176,7 +176,7 @@ func TestAuditFlush(t *testing.T) {
 	cfg := audited(t, k.take)
 	cfg.AuditPoll, cfg.AuditBatch = time.Hour, 10
 	log := &events{}
-	cfg.Events = log.add
+	cfg.Observe = log.add
 	e, err := sessions.New(sessionstest.NewMemory(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package sessions
 import (
 	"fmt"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 )
@@ -213,25 +212,4 @@ func heap() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
-}
-
-// BenchmarkStripCookies is what a Cookie header of 54 KB costs each Check, and
-// what it costs with a planted cookie that has to go: how many pairs there are is
-// the client's choice, and must not be ours to pay for.
-func BenchmarkStripCookies(b *testing.B) {
-	for name, pair := range map[string]string{
-		"long pairs": "name=0123456789abcdef0123456789abcdef; ", "short pairs": "a=b; ", "shortest": "a;", "commas": "a,",
-		"almost ours": "st-access-tokens;", "ours": "st-access-token;",
-		"attributes": "$Path;", "quoted with an attribute": `st-access-token="x";$Path="/"; `,
-	} {
-		many := strings.Repeat(pair, 54<<10/len(pair))
-		for planted, header := range map[string]string{"as it is": many, "planted": "st-access-token=x; " + many} {
-			b.Run(name+"/"+planted, func(b *testing.B) {
-				b.ReportAllocs()
-				for b.Loop() {
-					StripCookies(header, "sAccessToken", "sRefreshToken", "st-access-token", "st-refresh-token")
-				}
-			})
-		}
-	}
 }

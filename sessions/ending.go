@@ -2,34 +2,19 @@ package sessions
 
 import (
 	"context"
-	"errors"
 )
 
-// Get returns a living session, or [ErrNotFound].
-func (e *Engine) Get(ctx context.Context, h Handle) (Record, error) {
-	rec, now, err := e.store.Get(ctx, h)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return Record{}, ErrNotFound
-	case err != nil:
-		return Record{}, unavailable("reading session", err)
-	case !now.Before(rec.ExpiresAt) || !now.Before(rec.AbsoluteExpiresAt):
-		return Record{}, ErrNotFound
-	}
-	return rec, nil
+// Ending says why and by whom a session is ended. Actor is free text for the
+// event ("sign-out", the name of an API key); it holds no secret. Rule is that of
+// the refresh that ends it, or empty.
+type Ending struct {
+	Reason Reason
+	Actor  string
+	Rule   Rule
 }
 
-// ListUser returns the living sessions of a user, the newest first, at most limit.
-func (e *Engine) ListUser(ctx context.Context, userID string, limit int) ([]Record, error) {
-	if err := checkUserID(userID); err != nil {
-		return nil, err
-	}
-	records, err := e.store.ListUser(ctx, userID, limit)
-	if err != nil {
-		return nil, unavailable("listing the sessions of a user", err)
-	}
-	return records, nil
-}
+// EvictedEnding is how a limit ends a session.
+var EvictedEnding = Ending{Reason: ReasonEvicted, Actor: "sign-in"}
 
 // End ends a session. It reports whether there was one; ending none is no error.
 // From when it returns, no token is minted for the session (I4) and this engine
@@ -81,7 +66,7 @@ func (e *Engine) ended(h Handle, userID string, ending Ending) {
 	if e.Ready() {
 		e.feed.add(Entry{Kind: EntryEnded, Handle: h, Reason: ending.Reason, At: e.feed.clock.now()})
 	}
-	e.cfg.Events(Event{Kind: EventEnded, Handle: h, UserID: userID, Rule: ending.Rule, Reason: ending.Reason, Actor: ending.Actor})
+	e.cfg.Observe(Event{Kind: EventEnded, Handle: h, UserID: userID, Rule: ending.Rule, Reason: ending.Reason, Actor: ending.Actor})
 }
 
 // SignOut ends the sessions that the tokens of a request name, as one transport
@@ -93,7 +78,7 @@ func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []st
 	if !e.Ready() {
 		return ErrUnavailable
 	}
-	if len(refresh) > tokensMax || len(access) > tokensMax {
+	if len(refresh) > TokensMax || len(access) > TokensMax {
 		refresh, access = nil, nil
 	}
 	handles := map[Handle]bool{}
@@ -101,7 +86,7 @@ func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []st
 		t, err := openRefreshToken(text, e.keys.Load())
 		switch {
 		case err == nil && t.transport == by:
-			if err := e.perSession.take(t.mark(), e.cfg.Now()); err != nil {
+			if err := e.perSession.take(t.hash(), e.cfg.Now()); err != nil {
 				return err // each sign-out is a statement, also of a session that is gone
 			}
 			handles[t.handle] = true

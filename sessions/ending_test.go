@@ -14,7 +14,7 @@ func TestSignOutByATokenThatIsNotGood(t *testing.T) {
 	if denial != nil {
 		t.Fatal(denial)
 	}
-	e.feed.add(Entry{Kind: EntryLost, Handle: access.Handle, Mark: access.at.own, At: testEpoch})
+	e.feed.add(Entry{Kind: EntryLost, Handle: access.Handle, TokenHash: access.lineage.own, At: testEpoch})
 	if err := e.SignOut(t.Context(), TransportCookie, nil, []string{text}); !errors.Is(err, DenyExpired) {
 		t.Errorf("signing out: %v, want a refresh first", err)
 	}

@@ -14,144 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Config is what an engine needs to know. Start from [Defaults].
-type Config struct {
-	// KeyEncryptionKey wraps the keys in the store. Required.
-	KeyEncryptionKey *KeyEncryptionKey
-	// PreviousKeyEncryptionKey is the one whose place KeyEncryptionKey takes: the
-	// engine opens what either wrapped. Optional.
-	PreviousKeyEncryptionKey *KeyEncryptionKey
-	// RotateKeysEvery is the age at which the newest key of a kind gets a
-	// successor, KeyActivationDelay how long that is published before it signs or
-	// seals. Every engine must have heard of it by then, which takes FeedBound,
-	// and whoever else verifies access tokens must have read the JWK Set anew.
-	RotateKeysEvery, KeyActivationDelay time.Duration
-	// Issuer is the iss claim of access tokens; every engine over one store has
-	// the same.
-	Issuer string
-
-	// AccessTokenLife is how long an access token works without asking the
-	// store; what is stolen works that long at most.
-	AccessTokenLife time.Duration
-	// SlidingLife ends a session that was not refreshed for so long,
-	// AbsoluteLife ends any, and is at most [AbsoluteLifeMax].
-	SlidingLife, AbsoluteLife time.Duration
-	// RefreshAttemptMax, D, is the longest that an honest refresh may take from
-	// leaving the browser to its answer's cookies being stored. Half of it is
-	// ours.
-	RefreshAttemptMax time.Duration
-	// HandOutsMax is how often one child may be handed out, at most once in D/2
-	// being counted, before its session ends as refresh_abuse.
-	HandOutsMax int
-	// PerUser bounds the sessions of one user.
-	PerUser UserLimit
-	// RefreshesPerSession bounds the refreshes of a session, of which each refresh token
-	// is counted by itself; RefreshesPerAddress those of one network, where its address is
-	// known ([Engine.AdmitRefresh]). Each engine counts what comes to it. Defaults has no
-	// bound: it depends on who can reach the engine.
-	RefreshesPerSession, RefreshesPerAddress Rate
-
-	// FeedPoll is the pause between polls of the feed; FeedBound the age from
-	// which the feed counts as stale. A poll is given up after FeedBound.
-	FeedPoll, FeedBound time.Duration
-	// CachedTokens bounds the cache of verified access tokens, PromotionQueue
-	// and PromotionBatch the queue of first uses and one transaction of it.
-	CachedTokens, PromotionQueue, PromotionBatch int
-	// UnverifiedCPU is the share of this process's cores, in percent, that bad signatures
-	// may take of tokens without a tag, which a former version made or somebody invented.
-	// Beyond it such tokens are told to come back.
-	UnverifiedCPU int
-	// SweepPause is the pause between removals of expired rows, SweepBatch what
-	// one removes at most.
-	SweepPause time.Duration
-	SweepBatch int
-
-	// Now is this machine's clock; it is read for durations only. Events is
-	// called for every event, from any goroutine, and must not wait.
-	Now    func() time.Time
-	Events func(Event)
-
-	// Audit is given the audit events of all engines over the store, in batches of
-	// at most AuditBatch, and returns nil only once they are durable where they went.
-	// An error, or a crash before the store knows, brings them again: each at least
-	// once, those of one session in order. It returns soon after its context ends. It
-	// is also what has the store write them ([Store.NoteChanges]). nil: this engine
-	// delivers none. AuditPoll is the pause after a batch that was not full.
-	Audit      func(context.Context, []AuditEvent) error
-	AuditPoll  time.Duration
-	AuditBatch int
-}
-
-// Defaults is a Config that lacks only the key-encryption key.
-func Defaults() Config {
-	return Config{
-		Issuer: "sessiongate",
-
-		RotateKeysEvery:    30 * 24 * time.Hour,
-		KeyActivationDelay: 10 * time.Minute,
-
-		AccessTokenLife:   time.Hour,
-		SlidingLife:       30 * 24 * time.Hour,
-		AbsoluteLife:      100 * 24 * time.Hour,
-		RefreshAttemptMax: 10 * time.Second,
-		HandOutsMax:       20,
-		FeedPoll:          200 * time.Millisecond,
-		FeedBound:         time.Second,
-		CachedTokens:      100_000,
-		UnverifiedCPU:     5,
-		PromotionQueue:    4096,
-		PromotionBatch:    256,
-		SweepPause:        time.Minute,
-		SweepBatch:        500,
-		Now:               time.Now,
-		Events:            func(Event) {},
-		AuditPoll:         time.Second,
-		AuditBatch:        500,
-	}
-}
-
-func (c Config) keyEncryption() KeyEncryption {
-	return KeyEncryption{Key: c.KeyEncryptionKey, Previous: c.PreviousKeyEncryptionKey}
-}
-
-func (c Config) check() error {
-	switch {
-	case c.KeyEncryptionKey == nil:
-		return &InvalidError{"KeyEncryptionKey", "must be given"}
-	case c.Issuer == "":
-		return &InvalidError{"Issuer", "must not be empty"}
-	case c.RefreshAttemptMax < time.Millisecond:
-		return &InvalidError{"RefreshAttemptMax", "must be at least 1ms"}
-	case c.AccessTokenLife < 2*c.RefreshAttemptMax:
-		// A shorter one would expire while its own refresh is under way.
-		return &InvalidError{"AccessTokenLife", "must be at least twice RefreshAttemptMax"}
-	case c.SlidingLife < 2*c.AccessTokenLife+c.RefreshAttemptMax:
-		return &InvalidError{"SlidingLife", "must be at least twice AccessTokenLife and RefreshAttemptMax on top"}
-	case c.AbsoluteLife < c.SlidingLife:
-		return &InvalidError{"AbsoluteLife", "must be at least SlidingLife"}
-	case c.AbsoluteLife > AbsoluteLifeMax:
-		// Its refresh token would outlive the key that sealed it.
-		return &InvalidError{"AbsoluteLife", "must be at most 400 days"}
-	case c.KeyActivationDelay <= c.FeedBound:
-		return &InvalidError{"KeyActivationDelay", "must be more than FeedBound"}
-	case c.RotateKeysEvery < 4*c.KeyActivationDelay:
-		return &InvalidError{"RotateKeysEvery", "must be at least four times KeyActivationDelay"}
-	case c.HandOutsMax < 1, c.FeedPoll <= 0, c.FeedBound < c.FeedPoll, c.CachedTokens < 1,
-		c.PromotionQueue < 1, c.PromotionBatch < 1, c.SweepPause <= 0, c.SweepBatch < 1,
-		c.AuditPoll <= 0, c.AuditBatch < 1:
-		return &InvalidError{"Config", "counts and pauses must be positive, and FeedBound at least FeedPoll"}
-	case c.UnverifiedCPU < 1 || c.UnverifiedCPU > 100:
-		return &InvalidError{"UnverifiedCPU", "must be 1 to 100 percent"}
-	case !c.RefreshesPerSession.ok(), !c.RefreshesPerAddress.ok():
-		return &InvalidError{"RefreshesPerSession, RefreshesPerAddress", "must be 0 a second (no limit), or more with a positive burst"}
-	case c.PerUser.Max < 0:
-		return &InvalidError{"PerUser.Max", "must be 0 (no limit) or more"}
-	case c.Now == nil || c.Events == nil:
-		return &InvalidError{"Config", "Now and Events must be set"}
-	}
-	return nil
-}
-
 // Engine answers for the sessions of one store. Any number of engines may share
 // a store. All methods are safe for concurrent use.
 type Engine struct {
@@ -168,7 +30,7 @@ type Engine struct {
 	confirming chan struct{} // has a place for each that asks the store now
 	promoter   promoter
 
-	perSession rates[Mark]
+	perSession rates[TokenHash]
 	perAddress rates[sender]
 
 	polls pollCounts
@@ -184,7 +46,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the token cache: %w", err)
 	}
-	perSession, err := newRates[Mark](cfg.RefreshesPerSession)
+	perSession, err := newRates[TokenHash](cfg.RefreshesPerSession)
 	if err != nil {
 		return nil, err
 	}
@@ -195,18 +57,18 @@ func New(store Store, cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg:        cfg,
 		store:      store,
-		windows:    Windows{Attempt: cfg.RefreshAttemptMax, HandOutsMax: cfg.HandOutsMax, Sliding: cfg.SlidingLife},
+		windows:    Windows{Attempt: cfg.RefreshAttemptMax, IssuesMax: cfg.IssuesMax, Sliding: cfg.SlidingLife},
 		cache:      cache,
 		unverified: newCPUShare(cfg.UnverifiedCPU, cfg.Now),
 
 		perSession: perSession, perAddress: perAddress,
 		promoter: promoter{
 			queue: make(chan *verified, cfg.PromotionQueue), batch: cfg.PromotionBatch,
-			timeout: cfg.RefreshAttemptMax / 2, store: store, emit: cfg.Events,
+			timeout: cfg.RefreshAttemptMax / 2, store: store, observe: cfg.Observe,
 		},
 	}
 	if cfg.Audit != nil {
-		store.NoteChanges()
+		store.AuditChanges()
 	}
 	e.feed.init(cfg.Now)
 	e.keyless = make(chan struct{}, 1)
@@ -234,7 +96,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.start(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	e.cfg.Events(Event{Kind: EventReady})
+	e.cfg.Observe(Event{Kind: EventReady})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { e.follow(ctx); return nil })
 	g.Go(func() error { e.promoter.run(ctx); return nil })
@@ -253,7 +115,7 @@ func (e *Engine) start(ctx context.Context) error {
 			return err
 		}
 		if ctx.Err() == nil {
-			e.cfg.Events(Event{Kind: EventStartRetried, Err: err})
+			e.cfg.Observe(Event{Kind: EventStartRetried, Err: err})
 		}
 		select {
 		case <-ctx.Done():
@@ -278,9 +140,9 @@ const clockStepMax = 15 * time.Minute
 func (e *Engine) prepareStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startRetryLast)
 	defer cancel()
-	horizon := e.cfg.AccessTokenLife + leeway + e.cfg.RefreshAttemptMax + clockStepMax
-	if err := e.store.RaiseHorizon(ctx, horizon); err != nil {
-		return fmt.Errorf("raising the horizon: %w", err)
+	retention := e.cfg.AccessTokenLife + leeway + e.cfg.RefreshAttemptMax + clockStepMax
+	if err := e.store.RaiseFeedRetention(ctx, retention); err != nil {
+		return fmt.Errorf("raising the feed retention: %w", err)
 	}
 	set, err := e.store.Keys(ctx)
 	if err != nil {
@@ -334,7 +196,7 @@ func (e *Engine) readKeys(ctx context.Context) (KeySet, error) {
 	case held == nil && !ring.complete():
 		return set, errNoKey
 	case err != nil:
-		e.cfg.Events(Event{Kind: EventKeysUnreadable, Err: err})
+		e.cfg.Observe(Event{Kind: EventKeysUnreadable, Err: err})
 	}
 	if held != nil && held.complete() && !ring.complete() {
 		select {
@@ -363,10 +225,10 @@ func (e *Engine) follow(ctx context.Context) {
 			return
 		case err != nil && !failing:
 			failing = true
-			e.cfg.Events(Event{Kind: EventFeedFailed, Err: err})
+			e.cfg.Observe(Event{Kind: EventFeedFailed, Err: err})
 		case err == nil && failing:
 			failing = false
-			e.cfg.Events(Event{Kind: EventFeedRecovered})
+			e.cfg.Observe(Event{Kind: EventFeedRecovered})
 		}
 		if now := e.feed.elapsed(); now-pruned > time.Minute {
 			pruned = now
@@ -398,9 +260,9 @@ func (e *Engine) sweep(ctx context.Context) {
 			case ctx.Err() != nil:
 				return
 			case err != nil:
-				e.cfg.Events(Event{Kind: EventSweepFailed, Err: err})
+				e.cfg.Observe(Event{Kind: EventSweepFailed, Err: err})
 			case n > 0:
-				e.cfg.Events(Event{Kind: EventSwept, Count: n})
+				e.cfg.Observe(Event{Kind: EventSwept, Count: n})
 			}
 		}
 	}

@@ -109,8 +109,8 @@ func (s *watched) Poll(ctx context.Context, since sessions.Cursor) (sessions.Pag
 	return through(s, "Poll", func() (sessions.Page, error) { return s.ClockedStore.Poll(ctx, since) })
 }
 
-func (s *watched) RaiseHorizon(ctx context.Context, d time.Duration) error {
-	_, err := through(s, "RaiseHorizon", func() (any, error) { return nil, s.ClockedStore.RaiseHorizon(ctx, d) })
+func (s *watched) RaiseFeedRetention(ctx context.Context, d time.Duration) error {
+	_, err := through(s, "RaiseFeedRetention", func() (any, error) { return nil, s.ClockedStore.RaiseFeedRetention(ctx, d) })
 	return err
 }
 
@@ -201,7 +201,7 @@ func (l *events) all() []sessions.Event {
 func launch(t testing.TB, store sessions.Store, cfg sessions.Config) (*sessions.Engine, *events, <-chan error) {
 	t.Helper()
 	log := &events{}
-	cfg.Events = log.add
+	cfg.Observe = log.add
 	e, err := sessions.New(store, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -366,7 +366,7 @@ func TestSignOut(t *testing.T) {
 		}
 		want := sessions.ErrSuperseded // a new sign-in may have set new cookies
 		if name == "by handle" || name == "by user" {
-			want = sessions.ErrOver
+			want = sessions.ErrSessionEnded
 		}
 		if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home); !errors.Is(err, want) {
 			t.Errorf("%s: then a refresh: %v, want %v", name, err, want)
@@ -425,7 +425,7 @@ func TestNoTokenAfterRevoke(t *testing.T) {
 	for range 20 {
 		first := create(t, one)
 		advance(t, store, time.Minute, one, two)
-		var over atomic.Bool
+		var isEnded atomic.Bool
 		var mu sync.Mutex
 		got := []sessions.Token{first.Access}
 		var racers sync.WaitGroup
@@ -433,7 +433,7 @@ func TestNoTokenAfterRevoke(t *testing.T) {
 			racers.Go(func() {
 				e := []*sessions.Engine{one, two}[n%2]
 				for stop := false; !stop; {
-					stop = over.Load() // read before the attempt begins
+					stop = isEnded.Load() // read before the attempt begins
 					i, err := e.Refresh(context.Background(), sessions.TransportCookie, []string{first.Refresh.Reveal()}, home)
 					switch {
 					case err == nil && stop:
@@ -442,7 +442,7 @@ func TestNoTokenAfterRevoke(t *testing.T) {
 						mu.Lock()
 						got = append(got, i.Access)
 						mu.Unlock()
-					case !errors.Is(err, sessions.ErrOver):
+					case !errors.Is(err, sessions.ErrSessionEnded):
 						t.Errorf("refresh: %v", err)
 					}
 				}
@@ -451,7 +451,7 @@ func TestNoTokenAfterRevoke(t *testing.T) {
 		if _, err := one.End(t.Context(), first.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
 			t.Fatal(err)
 		}
-		over.Store(true)
+		isEnded.Store(true)
 		if d := verify(one, first.Access); d != sessions.DenyEnded {
 			t.Fatalf("where it was ended: %v", d)
 		}
@@ -507,7 +507,7 @@ func TestRetryAfterAnyFault(t *testing.T) {
 				b.store.Advance(time.Minute)
 			},
 			do:   func(b try) error { return again(b, b.i.Refresh, home) },
-			want: sessions.ErrOver,
+			want: sessions.ErrSessionEnded,
 		},
 		"SignOut": {do: func(b try) error {
 			return b.e.SignOut(context.Background(), sessions.TransportCookie, []string{b.i.Refresh.Reveal()}, nil)
@@ -596,7 +596,7 @@ func TestSignOutElsewhereAMomentAgo(t *testing.T) {
 	if _, err := there.End(t.Context(), revoked.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range map[*sessions.Issued]error{&out: sessions.ErrSuperseded, &revoked: sessions.ErrOver} {
+	for i, want := range map[*sessions.Issued]error{&out: sessions.ErrSuperseded, &revoked: sessions.ErrSessionEnded} {
 		if _, err := here.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home); !errors.Is(err, want) {
 			t.Errorf("refresh: %v, want %v", err, want)
 		}
@@ -616,7 +616,7 @@ func TestOutageIsNoVerdict(t *testing.T) {
 	if d := verify(e, i.Access); d != nil {
 		t.Errorf("Verify: %v", d)
 	}
-	if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home); !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrOver) {
+	if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home); !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrSessionEnded) {
 		t.Errorf("Refresh: %v", err)
 	}
 	if !e.Ready() {
@@ -639,7 +639,7 @@ func TestUpdate(t *testing.T) {
 	if d := verify(there, i.Access); d != nil {
 		t.Fatal(d)
 	}
-	rec, err := here.Update(t.Context(), i.Session.Handle, sessions.Contents{Claims: []byte(` {"role": "admin"} `)})
+	rec, err := here.Update(t.Context(), i.Session.Handle, sessions.Attributes{Claims: []byte(` {"role": "admin"} `)})
 	if err != nil || string(rec.Claims) != `{"role":"admin"}` || rec.ClaimsVersion != 2 {
 		t.Fatalf("%s, version %d, %v", rec.Claims, rec.ClaimsVersion, err)
 	}
@@ -656,19 +656,19 @@ func TestUpdate(t *testing.T) {
 			t.Errorf("after a refresh: %v", d)
 		}
 	}
-	if _, err := here.Update(t.Context(), sessions.NewHandle(), sessions.Contents{Data: []byte(`{}`)}); !errors.Is(err, sessions.ErrNotFound) {
+	if _, err := here.Update(t.Context(), sessions.NewHandle(), sessions.Attributes{Data: []byte(`{}`)}); !errors.Is(err, sessions.ErrNotFound) {
 		t.Errorf("no such session: %v", err)
 	}
 	a, _ := here.Verify(sessions.TransportCookie, []string{next.Access.Reveal()})
 	other := create(t, here)
-	if _, err := here.Succeed(a, other.Session); err == nil {
+	if _, err := here.Reissue(a, other.Session); err == nil {
 		t.Error("a token of one session succeeds in another")
 	}
 }
 
 // Confirm asks the store only where the feed is too old to tell, and then believes
 // it: what ended unheard of is denied, and an outage of the store is no verdict.
-func TestConfirm(t *testing.T) {
+func TestCheckStore(t *testing.T) {
 	store := newWatched()
 	cfg := quiet(t)
 	cfg.AccessTokenLife = 24 * time.Hour
@@ -688,22 +688,22 @@ func TestConfirm(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := store.counted()
-	if d := e.Confirm(t.Context(), gone); d != nil {
+	if d := e.CheckStore(t.Context(), gone); d != nil {
 		t.Errorf("while the feed is fresh: %v", d)
 	}
 	if after := store.counted(); !maps.Equal(before, after) {
 		t.Errorf("while the feed is fresh the store is asked: %v, before %v", after, before)
 	}
 	ahead.Store(int64(2 * cfg.FeedBound))
-	if d := e.Confirm(t.Context(), alive); d != nil {
+	if d := e.CheckStore(t.Context(), alive); d != nil {
 		t.Errorf("a living session: %v", d)
 	}
-	if d := e.Confirm(t.Context(), gone); d != sessions.DenyEnded {
+	if d := e.CheckStore(t.Context(), gone); d != sessions.DenyEnded {
 		t.Errorf("one that ended: %v", d)
 	}
 	store.failing(func(string, bool) error { return errors.New("the store is on fire") })
 	for _, a := range []*sessions.Access{alive, gone} {
-		if d := e.Confirm(t.Context(), a); d != sessions.DenyUnconfirmed {
+		if d := e.CheckStore(t.Context(), a); d != sessions.DenyUnconfirmed {
 			t.Errorf("without the store: %v", d)
 		}
 	}
@@ -812,7 +812,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"keys before the feed":  {func(c *sessions.Config) { c.KeyActivationDelay = c.FeedBound }, "KeyActivationDelay"},
 		"keys in a hurry":       {func(c *sessions.Config) { c.RotateKeysEvery = 4*c.KeyActivationDelay - 1 }, "RotateKeysEvery"},
 		"absolute below":        {func(c *sessions.Config) { c.AbsoluteLife = c.SlidingLife - 1 }, "AbsoluteLife"},
-		"no hand-outs":          {func(c *sessions.Config) { c.HandOutsMax = 0 }, "Config"},
+		"no issues":             {func(c *sessions.Config) { c.IssuesMax = 0 }, "Config"},
 		"stale between polls":   {func(c *sessions.Config) { c.FeedBound = c.FeedPoll - 1 }, "Config"},
 		"no clock":              {func(c *sessions.Config) { c.Now = nil }, "Config"},
 	} {
@@ -844,9 +844,9 @@ func TestTokensAreNeverFormatted(t *testing.T) {
 	refresh(t, e, child.Refresh, home)
 	store.Advance(time.Minute)
 	_, theft := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home)
-	_, over := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal() + "x"}, home)
+	_, isEnded := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal() + "x"}, home)
 	_, denial := e.Verify(sessions.TransportCookie, []string{i.Access.Reveal() + "x"})
-	for name, err := range map[string]error{"409": superseded, "503": outage, "theft": theft, "over": over} {
+	for name, err := range map[string]error{"409": superseded, "503": outage, "theft": theft, "ended": isEnded} {
 		if err == nil {
 			t.Errorf("%s is missing", name)
 		}
@@ -855,7 +855,7 @@ func TestTokensAreNeverFormatted(t *testing.T) {
 
 	var shown strings.Builder
 	logger := slog.New(slog.NewJSONHandler(&shown, nil))
-	values := []any{i, &i, child, i.Access, []sessions.Token{i.Refresh}, map[string]sessions.Token{"x": i.AntiCSRF}, access, superseded, outage, theft, over, denial, cfg, &cfg, cfg.KeyEncryptionKey}
+	values := []any{i, &i, child, i.Access, []sessions.Token{i.Refresh}, map[string]sessions.Token{"x": i.AntiCSRF}, access, superseded, outage, theft, isEnded, denial, cfg, &cfg, cfg.KeyEncryptionKey}
 	for _, event := range log.all() {
 		values = append(values, event)
 	}
@@ -888,7 +888,7 @@ func TestStopWhileTheStoreIsAway(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	cfg := sessions.Defaults()
 	cfg.KeyEncryptionKey = key(t, "k")
-	cfg.Events = func(e sessions.Event) {
+	cfg.Observe = func(e sessions.Event) {
 		if e.Kind == sessions.EventStartRetried {
 			stop()
 		}

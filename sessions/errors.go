@@ -8,11 +8,11 @@ import (
 // What a call on the engine can end with, beside success. Callers classify with
 // errors.Is; the wrapped cause is for the log, never for the client.
 var (
-	// ErrOver: the session is over for the caller. The client's cookies are to
+	// ErrSessionEnded: the session has ended for the caller. The client's cookies are to
 	// be cleared.
-	ErrOver = errors.New("session is over")
-	// ErrTheft: over, because a refresh token was used that had left the line.
-	ErrTheft = fmt.Errorf("%w: token theft detected", ErrOver)
+	ErrSessionEnded = errors.New("session has ended")
+	// ErrTheft: ended, because a refresh token was reused.
+	ErrTheft = fmt.Errorf("%w: token theft detected", ErrSessionEnded)
 	// ErrSuperseded: this attempt gets no tokens, but the session lives. The
 	// client's cookies are to be left alone.
 	ErrSuperseded = errors.New("refresh was superseded")
@@ -27,10 +27,6 @@ type InvalidError struct {
 }
 
 func (e *InvalidError) Error() string { return fmt.Sprintf("%s: %s", e.Field, e.Allowed) }
-
-// PleaseRefresh is the text by which clients know that they are to refresh: that
-// of SuperTokens backends.
-const PleaseRefresh = "Please call the refresh token endpoint"
 
 // Outcome is the answer of a Check. The zero value denies.
 type Outcome uint8
@@ -66,14 +62,10 @@ type Denial struct {
 	Outcome Outcome
 	Rule    string // that decided
 	Code    string // stable; one denial each
-	Why     string // a sentence for the log that holds nothing of the request
+	Message string // a sentence for the log that holds nothing of the request
 }
 
-// HeaderDenial is the response header that tells a client the code of a denial,
-// where the deployment wants that.
-const HeaderDenial = "x-sessiongate-denial"
-
-func (d *Denial) Error() string { return d.Outcome.String() + ": " + d.Why }
+func (d *Denial) Error() string { return d.Outcome.String() + ": " + d.Message }
 
 // The denials of Verify, one value each so that denying allocates nothing.
 var (

@@ -10,7 +10,7 @@ const (
 	EventCreated          EventKind = "created"
 	EventRefreshed        EventKind = "refreshed" // any answer of R3 to R7 with tokens
 	EventSuperseded       EventKind = "superseded"
-	EventOver             EventKind = "over" // a refresh told "over" by R1 or R2; nothing changed
+	EventRefreshRefused   EventKind = "refresh_refused" // by R1 or R2: the session has ended; nothing changed
 	EventEnded            EventKind = "ended"
 	EventClaims           EventKind = "claims"   // a session has new ones
 	EventPromoted         EventKind = "promoted" // Count sessions, by Checks that saw a child's access token

@@ -26,7 +26,7 @@ func startEngine(store sessions.Store) (engine *sessions.Engine, stop func()) {
 	ready := make(chan struct{})
 	cfg := sessions.Defaults()
 	cfg.KeyEncryptionKey = key
-	cfg.Events = func(e sessions.Event) { // a program writes its log and its metrics here
+	cfg.Observe = func(e sessions.Event) { // a program writes its log and its metrics here
 		if e.Kind == sessions.EventReady {
 			close(ready)
 		}
@@ -106,19 +106,19 @@ func ExampleEngine_Refresh() {
 	}
 	stolen := issued.Refresh.Reveal()
 
-	refresh := func(who string, token string, client sessions.Client) sessions.Issued {
+	refresh := func(user string, token string, client sessions.Client) sessions.Issued {
 		issued, err := engine.Refresh(ctx, sessions.TransportCookie, []string{token}, client)
 		switch {
-		case errors.Is(err, sessions.ErrTheft): // is an ErrOver, too
-			fmt.Println(who, "is signed out: the token was used by somebody else")
-		case errors.Is(err, sessions.ErrOver):
-			fmt.Println(who, "is signed out")
+		case errors.Is(err, sessions.ErrTheft): // is an ErrSessionEnded, too
+			fmt.Println(user, "is signed out: the token was used by somebody else")
+		case errors.Is(err, sessions.ErrSessionEnded):
+			fmt.Println(user, "is signed out")
 		case errors.Is(err, sessions.ErrSuperseded):
-			fmt.Println(who, "keeps the cookies: another answer counts")
+			fmt.Println(user, "keeps the cookies: another answer counts")
 		case errors.Is(err, sessions.ErrUnavailable):
-			fmt.Println(who, "tries again later: nothing changed")
+			fmt.Println(user, "tries again later: nothing changed")
 		default:
-			fmt.Println(who, "has new tokens")
+			fmt.Println(user, "has new tokens")
 		}
 		return issued
 	}
@@ -157,14 +157,14 @@ func ExampleEngine_Update() {
 		log.Fatal(denial)
 	}
 
-	session, err := engine.Update(ctx, before.Handle, sessions.Contents{Claims: []byte(`{"plan":"paid"}`)})
+	session, err := engine.Update(ctx, before.Handle, sessions.Attributes{Claims: []byte(`{"plan":"paid"}`)})
 	if err != nil {
 		log.Fatal(err)
 	}
 	_, denial = engine.Verify(sessions.TransportCookie, []string{issued.Access.Reveal()})
 	fmt.Println("the former access token:", denial.Outcome)
 
-	successor, err := engine.Succeed(before, session)
+	successor, err := engine.Reissue(before, session)
 	if err != nil {
 		log.Fatal(err)
 	}

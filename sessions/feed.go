@@ -75,15 +75,15 @@ type feedShard struct {
 
 	ended    map[Handle]ended
 	versions map[Handle]version
-	lost     map[Mark]stamp
+	lost     map[TokenHash]stamp
 	peak     int // the most entries since the maps were made
 }
 
 // stamp says how long an entry is kept. until is on this machine's clock, so that
 // a step of the store's clock forgets nothing that a token could still need.
 type stamp struct {
-	until   int64  // nanoseconds, as [feed.elapsed] counts
-	reading uint32 // the last reading of the whole feed that told of it
+	until  int64  // nanoseconds, as [feed.elapsed] counts
+	resync uint32 // the last reading of the whole feed that told of it
 }
 
 type ended struct {
@@ -127,7 +127,7 @@ func (s *feedSet) apply(entries []entryRead) {
 // shardOf is where an entry is looked for.
 func shardOf(e Entry) int {
 	if e.Kind == EntryLost {
-		return int(e.Mark[0] % feedShards)
+		return int(e.TokenHash[0] % feedShards)
 	}
 	return int(e.Handle[0] % feedShards)
 }
@@ -136,7 +136,7 @@ func (sh *feedShard) apply(entries []entryRead) {
 	sh.Lock()
 	defer sh.Unlock()
 	if sh.ended == nil {
-		sh.ended, sh.versions, sh.lost = map[Handle]ended{}, map[Handle]version{}, map[Mark]stamp{}
+		sh.ended, sh.versions, sh.lost = map[Handle]ended{}, map[Handle]version{}, map[TokenHash]stamp{}
 	}
 	for _, e := range entries {
 		sh.add(e)
@@ -153,11 +153,11 @@ func (sh *feedShard) add(e entryRead) {
 			sh.ended[e.Handle] = ended{e.stamp, e.At.UnixMicro(), e.Reason == ReasonSignedOut || e.Reason == ReasonEvicted}
 		}
 	case EntryLost:
-		sh.lost[e.Mark] = e.stamp
+		sh.lost[e.TokenHash] = e.stamp
 	case EntryClaims:
 		had := sh.versions[e.Handle]
 		told := e.Version
-		if had.reading == e.reading {
+		if had.resync == e.resync {
 			told = max(told, had.told)
 		}
 		sh.versions[e.Handle] = version{e.stamp, max(had.number, told), told}
@@ -177,9 +177,9 @@ func (s *feedSet) settle(reading uint32) {
 func (sh *feedShard) settle(reading uint32) {
 	sh.Lock()
 	defer sh.Unlock()
-	maps.DeleteFunc(sh.lost, func(_ Mark, s stamp) bool { return s.reading != reading })
+	maps.DeleteFunc(sh.lost, func(_ TokenHash, s stamp) bool { return s.resync != reading })
 	for h, v := range sh.versions {
-		if v.reading != reading {
+		if v.resync != reading {
 			delete(sh.versions, h)
 		} else if v.number != v.told {
 			v.number = v.told
@@ -201,7 +201,7 @@ func (sh *feedShard) prune(elapsed int64) {
 	defer sh.Unlock()
 	maps.DeleteFunc(sh.ended, func(_ Handle, e ended) bool { return e.until < elapsed })
 	maps.DeleteFunc(sh.versions, func(_ Handle, v version) bool { return v.until < elapsed })
-	maps.DeleteFunc(sh.lost, func(_ Mark, s stamp) bool { return s.until < elapsed })
+	maps.DeleteFunc(sh.lost, func(_ TokenHash, s stamp) bool { return s.until < elapsed })
 	sh.shrink()
 }
 
@@ -224,18 +224,18 @@ func refilled[K comparable, V any](m map[K]V) map[K]V {
 func (s *feedSet) deny(a *Access) *Denial {
 	sh := s.shard(a.Handle[0])
 	sh.RLock()
-	_, over := sh.ended[a.Handle]
+	_, isEnded := sh.ended[a.Handle]
 	stale := a.version < sh.versions[a.Handle].number
 	sh.RUnlock()
-	if over {
+	if isEnded {
 		return DenyEnded
 	}
 	if stale {
 		return DenyVersion
 	}
-	sh = s.shard(a.at.own[0])
+	sh = s.shard(a.lineage.own[0])
 	sh.RLock()
-	_, lost := sh.lost[a.at.own]
+	_, lost := sh.lost[a.lineage.own]
 	sh.RUnlock()
 	if lost {
 		return DenyLost
@@ -253,19 +253,19 @@ func (s *feedSet) endedAs(h Handle) (ended, bool) {
 
 // feed follows the store's feed.
 type feed struct {
-	set     feedSet
-	clock   clock
-	began   time.Time    // on this machine's clock; what elapsed counts from
-	horizon atomic.Int64 // nanoseconds
+	set       feedSet
+	clock     clock
+	began     time.Time    // on this machine's clock; what elapsed counts from
+	retention atomic.Int64 // nanoseconds
 
 	polling chan struct{} // holds the one whose turn it is
 	// What follows belongs to the one whose turn it is.
-	cursor  Cursor
-	halfway bool // a reading has more pages
-	anew    bool // it is of the whole feed
-	keysDue bool // the keys may have changed, and were not read since
+	cursor    Cursor
+	halfway   bool // a reading has more pages
+	resyncing bool // it is of the whole feed
+	keysDue   bool // the keys may have changed, and were not read since
 
-	reading atomic.Uint32 // counts the readings of the whole feed
+	resyncs atomic.Uint32 // counts the readings of the whole feed
 	entries atomic.Uint64 // counts what was read
 }
 
@@ -334,31 +334,31 @@ func (f *feed) read(ctx context.Context, store Store, bound time.Duration) (Page
 	if err != nil {
 		return Page{}, err
 	}
-	if page.Anew {
-		f.reading.Add(1)
-		f.anew, f.keysDue = true, true
+	if page.Resync {
+		f.resyncs.Add(1)
+		f.resyncing, f.keysDue = true, true
 	}
-	f.horizon.Store(int64(page.Horizon))
-	elapsed, reading := f.elapsed(), f.reading.Load()
+	f.retention.Store(int64(page.Retention))
+	elapsed, reading := f.elapsed(), f.resyncs.Load()
 	read := make([]entryRead, len(page.Entries))
 	for i, e := range page.Entries {
-		left := min(max(page.Horizon-page.Now.Sub(e.At), 0), page.Horizon)
+		left := min(max(page.Retention-page.Now.Sub(e.At), 0), page.Retention)
 		read[i] = entryRead{e, stamp{int64(elapsed + left), reading}}
 		f.keysDue = f.keysDue || e.Kind == EntryKeys
 	}
 	f.set.apply(read)
 	f.entries.Add(uint64(len(read)))
 	f.cursor, f.halfway = page.Next, page.More
-	if f.anew && !page.More {
+	if f.resyncing && !page.More {
 		f.set.settle(reading)
-		f.anew = false
+		f.resyncing = false
 	}
 	return page, nil
 }
 
 // add holds an entry that this process made itself, before the feed tells of it.
 func (f *feed) add(e Entry) {
-	keep := stamp{int64(f.elapsed()) + f.horizon.Load(), f.reading.Load()}
+	keep := stamp{int64(f.elapsed()) + f.retention.Load(), f.resyncs.Load()}
 	f.set.shards[shardOf(e)].apply([]entryRead{{e, keep}})
 }
 

@@ -50,11 +50,11 @@ func (b *feedBench) turnFor(ctx context.Context, answer func(Cursor) (Page, erro
 	return b.poll(ctx, &b.store, func(context.Context) error { b.loads++; return b.loaded }, time.Minute)
 }
 
-// read is a poll that brings entries. The first is anew, as of every store.
+// read is a poll that brings entries. The first is again, as of every store.
 func (b *feedBench) read(next Cursor, entries ...Entry) {
 	b.Helper()
 	err := b.turn(func(since Cursor) (Page, error) {
-		return Page{Entries: entries, Next: next, Anew: since == "", Now: testEpoch.Add(time.Hour), Horizon: time.Hour}, nil
+		return Page{Entries: entries, Next: next, Resync: since == "", Now: testEpoch.Add(time.Hour), Retention: time.Hour}, nil
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -70,10 +70,10 @@ func (b *feedBench) says(name string, a *Access, want *Denial) {
 
 var (
 	one, two    = Handle{1}, Handle{2}
-	lostMark    = Mark{1, 2}
-	livingMark  = Mark{1, 3}
+	lostHash    = TokenHash{1, 2}
+	livingHash  = TokenHash{1, 3}
 	endedOne    = Entry{Kind: EntryEnded, Handle: one, Reason: ReasonTheft, At: testEpoch.Add(time.Hour)}
-	lostSibling = Entry{Kind: EntryLost, Handle: two, Mark: lostMark, At: testEpoch.Add(time.Hour)}
+	lostSibling = Entry{Kind: EntryLost, Handle: two, TokenHash: lostHash, At: testEpoch.Add(time.Hour)}
 	claimsOfTwo = Entry{Kind: EntryClaims, Handle: two, Version: 3, At: testEpoch.Add(time.Hour)}
 	keysChanged = Entry{Kind: EntryKeys, At: testEpoch.Add(time.Hour)}
 )
@@ -81,18 +81,18 @@ var (
 // TestFeedDenies is V2, V3 and V5.
 func TestFeedDenies(t *testing.T) {
 	b := newFeedBench(t)
-	b.says("an empty feed", &Access{Handle: one, at: place{own: lostMark}}, nil)
+	b.says("an empty feed", &Access{Handle: one, lineage: lineage{own: lostHash}}, nil)
 	b.read("1", endedOne, lostSibling, claimsOfTwo)
-	b.says("V2", &Access{Handle: one, at: place{own: livingMark}, version: 9}, DenyEnded)
-	b.says("V3 a lost mark", &Access{Handle: two, at: place{own: lostMark}, version: 3}, DenyLost)
-	b.says("V3 an older version", &Access{Handle: two, at: place{own: livingMark}, version: 2}, DenyVersion)
-	b.says("V5 the version", &Access{Handle: two, at: place{own: livingMark}, version: 3}, nil)
-	b.says("V5 a newer version", &Access{Handle: two, at: place{own: livingMark}, version: 4}, nil)
-	b.says("V5 another session", &Access{Handle: Handle{1, 1}, at: place{own: livingMark}, version: 1}, nil)
+	b.says("V2", &Access{Handle: one, lineage: lineage{own: livingHash}, version: 9}, DenyEnded)
+	b.says("V3 a lost mark", &Access{Handle: two, lineage: lineage{own: lostHash}, version: 3}, DenyLost)
+	b.says("V3 an older version", &Access{Handle: two, lineage: lineage{own: livingHash}, version: 2}, DenyVersion)
+	b.says("V5 the version", &Access{Handle: two, lineage: lineage{own: livingHash}, version: 3}, nil)
+	b.says("V5 a newer version", &Access{Handle: two, lineage: lineage{own: livingHash}, version: 4}, nil)
+	b.says("V5 another session", &Access{Handle: Handle{1, 1}, lineage: lineage{own: livingHash}, version: 1}, nil)
 	older := claimsOfTwo
 	older.Version = 2
 	b.read("2", older) // polls overlap: an entry may come again, or late
-	b.says("versions never fall", &Access{Handle: two, at: place{own: livingMark}, version: 2}, DenyVersion)
+	b.says("versions never fall", &Access{Handle: two, lineage: lineage{own: livingHash}, version: 2}, DenyVersion)
 }
 
 func TestFeedPollsFromTheCursor(t *testing.T) {
@@ -124,7 +124,7 @@ func TestFeedAfterAFailedPoll(t *testing.T) {
 		t.Fatalf("error %v", err)
 	}
 	b.says("ended, after the failure", &Access{Handle: one}, DenyEnded)
-	b.says("lost, after the failure", &Access{Handle: two, at: place{own: lostMark}, version: 3}, DenyLost)
+	b.says("lost, after the failure", &Access{Handle: two, lineage: lineage{own: lostHash}, version: 3}, DenyLost)
 	if b.clock.reading.Load() != before {
 		t.Error("a failed poll made the feed look fresh")
 	}
@@ -133,7 +133,7 @@ func TestFeedAfterAFailedPoll(t *testing.T) {
 		t.Errorf("polled from %v, want %v", got, want)
 	}
 	b.says("ended", &Access{Handle: one}, DenyEnded)
-	b.says("lost", &Access{Handle: two, at: place{own: lostMark}, version: 3}, DenyLost)
+	b.says("lost", &Access{Handle: two, lineage: lineage{own: lostHash}, version: 3}, DenyLost)
 	if b.loads != 1 {
 		t.Errorf("keys were read %d times, want once", b.loads)
 	}
@@ -145,7 +145,7 @@ func TestFeedInPages(t *testing.T) {
 	b := newFeedBench(t)
 	failure := errors.New("no route to host")
 	pages := map[Cursor]Page{
-		"":  {Entries: []Entry{endedOne}, Next: "1", Anew: true, More: true},
+		"":  {Entries: []Entry{endedOne}, Next: "1", Resync: true, More: true},
 		"1": {Entries: []Entry{lostSibling}, Next: "2", More: true},
 		"2": {Entries: []Entry{claimsOfTwo}, Next: "3"}, // up to what was there when "" was read
 		"3": {Entries: []Entry{{Kind: EntryEnded, Handle: Handle{4}}}, Next: "4"},
@@ -156,7 +156,7 @@ func TestFeedInPages(t *testing.T) {
 			return Page{}, failure
 		}
 		page := pages[since]
-		page.Now, page.Horizon = testEpoch.Add(time.Hour), time.Hour
+		page.Now, page.Retention = testEpoch.Add(time.Hour), time.Hour
 		return page, nil
 	}
 	if err := b.turn(script); !errors.Is(err, failure) {
@@ -174,8 +174,8 @@ func TestFeedInPages(t *testing.T) {
 		t.Errorf("polled from %v, want %v", got, want)
 	}
 	b.says("ended since the reading began", &Access{Handle: Handle{4}}, DenyEnded)
-	b.says("lost, of an earlier page", &Access{Handle: two, at: place{own: lostMark}, version: 3}, DenyLost)
-	b.says("version", &Access{Handle: two, at: place{own: livingMark}, version: 2}, DenyVersion)
+	b.says("lost, of an earlier page", &Access{Handle: two, lineage: lineage{own: lostHash}, version: 3}, DenyLost)
+	b.says("version", &Access{Handle: two, lineage: lineage{own: livingHash}, version: 2}, DenyVersion)
 	if b.loads != 1 {
 		t.Errorf("keys were read %d times, want once", b.loads)
 	}
@@ -183,7 +183,7 @@ func TestFeedInPages(t *testing.T) {
 
 // A caller that goes away says nothing about the store: otherwise clients that
 // hang up could keep every poll reading everything.
-func TestFeedPollThatNobodyWaitsFor(t *testing.T) {
+func TestFeedPollWhoseCallerLeft(t *testing.T) {
 	b := newFeedBench(t)
 	b.read("7")
 	ctx, leave := context.WithCancel(t.Context())
@@ -234,11 +234,11 @@ func TestFeedOfAnotherStore(t *testing.T) {
 	older.Version = 2
 	b.read("100", endedOne, lostSibling, claimsOfTwo)
 	err := b.turn(func(since Cursor) (Page, error) {
-		p := Page{Next: "40", Anew: true, More: true, Now: testEpoch.Add(time.Hour), Horizon: time.Hour}
+		p := Page{Next: "40", Resync: true, More: true, Now: testEpoch.Add(time.Hour), Retention: time.Hour}
 		if since == "40" {
-			b.says("lost, in the middle", &Access{Handle: Handle{3}, at: place{own: lostMark}}, DenyLost)
-			b.says("version, in the middle", &Access{Handle: two, at: place{own: livingMark}, version: 2}, DenyVersion)
-			p.Anew, p.More, p.Next = false, false, "41"
+			b.says("lost, in the middle", &Access{Handle: Handle{3}, lineage: lineage{own: lostHash}}, DenyLost)
+			b.says("version, in the middle", &Access{Handle: two, lineage: lineage{own: livingHash}, version: 2}, DenyVersion)
+			p.Resync, p.More, p.Next = false, false, "41"
 			return p, nil
 		}
 		p.Entries = []Entry{{Kind: EntryEnded, Handle: Handle{4}, At: p.Now}, older}
@@ -252,9 +252,9 @@ func TestFeedOfAnotherStore(t *testing.T) {
 	}
 	b.says("ended stays ended", &Access{Handle: one}, DenyEnded)
 	b.says("what the other store holds", &Access{Handle: Handle{4}}, DenyEnded)
-	b.says("no longer lost", &Access{Handle: Handle{3}, at: place{own: lostMark}}, nil)
-	b.says("the version that is there now", &Access{Handle: two, at: place{own: livingMark}, version: 2}, nil)
-	b.says("an older version", &Access{Handle: two, at: place{own: livingMark}, version: 1}, DenyVersion)
+	b.says("no longer lost", &Access{Handle: Handle{3}, lineage: lineage{own: lostHash}}, nil)
+	b.says("the version that is there now", &Access{Handle: two, lineage: lineage{own: livingHash}, version: 2}, nil)
+	b.says("an older version", &Access{Handle: two, lineage: lineage{own: livingHash}, version: 1}, DenyVersion)
 	b.read("42")
 	if got := b.store.sinces[3]; got != "41" {
 		t.Errorf("then polled from %q", got)
@@ -267,7 +267,7 @@ func TestFeedAppliesEntriesWithoutKeys(t *testing.T) {
 	b.read("1")
 	b.loaded = errors.New("wrapped under another key")
 	err := b.turn(func(Cursor) (Page, error) {
-		return Page{Entries: []Entry{keysChanged, endedOne}, Next: "2", Now: testEpoch.Add(time.Hour), Horizon: time.Hour}, nil
+		return Page{Entries: []Entry{keysChanged, endedOne}, Next: "2", Now: testEpoch.Add(time.Hour), Retention: time.Hour}, nil
 	})
 	if !errors.Is(err, b.loaded) {
 		t.Fatalf("error %v", err)
@@ -284,7 +284,7 @@ func TestFeedAppliesEntriesWithoutKeys(t *testing.T) {
 	}
 }
 
-func TestFeedPrunesWhatIsBeyondTheHorizon(t *testing.T) {
+func TestFeedPrunesWhatIsBeyondRetention(t *testing.T) {
 	b := newFeedBench(t)
 	b.read("1", endedOne, lostSibling, claimsOfTwo)
 	local := testEpoch
@@ -295,14 +295,14 @@ func TestFeedPrunesWhatIsBeyondTheHorizon(t *testing.T) {
 		lost  *Denial
 		old   *Denial
 	}{
-		{time.Hour, DenyEnded, DenyLost, DenyVersion}, // exactly as old as the horizon
+		{time.Hour, DenyEnded, DenyLost, DenyVersion}, // exactly as old as the feed retention
 		{time.Hour + tick, nil, nil, nil},
 	} {
 		local = testEpoch.Add(tc.later)
 		b.prune()
 		b.says("ended", &Access{Handle: one}, tc.ended)
-		b.says("lost", &Access{Handle: Handle{3}, at: place{own: lostMark}}, tc.lost)
-		b.says("version", &Access{Handle: two, at: place{own: livingMark}, version: 2}, tc.old)
+		b.says("lost", &Access{Handle: Handle{3}, lineage: lineage{own: lostHash}}, tc.lost)
+		b.says("version", &Access{Handle: two, lineage: lineage{own: livingHash}, version: 2}, tc.old)
 	}
 }
 
@@ -346,13 +346,13 @@ func TestClockSetBack(t *testing.T) {
 	latest("caught up", 2*time.Hour+time.Minute)
 }
 
-// A feed that is read anew replaces what is held. No Check may fall in between,
+// A feed that is read again replaces what is held. No Check may fall in between,
 // see nothing, and allow what lost.
-func TestFeedReadAnewHasNoGap(t *testing.T) {
+func TestFeedResyncHasNoGap(t *testing.T) {
 	b := newFeedBench(t)
 	var entries []Entry
 	for i := range 2000 {
-		entries = append(entries, Entry{Kind: EntryLost, Mark: Mark{byte(i), byte(i >> 8)}, At: testEpoch})
+		entries = append(entries, Entry{Kind: EntryLost, TokenHash: TokenHash{byte(i), byte(i >> 8)}, At: testEpoch})
 	}
 	last := entries[len(entries)-1]
 	b.read("1", entries...)
@@ -361,14 +361,14 @@ func TestFeedReadAnewHasNoGap(t *testing.T) {
 		var err error
 		for range 200 {
 			err = errors.Join(err, b.turn(func(Cursor) (Page, error) {
-				return Page{Entries: entries, Next: "1", Anew: true, Now: testEpoch, Horizon: time.Hour}, nil
+				return Page{Entries: entries, Next: "1", Resync: true, Now: testEpoch, Retention: time.Hour}, nil
 			}))
 		}
 		done <- err
 	}()
 	for {
-		if d := b.set.deny(&Access{at: place{own: last.Mark}}); d != DenyLost {
-			t.Fatalf("denied as %v while the feed was read anew", d)
+		if d := b.set.deny(&Access{lineage: lineage{own: last.TokenHash}}); d != DenyLost {
+			t.Fatalf("denied as %v while the feed was read again", d)
 		}
 		select {
 		case err := <-done:
@@ -390,7 +390,7 @@ func TestFeedKeepsThroughStepsOfTheClock(t *testing.T) {
 	b.read("1", endedOne)
 	step := func(now time.Time) {
 		t.Helper()
-		err := b.turn(func(Cursor) (Page, error) { return Page{Next: "1", Now: now, Horizon: time.Hour}, nil })
+		err := b.turn(func(Cursor) (Page, error) { return Page{Next: "1", Now: now, Retention: time.Hour}, nil })
 		if err != nil {
 			t.Fatal(err)
 		}

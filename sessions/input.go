@@ -53,14 +53,14 @@ func (n *NewSession) check() error {
 			*text = []byte("{}")
 		}
 	}
-	c := Contents{Claims: n.Claims, Data: n.Data}
+	c := Attributes{Claims: n.Claims, Data: n.Data}
 	err := c.check()
 	n.Claims, n.Data = c.Claims, c.Data
 	return err
 }
 
 // check refuses contents that no session may have, and makes them compact.
-func (c *Contents) check() error {
+func (c *Attributes) check() error {
 	if len(c.Data) > dataMax {
 		return &InvalidError{"data", fmt.Sprintf("at most %d bytes", dataMax)}
 	}
@@ -152,7 +152,7 @@ func (e *Engine) checkSize(userID string, claims []byte, t refreshToken) error {
 	rec := Record{Row: Row{Handle: t.handle, UserID: userID}, Claims: claims, ClaimsVersion: 1 << 53}
 	now := e.feed.clock.now()
 	rec.CreatedAt, rec.ExpiresAt, rec.AbsoluteExpiresAt = now, now.Add(e.cfg.SlidingLife), now.Add(e.cfg.AbsoluteLife)
-	payload, _, err := e.payload(rec, place{t.mark(), t.mark(), t.antiCSRF.digest(), t.transport}, now, rec.ExpiresAt)
+	payload, _, err := e.payload(rec, lineage{t.hash(), t.hash(), t.antiCSRF.digest(), t.transport}, now, rec.ExpiresAt)
 	if err != nil {
 		return &InvalidError{"claims", "a JSON object"}
 	}

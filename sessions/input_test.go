@@ -73,7 +73,7 @@ func TestLargestAccessToken(t *testing.T) {
 		t.Fatalf("claims of %d bytes are too large", largest)
 	}
 	rec := Record{Row: row, Claims: claims(largest), ClaimsVersion: 1 << 53}
-	i, err := e.issue(rec, token.child(nonceA), token.mark(), testEpoch, true)
+	i, err := e.issue(rec, token.child(nonceA), token.hash(), testEpoch, true)
 	if err != nil {
 		t.Fatal(err)
 	}

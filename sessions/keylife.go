@@ -8,7 +8,7 @@ import (
 )
 
 // The life of keys (docs/protocol.md, "Keys"). What a key is at some time follows
-// from the generations of its kind; only making, wrapping anew and deleting are
+// from the generations of its kind; only making, wrapping again and deleting are
 // written.
 
 // AbsoluteLifeMax is the longest that a session may live, and so the longest that
@@ -33,7 +33,7 @@ type KeySet struct {
 	Keys []StoredKey // ordered by kind and generation
 	Now  time.Time   // the store's clock
 	// Horizon is the store's: longer than any access token lives.
-	Horizon time.Duration
+	FeedRetention time.Duration
 }
 
 // KeyState says where in its life a key is.
@@ -64,16 +64,16 @@ func (s KeySet) State(k StoredKey) KeyState {
 // successor, for then it is not known yet.
 func (s KeySet) DeletedFrom(k StoredKey) (time.Time, bool) {
 	next, ok := s.successor(k)
-	return next.ActiveFrom.Add(keptFor(k.Kind, s.Horizon)), ok
+	return next.ActiveFrom.Add(keptFor(k.Kind, s.FeedRetention)), ok
 }
 
 // keptFor is how long a retired key is kept: an access token lives within the
 // horizon, a refresh token as long as its session.
-func keptFor(kind KeyKind, horizon time.Duration) time.Duration {
+func keptFor(kind KeyKind, retention time.Duration) time.Duration {
 	if kind == KeySealing {
 		return AbsoluteLifeMax + keyMargin
 	}
-	return horizon + keyMargin
+	return retention + keyMargin
 }
 
 // successor is the key that takes the place of k.
@@ -98,7 +98,7 @@ func (s KeySet) newest(kind KeyKind) (newest StoredKey, ok bool) {
 
 // wrapper is the key-encryption key for new keys: the one that wraps the newest
 // key. While a new one is rolled out, processes that have the old one alone can
-// so read what others add; when the keys were wrapped anew, all have the new one.
+// so read what others add; when the keys were rewrapped, all have the new one.
 func (s KeySet) wrapper(keks KeyEncryption) *KeyEncryptionKey {
 	var newest StoredKey
 	for _, k := range s.Keys {
@@ -158,7 +158,7 @@ func RotateKey(ctx context.Context, store Store, keks KeyEncryption, kind KeyKin
 	return newest, nil
 }
 
-// RewrapKeys wraps every key anew that is not wrapped under keks.Key yet, of
+// RewrapKeys rewraps every key that is not wrapped under keks.Key yet, of
 // whatever kind, and returns how many it did and the set as it is then. It may be
 // interrupted, repeated, and run several times at once; meanwhile every key opens
 // under one of the two. Keys that open under neither stay as they are, and are
@@ -206,7 +206,7 @@ func (e *Engine) keepKeys(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if err := e.lookAfterKeys(ctx); err != nil && ctx.Err() == nil {
-			e.cfg.Events(Event{Kind: EventKeysFailed, Err: err})
+			e.cfg.Observe(Event{Kind: EventKeysFailed, Err: err})
 		}
 		select {
 		case <-ctx.Done():
@@ -250,17 +250,17 @@ func (e *Engine) rotateKey(ctx context.Context, set KeySet, kind KeyKind) error 
 	if err != nil {
 		return fmt.Errorf("rotating the %s key: %w", kind, err)
 	}
-	e.cfg.Events(Event{Kind: EventKeyAdded, Key: &k})
+	e.cfg.Observe(Event{Kind: EventKeyAdded, Key: &k})
 	return nil
 }
 
 func (e *Engine) deleteKeys(ctx context.Context, set KeySet, kind KeyKind) error {
-	deleted, err := e.store.DeleteKeys(ctx, kind, keptFor(kind, set.Horizon))
+	deleted, err := e.store.DeleteKeys(ctx, kind, keptFor(kind, set.FeedRetention))
 	if err != nil {
 		return fmt.Errorf("deleting retired %s keys: %w", kind, err)
 	}
 	for i := range deleted {
-		e.cfg.Events(Event{Kind: EventKeyDeleted, Key: &deleted[i]})
+		e.cfg.Observe(Event{Kind: EventKeyDeleted, Key: &deleted[i]})
 	}
 	return nil
 }
@@ -283,7 +283,7 @@ func (e *Engine) ensureKey(ctx context.Context, set KeySet, kind KeyKind) error 
 		return fmt.Errorf("adding the first %s key: %w", kind, err)
 	}
 	if added {
-		e.cfg.Events(Event{Kind: EventKeyAdded, Key: &k})
+		e.cfg.Observe(Event{Kind: EventKeyAdded, Key: &k})
 	}
 	return nil
 }

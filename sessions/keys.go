@@ -184,7 +184,7 @@ type keyring struct {
 }
 
 // newKeyring unwraps the stored keys. Those that held, which may be nil, has
-// already are not lost when they open no more: a key that was wrapped anew under
+// already are not lost when they open no more: a key that was rewrapped under
 // a key-encryption key that is not given here is the same key. The error tells of
 // every key that did not open; the ring has all others.
 func newKeyring(stored []StoredKey, keks KeyEncryption, held *keyring) (*keyring, error) {

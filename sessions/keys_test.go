@@ -180,7 +180,7 @@ func TestDeletedKeyVerifiesNothing(t *testing.T) {
 		t.Errorf("keys of one kind alone: %v", err)
 	}
 	signedIn, row := signIn(testEpoch, netV)
-	if _, err := e.issue(Record{Row: row}, signedIn, Mark{}, testEpoch, true); !errors.Is(err, ErrUnavailable) {
+	if _, err := e.issue(Record{Row: row}, signedIn, TokenHash{}, testEpoch, true); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("issued without a signing key: %v", err)
 	}
 }
@@ -252,7 +252,7 @@ func TestChangedKeysEmptyNoCache(t *testing.T) {
 	if e.keys.Load() == ring {
 		t.Error("a third key makes no new ring")
 	}
-	allows("one wrapped anew, and a third", 0, nil)
+	allows("one rewrapped, and a third", 0, nil)
 
 	store.keys = []StoredKey{stored[0], stored[2]}
 	reload()

@@ -40,6 +40,3 @@ func (e *Engine) create(ctx context.Context, n NewRecord) (Record, error) {
 	}
 	return rec, nil
 }
-
-// EvictedEnding is how a limit ends a session.
-var EvictedEnding = Ending{Reason: ReasonEvicted, Actor: "sign-in"}

@@ -35,7 +35,7 @@ func TestEviction(t *testing.T) {
 		_, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{first.Refresh.Reveal()}, sessions.Client{})
 		return err
 	}
-	// Perhaps of the very browser that has just signed in anew: "over" would clear its new cookies.
+	// Perhaps of the very browser that has just signed in again: "ended" would clear its new cookies.
 	if err := again(); !errors.Is(err, sessions.ErrSuperseded) {
 		t.Errorf("refreshing the evicted one at once: %v, want superseded", err)
 	}
@@ -43,7 +43,7 @@ func TestEviction(t *testing.T) {
 	if _, err := e.End(t.Context(), sessions.NewHandle(), sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil { // polls
 		t.Fatal(err)
 	}
-	if err := again(); !errors.Is(err, sessions.ErrOver) || errors.Is(err, sessions.ErrTheft) {
+	if err := again(); !errors.Is(err, sessions.ErrSessionEnded) || errors.Is(err, sessions.ErrTheft) {
 		t.Errorf("refreshing the evicted one later: %v, want over, and nobody accused", err)
 	}
 	told := sessions.Event{Kind: sessions.EventEnded, Handle: first.Session.Handle, UserID: "alice", Reason: sessions.ReasonEvicted, Actor: "sign-in"}

@@ -29,7 +29,7 @@ func otherS(t testing.TB, text string) string {
 
 // signedAnew is what else the key's holder could have signed: a signature with a
 // nonce of its own.
-func signedAnew(t testing.TB, key *ecdsa.PrivateKey, signed string) string {
+func signedAgain(t testing.TB, key *ecdsa.PrivateKey, signed string) string {
 	t.Helper()
 	digest := sha256.Sum256([]byte(signed))
 	r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
@@ -78,7 +78,7 @@ func TestOneSignature(t *testing.T) {
 				}
 				bad := []string{otherS(t, good)}
 				if cut.tagged {
-					bad = append(bad, signedAnew(t, key, cut.signed()), otherS(t, signedAnew(t, key, cut.signed())))
+					bad = append(bad, signedAgain(t, key, cut.signed()), otherS(t, signedAgain(t, key, cut.signed())))
 				}
 				refused := func() {
 					t.Helper()
@@ -169,7 +169,7 @@ func TestTokensOfTheFormerVersion(t *testing.T) {
 		former := strings.Replace(now[:at], custom, "", 1) + gate + custom + "}"
 		for _, text := range []string{
 			forge(t, key.private, key.header, former), otherS(t, forge(t, key.private, key.header, former)),
-			signedAnew(t, key.private, key.header+"."+encode([]byte(former))),
+			signedAgain(t, key.private, key.header+"."+encode([]byte(former))),
 		} {
 			a, d := e.Verify(TransportCookie, []string{text})
 			if d != nil || !bytes.Equal(a.Claims, []byte(claims)) {

@@ -20,7 +20,7 @@ type promoter struct {
 	batch   int
 	timeout time.Duration
 	store   Store
-	emit    func(Event)
+	observe func(Event)
 	dropped atomic.Uint64
 }
 
@@ -70,7 +70,7 @@ func (p *promoter) promote(ctx context.Context, first *verified) bool {
 		var members []*verified
 		next := (*verified)(nil)
 		add := func(v *verified) {
-			own := Promotion{v.Handle, v.at.parent, v.at.own}
+			own := Promotion{v.Handle, v.lineage.parent, v.lineage.own}
 			if had, ok := batch[v.Handle]; ok && had != own {
 				next = v
 				return
@@ -112,9 +112,9 @@ func (p *promoter) send(ctx context.Context, batch map[Handle]Promotion, members
 		for _, v := range members {
 			v.offered.Store(false) // the next Check offers it again
 		}
-		p.emit(Event{Kind: EventPromotionsFailed, Count: len(list), Err: err})
+		p.observe(Event{Kind: EventPromotionsFailed, Count: len(list), Err: err})
 		return false
 	}
-	p.emit(Event{Kind: EventPromoted, Count: len(list)})
+	p.observe(Event{Kind: EventPromoted, Count: len(list)})
 	return true
 }

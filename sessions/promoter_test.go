@@ -42,7 +42,7 @@ func (p *promotions) told() [][]Promotion {
 }
 
 func seen(session, own byte) *verified {
-	return &verified{Access: Access{Handle: Handle{session}, at: place{own: Mark{own}, parent: Mark{own - 1}}}}
+	return &verified{Access: Access{Handle: Handle{session}, lineage: lineage{own: TokenHash{own}, parent: TokenHash{own - 1}}}}
 }
 
 // promoting runs a promoter in a bubble of its own time.
@@ -50,7 +50,7 @@ func promoting(t *testing.T, batch int, play func(p *promoter, store *promotions
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		store := &promotions{}
-		p := &promoter{queue: make(chan *verified, 10), batch: batch, timeout: time.Second, store: store, emit: func(Event) {}}
+		p := &promoter{queue: make(chan *verified, 10), batch: batch, timeout: time.Second, store: store, observe: func(Event) {}}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { p.run(ctx); close(done) }()
@@ -72,7 +72,7 @@ func TestPromoterTellsOnce(t *testing.T) {
 		rest()
 		p.offer(a)
 		rest()
-		if len(store.told()) != 1 || !slices.Equal(store.told()[0], []Promotion{{Handle{1}, Mark{9}, Mark{10}}}) {
+		if len(store.told()) != 1 || !slices.Equal(store.told()[0], []Promotion{{Handle{1}, TokenHash{9}, TokenHash{10}}}) {
 			t.Errorf("told %v", store.told())
 		}
 	})
@@ -103,7 +103,7 @@ func TestPromoterKeepsTheOrderOfASession(t *testing.T) {
 		p.offer(seen(1, 11))
 		p.offer(seen(1, 11)) // another token of the same child
 		rest()
-		var line []Mark
+		var line []TokenHash
 		for _, b := range store.told() {
 			handles := map[Handle]bool{}
 			for _, one := range b {
@@ -116,7 +116,7 @@ func TestPromoterKeepsTheOrderOfASession(t *testing.T) {
 				}
 			}
 		}
-		if len(line) < 2 || line[0] != (Mark{10}) || line[1] != (Mark{11}) {
+		if len(line) < 2 || line[0] != (TokenHash{10}) || line[1] != (TokenHash{11}) {
 			t.Errorf("order %v", line)
 		}
 	})
@@ -164,7 +164,7 @@ func TestPromoterDropsWhenFull(t *testing.T) {
 func TestPromoterFlushesAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &promotions{}
-		p := &promoter{queue: make(chan *verified, 10), batch: 2, timeout: time.Second, store: store, emit: func(Event) {}}
+		p := &promoter{queue: make(chan *verified, 10), batch: 2, timeout: time.Second, store: store, observe: func(Event) {}}
 		for i := range byte(5) {
 			p.offer(seen(i+1, 10))
 		}

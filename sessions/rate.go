@@ -90,12 +90,12 @@ func (e *Engine) AdmitRefresh(from netip.Addr, by Transport, tokens []string) er
 	}
 	began := e.cfg.Now()
 	t, err := e.openRefresh(by, tokens)
-	if err == nil && e.perSession.spent(t.mark(), began) {
+	if err == nil && e.perSession.spent(t.hash(), began) {
 		return nil
 	}
 	err = e.perAddress.take(sender{network, err == nil}, began)
 	if err != nil {
-		e.cfg.Events(Event{Kind: EventRefreshAnswered, Err: err, Took: e.cfg.Now().Sub(began)})
+		e.cfg.Observe(Event{Kind: EventRefreshAnswered, Err: err, Took: e.cfg.Now().Sub(began)})
 	}
 	return err
 }

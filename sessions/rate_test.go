@@ -50,7 +50,7 @@ func TestRefreshesPerSession(t *testing.T) {
 		var limited *sessions.RateError
 		if err := refresh(mine); !errors.As(err, &limited) || limited.RetryAfter <= 0 || limited.RetryAfter > time.Second {
 			t.Fatalf("%v, want a wait", err)
-		} else if errors.Is(err, sessions.ErrOver) || errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrSuperseded) {
+		} else if errors.Is(err, sessions.ErrSessionEnded) || errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrSuperseded) {
 			t.Fatalf("%v is a verdict", err)
 		}
 	}
@@ -88,7 +88,7 @@ func TestFloodHidesNoTheft(t *testing.T) {
 	}
 	owners, stolen := issued.Refresh.Reveal(), issued.Refresh.Reveal()
 	thief := sessions.Client{2}
-	for range 2 { // draw a child, and use it
+	for range 2 { // generate a child, and use it
 		store.Advance(time.Minute)
 		next, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{stolen}, thief)
 		if err != nil {
@@ -100,7 +100,7 @@ func TestFloodHidesNoTheft(t *testing.T) {
 	}
 	store.Advance(time.Minute)
 	for err = nil; !errors.As(err, new(*sessions.RateError)); {
-		if _, err = e.Refresh(t.Context(), sessions.TransportCookie, []string{stolen}, thief); errors.Is(err, sessions.ErrOver) {
+		if _, err = e.Refresh(t.Context(), sessions.TransportCookie, []string{stolen}, thief); errors.Is(err, sessions.ErrSessionEnded) {
 			t.Fatal(err)
 		}
 	}

@@ -58,7 +58,7 @@ func printed(v any) map[string]string {
 
 // asksNobody says of a format that fmt has its own way with the verb, whatever the
 // value's methods. What is behind a pointer is safe there, too.
-func asksNobody(format string) bool {
+func asksNoMethod(format string) bool {
 	return strings.HasPrefix(format, "%") && (strings.HasSuffix(format, "p") || strings.HasSuffix(format, "w"))
 }
 
@@ -125,7 +125,7 @@ func TestSecretsPrintAsRedacted(t *testing.T) {
 				"": tc.value, " in a list": []any{tc.value}, " in a map": map[string]any{"k": tc.value}, " in a struct": struct{ V any }{tc.value},
 			} {
 				for how, text := range printed(v) {
-					if asksNobody(how) && !strings.Contains(name, "KeyEncryption") && !strings.Contains(name, "Config") {
+					if asksNoMethod(how) && !strings.Contains(name, "KeyEncryption") && !strings.Contains(name, "Config") {
 						continue
 					}
 					for _, form := range forms(tc.secret) {
@@ -140,7 +140,7 @@ func TestSecretsPrintAsRedacted(t *testing.T) {
 	}
 	for _, v := range []any{issued.Refresh, *kek, kek, KeyEncryption{kek, nil}.Key, signing, refresh} {
 		for how, text := range printed(v) {
-			if strings.HasPrefix(how, "%") && !strings.HasSuffix(how, "T") && !asksNobody(how) && text != redacted && !strings.HasPrefix(text, "%!") {
+			if strings.HasPrefix(how, "%") && !strings.HasSuffix(how, "T") && !asksNoMethod(how) && text != redacted && !strings.HasPrefix(text, "%!") {
 				t.Errorf("%T under %s is %q", v, how, text)
 			}
 		}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// casAttempts bounds how often a refresh decides anew because another was
+// casAttempts bounds how often a refresh decides again because another was
 // faster. Each loser of a race finds the winner's row, so few are needed.
 const casAttempts = 16
 
@@ -16,13 +16,13 @@ const casAttempts = 16
 func AnswerWithin(d time.Duration) time.Duration { return d * 9 / 20 }
 
 // Refresh answers the refresh tokens that a request carries by one transport (R1
-// to R8). The error is [ErrOver] (or [ErrTheft]), [ErrSuperseded], a [RateError] or
+// to R8). The error is [ErrSessionEnded] (or [ErrTheft]), [ErrSuperseded], a [RateError] or
 // [ErrUnavailable]. Beside one of the first three, Issued has the rule and, where a
 // token opened, the handle and user of its session, as far as they are known.
 func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (issued Issued, err error) {
 	began := e.cfg.Now()
 	defer func() {
-		e.cfg.Events(Event{Kind: EventRefreshAnswered, Rule: issued.Rule, Err: err, Took: e.cfg.Now().Sub(began)})
+		e.cfg.Observe(Event{Kind: EventRefreshAnswered, Rule: issued.Rule, Err: err, Took: e.cfg.Now().Sub(began)})
 	}()
 	if !e.Ready() {
 		return Issued{}, ErrUnavailable
@@ -47,14 +47,14 @@ func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, cli
 func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
 	t, err := e.openRefresh(by, tokens)
 	if err != nil {
-		if errors.Is(err, ErrOver) {
-			e.cfg.Events(Event{Kind: EventOver, Rule: R1})
+		if errors.Is(err, ErrSessionEnded) {
+			e.cfg.Observe(Event{Kind: EventRefreshRefused, Rule: R1})
 		}
 		return Issued{Rule: R1}, err
 	}
 	// By token, not by session: a thief who floods with his must not keep the owner's
 	// from being looked at, by which the theft is found (R8). Before the store is asked.
-	if err := e.perSession.take(t.mark(), e.cfg.Now()); err != nil {
+	if err := e.perSession.take(t.hash(), e.cfg.Now()); err != nil {
 		return notIssued("", t.handle, ""), err
 	}
 	var nonce Nonce
@@ -81,7 +81,7 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 			if d.end == ReasonTheft {
 				return notIssued(d.rule, rec.Handle, rec.UserID), ErrTheft
 			}
-			return notIssued(d.rule, rec.Handle, rec.UserID), ErrOver
+			return notIssued(d.rule, rec.Handle, rec.UserID), ErrSessionEnded
 		}
 		if d.next != rec.Row {
 			done, err := e.store.Swap(ctx, rec.Row, d.next, d.rule)
@@ -107,15 +107,15 @@ func (e *Engine) answer(rec Record, t refreshToken, d decision, now time.Time) (
 		child.issuedAt = now
 		issued, err = e.issue(rec, child, rec.Current, now, true)
 	case answerKeep:
-		issued, err = e.issue(rec, t, Mark{}, now, false)
+		issued, err = e.issue(rec, t, TokenHash{}, now, false)
 	case answerSuperseded:
 		issued, event.Kind, err = notIssued(d.rule, rec.Handle, rec.UserID), EventSuperseded, ErrSuperseded
 	default:
-		issued, event.Kind, err = notIssued(d.rule, rec.Handle, rec.UserID), EventOver, ErrOver
+		issued, event.Kind, err = notIssued(d.rule, rec.Handle, rec.UserID), EventRefreshRefused, ErrSessionEnded
 	}
 	issued.Rule = d.rule
 	if err == nil || event.Kind != EventRefreshed {
-		e.cfg.Events(event)
+		e.cfg.Observe(event)
 	}
 	return issued, err
 }
@@ -139,7 +139,7 @@ func (e *Engine) openRefresh(by Transport, tokens []string) (refreshToken, error
 	var best refreshToken
 	found := false
 	var unsure error
-	if len(tokens) > tokensMax {
+	if len(tokens) > TokensMax {
 		tokens = nil
 	}
 	for _, text := range tokens {
@@ -149,7 +149,7 @@ func (e *Engine) openRefresh(by Transport, tokens []string) (refreshToken, error
 			unsure = err
 		case err != nil, t.transport != by:
 		case found && t.handle != best.handle:
-			return refreshToken{}, ErrOver
+			return refreshToken{}, ErrSessionEnded
 		case !found || t.issuedAt.After(best.issuedAt):
 			best, found = t, true
 		}
@@ -160,13 +160,13 @@ func (e *Engine) openRefresh(by Transport, tokens []string) (refreshToken, error
 	case unsure != nil:
 		return refreshToken{}, unavailable("opening refresh token", unsure)
 	default:
-		return refreshToken{}, ErrOver
+		return refreshToken{}, ErrSessionEnded
 	}
 }
 
 // gone is R2 for a session that the store does not hold: over. But where its
 // client signed out a moment ago, or a new sign-in took its place, there may be new
-// cookies since, and a late "over" would clear those.
+// cookies since, and a late "ended" would clear those.
 func (e *Engine) gone(ctx context.Context, h Handle) error {
 	how, known := e.feed.set.endedAs(h)
 	if !known { // another replica's sign-out may be newer than the last poll
@@ -176,9 +176,9 @@ func (e *Engine) gone(ctx context.Context, h Handle) error {
 		how, _ = e.feed.set.endedAs(h)
 	}
 	if how.replaced && e.feed.clock.now().Before(time.UnixMicro(how.at).Add(2*e.cfg.RefreshAttemptMax)) {
-		e.cfg.Events(Event{Kind: EventSuperseded, Handle: h, Rule: R2})
+		e.cfg.Observe(Event{Kind: EventSuperseded, Handle: h, Rule: R2})
 		return ErrSuperseded
 	}
-	e.cfg.Events(Event{Kind: EventOver, Handle: h, Rule: R2})
-	return ErrOver
+	e.cfg.Observe(Event{Kind: EventRefreshRefused, Handle: h, Rule: R2})
+	return ErrSessionEnded
 }

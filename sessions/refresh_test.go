@@ -9,9 +9,9 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// An end that took longer than our half of D is not "over": the answer would clear
+// An end that took longer than our half of D is not "ended": the answer would clear
 // cookies that a new sign-in may have set meanwhile.
-func TestLateOverIsUnavailable(t *testing.T) {
+func TestLateEndedIsUnavailable(t *testing.T) {
 	store := newWatched()
 	e, _ := start(t, store, quiet(t))
 	issued, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
@@ -19,7 +19,7 @@ func TestLateOverIsUnavailable(t *testing.T) {
 		t.Fatal(err)
 	}
 	thief := issued.Refresh
-	for range 2 { // draw a child, and use it
+	for range 2 { // generate a child, and use it
 		store.Advance(time.Minute)
 		next, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{issued.Refresh.Reveal()}, sessions.Client{1})
 		if err != nil {
@@ -38,7 +38,7 @@ func TestLateOverIsUnavailable(t *testing.T) {
 		return nil
 	})
 	_, err = e.Refresh(ctx, sessions.TransportCookie, []string{thief.Reveal()}, sessions.Client{1})
-	if ctx.Err() == nil || !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrOver) {
+	if ctx.Err() == nil || !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrSessionEnded) {
 		t.Errorf("error %v, want unavailable and not over", err)
 	}
 }

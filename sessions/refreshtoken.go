@@ -51,7 +51,7 @@ func csrfDigest(text string) [32]byte {
 type refreshToken struct {
 	handle    Handle
 	secret    [32]byte
-	parent    Mark // zero: made at sign-in
+	parent    TokenHash // zero: made at sign-in
 	antiCSRF  antiCSRF
 	transport Transport
 	issuedAt  time.Time // the store's clock
@@ -64,11 +64,11 @@ func newRefreshToken(h Handle, tr Transport) refreshToken {
 	return t
 }
 
-func (t refreshToken) mark() Mark {
+func (t refreshToken) hash() TokenHash {
 	h := sha256.New()
 	h.Write([]byte("sessiongate mark v1"))
 	h.Write(t.secret[:])
-	return Mark(h.Sum(nil))
+	return TokenHash(h.Sum(nil))
 }
 
 // child derives the one child of t under nonce: every tab, retry and replica
@@ -80,7 +80,7 @@ func (t refreshToken) child(nonce Nonce) refreshToken {
 	mac.Write(nonce[:])
 	c := t
 	c.secret = [32]byte(mac.Sum(nil))
-	c.parent = t.mark()
+	c.parent = t.hash()
 	return c
 }
 

@@ -26,11 +26,11 @@ func TestRefreshTokenFormat(t *testing.T) {
 	var nonce Nonce
 	numbered(200, nonce[:])
 	child := childAt(token, nonce, time.UnixMicro(1795521600000000))
-	childMark, mark, csrf := child.mark(), token.mark(), token.antiCSRF.digest()
+	childHash, hash, csrf := child.hash(), token.hash(), token.antiCSRF.digest()
 	for _, tc := range []struct{ name, got, want string }{
-		{"mark", hex.EncodeToString(mark[:]), "039722c89f8fa37dba81cc32de183686a78bfc17d3539c677dd77d08041c36e6"},
+		{"mark", hex.EncodeToString(hash[:]), "039722c89f8fa37dba81cc32de183686a78bfc17d3539c677dd77d08041c36e6"},
 		{"child's secret", hex.EncodeToString(child.secret[:]), "a285e5619f3a164692cddf4843edb8f6e3cbff0a114c99bad70b9bbc8949e309"},
-		{"child's mark", hex.EncodeToString(childMark[:]), "db644b98142cd72370c4e4c927aee48c8a279ba673ecbeabfdcb22b35ed7bf52"},
+		{"child's mark", hex.EncodeToString(childHash[:]), "db644b98142cd72370c4e4c927aee48c8a279ba673ecbeabfdcb22b35ed7bf52"},
 		{"child's parent", hex.EncodeToString(child.parent[:]), "039722c89f8fa37dba81cc32de183686a78bfc17d3539c677dd77d08041c36e6"},
 		{"anti-CSRF", token.antiCSRF.token().Reveal(), "MjM0NTY3ODk6Ozw9Pj9AQQ"},
 		{"anti-CSRF digest", hex.EncodeToString(csrf[:]), "e2239587a3f611f0825c5601551d90b490d8d646bdb643803002a61a59f3594f"},
@@ -67,32 +67,32 @@ func TestOpenRefreshToken(t *testing.T) {
 		{"garbage beside", []string{"x", good, ""}, nil, nil},
 		{"another deployment's beside", []string{foreign, good}, nil, nil},
 		{"a newer format beside", []string{"sgr2_abc", good}, nil, nil},
-		{"none", nil, ErrOver, ErrOver},
-		{"empty", []string{""}, ErrOver, ErrOver},
-		{"garbage", []string{"garbage"}, ErrOver, ErrOver},
-		{"no prefix", []string{body}, ErrOver, ErrOver},
-		{"prefix alone", []string{refreshVersion}, ErrOver, ErrOver},
-		{"padded", []string{good + "="}, ErrOver, ErrOver},
-		{"newline", []string{good + "\n"}, ErrOver, ErrOver},
-		{"newline inside", []string{good[:30] + "\n" + good[30:]}, ErrOver, ErrOver},
-		{"truncated", []string{good[:len(good)-4]}, ErrOver, ErrOver},
-		{"longer", []string{good + "AAAA"}, ErrOver, ErrOver},
-		{"altered nonce", []string{altered(8)}, ErrOver, ErrOver},
-		{"altered body", []string{altered(8 + 12)}, ErrOver, ErrOver},
-		{"altered tag", []string{altered(len(raw) - 1)}, ErrOver, ErrOver},
-		{"of two sessions", []string{good, newer}, ErrOver, ErrOver},
-		{"too many", []string{good, "1", "2", "3", "4", "5", "6", "7", "8"}, ErrOver, ErrOver},
-		{"an access token", []string{issueAt(t, e, testEpoch, `{}`).Access.Reveal()}, ErrOver, ErrOver},
-		{"unknown key", []string{foreign}, ErrOver, ErrUnavailable},
-		{"altered key id", []string{altered(0)}, ErrOver, ErrUnavailable},
+		{"none", nil, ErrSessionEnded, ErrSessionEnded},
+		{"empty", []string{""}, ErrSessionEnded, ErrSessionEnded},
+		{"garbage", []string{"garbage"}, ErrSessionEnded, ErrSessionEnded},
+		{"no prefix", []string{body}, ErrSessionEnded, ErrSessionEnded},
+		{"prefix alone", []string{refreshVersion}, ErrSessionEnded, ErrSessionEnded},
+		{"padded", []string{good + "="}, ErrSessionEnded, ErrSessionEnded},
+		{"newline", []string{good + "\n"}, ErrSessionEnded, ErrSessionEnded},
+		{"newline inside", []string{good[:30] + "\n" + good[30:]}, ErrSessionEnded, ErrSessionEnded},
+		{"truncated", []string{good[:len(good)-4]}, ErrSessionEnded, ErrSessionEnded},
+		{"longer", []string{good + "AAAA"}, ErrSessionEnded, ErrSessionEnded},
+		{"altered nonce", []string{altered(8)}, ErrSessionEnded, ErrSessionEnded},
+		{"altered body", []string{altered(8 + 12)}, ErrSessionEnded, ErrSessionEnded},
+		{"altered tag", []string{altered(len(raw) - 1)}, ErrSessionEnded, ErrSessionEnded},
+		{"of two sessions", []string{good, newer}, ErrSessionEnded, ErrSessionEnded},
+		{"too many", []string{good, "1", "2", "3", "4", "5", "6", "7", "8"}, ErrSessionEnded, ErrSessionEnded},
+		{"an access token", []string{issueAt(t, e, testEpoch, `{}`).Access.Reveal()}, ErrSessionEnded, ErrSessionEnded},
+		{"unknown key", []string{foreign}, ErrSessionEnded, ErrUnavailable},
+		{"altered key id", []string{altered(0)}, ErrSessionEnded, ErrUnavailable},
 		{"newer format", []string{"sgr2_abc"}, ErrUnavailable, ErrUnavailable},
 		{"much newer format", []string{"sgr999_"}, ErrUnavailable, ErrUnavailable},
-		{"version 0", []string{"sgr0_abc"}, ErrOver, ErrOver},
-		{"version 01", []string{"sgr01_" + body}, ErrOver, ErrOver},
-		{"version 1000", []string{"sgr1000_"}, ErrOver, ErrOver},
-		{"version without end", []string{"sgr2"}, ErrOver, ErrOver},
-		{"version of letters", []string{"sgrx_"}, ErrOver, ErrOver},
-		{"no version", []string{"sgr_"}, ErrOver, ErrOver},
+		{"version 0", []string{"sgr0_abc"}, ErrSessionEnded, ErrSessionEnded},
+		{"version 01", []string{"sgr01_" + body}, ErrSessionEnded, ErrSessionEnded},
+		{"version 1000", []string{"sgr1000_"}, ErrSessionEnded, ErrSessionEnded},
+		{"version without end", []string{"sgr2"}, ErrSessionEnded, ErrSessionEnded},
+		{"version of letters", []string{"sgrx_"}, ErrSessionEnded, ErrSessionEnded},
+		{"no version", []string{"sgr_"}, ErrSessionEnded, ErrSessionEnded},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			for age, want := range map[time.Duration]error{0: tc.fresh, e.cfg.FeedBound + 1: tc.stale} {
@@ -118,7 +118,7 @@ func TestOpenRefreshTokenTakesTheLast(t *testing.T) {
 	a, b := older.seal(sealer).Reveal(), newer.seal(sealer).Reveal()
 	for _, tokens := range [][]string{{a, b}, {b, a}, {b, "x", a}} {
 		if got, err := e.openRefresh(TransportCookie, tokens); err != nil || got != newer {
-			t.Errorf("%v, %v", got.mark(), err)
+			t.Errorf("%v, %v", got.hash(), err)
 		}
 	}
 }
@@ -137,10 +137,10 @@ func TestOpenRefreshTokenOfOneTransport(t *testing.T) {
 			t.Errorf("by %d: %v", by, err)
 		}
 	}
-	if _, err := e.openRefresh(TransportCookie, []string{b}); !errors.Is(err, ErrOver) {
+	if _, err := e.openRefresh(TransportCookie, []string{b}); !errors.Is(err, ErrSessionEnded) {
 		t.Errorf("header's, in a cookie: %v", err)
 	}
-	if _, err := e.openRefresh(TransportHeader, []string{a}); !errors.Is(err, ErrOver) {
+	if _, err := e.openRefresh(TransportHeader, []string{a}); !errors.Is(err, ErrSessionEnded) {
 		t.Errorf("cookie's, in a header: %v", err)
 	}
 }

@@ -3,7 +3,7 @@ package sessions
 import "time"
 
 // The refresh tokens of a session form one line: the row names the current one,
-// a refresh hands out a child of it, and the first use of the child promotes it.
+// a refresh issues a child of it, and the first use of the child promotes it.
 // This file decides what a refresh is answered. It reads no clock, no store and
 // no randomness, so that every rule can be tested by itself, and every sequence
 // of them by the million.
@@ -13,9 +13,9 @@ type Windows struct {
 	// Attempt, D in docs/protocol.md, is the longest that an honest refresh may
 	// take from leaving the browser to its answer's cookies being stored.
 	Attempt time.Duration
-	// HandOutsMax is how often one generation's child may be handed out.
-	HandOutsMax int
-	// Sliding is the life that each drawn child gives the session anew.
+	// IssuesMax is how often one generation's child may be issued.
+	IssuesMax int
+	// Sliding is the life that each generated child gives the session again.
 	Sliding time.Duration
 }
 
@@ -23,9 +23,9 @@ type Windows struct {
 // already under way may still arrive.
 func (w Windows) grace() time.Duration { return w.Attempt }
 
-// repeat, W, is how long after its recorded hand-out a child is handed out
-// again instead of a sibling. A hand-out within D/2 of the recorded one is not
-// recorded, so every hand-out has at least 2·D of it left: its answer may take
+// repeat, W, is how long after its recorded issue a child is issued
+// again instead of a sibling. A issue within D/2 of the recorded one is not
+// recorded, so every issue has at least 2·D of it left: its answer may take
 // D to arrive, and so may the answer to the attempt that overlaps it.
 func (w Windows) repeat() time.Duration { return w.Attempt * 5 / 2 }
 
@@ -37,7 +37,7 @@ const (
 	R1 Rule = "R1" // does not open
 	R2 Rule = "R2" // no such session, or expired
 	R3 Rule = "R3" // current, fresh: keep
-	R4 Rule = "R4" // current: draw a child
+	R4 Rule = "R4" // current: generate a child
 	R5 Rule = "R5" // current: the same child again
 	R6 Rule = "R6" // a child: promote it
 	R7 Rule = "R7" // previous, within grace: keep
@@ -47,7 +47,7 @@ const (
 type answer uint8
 
 const (
-	answerOver       answer = iota // the zero value hands out nothing
+	answerEnded      answer = iota // the zero value issues nothing
 	answerSuperseded               // 409
 	answerKeep                     // a new access token, the refresh token stays
 	answerChild                    // the child and its access token
@@ -63,18 +63,18 @@ type decision struct {
 }
 
 // decide is the table of docs/protocol.md, "Refresh", from R2 on: the first case
-// that fits. nonce is used only where a child is drawn.
+// that fits. nonce is used only where a child is generated.
 func decide(row Row, token refreshToken, client Client, now time.Time, nonce Nonce, w Windows) decision {
 	if !now.Before(row.ExpiresAt) || !now.Before(row.AbsoluteExpiresAt) {
 		return decision{rule: R2, next: row}
 	}
 	row = notInFuture(row, now)
-	mark := token.mark()
+	hash := token.hash()
 	fresh := now.Before(row.PromotedAt.Add(w.grace()))
 	sameClient := row.CurrentClient == client
 
 	switch {
-	case mark == row.Current && fresh:
+	case hash == row.Current && fresh:
 		// A session whose sign-in reported no client belongs to whoever holds
 		// its first token.
 		if sameClient || row.CurrentClient == (Client{}) {
@@ -82,25 +82,25 @@ func decide(row Row, token refreshToken, client Client, now time.Time, nonce Non
 		}
 		return decision{rule: R3, answer: answerSuperseded, next: row}
 
-	case mark == row.Current && (row.HandedAt.IsZero() || !now.Before(row.HandedAt.Add(w.repeat()))):
+	case hash == row.Current && (row.IssuedAt.IsZero() || !now.Before(row.IssuedAt.Add(w.repeat()))):
 		next := row
 		next.NextNonce, next.NextClient = nonce, client
 		next.ExpiresAt = earlier(now.Add(w.Sliding), row.AbsoluteExpiresAt)
-		return handOut(R4, row, next, now, w)
+		return issueChild(R4, row, next, now, w)
 
-	case mark == row.Current:
+	case hash == row.Current:
 		if row.NextClient != client {
 			return decision{rule: R5, answer: answerSuperseded, next: row}
 		}
-		if now.Before(row.HandedAt.Add(w.Attempt / 2)) {
+		if now.Before(row.IssuedAt.Add(w.Attempt / 2)) {
 			return decision{rule: R5, answer: answerChild, next: row}
 		}
-		return handOut(R5, row, row, now, w)
+		return issueChild(R5, row, row, now, w)
 
 	case token.parent == row.Current:
-		return decision{rule: R6, answer: answerKeep, next: promoted(row, mark, client, now)}
+		return decision{rule: R6, answer: answerKeep, next: promoted(row, hash, client, now)}
 
-	case mark == row.Previous && fresh:
+	case hash == row.Previous && fresh:
 		if sameClient {
 			return decision{rule: R7, answer: answerKeep, next: row}
 		}
@@ -121,26 +121,26 @@ func decide(row Row, token refreshToken, client Client, now time.Time, nonce Non
 // so. Else the windows would stay open until the clock has caught up, and keep every
 // other network of an honest client out for as long.
 func notInFuture(row Row, now time.Time) Row {
-	row.PromotedAt, row.HandedAt = earlier(row.PromotedAt, now), earlier(row.HandedAt, now)
+	row.PromotedAt, row.IssuedAt = earlier(row.PromotedAt, now), earlier(row.IssuedAt, now)
 	return row
 }
 
-// handOut records one more hand-out of the child that next names, or ends the
+// issueChild records one more issue of the child that next names, or ends the
 // session: an honest client uses what it gets, one that asks for minutes and
 // uses nothing is keeping a stolen token alive unseen.
-func handOut(rule Rule, row, next Row, now time.Time, w Windows) decision {
-	if row.HandOuts >= w.HandOutsMax {
+func issueChild(rule Rule, row, next Row, now time.Time, w Windows) decision {
+	if row.Issues >= w.IssuesMax {
 		return decision{rule: rule, next: row, end: ReasonRefreshAbuse}
 	}
-	next.HandedAt, next.HandOuts = now, row.HandOuts+1
+	next.IssuedAt, next.Issues = now, row.Issues+1
 	return decision{rule: rule, answer: answerChild, next: next}
 }
 
 // promoted is the row after its child own was used by client.
-func promoted(row Row, own Mark, client Client, now time.Time) Row {
+func promoted(row Row, own TokenHash, client Client, now time.Time) Row {
 	row.Previous, row.Current = row.Current, own
 	row.CurrentClient, row.PromotedAt = client, now
-	row.NextNonce, row.NextClient, row.HandedAt, row.HandOuts = Nonce{}, Client{}, time.Time{}, 0
+	row.NextNonce, row.NextClient, row.IssuedAt, row.Issues = Nonce{}, Client{}, time.Time{}, 0
 	return row
 }
 

@@ -16,7 +16,7 @@ const (
 )
 
 var (
-	testWindows      = Windows{Attempt: testD, HandOutsMax: 20, Sliding: 30 * 24 * time.Hour}
+	testWindows      = Windows{Attempt: testD, IssuesMax: 20, Sliding: 30 * 24 * time.Hour}
 	testEpoch        = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	netV, netW, netX = Client{'v'}, Client{'w'}, Client{'x'} // two networks of the client, one of a thief
 	nonceA           = Nonce{'a'}
@@ -29,7 +29,7 @@ func signIn(at time.Time, client Client) (refreshToken, Row) {
 	t := newRefreshToken(NewHandle(), TransportCookie)
 	t.issuedAt = at
 	return t, Row{
-		Handle: t.handle, UserID: "alice", Current: t.mark(), CurrentClient: client, PromotedAt: at,
+		Handle: t.handle, UserID: "alice", Current: t.hash(), CurrentClient: client, PromotedAt: at,
 		CreatedAt: at, ExpiresAt: at.Add(testWindows.Sliding), AbsoluteExpiresAt: at.Add(100 * 24 * time.Hour),
 	}
 }
@@ -42,43 +42,43 @@ func childAt(t refreshToken, n Nonce, at time.Time) refreshToken {
 
 // TestDecide has a case for each side of each boundary of R2 to R8. The line at
 // that time: t0 of sign-in, t1 its child that was used and is current, t2 the
-// child of t1 that was handed out to v.
+// child of t1 that was issued to v.
 func TestDecide(t *testing.T) {
 	t0, created := signIn(testEpoch, netV)
 	t1 := childAt(t0, nonceA, testEpoch.Add(time.Hour))
 	promotedAt := testEpoch.Add(time.Hour + time.Minute)
-	row := promoted(created, t1.mark(), netV, promotedAt)
-	handedAt := promotedAt.Add(time.Hour)
-	handed := row
-	handed.NextNonce, handed.NextClient, handed.HandedAt, handed.HandOuts = nonceB, netV, handedAt, 1
-	t2 := childAt(t1, nonceB, handedAt)
-	sibling := childAt(t1, Nonce{'s'}, handedAt.Add(-time.Minute))
-	stranger := newRefreshToken(t0.handle, TransportCookie)
-	stranger.issuedAt = testEpoch
+	row := promoted(created, t1.hash(), netV, promotedAt)
+	issuedAt := promotedAt.Add(time.Hour)
+	issued := row
+	issued.NextNonce, issued.NextClient, issued.IssuedAt, issued.Issues = nonceB, netV, issuedAt, 1
+	t2 := childAt(t1, nonceB, issuedAt)
+	sibling := childAt(t1, Nonce{'s'}, issuedAt.Add(-time.Minute))
+	attacker := newRefreshToken(t0.handle, TransportCookie)
+	attacker.issuedAt = testEpoch
 
 	edit := func(r Row, f func(*Row)) Row { f(&r); return r }
-	drawn := func(r Row, c Client, at time.Time) Row {
+	generated := func(r Row, c Client, at time.Time) Row {
 		return edit(r, func(r *Row) {
-			r.NextNonce, r.NextClient, r.HandedAt, r.HandOuts = nonceA, c, at, r.HandOuts+1
+			r.NextNonce, r.NextClient, r.IssuedAt, r.Issues = nonceA, c, at, r.Issues+1
 			r.ExpiresAt = at.Add(testWindows.Sliding)
 		})
 	}
 	renewed := func(r Row, at time.Time) Row {
-		return edit(r, func(r *Row) { r.HandedAt = at; r.HandOuts++ })
+		return edit(r, func(r *Row) { r.IssuedAt = at; r.Issues++ })
 	}
 	keeps := func(rule Rule, r Row) decision { return decision{rule: rule, answer: answerKeep, next: r} }
 	conflict := func(rule Rule, r Row) decision { return decision{rule: rule, answer: answerSuperseded, next: r} }
 	gives := func(rule Rule, r Row) decision { return decision{rule: rule, answer: answerChild, next: r} }
-	over := func(r Row) decision { return decision{rule: R2, answer: answerOver, next: r} }
+	isEnded := func(r Row) decision { return decision{rule: R2, answer: answerEnded, next: r} }
 	ends := func(rule Rule, r Row, why Reason) decision { return decision{rule: rule, next: r, end: why} }
 
 	late := row.ExpiresAt.Add(-time.Hour) // a long absence
 	absolute := edit(row, func(r *Row) { r.ExpiresAt = r.AbsoluteExpiresAt })
 	lateAbsolute := row.AbsoluteExpiresAt.Add(-time.Hour)
-	limit := edit(handed, func(r *Row) { r.HandOuts = testWindows.HandOutsMax })
-	last := edit(handed, func(r *Row) { r.HandOuts = testWindows.HandOutsMax - 1 })
-	nobody := edit(row, func(r *Row) { r.CurrentClient = Client{} })
-	issuedAt := func(t refreshToken, at time.Time) refreshToken { t.issuedAt = at; return t }
+	limit := edit(issued, func(r *Row) { r.Issues = testWindows.IssuesMax })
+	last := edit(issued, func(r *Row) { r.Issues = testWindows.IssuesMax - 1 })
+	none := edit(row, func(r *Row) { r.CurrentClient = Client{} })
+	withIssuedAt := func(t refreshToken, at time.Time) refreshToken { t.issuedAt = at; return t }
 
 	for _, tc := range []struct {
 		name   string
@@ -88,53 +88,53 @@ func TestDecide(t *testing.T) {
 		now    time.Time
 		want   decision
 	}{
-		{"R2 at sliding expiry", row, t1, netV, row.ExpiresAt, over(row)},
-		{"R2 at absolute expiry", absolute, t1, netV, row.AbsoluteExpiresAt, over(absolute)},
-		{"R2 comes before theft", row, stranger, netX, row.ExpiresAt, over(row)},
-		{"R4 just before sliding expiry", row, t1, netV, row.ExpiresAt.Add(-tick), gives(R4, drawn(row, netV, row.ExpiresAt.Add(-tick)))},
+		{"R2 at sliding expiry", row, t1, netV, row.ExpiresAt, isEnded(row)},
+		{"R2 at absolute expiry", absolute, t1, netV, row.AbsoluteExpiresAt, isEnded(absolute)},
+		{"R2 comes before theft", row, attacker, netX, row.ExpiresAt, isEnded(row)},
+		{"R4 just before sliding expiry", row, t1, netV, row.ExpiresAt.Add(-tick), gives(R4, generated(row, netV, row.ExpiresAt.Add(-tick)))},
 
 		{"R3 at promotion", row, t1, netV, promotedAt, keeps(R3, row)},
 		{"R3 just before G", row, t1, netV, promotedAt.Add(testG - tick), keeps(R3, row)},
 		{"R3 other client", row, t1, netW, promotedAt.Add(testG - tick), conflict(R3, row)},
-		{"R3 no client recorded", nobody, t1, netW, promotedAt, keeps(R3, nobody)},
+		{"R3 no client recorded", none, t1, netW, promotedAt, keeps(R3, none)},
 		{"R3 the first token", created, t0, netV, testEpoch, keeps(R3, created)},
-		{"R4 at G", row, t1, netV, promotedAt.Add(testG), gives(R4, drawn(row, netV, promotedAt.Add(testG)))},
+		{"R4 at G", row, t1, netV, promotedAt.Add(testG), gives(R4, generated(row, netV, promotedAt.Add(testG)))},
 
-		{"R4 nothing handed out", row, t1, netW, late, gives(R4, drawn(row, netW, late))},
-		{"R4 at W after a hand-out", handed, t1, netW, handedAt.Add(testW), gives(R4, drawn(handed, netW, handedAt.Add(testW)))},
-		{"R4 last hand-out allowed", last, t1, netV, handedAt.Add(testW), gives(R4, drawn(last, netV, handedAt.Add(testW)))},
-		{"R4 beyond the limit", limit, t1, netV, handedAt.Add(testW), ends(R4, edit(limit, func(r *Row) {
-			r.NextNonce, r.ExpiresAt = nonceA, handedAt.Add(testW+testWindows.Sliding)
+		{"R4 nothing issued", row, t1, netW, late, gives(R4, generated(row, netW, late))},
+		{"R4 at W after a issue", issued, t1, netW, issuedAt.Add(testW), gives(R4, generated(issued, netW, issuedAt.Add(testW)))},
+		{"R4 last issue allowed", last, t1, netV, issuedAt.Add(testW), gives(R4, generated(last, netV, issuedAt.Add(testW)))},
+		{"R4 beyond the limit", limit, t1, netV, issuedAt.Add(testW), ends(R4, edit(limit, func(r *Row) {
+			r.NextNonce, r.ExpiresAt = nonceA, issuedAt.Add(testW+testWindows.Sliding)
 		}), ReasonRefreshAbuse)},
-		{"R4 slides to the absolute expiry at most", absolute, t1, netV, lateAbsolute, gives(R4, edit(drawn(absolute, netV, lateAbsolute), func(r *Row) {
+		{"R4 slides to the absolute expiry at most", absolute, t1, netV, lateAbsolute, gives(R4, edit(generated(absolute, netV, lateAbsolute), func(r *Row) {
 			r.ExpiresAt = r.AbsoluteExpiresAt
 		}))},
 
-		{"R5 at the hand-out", handed, t1, netV, handedAt, gives(R5, handed)},
-		{"R5 just before D/2: no write", handed, t1, netV, handedAt.Add(testD/2 - tick), gives(R5, handed)},
-		{"R5 at D/2: renewed", handed, t1, netV, handedAt.Add(testD / 2), gives(R5, renewed(handed, handedAt.Add(testD/2)))},
-		{"R5 just before W", handed, t1, netV, handedAt.Add(testW - tick), gives(R5, renewed(handed, handedAt.Add(testW-tick)))},
-		{"R5 other client", handed, t1, netW, handedAt.Add(testW - tick), conflict(R5, handed)},
-		{"R5 other client before D/2", handed, t1, netW, handedAt, conflict(R5, handed)},
-		{"R5 last hand-out allowed", last, t1, netV, handedAt.Add(testD / 2), gives(R5, renewed(last, handedAt.Add(testD/2)))},
-		{"R5 at the limit before D/2: no write, so no count", limit, t1, netV, handedAt.Add(testD/2 - tick), gives(R5, limit)},
-		{"R5 beyond the limit", limit, t1, netV, handedAt.Add(testD / 2), ends(R5, limit, ReasonRefreshAbuse)},
-		{"R5 other client at the limit", limit, t1, netW, handedAt.Add(testD / 2), conflict(R5, limit)},
+		{"R5 at the issue", issued, t1, netV, issuedAt, gives(R5, issued)},
+		{"R5 just before D/2: no write", issued, t1, netV, issuedAt.Add(testD/2 - tick), gives(R5, issued)},
+		{"R5 at D/2: renewed", issued, t1, netV, issuedAt.Add(testD / 2), gives(R5, renewed(issued, issuedAt.Add(testD/2)))},
+		{"R5 just before W", issued, t1, netV, issuedAt.Add(testW - tick), gives(R5, renewed(issued, issuedAt.Add(testW-tick)))},
+		{"R5 other client", issued, t1, netW, issuedAt.Add(testW - tick), conflict(R5, issued)},
+		{"R5 other client before D/2", issued, t1, netW, issuedAt, conflict(R5, issued)},
+		{"R5 last issue allowed", last, t1, netV, issuedAt.Add(testD / 2), gives(R5, renewed(last, issuedAt.Add(testD/2)))},
+		{"R5 at the limit before D/2: no write, so no count", limit, t1, netV, issuedAt.Add(testD/2 - tick), gives(R5, limit)},
+		{"R5 beyond the limit", limit, t1, netV, issuedAt.Add(testD / 2), ends(R5, limit, ReasonRefreshAbuse)},
+		{"R5 other client at the limit", limit, t1, netW, issuedAt.Add(testD / 2), conflict(R5, limit)},
 
-		{"R6 the child", handed, t2, netV, handedAt.Add(time.Hour), keeps(R6, promoted(handed, t2.mark(), netV, handedAt.Add(time.Hour)))},
-		{"R6 from another network", handed, t2, netW, handedAt, keeps(R6, promoted(handed, t2.mark(), netW, handedAt))},
-		{"R6 a sibling", handed, sibling, netX, handedAt, keeps(R6, promoted(handed, sibling.mark(), netX, handedAt))},
-		{"R6 a row that forgot its draw", row, t2, netV, handedAt, keeps(R6, promoted(row, t2.mark(), netV, handedAt))},
+		{"R6 the child", issued, t2, netV, issuedAt.Add(time.Hour), keeps(R6, promoted(issued, t2.hash(), netV, issuedAt.Add(time.Hour)))},
+		{"R6 from another network", issued, t2, netW, issuedAt, keeps(R6, promoted(issued, t2.hash(), netW, issuedAt))},
+		{"R6 a sibling", issued, sibling, netX, issuedAt, keeps(R6, promoted(issued, sibling.hash(), netX, issuedAt))},
+		{"R6 a row that forgot its draw", row, t2, netV, issuedAt, keeps(R6, promoted(row, t2.hash(), netV, issuedAt))},
 
 		{"R7 just before G", row, t0, netV, promotedAt.Add(testG - tick), keeps(R7, row)},
 		{"R7 other client", row, t0, netX, promotedAt.Add(testG - tick), conflict(R7, row)},
 		{"R8 the previous one at G", row, t0, netV, promotedAt.Add(testG), ends(R8, row, ReasonTheft)},
 
-		{"R8 a stranger within G", row, stranger, netV, promotedAt, ends(R8, row, ReasonTheft)},
-		{"R8 a stranger", row, stranger, netV, late, ends(R8, row, ReasonTheft)},
-		{"R8 a sibling of the current one", row, issuedAt(childAt(t0, nonceB, promotedAt), promotedAt), netV, late, ends(R8, row, ReasonTheft)},
-		{"R8 issued after the promotion", row, issuedAt(stranger, promotedAt.Add(tick)), netV, late, ends(R8, row, ReasonRolledBack)},
-		{"R8 a grandchild", row, childAt(t2, nonceA, handedAt), netV, late, ends(R8, row, ReasonRolledBack)},
+		{"R8 a stranger within G", row, attacker, netV, promotedAt, ends(R8, row, ReasonTheft)},
+		{"R8 a stranger", row, attacker, netV, late, ends(R8, row, ReasonTheft)},
+		{"R8 a sibling of the current one", row, withIssuedAt(childAt(t0, nonceB, promotedAt), promotedAt), netV, late, ends(R8, row, ReasonTheft)},
+		{"R8 issued after the promotion", row, withIssuedAt(attacker, promotedAt.Add(tick)), netV, late, ends(R8, row, ReasonRolledBack)},
+		{"R8 a grandchild", row, childAt(t2, nonceA, issuedAt), netV, late, ends(R8, row, ReasonRolledBack)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := decide(tc.row, tc.token, tc.client, tc.now, nonceA, testWindows)
@@ -152,13 +152,13 @@ func TestDecide(t *testing.T) {
 // above takes from the code.
 func TestDecidePromotionStartsAfresh(t *testing.T) {
 	t0, row := signIn(testEpoch, netV)
-	row.NextNonce, row.NextClient, row.HandedAt, row.HandOuts = nonceA, netV, testEpoch.Add(time.Hour), 7
-	t1 := childAt(t0, nonceA, row.HandedAt)
-	now := row.HandedAt.Add(time.Hour)
+	row.NextNonce, row.NextClient, row.IssuedAt, row.Issues = nonceA, netV, testEpoch.Add(time.Hour), 7
+	t1 := childAt(t0, nonceA, row.IssuedAt)
+	now := row.IssuedAt.Add(time.Hour)
 
 	got := decide(row, t1, netW, now, nonceB, testWindows)
 	want := Row{
-		Handle: row.Handle, UserID: row.UserID, Current: t1.mark(), Previous: t0.mark(), CurrentClient: netW, PromotedAt: now,
+		Handle: row.Handle, UserID: row.UserID, Current: t1.hash(), Previous: t0.hash(), CurrentClient: netW, PromotedAt: now,
 		CreatedAt: row.CreatedAt, ExpiresAt: row.ExpiresAt, AbsoluteExpiresAt: row.AbsoluteExpiresAt,
 	}
 	if diff := cmp.Diff(want, got.next); diff != "" {
@@ -172,9 +172,9 @@ func TestDecidePromotionStartsAfresh(t *testing.T) {
 func TestDecideAfterTheClockWasSetBack(t *testing.T) {
 	t0, created := signIn(testEpoch, netV)
 	t1 := childAt(t0, nonceA, testEpoch.Add(2*time.Hour))
-	row := promoted(created, t1.mark(), netV, testEpoch.Add(2*time.Hour))
-	handed := row
-	handed.NextNonce, handed.NextClient, handed.HandedAt, handed.HandOuts = nonceB, netV, row.PromotedAt.Add(testG), 1
+	row := promoted(created, t1.hash(), netV, testEpoch.Add(2*time.Hour))
+	issued := row
+	issued.NextNonce, issued.NextClient, issued.IssuedAt, issued.Issues = nonceB, netV, row.PromotedAt.Add(testG), 1
 	now := row.PromotedAt.Add(-time.Hour)
 	for _, step := range []struct {
 		name   string
@@ -189,17 +189,17 @@ func TestDecideAfterTheClockWasSetBack(t *testing.T) {
 		{"another network", &row, t1, netW, testG - tick, R3, answerSuperseded},
 		{"the previous one, from a network", &row, t0, netW, testG - tick, R7, answerSuperseded},
 		{"another network, a window later", &row, t1, netW, testG, R4, answerChild},
-		{"another network, of a child", &handed, t1, netW, 0, R3, answerSuperseded},
-		{"another network, after the grace", &handed, t1, netW, testG, R5, answerSuperseded},
-		{"the client", &handed, t1, netV, testG, R5, answerChild},
-		{"another network, two windows later", &handed, t1, netW, testW, R4, answerChild},
+		{"another network, of a child", &issued, t1, netW, 0, R3, answerSuperseded},
+		{"another network, after the grace", &issued, t1, netW, testG, R5, answerSuperseded},
+		{"the client", &issued, t1, netV, testG, R5, answerChild},
+		{"another network, two windows later", &issued, t1, netW, testW, R4, answerChild},
 	} {
 		d := decide(*step.row, step.token, step.from, now.Add(step.later), Nonce{'n'}, testWindows)
 		if d.rule != step.rule || d.answer != step.answer || d.end != "" {
 			t.Errorf("%s: %s %d %s, want %s %d", step.name, d.rule, d.answer, d.end, step.rule, step.answer)
 		}
-		if d.next.PromotedAt.After(now) || d.next.HandedAt.After(now.Add(step.later)) {
-			t.Errorf("%s: left promoted at %s, handed at %s", step.name, d.next.PromotedAt, d.next.HandedAt)
+		if d.next.PromotedAt.After(now) || d.next.IssuedAt.After(now.Add(step.later)) {
+			t.Errorf("%s: left promoted at %s, issued at %s", step.name, d.next.PromotedAt, d.next.IssuedAt)
 		}
 		if step.answer != answerChild {
 			*step.row = d.next
@@ -212,24 +212,24 @@ func TestDecideAlways(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		t0, row := signIn(testEpoch, rapid.SampledFrom([]Client{{}, netV, netW}).Draw(rt, "signed in from"))
 		t1 := childAt(t0, nonceA, testEpoch.Add(time.Hour))
-		stranger := newRefreshToken(t0.handle, TransportCookie)
+		attacker := newRefreshToken(t0.handle, TransportCookie)
 		offset := rapid.SampledFrom([]time.Duration{0, tick, testD / 2, testG, testW, time.Hour, testWindows.Sliding, 99 * 24 * time.Hour, 100 * 24 * time.Hour})
 		near := rapid.SampledFrom([]time.Duration{-tick, 0, tick})
 		if rapid.Bool().Draw(rt, "promoted") {
-			row = promoted(row, t1.mark(), netV, testEpoch.Add(offset.Draw(rt, "promoted at")))
+			row = promoted(row, t1.hash(), netV, testEpoch.Add(offset.Draw(rt, "promoted at")))
 		}
-		if rapid.Bool().Draw(rt, "handed out") {
+		if rapid.Bool().Draw(rt, "issued") {
 			row.NextNonce, row.NextClient = nonceB, rapid.SampledFrom([]Client{netV, netW}).Draw(rt, "next client")
-			row.HandedAt = row.PromotedAt.Add(offset.Draw(rt, "handed at"))
-			row.HandOuts = rapid.SampledFrom([]int{1, 19, 20}).Draw(rt, "hand-outs")
+			row.IssuedAt = row.PromotedAt.Add(offset.Draw(rt, "issued at"))
+			row.Issues = rapid.SampledFrom([]int{1, 19, 20}).Draw(rt, "issues")
 		}
 		row.ExpiresAt = earlier(row.PromotedAt.Add(testWindows.Sliding), row.AbsoluteExpiresAt)
-		base := rapid.SampledFrom([]time.Time{row.PromotedAt, row.HandedAt, row.ExpiresAt}).Draw(rt, "base")
+		base := rapid.SampledFrom([]time.Time{row.PromotedAt, row.IssuedAt, row.ExpiresAt}).Draw(rt, "base")
 		if base.IsZero() {
 			base = row.CreatedAt
 		}
 		now := base.Add(offset.Draw(rt, "now")).Add(near.Draw(rt, "near"))
-		token := rapid.SampledFrom([]refreshToken{t0, t1, t1.child(nonceA), t1.child(nonceB), t0.child(nonceB), stranger}).Draw(rt, "token")
+		token := rapid.SampledFrom([]refreshToken{t0, t1, t1.child(nonceA), t1.child(nonceB), t0.child(nonceB), attacker}).Draw(rt, "token")
 		client := rapid.SampledFrom([]Client{{}, netV, netW, netX}).Draw(rt, "client")
 
 		d := decide(row, token, client, now, Nonce{'n'}, testWindows)
@@ -241,18 +241,18 @@ func TestDecideAlways(t *testing.T) {
 			rt.Fatalf("%s shortened the session", d.rule)
 		case expired != (d.rule == R2):
 			rt.Fatalf("expired %v, but %s decided", expired, d.rule)
-		case expired && (d.next != row || d.answer != answerOver || d.end != ""):
+		case expired && (d.next != row || d.answer != answerEnded || d.end != ""):
 			rt.Fatalf("an expired session was touched: %+v", d)
 		case d.answer == answerChild && d.rule != R4 && d.rule != R5:
-			rt.Fatalf("%s handed out a refresh token", d.rule)
-		case d.answer == answerChild && token.mark() != row.Current:
+			rt.Fatalf("%s issued a refresh token", d.rule)
+		case d.answer == answerChild && token.hash() != row.Current:
 			rt.Fatalf("a token that is not current was given a child")
-		case d.end != "" && d.answer != answerOver:
+		case d.end != "" && d.answer != answerEnded:
 			rt.Fatalf("ended and answered: %+v", d)
 		case d.answer == answerSuperseded && d.next != notInFuture(row, now):
 			rt.Fatalf("409 wrote: %+v", d)
-		case d.next.HandOuts > testWindows.HandOutsMax:
-			rt.Fatalf("%d hand-outs", d.next.HandOuts)
+		case d.next.Issues > testWindows.IssuesMax:
+			rt.Fatalf("%d issues", d.next.Issues)
 		case d.next.Current != row.Current && (d.rule != R6 || d.next.Previous != row.Current || token.parent != row.Current):
 			rt.Fatalf("%s moved the line: %+v", d.rule, d.next)
 		}

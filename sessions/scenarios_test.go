@@ -39,7 +39,7 @@ func (w *world) expectUsed(t *testing.T, p accessPass, want bool) {
 }
 
 // TestScenarios begins each sequence an hour after sign-in from v, so that the
-// first token is past its grace and nothing was handed out.
+// first token is past its grace and nothing was issued.
 func TestScenarios(t *testing.T) {
 	for name, play := range map[string]func(*testing.T, *world){
 		"burst": func(t *testing.T, w *world) {
@@ -50,7 +50,7 @@ func TestScenarios(t *testing.T) {
 				w.pass(testD / 100)
 				r := w.refresh(&jar{refresh: t0}, netV)
 				w.expect(t, r, R5, answerChild)
-				if r.got.refresh.mark() != first.got.refresh.mark() {
+				if r.got.refresh.hash() != first.got.refresh.hash() {
 					t.Fatal("another child")
 				}
 			}
@@ -122,12 +122,12 @@ func TestScenarios(t *testing.T) {
 		},
 		"hop": func(t *testing.T, w *world) {
 			w.handle(w.leave(&w.client, netV)) // its answer is lost
-			handed := w.now
-			for w.now.Before(handed.Add(testW - 2*time.Second)) {
+			issued := w.now
+			for w.now.Before(issued.Add(testW - 2*time.Second)) {
 				w.pass(2 * time.Second)
 				w.expect(t, w.refresh(&w.client, netW), R5, answerSuperseded)
 			}
-			w.now = handed.Add(testW)
+			w.now = issued.Add(testW)
 			w.expect(t, w.refresh(&w.client, netW), R4, answerChild)
 			w.expectUsed(t, w.client.access, true)
 			w.signedIn(t)
@@ -139,7 +139,7 @@ func TestScenarios(t *testing.T) {
 			w.pass(time.Hour)
 			r := w.refresh(&w.client, netV)
 			w.expect(t, r, R6, answerKeep)
-			if r.got.access.parent != (Mark{}) || r.got.access.own != w.client.refresh.mark() {
+			if r.got.access.parent != (TokenHash{}) || r.got.access.own != w.client.refresh.hash() {
 				t.Fatal("the new access token is not the current token's")
 			}
 			w.signedIn(t)
@@ -236,7 +236,7 @@ func TestScenarios(t *testing.T) {
 				w.refresh(&jar{refresh: w.client.refresh}, netX)
 				w.pass(time.Second)
 			}
-			if w.ended != ReasonRefreshAbuse || w.now.Before(start.Add(time.Minute)) || w.writes > testWindows.HandOutsMax {
+			if w.ended != ReasonRefreshAbuse || w.now.Before(start.Add(time.Minute)) || w.writes > testWindows.IssuesMax {
 				t.Fatalf("ended %q after %s and %d writes", w.ended, w.now.Sub(start), w.writes)
 			}
 		},

@@ -14,7 +14,7 @@ import (
 // access token and in headers to the upstream) and never reused.
 type Handle [16]byte
 
-// NewHandle draws a handle.
+// NewHandle generates a handle.
 func NewHandle() Handle {
 	var h Handle
 	fill(h[:])
@@ -36,10 +36,10 @@ func ParseHandle(text string) (Handle, error) {
 // String returns the handle as unpadded base64url.
 func (h Handle) String() string { return encode(h[:]) }
 
-// Mark is the public name of a refresh token: SHA-256 over a label and the
-// token's secret. The row and the access token carry marks only, so neither a
-// database dump nor a stolen access token can refresh anything.
-type Mark [32]byte
+// TokenHash names a refresh token in public: SHA-256 over a label and the token's
+// secret. The row and the access token carry hashes only, so neither a database dump
+// nor a stolen access token can refresh anything.
+type TokenHash [32]byte
 
 // Nonce is what the row adds to a parent's secret to make its child's. It is
 // worthless without that secret.
@@ -103,26 +103,29 @@ type Row struct {
 
 	// Current is the mark of the one refresh token that the row names; Previous
 	// is the one it replaced.
-	Current, Previous Mark
+	Current, Previous TokenHash
 	// CurrentClient made Current the current one (at creation: none unless the
 	// login service reported it).
 	CurrentClient Client
 	// PromotedAt is when Current became current: at creation or promotion.
 	PromotedAt time.Time
 
-	// NextNonce derives the child that is being handed out, to NextClient, last
-	// recorded at HandedAt. All zero while none was handed out.
+	// NextNonce derives the child that is being issued, to NextClient, last
+	// recorded at IssuedAt. All zero while none was issued.
 	NextNonce  Nonce
 	NextClient Client
-	HandedAt   time.Time
-	// HandOuts counts the recorded hand-outs of this generation.
-	HandOuts int
+	IssuedAt   time.Time
+	// Issues counts the recorded issues of this generation.
+	Issues int
 
 	CreatedAt time.Time
 	// ExpiresAt slides with use (R4) and never passes AbsoluteExpiresAt, which
 	// never moves (I5).
 	ExpiresAt, AbsoluteExpiresAt time.Time
 }
+
+// EndsAt is when the session ends without another refresh.
+func (r Row) EndsAt() time.Time { return earlier(r.ExpiresAt, r.AbsoluteExpiresAt) }
 
 // Record is a session with what its owner keeps in it.
 type Record struct {
@@ -143,13 +146,13 @@ type Reason string
 const (
 	ReasonTheft        Reason = "theft"         // R8
 	ReasonRolledBack   Reason = "rolled_back"   // R8 after the store lost writes
-	ReasonRefreshAbuse Reason = "refresh_abuse" // more hand-outs than anybody needs
+	ReasonRefreshAbuse Reason = "refresh_abuse" // more issues than anybody needs
 	ReasonSignedOut    Reason = "signed_out"    // by its client
 	ReasonRevoked      Reason = "revoked"       // by a backend or an operator
 	ReasonEvicted      Reason = "evicted"       // by a newer session of a user who has as many as allowed
 )
 
-// fill draws random bytes. There is no seam for a weak source.
+// fill generates random bytes. There is no seam for a weak source.
 func fill(b []byte) {
 	// crypto/rand.Read never returns an error since Go 1.24.
 	_, _ = rand.Read(b)

@@ -16,8 +16,8 @@ type Stats struct {
 	// FeedPollTook is how long the last poll took, and FeedRead counts the entries that
 	// polls brought: what following the feed costs. FeedReadings counts how often all
 	// of it was read, as at the start.
-	FeedPollTook           time.Duration
-	FeedRead, FeedReadings uint64
+	FeedPollTook          time.Duration
+	FeedRead, FeedResyncs uint64
 	// The young entries that are held.
 	FeedEnded, FeedLost, FeedClaims int
 
@@ -62,7 +62,7 @@ func (e *Engine) Stats() Stats {
 	cache := e.cache.Stats()
 	s := Stats{
 		FeedPolls: e.polls.all.Load(), FeedPollsFailed: e.polls.failed.Load(), FeedPollTook: time.Duration(e.polls.took.Load()),
-		FeedRead: e.feed.entries.Load(), FeedReadings: uint64(e.feed.reading.Load()),
+		FeedRead: e.feed.entries.Load(), FeedResyncs: uint64(e.feed.resyncs.Load()),
 		CachedTokens: e.cache.EstimatedSize(), CacheHits: cache.Hits, CacheMisses: cache.Misses,
 		PromotionsWaiting: len(e.promoter.queue), PromotionQueue: cap(e.promoter.queue),
 		PromotionsDropped: e.promoter.dropped.Load(),

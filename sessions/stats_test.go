@@ -13,7 +13,7 @@ func TestDenialsAreAll(t *testing.T) {
 	t.Parallel()
 	listed := map[string]bool{}
 	for _, d := range Denials() {
-		listed[d.Why] = true
+		listed[d.Message] = true
 	}
 	files, err := os.ReadDir(".")
 	if err != nil {

@@ -20,8 +20,8 @@ var ErrNotFound = errors.New("no such session")
 // and that retrying is safe.
 //
 // Each change is an AuditEvent, written in its transaction: an end always, the
-// others from [Store.NoteChanges] on ([Store.DeliverEvents] tells what becomes of
-// them). A promotion is none: it is the first use of what a refresh handed out, and
+// others from [Store.AuditChanges] on ([Store.DeliverAudit] tells what becomes of
+// them). A promotion is none: it is the first use of what a refresh issued, and
 // nobody decided it. Nor is an expiry, which the time alone decides.
 //
 // All times are read from the store's own clock, in whole microseconds, UTC.
@@ -48,18 +48,18 @@ type Store interface {
 	// Update replaces the claims, the data or both of a session that has not
 	// expired; nil leaves what is there. New claims raise ClaimsVersion by one, and
 	// append EntryClaims to the feed in the same transaction.
-	Update(ctx context.Context, h Handle, c Contents) (Record, error)
+	Update(ctx context.Context, h Handle, c Attributes) (Record, error)
 
-	// Swap replaces old by next where Current and HandedAt are still those of
+	// Swap replaces old by next where Current and IssuedAt are still those of
 	// old, and says whether it did. rule, for the event, is what decided so. Only Current, Previous, CurrentClient,
-	// PromotedAt, NextNonce, NextClient, HandedAt, HandOuts and ExpiresAt may
+	// PromotedAt, NextNonce, NextClient, IssuedAt, Issues and ExpiresAt may
 	// differ.
 	Swap(ctx context.Context, old, next Row, rule Rule) (bool, error)
 
 	// Promote makes children current, in one transaction. Where the row's
 	// Current is the promotion's Parent: Previous becomes Parent, Current
 	// becomes Own, CurrentClient becomes NextClient, PromotedAt now, and the
-	// generation starts afresh (no next, no hand-outs). Where Own is current or
+	// generation starts afresh (no next, no issues). Where Own is current or
 	// previous already, or the session is gone: nothing. Otherwise Own lost
 	// against a sibling: it goes on the feed (EntryLost). No handle may appear
 	// twice in one call.
@@ -69,7 +69,7 @@ type Store interface {
 	// events in the same transaction. It reports whether there was one.
 	End(ctx context.Context, h Handle, e Ending) (bool, error)
 
-	// EndIf is End where Current and HandedAt are still those of old, and says
+	// EndIf is End where Current and IssuedAt are still those of old, and says
 	// whether it did.
 	EndIf(ctx context.Context, old Row, e Ending) (bool, error)
 
@@ -80,19 +80,19 @@ type Store interface {
 	// Poll reads one page of the feed from since on: every entry that was committed
 	// since then, in whatever order, once. From the zero Cursor, or one of a store
 	// that is another one now (restored, failed over), it reads all young entries,
-	// those not older than the horizon, and says so in the page. Of these some may
+	// those not older than the feed retention, and says so in the page. Of these some may
 	// come once more in the next reading.
 	//
 	// A store that others may write to elsewhere (read-only, a standby) is an error:
 	// what it tells is not what was decided.
 	Poll(ctx context.Context, since Cursor) (Page, error)
 
-	// RaiseHorizon makes the horizon at least d; it never falls. An engine
+	// RaiseFeedRetention makes the feed retention at least d; it never falls. An engine
 	// raises it to what its own tokens need before it makes any, so that
 	// entries outlive the tokens they deny, whoever made those.
-	RaiseHorizon(ctx context.Context, d time.Duration) error
+	RaiseFeedRetention(ctx context.Context, d time.Duration) error
 
-	// Keys returns all keys, and the time and the horizon of the reading.
+	// Keys returns all keys, and the time and the feed retention of the reading.
 	Keys(ctx context.Context) (KeySet, error)
 
 	// AddKey inserts a key that becomes active after delay, appending EntryKeys
@@ -111,11 +111,11 @@ type Store interface {
 	// feed in the same transaction.
 	DeleteKeys(ctx context.Context, kind KeyKind, after time.Duration) ([]StoredKey, error)
 
-	// NoteChanges has every change write its event, not an end alone. An engine that
+	// AuditChanges has every change write its event, not an end alone. An engine that
 	// has somebody to deliver to calls it before anything else.
-	NoteChanges()
+	AuditChanges()
 
-	// DeliverEvents gives deliver the oldest events, at most limit, in the order of
+	// DeliverAudit gives deliver the oldest events, at most limit, in the order of
 	// their ID, and removes them once it has returned nil; it says how many. An error
 	// leaves them, and so does a crash: every event whose change was committed is
 	// delivered at least once, and no other. An event comes after all earlier ones
@@ -124,10 +124,10 @@ type Store interface {
 	// Of many callers one delivers at a time, over all processes; the others get 0 at
 	// once. deliver may wait, for which no change waits, but not for ever: the store
 	// may give the same events to another caller after a while.
-	DeliverEvents(ctx context.Context, limit int, deliver func([]AuditEvent) error) (int, error)
+	DeliverAudit(ctx context.Context, limit int, deliver func([]AuditEvent) error) (int, error)
 
 	// Sweep removes at most limit each of expired sessions, of feed entries
-	// beyond the horizon and of old events, and returns how many rows went.
+	// beyond the feed retention and of old events, and returns how many rows went.
 	// Calls go on where the last one stopped.
 	Sweep(ctx context.Context, limit int) (int, error)
 }
@@ -136,16 +136,16 @@ type Store interface {
 type NewRecord struct {
 	Handle                    Handle
 	UserID                    string
-	Current                   Mark
+	Current                   TokenHash
 	CurrentClient             Client
 	Claims, Data              []byte // JSON objects
 	SlidingLife, AbsoluteLife time.Duration
 	Actor                     string // for the event
 }
 
-// Contents is what a session's owner keeps in it: JSON objects, nil for none given.
-// Actor is who gives it, for the event.
-type Contents struct {
+// Attributes are what a backend keeps in a session: JSON objects; nil leaves one as it is.
+// Actor names the caller, for the audit event.
+type Attributes struct {
 	Claims, Data []byte
 	Actor        string
 }
@@ -153,16 +153,7 @@ type Contents struct {
 // Promotion reports the first use of a child.
 type Promotion struct {
 	Handle      Handle
-	Parent, Own Mark
-}
-
-// Ending says why and by whom a session is ended. Actor is free text for the
-// event ("sign-out", the name of an API key); it holds no secret. Rule is that of
-// the refresh that ends it, or empty.
-type Ending struct {
-	Reason Reason
-	Actor  string
-	Rule   Rule
+	Parent, Own TokenHash
 }
 
 // Cursor is a place in the feed. Only the store that made it can read it; the zero
@@ -175,12 +166,12 @@ type Page struct {
 	Next    Cursor
 	// Anew says that a reading of all young entries begins with this page: what was
 	// read before may no longer be true.
-	Anew bool
+	Resync bool
 	// More says that the reading goes on from Next. It ends at what was committed
 	// when its first page was read.
-	More    bool
-	Now     time.Time     // the store's clock
-	Horizon time.Duration // entries older than this deny no living token
+	More      bool
+	Now       time.Time     // the store's clock
+	Retention time.Duration // entries older than this deny no living token
 }
 
 // EntryKind says what an Entry tells.
@@ -191,15 +182,15 @@ const (
 	EntryEnded  EntryKind = "ended"  // Handle ended, for Reason (V2)
 	EntryLost   EntryKind = "lost"   // Mark, of Handle, lost against a sibling (V3)
 	EntryClaims EntryKind = "claims" // Handle's claims have Version now (V3)
-	EntryKeys   EntryKind = "keys"   // the keys changed; read them anew
+	EntryKeys   EntryKind = "keys"   // the keys changed; read them again
 )
 
 // Entry is one line of the feed. Fields that its kind does not use are zero.
 type Entry struct {
-	Kind    EntryKind
-	Handle  Handle
-	Mark    Mark
-	Version int64
-	Reason  Reason
-	At      time.Time
+	Kind      EntryKind
+	Handle    Handle
+	TokenHash TokenHash
+	Version   int64
+	Reason    Reason
+	At        time.Time
 }

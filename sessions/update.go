@@ -9,7 +9,7 @@ import (
 // is there. Bad input is an [*InvalidError]; [ErrNotFound] says that there is no such
 // session. Once new claims are stored, this engine sends access tokens with the
 // former ones to refresh (V3), and every other engine within its feed's bound.
-func (e *Engine) Update(ctx context.Context, h Handle, c Contents) (Record, error) {
+func (e *Engine) Update(ctx context.Context, h Handle, c Attributes) (Record, error) {
 	if !e.Ready() {
 		return Record{}, ErrUnavailable
 	}
@@ -34,20 +34,20 @@ func (e *Engine) Update(ctx context.Context, h Handle, c Contents) (Record, erro
 	}
 	if c.Claims != nil {
 		e.feed.add(Entry{Kind: EntryClaims, Handle: h, Version: rec.ClaimsVersion, At: e.feed.clock.now()})
-		e.cfg.Events(Event{Kind: EventClaims, Handle: h, UserID: rec.UserID})
+		e.cfg.Observe(Event{Kind: EventClaims, Handle: h, UserID: rec.UserID})
 	}
 	return rec, nil
 }
 
-// Succeed makes the access token that takes the place of a, with the claims that rec
+// Reissue makes the access token that takes the place of a, with the claims that rec
 // has: for the client that caused the change, which then needs no refresh. It
 // expires when a does, so nobody stays signed in by changing claims.
-func (e *Engine) Succeed(a *Access, rec Record) (Issued, error) {
+func (e *Engine) Reissue(a *Access, rec Record) (Issued, error) {
 	if a.Handle != rec.Handle {
 		return Issued{}, &InvalidError{"access_token", "one of this session"}
 	}
 	now := e.feed.clock.now()
-	m, err := e.mint(rec, a.at, now, a.Expires)
+	m, err := e.mint(rec, a.lineage, now, a.Expires)
 	if err != nil {
 		return Issued{}, unavailable("minting", err)
 	}

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// tokensMax bounds the values of one session cookie that are looked at: each may
+// TokensMax bounds the values of one session cookie that are looked at: each may
 // cost a signature check.
-const tokensMax = 4
+const TokensMax = 4
 
 // confirmsMax bounds how many checks ask the store at once.
 const confirmsMax = 512
@@ -25,7 +25,7 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 	if len(tokens) == 0 {
 		return nil, DenyNoToken
 	}
-	if len(tokens) > tokensMax {
+	if len(tokens) > TokensMax {
 		return nil, DenyMalformed
 	}
 	var best *verified
@@ -61,7 +61,7 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 	if d := e.feed.set.deny(&best.Access); d != nil {
 		return nil, d
 	}
-	if best.at.parent != (Mark{}) {
+	if best.lineage.parent != (TokenHash{}) {
 		e.promoter.offer(best) // V4
 	}
 	return &best.Access, nil
@@ -71,10 +71,10 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 // the engine is ready.
 func (e *Engine) Now() time.Time { return e.feed.clock.now() }
 
-// Confirm asks the store whether the session of a lives, with the claims that a
+// CheckStore asks the store whether the session of a lives, with the claims that a
 // carries, where the feed is too old to tell: an end that this engine cannot hear
 // of then waits for no expiry. While the feed is fresh it reads memory only.
-func (e *Engine) Confirm(ctx context.Context, a *Access) *Denial {
+func (e *Engine) CheckStore(ctx context.Context, a *Access) *Denial {
 	if e.fresh() {
 		return nil
 	}

@@ -38,7 +38,7 @@ func TestEachRefreshIsToldOnce(t *testing.T) {
 	}
 
 	first := create(t, e)
-	asks(sessions.Token("rubbish"), home, sessions.R1, sessions.ErrOver)
+	asks(sessions.Token("rubbish"), home, sessions.R1, sessions.ErrSessionEnded)
 	asks(first.Refresh, home, sessions.R3, nil)
 	asks(first.Refresh, elsewhere, sessions.R3, sessions.ErrSuperseded)
 	advance(t, store, time.Minute, e)
@@ -57,7 +57,7 @@ func TestEachRefreshIsToldOnce(t *testing.T) {
 	store.failing(nil)
 	advance(t, store, 2*time.Minute, e)
 	asks(first.Refresh, home, sessions.R8, sessions.ErrTheft)
-	asks(first.Refresh, home, sessions.R2, sessions.ErrOver)
+	asks(first.Refresh, home, sessions.R2, sessions.ErrSessionEnded)
 }
 
 func TestStats(t *testing.T) {
@@ -73,12 +73,12 @@ func TestStats(t *testing.T) {
 	if _, err := e.End(t.Context(), ended.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.Update(t.Context(), claims.Session.Handle, sessions.Contents{Claims: []byte(`{}`)}); err != nil {
+	if _, err := e.Update(t.Context(), claims.Session.Handle, sessions.Attributes{Claims: []byte(`{}`)}); err != nil {
 		t.Fatal(err)
 	}
 	got := e.Stats()
 	want := sessions.Stats{
-		FeedPolls: 1, FeedRead: 2, FeedReadings: 1, FeedEnded: 1, FeedClaims: 1, CachedTokens: 1, CacheHits: 2, CacheMisses: 1,
+		FeedPolls: 1, FeedRead: 2, FeedResyncs: 1, FeedEnded: 1, FeedClaims: 1, CachedTokens: 1, CacheHits: 2, CacheMisses: 1,
 		PromotionQueue: quiet(t).PromotionQueue,
 		Keys:           []sessions.KeyStats{{Kind: sessions.KeySigning, Known: 1}, {Kind: sessions.KeySealing, Known: 1}},
 	}

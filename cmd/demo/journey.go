@@ -196,7 +196,7 @@ func journey() []step {
 		},
 		{
 			by: ada, method: http.MethodPost, path: refreshPath, // R2
-			status: 440, denial: "session_over", check: bodyIs(`{"error":"unauthorised"}`),
+			status: 440, denial: "session_ended", check: bodyIs(`{"error":"unauthorised"}`),
 			says: "So is her refresh token.",
 		},
 

@@ -98,14 +98,14 @@ func handleOf(r *http.Request) string { return r.Header.Get("X-Session-Handle") 
 // homePage is what the page's script starts from.
 type homePage struct {
 	User, Handle string
-	Line         *line
+	Chain        *chain
 	First        string // mark of the refresh token of the sign-in, if remembered
 	Thief        bool   // can be played
 	Attempt      int64  // refresh_attempt_max in ms, 0 if not known
 }
 
 func (a *app) home(w http.ResponseWriter, r *http.Request) {
-	p := homePage{User: signedIn(r), Handle: handleOf(r), Line: lineOf(r), Thief: a.stage.public() != "", Attempt: a.stage.attempt.Milliseconds()}
+	p := homePage{User: signedIn(r), Handle: handleOf(r), Chain: chainOf(r), Thief: a.stage.public() != "", Attempt: a.stage.attempt.Milliseconds()}
 	if s, ok := a.signIns.get(p.Handle); ok {
 		p.First = s.first
 	}

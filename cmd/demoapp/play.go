@@ -73,7 +73,7 @@ func (a *app) shown(w http.ResponseWriter, r *http.Request) *signIn {
 // passed answers a script whose request the check let pass, with what it used.
 func (a *app) passed(w http.ResponseWriter, r *http.Request, status int, answer map[string]any) {
 	answer["handle"] = handleOf(r)
-	if l := lineOf(r); l != nil {
+	if l := chainOf(r); l != nil {
 		answer["line"] = l
 	}
 	a.json(w, status, answer)

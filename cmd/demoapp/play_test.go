@@ -64,7 +64,7 @@ func TestPlayIsOfThePagesSession(t *testing.T) {
 	}
 }
 
-func TestHomeTellsTheScriptOfTheLine(t *testing.T) {
+func TestHomeTellsTheScriptOfTheChain(t *testing.T) {
 	t.Parallel()
 	urlFile := filepath.Join(t.TempDir(), "url")
 	app := newSignedIn(t, stage{publicURLFile: urlFile, attempt: 3 * time.Second})
@@ -93,7 +93,7 @@ func TestHomeTellsTheScriptOfTheLine(t *testing.T) {
 	}
 }
 
-func TestMeTellsOfTheLine(t *testing.T) {
+func TestMeTellsOfTheChain(t *testing.T) {
 	t.Parallel()
 	got := object(t, ask(t, nil, "GET", "/api/me", "", map[string]string{
 		"X-Session-User-Id": "ada", "X-Session-Handle": "h",

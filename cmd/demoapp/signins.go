@@ -36,7 +36,7 @@ func remember(c created) *signIn {
 	if s.access == nil || s.refresh == nil {
 		return nil
 	}
-	if l := lineIn(c.Headers["front-token"]); l != nil {
+	if l := chainIn(c.Headers["front-token"]); l != nil {
 		s.first = l.Own
 	}
 	return s

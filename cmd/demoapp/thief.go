@@ -36,8 +36,8 @@ type heist struct {
 	Status int `json:"status"`
 	// Error is sessiongate's word for a refresh that it refused.
 	Error string `json:"error,omitempty"`
-	// Line is of the access token that it got.
-	Line *line `json:"line,omitempty"`
+	// Chain is of the access token that it got.
+	Chain *chain `json:"line,omitempty"`
 }
 
 func newThief(base, host string, copied *http.Cookie) *thief {
@@ -99,8 +99,8 @@ func (t *thief) send(ctx context.Context, method, path string) (heist, error) {
 	if token := response.Header.Get("Anti-Csrf"); token != "" {
 		t.antiCSRF = token
 	}
-	h := heist{Line: lineIn(response.Header.Get("Front-Token"))} // of a refresh
-	_ = json.Unmarshal(body, &h)                                 // a check's answers are no JSON, or have none of this
+	h := heist{Chain: chainIn(response.Header.Get("Front-Token"))} // of a refresh
+	_ = json.Unmarshal(body, &h)                                   // a check's answers are no JSON, or have none of this
 	h.Status = response.StatusCode
 	return h, nil
 }

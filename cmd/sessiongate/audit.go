@@ -134,7 +134,7 @@ func (o *streamOutput) write(lines []byte) error {
 	return err
 }
 
-// fileOutput is a path. The file is opened anew for each batch, so that it can be
+// fileOutput is a path. The file is opened again for each batch, so that it can be
 // renamed away at any time.
 type fileOutput string
 

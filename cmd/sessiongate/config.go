@@ -54,7 +54,7 @@ type Config struct {
 		SlidingLife       time.Duration
 		AbsoluteLife      time.Duration
 		RefreshAttemptMax time.Duration
-		HandOutsMax       int
+		IssuesMax         int
 		MaxPerUser        int
 		WhenFull          string // evict_oldest or reject
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 const (
@@ -106,7 +107,7 @@ var badValues = map[string][]string{
 	"session.sliding_life":        {`4s`, `401d`, `~`, `1.5d`},
 	"session.absolute_life":       {`4s`, `401d`, `{}`},
 	"session.refresh_attempt_max": {`999ms`, `61s`, `1000000us`},
-	"session.hand_outs_max":       {`4`, `1001`, `20.5`, `-20`},
+	"session.issues_max":          {`4`, `1001`, `20.5`, `-20`},
 	"session.max_per_user":        {`-1`, `10001`, `1.5`, `none`},
 	"session.when_full":           {`evict`, `Reject`, `true`},
 
@@ -341,7 +342,7 @@ session:
   sliding_life: 7d12h
   absolute_life: 30d
   refresh_attempt_max: 5s
-  hand_outs_max: 50
+  issues_max: 50
   max_per_user: 5
   when_full: reject
 refresh: {per_session_rate: 0, per_session_burst: 50, per_address_rate: 10, per_address_burst: 60}
@@ -476,8 +477,8 @@ func TestSettingsAreDistinct(t *testing.T) {
 func TestCookieSettings(t *testing.T) {
 	t.Parallel()
 	c, _ := mustParse(t, good)
-	want := sessions.Cookies{
-		AccessName: "at", RefreshName: "rt", Domain: "example.com", SameSite: "None", Secure: true, Partitioned: true,
+	want := browser.Cookies{
+		AccessName: "at", RefreshName: "rt", Domain: "example.com", SameSite: http.SameSiteNoneMode, Secure: true, Partitioned: true,
 		AuthPath: "/session", FrontendDomain: "web.example", FormerPaths: []string{"/", "/api"},
 	}
 	if diff := cmp.Diff(want, cookies(c)); diff != "" {

@@ -43,7 +43,7 @@ func logEvent(ctx context.Context, log *slog.Logger, e sessions.Event) {
 		level, message = slog.LevelWarn, "audit events cannot be delivered; they are kept in the database"
 	case sessions.EventAuditRecovered:
 		level, message = slog.LevelInfo, "audit events are delivered again"
-	case sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventOver,
+	case sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventRefreshRefused,
 		sessions.EventPromoted, sessions.EventSwept, sessions.EventClaims, sessions.EventRefreshAnswered, sessions.EventAudited:
 	}
 	attrs := make([]slog.Attr, 0, 8)

@@ -126,7 +126,7 @@ func writeEntries(b *strings.Builder, c Config, from origins, x authz.Explanatio
 		if why == "" {
 			why = "APPLIES: it is the most specific that fits"
 		}
-		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", entryPlace(from, e.Index), routeWords(c.Routes[e.Index]), why)
+		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", entryPosition(from, e.Index), routeWords(c.Routes[e.Index]), why)
 	}
 	_ = t.Flush()
 	if x.Entry < 0 && x.Denial == nil {
@@ -135,7 +135,7 @@ func writeEntries(b *strings.Builder, c Config, from origins, x authz.Explanatio
 }
 
 // entryPlace is where an entry stands; several of one variable have numbers.
-func entryPlace(from origins, i int) string {
+func entryPosition(from origins, i int) string {
 	name := fmt.Sprintf("routes[%d]", i)
 	at := from[name]
 	if at.env != "" {
@@ -150,24 +150,24 @@ func writePolicy(b *strings.Builder, c Config, from origins, q asked, x authz.Ex
 	defaults := map[string]string{"anti_csrf": "anti_csrf", "on_unauthorised": "responses.on_unauthorised", "login_url": "login_url"}
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	for _, s := range x.Policy.Settings() {
-		place := "default"
+		position := "default"
 		if key := defaults[s.Key]; key != "" && from[key] != (origin{}) {
-			place = fmt.Sprintf("default, from %s in %s", key, quoteUnlessPlain(from[key].String()))
+			position = fmt.Sprintf("default, from %s in %s", key, quoteUnlessPlain(from[key].String()))
 		}
 		if x.Entry >= 0 {
 			if value, ok := c.Routes[x.Entry].Policy[s.Key]; ok && value == s.Value {
-				place = entryPlace(from, x.Entry)
+				position = entryPosition(from, x.Entry)
 				if at := from[fmt.Sprintf("routes[%d].policy.%s", x.Entry, s.Key)]; at.env == "" {
-					place = quoteUnlessPlain(at.String())
+					position = quoteUnlessPlain(at.String())
 				}
 			} else if _, said := q.extensions[s.Key]; ok && !said { // Only optional gives way unasked.
-				place = "the context_extensions ask for a session, so optional in " + entryPlace(from, x.Entry) + " does not count"
+				position = "the context_extensions ask for a session, so optional in " + entryPosition(from, x.Entry) + " does not count"
 			}
 		}
 		if _, ok := q.extensions[s.Key]; ok {
-			place = "context_extensions (--extension)"
+			position = "context_extensions (--extension)"
 		}
-		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", s.Key, quoteUnlessPlain(s.Value), place)
+		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", s.Key, quoteUnlessPlain(s.Value), position)
 	}
 	_ = t.Flush()
 }
@@ -179,7 +179,7 @@ func consequences(c Config, q asked, x authz.Explanation) []string {
 		if x.Denial.Outcome == sessions.Unavailable {
 			status = http.StatusServiceUnavailable
 		}
-		return []string{fmt.Sprintf("Denied with %d, whoever sends it: %s (rule %q in the log).", status, x.Denial.Why, x.Denial.Rule)}
+		return []string{fmt.Sprintf("Denied with %d, whoever sends it: %s (rule %q in the log).", status, x.Denial.Message, x.Denial.Rule)}
 	}
 	settings := make(map[string]string)
 	for _, s := range x.Policy.Settings() {

@@ -102,7 +102,7 @@ func withKeys(c *commands, p process, do func(context.Context, *postgres.Store, 
 	}
 	defer store.Close()
 	if config.Audit.Output != "" { // whoever serves delivers it
-		store.NoteChanges()
+		store.AuditChanges()
 	}
 	return do(ctx, store, keks, config)
 }

@@ -102,7 +102,7 @@ func (m *metrics) table() []metric {
 
 		counter(&m.refreshes, "sessiongate_refreshes_total", "Refreshes of sessions.",
 			label{"rule", "`R1` to `R8`, or `none` where nothing was decided"},
-			label{"answer", "`tokens`, `superseded`, `over`, `theft`, `limited`, `unavailable`"}),
+			label{"answer", "`tokens`, `superseded`, `ended`, `theft`, `limited`, `unavailable`"}),
 		histogram(&m.refreshTook, "sessiongate_refresh_duration_seconds", "How long refreshes took.", requestBuckets,
 			label{"answer", "as above"}),
 		counter(&m.created, "sessiongate_sessions_created_total", "Sessions created by this process."),
@@ -138,8 +138,8 @@ func (m *metrics) table() []metric {
 				}
 			}),
 		total("sessiongate_feed_read_entries_total", "Entries that polls brought.", func(s state, put putter) { put(float64(s.engine.FeedRead)) }),
-		total("sessiongate_feed_readings_total", "How often the whole feed was read: at the start, and where the database is another server than before.",
-			func(s state, put putter) { put(float64(s.engine.FeedReadings)) }),
+		total("sessiongate_feed_resyncs_total", "Full resyncs of the feed: at the start, and where the database is another server than before.",
+			func(s state, put putter) { put(float64(s.engine.FeedResyncs)) }),
 		gauge("sessiongate_feed_entries", "Entries of the feed that are held in memory.",
 			func(s state, put putter) {
 				put(float64(s.engine.FeedEnded), "ended")
@@ -261,25 +261,25 @@ func newMetrics() *metrics {
 	} {
 		m.ended.WithLabelValues(string(reason))
 	}
-	for _, answer := range []string{"tokens", "superseded", "over", "theft", "limited", "unavailable"} {
+	for _, answer := range []string{"tokens", "superseded", "ended", "theft", "limited", "unavailable"} {
 		m.refreshTook.WithLabelValues(answer)
 	}
 	for _, r := range [][2]string{
-		{"R1", "over"},
-		{"R2", "over"},
+		{"R1", "ended"},
+		{"R2", "ended"},
 		{"R2", "superseded"},
 		{"R3", "tokens"},
 		{"R3", "superseded"},
 		{"R4", "tokens"},
-		{"R4", "over"},
+		{"R4", "ended"},
 		{"R5", "tokens"},
 		{"R5", "superseded"},
-		{"R5", "over"},
+		{"R5", "ended"},
 		{"R6", "tokens"},
 		{"R7", "tokens"},
 		{"R7", "superseded"},
 		{"R8", "theft"},
-		{"R8", "over"},
+		{"R8", "ended"},
 		{"none", "limited"},
 		{"none", "unavailable"},
 	} {
@@ -339,7 +339,7 @@ func refreshAnswer(e sessions.Event) (rule, answer string) {
 	case errors.Is(e.Err, sessions.ErrSuperseded):
 		return rule, "superseded"
 	default:
-		return rule, "over"
+		return rule, "ended"
 	}
 }
 

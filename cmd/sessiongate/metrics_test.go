@@ -137,7 +137,7 @@ func TestWhatMayHappenIsThereBefore(t *testing.T) {
 func allEvents() []sessions.Event {
 	secret := sessions.Event{Handle: sessions.Handle{1}, UserID: "hush-user", Actor: "hush-actor", Count: 3}
 	kinds := []sessions.EventKind{
-		sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventOver, sessions.EventClaims, sessions.EventPromoted,
+		sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventRefreshRefused, sessions.EventClaims, sessions.EventPromoted,
 		sessions.EventPromotionsFailed, sessions.EventFeedFailed, sessions.EventFeedRecovered, sessions.EventSwept, sessions.EventSweepFailed,
 		sessions.EventStartRetried, sessions.EventReady,
 	}
@@ -165,20 +165,20 @@ var refreshes = []struct {
 	err  error
 	want string // rule and answer
 }{
-	{"R1", sessions.ErrOver, "R1 over"},
-	{"R2", sessions.ErrOver, "R2 over"},
+	{"R1", sessions.ErrSessionEnded, "R1 ended"},
+	{"R2", sessions.ErrSessionEnded, "R2 ended"},
 	{"R2", sessions.ErrSuperseded, "R2 superseded"},
-	{"R2", fmt.Errorf("%w: %w", sessions.ErrUnavailable, sessions.ErrOver), "none unavailable"},
+	{"R2", fmt.Errorf("%w: %w", sessions.ErrUnavailable, sessions.ErrSessionEnded), "none unavailable"},
 	{"R3", nil, "R3 tokens"},
 	{"R4", nil, "R4 tokens"},
-	{"R4", sessions.ErrOver, "R4 over"},
-	{"R5", sessions.ErrOver, "R5 over"},
+	{"R4", sessions.ErrSessionEnded, "R4 ended"},
+	{"R5", sessions.ErrSessionEnded, "R5 ended"},
 	{"R5", sessions.ErrSuperseded, "R5 superseded"},
 	{"R6", nil, "R6 tokens"},
 	{"R7", nil, "R7 tokens"},
 	{"R7", sessions.ErrSuperseded, "R7 superseded"},
 	{"R8", sessions.ErrTheft, "R8 theft"},
-	{"R8", sessions.ErrOver, "R8 over"},
+	{"R8", sessions.ErrSessionEnded, "R8 ended"},
 	{"", errors.Join(sessions.ErrUnavailable, errors.New("hush-error")), "none unavailable"},
 	{"", &sessions.RateError{RetryAfter: time.Second}, "none limited"},
 	{"", nil, "none unavailable"}, // it panicked

@@ -60,7 +60,7 @@ func (c *connection) waiting(do func() (int, error)) (int, error) {
 	return n, err
 }
 
-// resume is Begin for what began before: how long that has been does not start anew.
+// resume is Begin for what began before: how long that has been does not start again.
 func (c *connection) resume() bool {
 	for {
 		n := c.busy.Load()

@@ -22,6 +22,7 @@ import (
 
 	"github.com/sessiongate/sessiongate/authz"
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
 	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
@@ -213,7 +214,7 @@ func newEngine(store sessions.Store, c Config, creds Credentials, out *audit, ev
 	e.SlidingLife = c.Session.SlidingLife
 	e.AbsoluteLife = c.Session.AbsoluteLife
 	e.RefreshAttemptMax = c.Session.RefreshAttemptMax
-	e.HandOutsMax = c.Session.HandOutsMax
+	e.IssuesMax = c.Session.IssuesMax
 	e.PerUser = sessions.UserLimit{Max: c.Session.MaxPerUser, EvictOldest: c.Session.WhenFull == "evict_oldest"}
 	e.RefreshesPerSession = sessions.Rate{PerSecond: c.Refresh.PerSessionRate, Burst: c.Refresh.PerSessionBurst}
 	e.RefreshesPerAddress = sessions.Rate{PerSecond: c.Refresh.PerAddressRate, Burst: c.Refresh.PerAddressBurst}
@@ -227,7 +228,7 @@ func newEngine(store sessions.Store, c Config, creds Credentials, out *audit, ev
 	if out != nil {
 		e.Audit = out.deliver
 	}
-	e.Events = events
+	e.Observe = events
 	return sessions.New(store, e)
 }
 
@@ -262,9 +263,9 @@ func httpConfig(c Config, creds Credentials, log *slog.Logger) sessionhttp.Confi
 	}
 }
 
-func cookies(c Config) sessions.Cookies {
-	sameSite := map[string]string{"lax": "Lax", "strict": "Strict", "none": "None"}
-	return sessions.Cookies{
+func cookies(c Config) browser.Cookies {
+	sameSite := map[string]http.SameSite{"lax": http.SameSiteLaxMode, "strict": http.SameSiteStrictMode, "none": http.SameSiteNoneMode}
+	return browser.Cookies{
 		AccessName: c.Cookies.AccessName, RefreshName: c.Cookies.RefreshName, Domain: c.Cookies.Domain,
 		SameSite: sameSite[c.Cookies.SameSite], Secure: c.Cookies.Secure, HostPrefix: c.Cookies.HostPrefix,
 		Partitioned: c.Cookies.Partitioned, FrontendDomain: c.Cookies.FrontendDomain,

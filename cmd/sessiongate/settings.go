@@ -137,8 +137,8 @@ func settings(c *Config) []setting {
 			doc: "D of the protocol: longest that an honest refresh may take, from the browser and back. Envoy's timeout on the auth path must be half of it.",
 		},
 		{
-			key: "session.hand_outs_max", def: "20", kind: integer(&c.Session.HandOutsMax, 5, 1000),
-			doc: "How often one generation of a session's refresh token may be handed out unused before the session ends as abused.",
+			key: "session.issues_max", def: "20", kind: integer(&c.Session.IssuesMax, 5, 1000),
+			doc: "How often one generation of a session's refresh token may be issued unused before the session ends as abused.",
 		},
 		{
 			key: "session.max_per_user", def: "0", kind: integer(&c.Session.MaxPerUser, 0, 10_000),
@@ -174,7 +174,7 @@ func settings(c *Config) []setting {
 		},
 		{
 			key: "keys.activation_delay", def: "10m", kind: duration(&c.Keys.ActivationDelay, sessionhttp.JWKSMaxAge+time.Minute, 6*time.Hour),
-			doc: "How long a new key is published before it signs or seals. By then every replica has heard of it (`feed.bound`), and whoever keeps the JWK Set as long as it allows (5m) has read it anew.",
+			doc: "How long a new key is published before it signs or seals. By then every replica has heard of it (`feed.bound`), and whoever keeps the JWK Set as long as it allows (5m) has read it again.",
 		},
 
 		{
@@ -283,7 +283,7 @@ func settings(c *Config) []setting {
 
 		{
 			key: "cache.tokens", def: "100000", kind: integer(&c.Cache.Tokens, 1, 10_000_000),
-			doc: "Verified access tokens kept in memory, each with what Envoy is told of its session: some 1.6 KiB with small claims, so 100000 take 160 MiB. The signature of one that is not there is checked anew.",
+			doc: "Verified access tokens kept in memory, each with what Envoy is told of its session: some 1.6 KiB with small claims, so 100000 take 160 MiB. The signature of one that is not there is checked again.",
 		},
 		{
 			key: "cache.unverified_cpu", def: "5", kind: integer(&c.Cache.UnverifiedCPU, 1, 100),
@@ -379,7 +379,7 @@ func tlsSettings(listener string, files *TLSFiles, names *[]string, clients, oth
 	return []setting{
 		{
 			key: cert, kind: file(&files.Cert),
-			doc: "PEM file of the certificate chain that `listen." + listener + "` shows; TLS 1.2 or newer, and nothing else, is then spoken there. Read anew when it changes.",
+			doc: "PEM file of the certificate chain that `listen." + listener + "` shows; TLS 1.2 or newer, and nothing else, is then spoken there. Read again when it changes.",
 		},
 		{key: key, kind: file(&files.Key), doc: "PEM file of that certificate's private key."},
 		{

@@ -170,13 +170,13 @@ func TestDashboard(t *testing.T) {
 			t.Errorf("%s: id %d is another's", title, *panel.Id)
 		}
 		ids[*panel.Id] = true
-		place := panel.GridPos
-		if place.X+place.W > 24 {
+		position := panel.GridPos
+		if position.X+position.W > 24 {
 			t.Errorf("%s is beyond the edge", title)
 		}
-		for x := range place.W {
-			for y := range place.H {
-				at := [2]uint32{place.X + x, place.Y + y}
+		for x := range position.W {
+			for y := range position.H {
+				at := [2]uint32{position.X + x, position.Y + y}
 				if other, ok := taken[at]; ok {
 					t.Fatalf("%s covers %s", title, other)
 				}

@@ -79,7 +79,7 @@ export function sessionFetch({
     }
   };
 
-  // "renewed", "over", or after how many ms to ask again.
+  // "renewed", "ended", or after how many ms to ask again.
   const ask = async (before) => {
     if (read(key("refreshed")) !== before) return "renewed"; // by somebody, since the call was sent
     try {
@@ -87,7 +87,7 @@ export function sessionFetch({
       const answer = await send(new Request(home() + refresh, { ...options, signal: within(limit) }));
       if (answer.ok) write(key("refreshed"), String(Date.now()));
       if (answer.ok || answer.status === 409) return "renewed"; // 409: another's answer counts
-      if (answer.status === expired) return "over";
+      if (answer.status === expired) return "ended";
       return 1000 * (Number(answer.headers.get("retry-after")) || 1);
     } catch {
       return 1000;
@@ -121,7 +121,7 @@ export function sessionFetch({
         signal.addEventListener("abort", () => fail(signal.reason));
       });
       const said = await Promise.race([refreshing, aborted]);
-      if (said === "over") signedOut();
+      if (said === "ended") signedOut();
       if (said !== "renewed" || !again) return answer;
       answer = await send(again);
     }

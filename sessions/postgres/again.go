@@ -53,7 +53,7 @@ func ownBeginOf(conn *pgxpool.Conn) string {
 	return own
 }
 
-// once is do without again, for what must be decided anew.
+// once is do without again, for what must be decided again.
 func (s *Store) once(ctx context.Context, p *pgxpool.Pool, f func(context.Context, querier) error) error {
 	return s.with(ctx, p, s.statementMax, func(ctx context.Context, conn *pgxpool.Conn) error {
 		if own := ownBeginOf(conn); own != "" {

@@ -29,7 +29,7 @@ func TestIsolation(t *testing.T) {
 			t.Helper()
 			address := database(t, template)
 			store := openAt(t, postgres.Config{URL: isolated(address, isolation)})
-			store.NoteChanges()
+			store.AuditChanges()
 			if got, err := store.Setting(t.Context(), "transaction_isolation"); got != isolation || err != nil {
 				t.Fatalf("%s, %v", got, err)
 			}
@@ -46,7 +46,7 @@ func TestIsolation(t *testing.T) {
 }
 
 // What waited for a change of its row, and was undone because of it: a swap has lost
-// and says so, so that its caller judges anew; everything else is done again.
+// and says so, so that its caller judges again; everything else is done again.
 func TestLostRaces(t *testing.T) {
 	t.Parallel()
 	ending := sessions.Ending{Reason: sessions.ReasonRevoked}
@@ -57,7 +57,7 @@ func TestLostRaces(t *testing.T) {
 		want   bool
 	}{
 		"swap": {touch, func(ctx context.Context, _ *clocked, s *postgres.Store, rec sessions.Record) (bool, error) {
-			return s.Swap(ctx, rec.Row, handedOut(rec), sessions.R4)
+			return s.Swap(ctx, rec.Row, issued(rec), sessions.R4)
 		}, false},
 		"end if": {touch, func(ctx context.Context, _ *clocked, s *postgres.Store, rec sessions.Record) (bool, error) {
 			return s.EndIf(ctx, rec.Row, ending)
@@ -74,22 +74,22 @@ func TestLostRaces(t *testing.T) {
 			return n == 1, err
 		}, true},
 		"update": {touch, func(ctx context.Context, _ *clocked, s *postgres.Store, rec sessions.Record) (bool, error) {
-			got, err := s.Update(ctx, rec.Handle, sessions.Contents{Claims: []byte(`{"n":1}`)})
+			got, err := s.Update(ctx, rec.Handle, sessions.Attributes{Claims: []byte(`{"n":1}`)})
 			return got.ClaimsVersion == 2, err
 		}, true},
 		"promote": {touch, func(ctx context.Context, c *clocked, s *postgres.Store, rec sessions.Record) (bool, error) {
-			err := s.Promote(ctx, []sessions.Promotion{{Handle: rec.Handle, Parent: rec.Current, Own: mark(9)}})
+			err := s.Promote(ctx, []sessions.Promotion{{Handle: rec.Handle, Parent: rec.Current, Own: tokenHash(9)}})
 			got, _, _ := c.Get(ctx, rec.Handle)
-			return got.Current == mark(9), err
+			return got.Current == tokenHash(9), err
 		}, true},
 		"create within": {touch, func(ctx context.Context, _ *clocked, s *postgres.Store, rec sessions.Record) (bool, error) {
 			_, gone, err := s.CreateWithin(ctx, newRecord(rec.UserID), limit)
 			return len(gone) == 1, err
 		}, true},
-		"raise the horizon": {`UPDATE sessiongate.horizon SET horizon = '1 minute'`, func(ctx context.Context, c *clocked, s *postgres.Store, _ sessions.Record) (bool, error) {
-			err := s.RaiseHorizon(ctx, time.Hour)
+		"raise the feed retention": {`UPDATE sessiongate.feed_retention SET retention = '1 minute'`, func(ctx context.Context, c *clocked, s *postgres.Store, _ sessions.Record) (bool, error) {
+			err := s.RaiseFeedRetention(ctx, time.Hour)
 			page, _ := c.Keys(ctx)
-			return page.Horizon == time.Hour, err
+			return page.FeedRetention == time.Hour, err
 		}, true},
 		"add a key": {`INSERT INTO sessiongate.keys VALUES ('k', 1, '12345678', '', '12345678', now(), now())`, func(ctx context.Context, _ *clocked, s *postgres.Store, _ sessions.Record) (bool, error) {
 			return s.AddKey(ctx, sessions.StoredKey{Kind: "k", Generation: 1, ID: sessions.KeyID{1}, Wrapped: []byte{1}}, 0)
@@ -100,7 +100,7 @@ func TestLostRaces(t *testing.T) {
 				t.Parallel()
 				c := open(t)
 				rec := create(t, c.Store, "alice")
-				if err := c.RaiseHorizon(t.Context(), time.Second); err != nil {
+				if err := c.RaiseFeedRetention(t.Context(), time.Second); err != nil {
 					t.Fatal(err)
 				}
 				store := openAt(t, postgres.Config{URL: isolated(c.url, isolation)})
@@ -128,7 +128,7 @@ func TestLostRaces(t *testing.T) {
 }
 
 // touch changes every session and nothing that a swap compares.
-const touch = `UPDATE sessiongate.sessions SET expires_at = expires_at - interval '1 second'`
+const touch = `UPDATE sessiongate.active_sessions SET expires_at = expires_at - interval '1 second'`
 
 // A deadlock with somebody who locks in another order is a lost race, too.
 func TestDeadlockIsALostRace(t *testing.T) {
@@ -139,7 +139,7 @@ func TestDeadlockIsALostRace(t *testing.T) {
 	c.exec(`SET deadlock_timeout = '1h'`) // so that the other one is found to be in it
 	watching := connect(t, c.url)
 	c.exec(`BEGIN`)
-	c.exec(`SELECT FROM sessiongate.sessions ORDER BY handle DESC LIMIT 1 FOR UPDATE`)
+	c.exec(`SELECT FROM sessiongate.active_sessions ORDER BY handle DESC LIMIT 1 FOR UPDATE`)
 	done := make(chan error, 1)
 	go func() {
 		gone, err := c.EndUser(t.Context(), "alice", sessions.Ending{Reason: sessions.ReasonRevoked})
@@ -149,7 +149,7 @@ func TestDeadlockIsALostRace(t *testing.T) {
 		done <- err
 	}()
 	awaitWaiting(t, watching, "transactionid")
-	c.exec(`SELECT FROM sessiongate.sessions ORDER BY handle LIMIT 1 FOR UPDATE`) // waits until Postgres undoes the other
+	c.exec(`SELECT FROM sessiongate.active_sessions ORDER BY handle LIMIT 1 FOR UPDATE`) // waits until Postgres undoes the other
 	c.exec(`COMMIT`)
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -163,7 +163,7 @@ func TestRepeatsEnd(t *testing.T) {
 	c.exec(`CREATE SEQUENCE sessiongate.tries`)
 	c.exec(`CREATE FUNCTION sessiongate.lose() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN PERFORM nextval('sessiongate.tries'); RAISE EXCEPTION 'lost' USING ERRCODE = 'serialization_failure'; END $$`)
-	c.exec(`CREATE TRIGGER lose BEFORE INSERT ON sessiongate.sessions EXECUTE FUNCTION sessiongate.lose()`)
+	c.exec(`CREATE TRIGGER lose BEFORE INSERT ON sessiongate.active_sessions EXECUTE FUNCTION sessiongate.lose()`)
 	_, err := c.Create(t.Context(), newRecord("alice"))
 	if lost := (*pgconn.PgError)(nil); !errors.As(err, &lost) || lost.Code != "40001" {
 		t.Error(err)

@@ -15,10 +15,10 @@ import (
 //
 // The ids of one session's events have the order in which its changes happened, and
 // no earlier event appears after a later one has been read. For each statement that
-// writes an event locks the session's row first, and draws the id, a number of one
+// writes an event locks the session's row first, and takes the id, a number of one
 // sequence without a cache, from the row that it got (data flows from the CTE that
 // locks to the INSERT), and keeps the lock until it has committed. So the next one
-// draws its id after that commit; and what reads the later event sees the earlier
+// takes its id after that commit; and what reads the later event sees the earlier
 // one, for Postgres makes a commit visible before it gives its locks back.
 //
 //   - Create inserts the row: nobody else finds it, by handle or by user, before
@@ -31,15 +31,15 @@ import (
 // A key's row orders its events in the same way. Ids of different sessions are in no
 // order; a gap is a transaction that was rolled back, or one still under way.
 
-// NoteChanges implements [sessions.Store]. Without it ends alone write an event, and
+// AuditChanges implements [sessions.Store]. Without it ends alone write an event, and
 // no other change pays for one. It is called before the store is used.
-func (s *Store) NoteChanges() { s.audit = true }
+func (s *Store) AuditChanges() { s.audit = true }
 
 // noteKey is the part of a statement that writes an event for each key that changed
 // holds: a CTE that returned kind, generation and id of keys.
 func noteKey(kind sessions.AuditKind, changed string) string {
 	return `, noted AS (
-			INSERT INTO sessiongate.events (kind, user_id, reason, actor, key)
+			INSERT INTO sessiongate.audit_events (kind, user_id, reason, actor, key)
 			SELECT '` + string(kind) + `', '', '', '', kind || '/' || generation || '/' || translate(rtrim(encode(id, 'base64'), '='), '+/', '-_')
 			FROM ` + changed + `
 		)`
@@ -53,11 +53,11 @@ const (
 	deliverMax = 30 * time.Second
 )
 
-// DeliverEvents implements [sessions.Store]. The transaction is open while deliver
+// DeliverAudit implements [sessions.Store]. The transaction is open while deliver
 // runs, but has no snapshot and no id then, only the advisory lock: it keeps neither
 // vacuum nor the feed's cursor back. The lock is the transaction's, so that it works
 // through a pooler, and ends with a process that dies.
-func (s *Store) DeliverEvents(ctx context.Context, limit int, deliver func([]sessions.AuditEvent) error) (int, error) {
+func (s *Store) DeliverAudit(ctx context.Context, limit int, deliver func([]sessions.AuditEvent) error) (int, error) {
 	if !s.delivering.TryLock() { // the outbox has one connection
 		return 0, nil
 	}
@@ -71,7 +71,7 @@ func (s *Store) DeliverEvents(ctx context.Context, limit int, deliver func([]ses
 		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, int64(auditLock)).Scan(&mine); err != nil || !mine {
 			return err
 		}
-		events, err := selectEvents(ctx, tx, limit)
+		events, err := selectAudit(ctx, tx, limit)
 		if err != nil || len(events) == 0 {
 			return err
 		}
@@ -87,7 +87,7 @@ func (s *Store) DeliverEvents(ctx context.Context, limit int, deliver func([]ses
 		for i, e := range events {
 			ids[i] = e.ID
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM sessiongate.events WHERE id = ANY ($1)`, ids); err != nil {
+		if _, err := tx.Exec(ctx, `DELETE FROM sessiongate.audit_events WHERE id = ANY ($1)`, ids); err != nil {
 			return err
 		}
 		delivered = len(events)
@@ -99,10 +99,10 @@ func (s *Store) DeliverEvents(ctx context.Context, limit int, deliver func([]ses
 	return delivered, nil
 }
 
-func selectEvents(ctx context.Context, tx pgx.Tx, limit int) ([]sessions.AuditEvent, error) {
+func selectAudit(ctx context.Context, tx pgx.Tx, limit int) ([]sessions.AuditEvent, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT id, at, kind, handle, user_id, rule, reason, actor, key
-		FROM sessiongate.events ORDER BY id LIMIT $1`, limit)
+		FROM sessiongate.audit_events ORDER BY id LIMIT $1`, limit)
 	if err != nil {
 		return nil, err
 	}

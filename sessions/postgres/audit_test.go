@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"encoding/base64"
+	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -27,7 +28,7 @@ type audited struct {
 func openNoting(t *testing.T, cfg postgres.Config) *postgres.Store {
 	t.Helper()
 	store := openAt(t, cfg)
-	store.NoteChanges()
+	store.AuditChanges()
 	return store
 }
 
@@ -41,8 +42,8 @@ func openAudited(t *testing.T) *audited {
 	return a
 }
 
-func (a *audited) DeliverEvents(ctx context.Context, limit int, deliver func([]sessions.AuditEvent) error) (int, error) {
-	return a.processes[int(a.next.Add(1))%len(a.processes)].DeliverEvents(ctx, limit, deliver)
+func (a *audited) DeliverAudit(ctx context.Context, limit int, deliver func([]sessions.AuditEvent) error) (int, error) {
+	return a.processes[int(a.next.Add(1))%len(a.processes)].DeliverAudit(ctx, limit, deliver)
 }
 
 func TestAudit(t *testing.T) {
@@ -83,7 +84,7 @@ func TestConformanceAudited(t *testing.T) {
 // taken delivers what is there.
 func taken(t *testing.T, store *postgres.Store) (events []sessions.AuditEvent) {
 	t.Helper()
-	if _, err := store.DeliverEvents(t.Context(), 100, func(batch []sessions.AuditEvent) error {
+	if _, err := store.DeliverAudit(t.Context(), 100, func(batch []sessions.AuditEvent) error {
 		events = slices.Clone(batch)
 		return nil
 	}); err != nil {
@@ -110,14 +111,14 @@ func TestChangeAndEventAreOneTransaction(t *testing.T) {
 	changes := map[string]func() error{
 		"Create": func() error {
 			_, err := c.Create(t.Context(), sessions.NewRecord{
-				Handle: sessions.NewHandle(), UserID: "alice", Current: mark(1), Claims: []byte(`{}`), Data: []byte(`{}`),
+				Handle: sessions.NewHandle(), UserID: "alice", Current: tokenHash(1), Claims: []byte(`{}`), Data: []byte(`{}`),
 				SlidingLife: time.Hour, AbsoluteLife: time.Hour,
 			})
 			return err
 		},
-		"Swap": func() error { _, err := c.Swap(t.Context(), rec.Row, handedOut(rec), sessions.R4); return err },
+		"Swap": func() error { _, err := c.Swap(t.Context(), rec.Row, issued(rec), sessions.R4); return err },
 		"Update": func() error {
-			_, err := c.Update(t.Context(), rec.Handle, sessions.Contents{Claims: []byte(`{"a":1}`)})
+			_, err := c.Update(t.Context(), rec.Handle, sessions.Attributes{Claims: []byte(`{"a":1}`)})
 			return err
 		},
 		"AddKey": func() error {
@@ -126,7 +127,7 @@ func TestChangeAndEventAreOneTransaction(t *testing.T) {
 		},
 	}
 	c.exec(`CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$`)
-	c.exec(`CREATE CONSTRAINT TRIGGER broken AFTER INSERT ON sessiongate.events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION broken()`)
+	c.exec(`CREATE CONSTRAINT TRIGGER broken AFTER INSERT ON sessiongate.audit_events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION broken()`)
 	for name, change := range changes {
 		if err := change(); err == nil {
 			t.Errorf("%s reports success without an event", name)
@@ -136,13 +137,13 @@ func TestChangeAndEventAreOneTransaction(t *testing.T) {
 	if diff := cmp.Diff(rec, got); diff != "" || err != nil {
 		t.Errorf("changed without an event: %v\n%s", err, diff)
 	}
-	if n := c.count(`SELECT (SELECT count(*) FROM sessiongate.sessions) + (SELECT count(*) FROM sessiongate.keys)`); n != 1 {
+	if n := c.count(`SELECT (SELECT count(*) FROM sessiongate.active_sessions) + (SELECT count(*) FROM sessiongate.keys)`); n != 1 {
 		t.Errorf("%d sessions and keys", n)
 	}
 	if events := taken(t, c.Store); len(events) > 0 {
 		t.Errorf("what was rolled back is told: %v", events)
 	}
-	c.exec(`DROP TRIGGER broken ON sessiongate.events`)
+	c.exec(`DROP TRIGGER broken ON sessiongate.audit_events`)
 	for name, change := range changes {
 		if err := change(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -161,8 +162,8 @@ func TestAuditWaitsForNoTransaction(t *testing.T) {
 	slow := create(t, c.Store, "slow")
 	taken(t, c.Store)
 	c.exec(`BEGIN`)
-	c.exec(`WITH gone AS (DELETE FROM sessiongate.sessions RETURNING handle, user_id)
-		INSERT INTO sessiongate.events (kind, handle, user_id, reason, actor) SELECT 'ended', handle, user_id, 'revoked', '' FROM gone`)
+	c.exec(`WITH gone AS (DELETE FROM sessiongate.active_sessions RETURNING handle, user_id)
+		INSERT INTO sessiongate.audit_events (kind, handle, user_id, reason, actor) SELECT 'ended', handle, user_id, 'revoked', '' FROM gone`)
 	fast := create(t, c.Store, "fast")
 	first := taken(t, c.Store)
 	c.exec(`COMMIT`)
@@ -189,7 +190,7 @@ func TestAuditDelivererThatIsGone(t *testing.T) {
 			one.SetDeliverMax(50 * time.Millisecond)
 		}
 		var first []sessions.AuditEvent
-		n, err := one.DeliverEvents(t.Context(), 10, func(events []sessions.AuditEvent) error {
+		n, err := one.DeliverAudit(t.Context(), 10, func(events []sessions.AuditEvent) error {
 			first = slices.Clone(events)
 			if name == "killed" {
 				// It holds nobody up: neither vacuum nor the feed's cursor.
@@ -220,7 +221,7 @@ func TestAuditDelivererMayBeSlow(t *testing.T) {
 	c := openAudited(t)
 	store := openNoting(t, postgres.Config{URL: c.url, StatementTimeout: 500 * time.Millisecond})
 	create(t, c.Store, "alice")
-	n, err := store.DeliverEvents(t.Context(), 10, func([]sessions.AuditEvent) error {
+	n, err := store.DeliverAudit(t.Context(), 10, func([]sessions.AuditEvent) error {
 		await(t, "more than a transaction may be idle", func() bool {
 			return c.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 				AND state = 'idle in transaction' AND clock_timestamp() - state_change < interval '1200 ms'`) == 0
@@ -240,9 +241,9 @@ func TestAuditHasAConnectionOfItsOwn(t *testing.T) {
 	store := openNoting(t, postgres.Config{URL: c.url, MaxConnections: 1})
 	rec := create(t, store, "alice")
 	c.exec(`BEGIN`)
-	c.exec(`SELECT FROM sessiongate.sessions FOR UPDATE`)
+	c.exec(`SELECT FROM sessiongate.active_sessions FOR UPDATE`)
 	done := make(chan error, 1)
-	go func() { _, err := store.Swap(t.Context(), rec.Row, handedOut(rec), sessions.R4); done <- err }()
+	go func() { _, err := store.Swap(t.Context(), rec.Row, issued(rec), sessions.R4); done <- err }()
 	awaitWaiting(t, c.conn, "transactionid")
 	if events := taken(t, store); len(events) != 1 {
 		t.Errorf("%v", events)
@@ -261,10 +262,10 @@ func TestWithoutAuditEndsAloneAreEvents(t *testing.T) {
 	t.Parallel()
 	c := open(t)
 	rec := create(t, c.Store, "alice")
-	if done, err := c.Swap(t.Context(), rec.Row, handedOut(rec), sessions.R4); !done || err != nil {
+	if done, err := c.Swap(t.Context(), rec.Row, issued(rec), sessions.R4); !done || err != nil {
 		t.Fatal(done, err)
 	}
-	if _, err := c.Update(t.Context(), rec.Handle, sessions.Contents{Claims: []byte(`{}`), Data: []byte(`{}`)}); err != nil {
+	if _, err := c.Update(t.Context(), rec.Handle, sessions.Attributes{Claims: []byte(`{}`), Data: []byte(`{}`)}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.AddKey(t.Context(), sessions.StoredKey{Kind: sessions.KeySigning, Generation: 1, Wrapped: []byte{1}}, 0); err != nil {
@@ -285,13 +286,18 @@ func TestAuditOfTheFormerVersion(t *testing.T) {
 	const formerly = `INSERT INTO sessiongate.events (kind, handle, user_id, reason, actor)
 		VALUES ('ended', decode(repeat('01', 16), 'hex'), 'alice', 'revoked', 'shop')`
 	c := openAudited(t)
-	c.exec(`ALTER TABLE sessiongate.events DROP CONSTRAINT event_is_whole, DROP COLUMN rule, DROP COLUMN key, ALTER COLUMN handle SET NOT NULL`)
-	c.exec(`DROP FUNCTION sessiongate.stamp_feed CASCADE`)
-	c.exec(`ALTER INDEX sessiongate.feed_xid_id RENAME TO feed_xid`)
-	c.exec(`ALTER INDEX sessiongate.feed_at_id RENAME TO feed_at`)
+	first, err := os.ReadFile("migrations/00001_sessions.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.exec(`ALTER TABLE sessiongate.schema_versions SET SCHEMA public`)
+	c.exec(`DROP SCHEMA sessiongate CASCADE`)
+	c.exec(`CREATE SCHEMA sessiongate`)
+	c.exec(`ALTER TABLE schema_versions SET SCHEMA sessiongate`)
 	c.exec(`DELETE FROM sessiongate.schema_versions WHERE version_id >= 2`)
+	c.exec(string(first))
 	c.exec(formerly)
-	if n, err := c.Migrate(t.Context()); n != 2 || err != nil {
+	if n, err := c.Migrate(t.Context()); n != 3 || err != nil {
 		t.Fatalf("applied %d, %v", n, err)
 	}
 	c.exec(formerly)

@@ -30,7 +30,7 @@ func BenchmarkAudit(b *testing.B) {
 	for name, act := range map[string]func(context.Context, *postgres.Store, *sessions.Row) error{
 		"create": func(ctx context.Context, store *postgres.Store, row *sessions.Row) error {
 			rec, err := store.Create(ctx, sessions.NewRecord{
-				Handle: sessions.NewHandle(), UserID: "alice", Current: mark(1), Claims: []byte(`{}`), Data: []byte(`{}`),
+				Handle: sessions.NewHandle(), UserID: "alice", Current: tokenHash(1), Claims: []byte(`{}`), Data: []byte(`{}`),
 				SlidingLife: time.Hour, AbsoluteLife: time.Hour, Actor: "shop",
 			})
 			*row = rec.Row
@@ -38,7 +38,7 @@ func BenchmarkAudit(b *testing.B) {
 		},
 		"refresh": func(ctx context.Context, store *postgres.Store, row *sessions.Row) error {
 			next := *row
-			next.NextNonce, next.HandedAt, next.HandOuts = sessions.Nonce{1}, row.CreatedAt.Add(time.Duration(row.HandOuts)*time.Second), row.HandOuts+1
+			next.NextNonce, next.IssuedAt, next.Issues = sessions.Nonce{1}, row.CreatedAt.Add(time.Duration(row.Issues)*time.Second), row.Issues+1
 			_, err := store.Swap(ctx, *row, next, sessions.R4)
 			*row = next
 			return err
@@ -59,13 +59,13 @@ func BenchmarkAudit(b *testing.B) {
 					b.Fatal(err)
 				}
 				if i == 1 {
-					store.NoteChanges()
+					store.AuditChanges()
 				}
 				defer store.Close()
 				stores[i] = store
 				for n := range rows[i] {
 					rec, err := store.Create(b.Context(), sessions.NewRecord{
-						Handle: sessions.NewHandle(), UserID: "alice", Current: mark(1), Claims: []byte(`{}`), Data: []byte(`{}`),
+						Handle: sessions.NewHandle(), UserID: "alice", Current: tokenHash(1), Claims: []byte(`{}`), Data: []byte(`{}`),
 						SlidingLife: time.Hour, AbsoluteLife: time.Hour,
 					})
 					if err != nil {
@@ -76,7 +76,7 @@ func BenchmarkAudit(b *testing.B) {
 			}
 			deliverer.Go(func() error {
 				for {
-					if _, err := stores[1].DeliverEvents(b.Context(), 500, func([]sessions.AuditEvent) error { return nil }); err != nil {
+					if _, err := stores[1].DeliverAudit(b.Context(), 500, func([]sessions.AuditEvent) error { return nil }); err != nil {
 						return err
 					}
 					select {
@@ -134,7 +134,7 @@ func BenchmarkPoll(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer store.Close()
-	if err := store.RaiseHorizon(b.Context(), 1000*time.Hour); err != nil {
+	if err := store.RaiseFeedRetention(b.Context(), 1000*time.Hour); err != nil {
 		b.Fatal(err)
 	}
 	writer := connect(b, server.URL("feed"))

@@ -141,7 +141,7 @@ const (
 // shouldPing asks a connection that was idle for a while whether it lives. One that says
 // nothing is closed, and all others with it: asking ten in turn would take as many
 // times as long. But not again and again, for a server may only be slow: the connections
-// made anew have as long as their caller.
+// made again have as long as their caller.
 //
 // It says true where the connection is dead: then pgx asks, too, and sees it.
 func (s *Store) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {

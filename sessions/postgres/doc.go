@@ -3,7 +3,7 @@
 // It owns the schema `sessiongate` of a database: the SQL, which stands beside
 // its methods, and the migrations, which are embedded and only go forward, so
 // that two versions of the program can run on one schema during a rollout. It
-// promises what [sessions.Store] says, whatever settings are handed down to it, and
+// promises what [sessions.Store] says, whatever settings are inherited by it, and
 // decides nothing: every write is a compare-and-swap, or one transaction. It works on
 // the primary, or not at all.
 //

@@ -37,7 +37,7 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 	// What to look for needs the key-encryption keys, which the dump lacks.
 	secrets := map[string][]byte{"old key-encryption key": oldKEK, "new key-encryption key": newKEK}
 	sealing := map[sessions.KeyID][]byte{}
-	marks := map[string]sessions.Mark{}
+	hashes := map[string]sessions.TokenHash{}
 	var issued []sessions.Issued
 	collect := func(name string, i sessions.Issued, err error) {
 		t.Helper()
@@ -64,7 +64,7 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 		id := sessions.KeyID(sealed[:8])
 		secret := unseal(t, sealing[id], sealed[8:], "sgr1_"+string(id[:]))[16:48]
 		secrets[name+" refresh token's secret"] = secret
-		marks[name] = sha256.Sum256(append([]byte("sessiongate mark v1"), secret...))
+		hashes[name] = sha256.Sum256(append([]byte("sessiongate mark v1"), secret...))
 	}
 	create := func(name string) sessions.Issued {
 		t.Helper()
@@ -109,7 +109,7 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 	}
 	dump := strings.ToLower(string(out))
 	for _, name := range []string{"first", "third", "fourth"} { // the rows name them, so that these are the secrets, and this is how a dump shows bytes
-		if m := marks[name]; !strings.Contains(dump, hex.EncodeToString(m[:])) {
+		if m := hashes[name]; !strings.Contains(dump, hex.EncodeToString(m[:])) {
 			t.Errorf("the dump does not hold the mark of the %s token", name)
 		}
 	}
@@ -148,7 +148,7 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 		if _, denial := started.Verify(sessions.TransportCookie, []string{i.Access.Reveal()}); denial != sessions.DenyUnknownKey {
 			t.Errorf("over the dump an access token is: %v", denial)
 		}
-		if _, err := started.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, sessions.Client{1}); !errors.Is(err, sessions.ErrOver) || errors.Is(err, sessions.ErrTheft) {
+		if _, err := started.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, sessions.Client{1}); !errors.Is(err, sessions.ErrSessionEnded) || errors.Is(err, sessions.ErrTheft) {
 			t.Errorf("over the dump a refresh ends with: %v", err)
 		}
 	}

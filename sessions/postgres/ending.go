@@ -17,11 +17,11 @@ import (
 func ending(match string) string {
 	return `
 		WITH gone AS (
-			DELETE FROM sessiongate.sessions WHERE ` + match + ` RETURNING handle, user_id
+			DELETE FROM sessiongate.active_sessions WHERE ` + match + ` RETURNING handle, user_id
 		), fed AS (
 			INSERT INTO sessiongate.feed (kind, handle, reason) SELECT 'ended', handle, $1 FROM gone
 		), noted AS (
-			INSERT INTO sessiongate.events (kind, handle, user_id, rule, reason, actor) SELECT 'ended', handle, user_id, $3, $1, $2 FROM gone
+			INSERT INTO sessiongate.audit_events (kind, handle, user_id, rule, reason, actor) SELECT 'ended', handle, user_id, $3, $1, $2 FROM gone
 		)
 		SELECT handle FROM gone`
 }
@@ -62,12 +62,12 @@ func (s *Store) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (
 }
 
 // EndIf implements [sessions.Store]. Who lost a race against a change of the row reads
-// and judges anew: it is not tried again here.
+// and judges again: it is not tried again here.
 func (s *Store) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) (bool, error) {
 	var gone []sessions.Handle
 	err := s.once(ctx, s.pool, func(ctx context.Context, by querier) (err error) {
-		gone, err = end(ctx, by, e, `handle = $4 AND current = $5 AND handed_at IS NOT DISTINCT FROM $6`,
-			old.Handle[:], old.Current[:], timeOrNull(old.HandedAt))
+		gone, err = end(ctx, by, e, `handle = $4 AND current_hash = $5 AND issued_at IS NOT DISTINCT FROM $6`,
+			old.Handle[:], old.Current[:], timeOrNull(old.IssuedAt))
 		return err
 	})
 	switch {
@@ -83,7 +83,7 @@ func (s *Store) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) 
 func (s *Store) EndUser(ctx context.Context, userID string, e sessions.Ending) ([]sessions.Handle, error) {
 	// In the order of handles, as Promote locks them.
 	return s.endAgain(ctx, e, `handle = ANY (ARRAY(
-			SELECT s.handle FROM sessiongate.sessions s WHERE s.user_id = $4 ORDER BY s.handle FOR UPDATE))`, userID)
+			SELECT s.handle FROM sessiongate.active_sessions s WHERE s.user_id = $4 ORDER BY s.handle FOR UPDATE))`, userID)
 }
 
 // endPage is how many sessions one statement of [Store.EndCreatedBefore] looks at.
@@ -105,13 +105,13 @@ func (s *Store) EndCreatedBefore(ctx context.Context, t time.Time, e sessions.En
 	for after := []byte{}; ; {
 		var last []byte // none: the page is the last one
 		err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
-			return by.QueryRow(ctx, `SELECT handle FROM sessiongate.sessions WHERE handle > $1 ORDER BY handle OFFSET $2 LIMIT 1`, after, s.endPage-1).Scan(&last)
+			return by.QueryRow(ctx, `SELECT handle FROM sessiongate.active_sessions WHERE handle > $1 ORDER BY handle OFFSET $2 LIMIT 1`, after, s.endPage-1).Scan(&last)
 		})
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return total, fmt.Errorf("reading a page of sessions: %w", err)
 		}
 		gone, err := s.endAgain(ctx, e, `handle = ANY (ARRAY(
-				SELECT s.handle FROM sessiongate.sessions s
+				SELECT s.handle FROM sessiongate.active_sessions s
 				WHERE s.handle > $4 AND ($5::bytea IS NULL OR s.handle <= $5) AND s.created_at < $6
 				ORDER BY s.handle FOR UPDATE))`, after, last, t)
 		if err != nil {

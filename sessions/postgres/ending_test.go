@@ -11,7 +11,7 @@ import (
 func TestEndIsOneTransaction(t *testing.T) {
 	t.Parallel()
 	c := open(t)
-	if err := c.RaiseHorizon(t.Context(), time.Hour); err != nil {
+	if err := c.RaiseFeedRetention(t.Context(), time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	rec := create(t, c.Store, "alice")
@@ -22,7 +22,7 @@ func TestEndIsOneTransaction(t *testing.T) {
 		"EndUser": func() error { _, err := c.EndUser(t.Context(), "alice", why); return err },
 	}
 	c.exec(`CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$`)
-	for _, table := range []string{"events", "feed"} {
+	for _, table := range []string{"audit_events", "feed"} {
 		c.exec(`CREATE TRIGGER broken BEFORE INSERT ON sessiongate.` + table + ` FOR EACH ROW EXECUTE FUNCTION broken()`)
 		for name, end := range ends {
 			if err := end(); err == nil {
@@ -34,7 +34,7 @@ func TestEndIsOneTransaction(t *testing.T) {
 			if page, err := c.Poll(t.Context(), ""); len(page.Entries) != 0 || err != nil {
 				t.Errorf("%s without %s: the feed: %v, %v", name, table, page.Entries, err)
 			}
-			if n := c.count(`SELECT count(*) FROM sessiongate.events`); n != 0 {
+			if n := c.count(`SELECT count(*) FROM sessiongate.audit_events`); n != 0 {
 				t.Errorf("%s without %s: %d events", name, table, n)
 			}
 		}
@@ -43,11 +43,11 @@ func TestEndIsOneTransaction(t *testing.T) {
 	if err := ends["EndIf"](); err != nil {
 		t.Fatal(err)
 	}
-	if n := c.count(`SELECT count(*) FROM sessiongate.events
+	if n := c.count(`SELECT count(*) FROM sessiongate.audit_events
 		WHERE kind = 'ended' AND handle = $1 AND user_id = 'alice' AND reason = 'revoked' AND actor = $2`, rec.Handle[:], why.Actor); n != 1 {
 		t.Errorf("%d events", n)
 	}
-	if n := c.count(`SELECT count(*) FROM sessiongate.session_contents`); n != 0 {
+	if n := c.count(`SELECT count(*) FROM sessiongate.session_attributes`); n != 0 {
 		t.Errorf("%d contents of no session", n)
 	}
 }
@@ -58,7 +58,7 @@ func TestEndCreatedBefore(t *testing.T) {
 	for _, page := range []int{1, 2, 3, 4, 7, 8} {
 		c := open(t)
 		c.SetEndPage(page)
-		if err := c.RaiseHorizon(t.Context(), time.Hour); err != nil {
+		if err := c.RaiseFeedRetention(t.Context(), time.Hour); err != nil {
 			t.Fatal(err)
 		}
 		old := map[sessions.Handle]bool{}

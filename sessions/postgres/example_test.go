@@ -29,7 +29,7 @@ func Example() {
 	ready := make(chan struct{})
 	cfg := sessions.Defaults()
 	cfg.KeyEncryptionKey = key
-	cfg.Events = func(e sessions.Event) {
+	cfg.Observe = func(e sessions.Event) {
 		if e.Kind == sessions.EventReady {
 			close(ready)
 		}

@@ -33,7 +33,7 @@ func UserLock(userID string) int64 { return userLock(userID) }
 
 // PollBlocks is how many blocks the statement of a poll from since touches.
 func (s *Store) PollBlocks(ctx context.Context, since sessions.Cursor) (int, error) {
-	from, err := parsePlace(since)
+	from, err := parsePosition(since)
 	if err != nil {
 		return 0, err
 	}
@@ -60,7 +60,7 @@ func WithLookup(c Config, find func(ctx context.Context, host string) ([]string,
 	return c
 }
 
-// LookAgain makes every connection anew.
+// LookAgain makes every connection again.
 func (s *Store) LookAgain() { s.lookAgain() }
 
 // Connected is how many connections were ever made.

@@ -25,7 +25,7 @@ import (
 const feedPage = 5_000
 
 // place is a [sessions.Cursor].
-type place struct {
+type position struct {
 	server   string // which one made it: see pollHead
 	snapshot string // what it saw has been read; empty: nothing has
 	upto     string // the reading under way ends here; empty: none is
@@ -36,24 +36,24 @@ type place struct {
 	id  int64
 }
 
-func (p place) cursor() sessions.Cursor {
+func (p position) cursor() sessions.Cursor {
 	return sessions.Cursor(strings.Join([]string{p.server, p.snapshot, p.upto, strconv.FormatInt(p.at, 10), p.xid, strconv.FormatInt(p.id, 10)}, " "))
 }
 
-func parsePlace(c sessions.Cursor) (place, error) {
+func parsePosition(c sessions.Cursor) (position, error) {
 	if c == "" {
-		return place{}, nil
+		return position{}, nil
 	}
 	parts := strings.Split(string(c), " ")
 	if len(parts) != 6 {
-		return place{}, errors.New("reading the feed: the cursor is not of this store")
+		return position{}, errors.New("reading the feed: the cursor is not of this store")
 	}
 	at, err := strconv.ParseInt(parts[3], 10, 64)
 	id, idErr := strconv.ParseInt(parts[5], 10, 64)
 	if err != nil || idErr != nil {
-		return place{}, errors.New("reading the feed: the cursor is not of this store")
+		return position{}, errors.New("reading the feed: the cursor is not of this store")
 	}
-	return place{parts[0], parts[1], parts[2], at, parts[4], id}, nil
+	return position{parts[0], parts[1], parts[2], at, parts[4], id}, nil
 }
 
 // pollHead is one row about the server, beside the entries: one statement, so one
@@ -68,21 +68,21 @@ const pollHead = `
 			coalesce(pg_snapshot_xmin(pg_current_snapshot()) < pg_snapshot_xmin(nullif($1, '')::pg_snapshot)
 				OR pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(nullif($1, '')::pg_snapshot), false) AS went_back,
 			pg_is_in_recovery() AS recovering, current_setting('transaction_read_only') AS read_only,
-			pg_current_snapshot()::text AS snapshot, sessiongate.now() AS now, horizon
-		FROM sessiongate.horizon
+			pg_current_snapshot()::text AS snapshot, sessiongate.now() AS now, retention
+		FROM sessiongate.feed_retention
 	)
-	SELECT h.server, h.went_back, h.recovering, h.read_only, h.snapshot, h.now, h.horizon,
+	SELECT h.server, h.went_back, h.recovering, h.read_only, h.snapshot, h.now, h.retention,
 		NULL::bigint, NULL, NULL, NULL::bytea, NULL::bytea, NULL::bigint, NULL, NULL::timestamptz
 	FROM h UNION ALL
-	SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, f.id, f.xid::text, f.kind, f.handle, f.mark, f.version, f.reason, f.at
+	SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, f.id, f.xid::text, f.kind, f.handle, f.token_hash, f.version, f.reason, f.at
 	FROM h, LATERAL `
 
 // wholeEntries pages through all that is young by its time, from ($2, $3) on, whatever
 // the transaction ids say: those of a restored feed are another server's. What is older,
 // and not swept yet, costs nothing.
 const wholeEntries = `(
-		SELECT id, xid, kind, handle, mark, version, reason, at FROM sessiongate.feed
-		WHERE (at, id) > (coalesce($2::timestamptz, h.now - h.horizon), $3) ORDER BY at, id LIMIT $4) f`
+		SELECT id, xid, kind, handle, token_hash, version, reason, at FROM sessiongate.feed
+		WHERE (at, id) > (coalesce($2::timestamptz, h.now - h.retention), $3) ORDER BY at, id LIMIT $4) f`
 
 // newEntries are those that snapshot $1 did not see and $2 sees, behind ($3, $4): of
 // each transaction that was open then, and of those that began since. An entry's xid
@@ -90,14 +90,14 @@ const wholeEntries = `(
 // one bound where its scan of the index begins, and the LIMIT within makes the planner
 // look each open transaction up, whatever it believes of their number.
 const newEntries = `(
-		SELECT id, xid, kind, handle, mark, version, reason, at FROM (
-			SELECT e.id, e.xid, e.kind, e.handle, e.mark, e.version, e.reason, e.at FROM pg_snapshot_xip($1::text::pg_snapshot) o (xid), LATERAL (
-				SELECT id, xid, kind, handle, mark, version, reason, at FROM sessiongate.feed
+		SELECT id, xid, kind, handle, token_hash, version, reason, at FROM (
+			SELECT e.id, e.xid, e.kind, e.handle, e.token_hash, e.version, e.reason, e.at FROM pg_snapshot_xip($1::text::pg_snapshot) o (xid), LATERAL (
+				SELECT id, xid, kind, handle, token_hash, version, reason, at FROM sessiongate.feed
 				WHERE xid = o.xid AND id > CASE WHEN o.xid > $3::text::xid8 THEN 0 WHEN o.xid = $3::text::xid8 THEN $4 ELSE 9223372036854775807 END
 					AND pg_visible_in_snapshot(xid, coalesce(nullif($2, '')::pg_snapshot, pg_current_snapshot()))
 				ORDER BY id LIMIT $5) e
 			UNION ALL
-			(SELECT id, xid, kind, handle, mark, version, reason, at FROM sessiongate.feed
+			(SELECT id, xid, kind, handle, token_hash, version, reason, at FROM sessiongate.feed
 			WHERE (xid, id) > (greatest(pg_snapshot_xmax($1::text::pg_snapshot), $3::text::xid8),
 					CASE WHEN $3::text::xid8 >= pg_snapshot_xmax($1::text::pg_snapshot) THEN $4 ELSE 0 END)
 				AND xid < pg_snapshot_xmax(coalesce(nullif($2, '')::pg_snapshot, pg_current_snapshot()))
@@ -112,40 +112,40 @@ var errAnother = errors.New("the feed is another one")
 // Poll implements [sessions.Store]. What it costs follows what is new: open, prepared
 // and restored transactions cost one look at an index each.
 func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
-	from, err := parsePlace(since)
+	from, err := parsePosition(since)
 	if err != nil {
 		return sessions.Page{}, err
 	}
 	page, next, err := s.poll(ctx, from)
 	if errors.Is(err, errAnother) {
-		from = place{}
+		from = position{}
 		page, next, err = s.poll(ctx, from)
 	}
 	if err != nil {
 		return sessions.Page{}, fmt.Errorf("reading the feed: %w", err)
 	}
-	page.Anew = from.server == ""
+	page.Resync = from.server == ""
 	page.More = len(page.Entries) == s.feedPage
 	if !page.More {
-		next = place{server: next.server, snapshot: next.upto, xid: "0"}
+		next = position{server: next.server, snapshot: next.upto, xid: "0"}
 	}
 	page.Next = next.cursor()
 	return page, nil
 }
 
 // poll reads the page behind from, and says where it ends, as if there were more.
-func (s *Store) poll(ctx context.Context, from place) (page sessions.Page, next place, err error) {
+func (s *Store) poll(ctx context.Context, from position) (page sessions.Page, next position, err error) {
 	sql, args := s.pollStatement(from)
 	var head struct {
 		server, readOnly, snapshot *string
 		wentBack, recovering       *bool
 		now                        *time.Time
-		horizon                    *time.Duration
+		retention                  *time.Duration
 	}
 	var xid, kind, reason *string
 	var at *time.Time
 	var id, version *int64
-	var handle, mark []byte
+	var handle, tokenHash []byte
 	err = s.do(ctx, s.feed, func(ctx context.Context, by querier) error {
 		rows, err := by.Query(ctx, sql, args...)
 		if err != nil {
@@ -153,8 +153,8 @@ func (s *Store) poll(ctx context.Context, from place) (page sessions.Page, next 
 		}
 		page, next = sessions.Page{}, from
 		_, err = pgx.ForEachRow(rows, []any{
-			&head.server, &head.wentBack, &head.recovering, &head.readOnly, &head.snapshot, &head.now, &head.horizon,
-			&id, &xid, &kind, &handle, &mark, &version, &reason, &at,
+			&head.server, &head.wentBack, &head.recovering, &head.readOnly, &head.snapshot, &head.now, &head.retention,
+			&id, &xid, &kind, &handle, &tokenHash, &version, &reason, &at,
 		}, func() error {
 			if id == nil {
 				if err := s.primary(*head.recovering, *head.readOnly); err != nil {
@@ -166,13 +166,13 @@ func (s *Store) poll(ctx context.Context, from place) (page sessions.Page, next 
 				if next.upto == "" {
 					next.upto = *head.snapshot
 				}
-				page.Now, page.Horizon = head.now.UTC(), *head.horizon
+				page.Now, page.Retention = head.now.UTC(), *head.retention
 				return nil
 			}
 			next.at, next.xid, next.id = at.UnixMicro(), *xid, *id
 			e := sessions.Entry{Kind: sessions.EntryKind(*kind), At: at.UTC()}
 			copy(e.Handle[:], handle)
-			copy(e.Mark[:], mark)
+			copy(e.TokenHash[:], tokenHash)
 			if version != nil {
 				e.Version = *version
 			}
@@ -185,12 +185,12 @@ func (s *Store) poll(ctx context.Context, from place) (page sessions.Page, next 
 		return err
 	})
 	if err == nil && page.Now.IsZero() {
-		err = errors.New("the horizon's row is missing")
+		err = errors.New("the feed retention's row is missing")
 	}
 	return page, next, err
 }
 
-func (s *Store) pollStatement(from place) (string, []any) {
+func (s *Store) pollStatement(from position) (string, []any) {
 	if from.snapshot == "" {
 		var at *time.Time // nil: from the first that is young
 		if from.server != "" {
@@ -202,10 +202,10 @@ func (s *Store) pollStatement(from place) (string, []any) {
 	return pollHead + newEntries, []any{from.snapshot, from.upto, from.xid, from.id, s.feedPage}
 }
 
-// RaiseHorizon implements [sessions.Store].
-func (s *Store) RaiseHorizon(ctx context.Context, d time.Duration) error {
-	if _, err := s.exec(ctx, `UPDATE sessiongate.horizon SET horizon = $1 WHERE horizon < $1`, d); err != nil {
-		return fmt.Errorf("updating the horizon: %w", err)
+// RaiseFeedRetention implements [sessions.Store].
+func (s *Store) RaiseFeedRetention(ctx context.Context, d time.Duration) error {
+	if _, err := s.exec(ctx, `UPDATE sessiongate.feed_retention SET retention = $1 WHERE retention < $1`, d); err != nil {
+		return fmt.Errorf("updating the feed retention: %w", err)
 	}
 	return nil
 }

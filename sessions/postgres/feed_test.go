@@ -25,7 +25,7 @@ type follower struct {
 // follow begins behind what is on the feed, on which everything stays young.
 func follow(t *testing.T, c *clocked) *follower {
 	t.Helper()
-	if err := c.RaiseHorizon(t.Context(), 1000*time.Hour); err != nil {
+	if err := c.RaiseFeedRetention(t.Context(), 1000*time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	return &follower{t, c.Store, poll(t, c, "").Next}
@@ -35,8 +35,8 @@ func follow(t *testing.T, c *clocked) *follower {
 func (f *follower) hears(what string, want ...sessions.Handle) {
 	f.t.Helper()
 	page := poll(f.t, f.store, f.since)
-	if page.Anew {
-		f.t.Errorf("%s: the feed is read anew", what)
+	if page.Resync {
+		f.t.Errorf("%s: the feed is read again", what)
 	}
 	f.since = page.Next
 	var got []sessions.Handle
@@ -197,7 +197,7 @@ func TestFeedOfRestoredRows(t *testing.T) {
 		execute(t, c.conn, `INSERT INTO sessiongate.feed (xid, kind, handle, reason) VALUES (`+xid+`::text::xid8, 'ended', $1, 'revoked')`, restored[:])
 	}
 	execute(t, c.conn, `ALTER TABLE sessiongate.feed ENABLE ALWAYS TRIGGER stamp`)
-	if err := c.RaiseHorizon(t.Context(), time.Hour); err != nil {
+	if err := c.RaiseFeedRetention(t.Context(), time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	all := poll(t, c, "")
@@ -210,7 +210,7 @@ func TestFeedOfRestoredRows(t *testing.T) {
 	f.hears("again")
 }
 
-// A feed that was restored under a running replica is another one, and read anew.
+// A feed that was restored under a running replica is another one, and read again.
 func TestFeedThatWasReplaced(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -224,8 +224,8 @@ func TestFeedThatWasReplaced(t *testing.T) {
 		execute(t, c.conn, how)
 		h := end(t, c.conn)
 		page := poll(t, c, f.since)
-		if !page.Anew || len(page.Entries) != 1 || page.Entries[0].Handle != h {
-			t.Errorf("%s: anew %v, %v", how, page.Anew, page.Entries)
+		if !page.Resync || len(page.Entries) != 1 || page.Entries[0].Handle != h {
+			t.Errorf("%s: again %v, %v", how, page.Resync, page.Entries)
 		}
 		f.since = page.Next
 		f.hears("then", end(t, c.conn))
@@ -234,7 +234,7 @@ func TestFeedThatWasReplaced(t *testing.T) {
 
 // After a crash of one process the server recovers and goes on under the same postmaster:
 // transaction ids that had not reached the disk are given out again, to others. The feed
-// is then read anew, or an end that got such an id would never be heard of.
+// is then read again, or an end that got such an id would never be heard of.
 func TestFeedAfterACrashOfOneProcess(t *testing.T) {
 	t.Parallel()
 	server, err := cluster.Start(t.Context(), cluster.Options{})
@@ -246,7 +246,7 @@ func TestFeedAfterACrashOfOneProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := openAt(t, postgres.Config{URL: server.URL("crash")})
-	if err := store.RaiseHorizon(t.Context(), time.Hour); err != nil {
+	if err := store.RaiseFeedRetention(t.Context(), time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	for _, caughtUp := range []bool{false, true} {
@@ -279,7 +279,7 @@ func TestFeedAfterACrashOfOneProcess(t *testing.T) {
 			return err == nil
 		})
 		if !slices.ContainsFunc(page.Entries, func(e sessions.Entry) bool { return e.Handle == rec.Handle }) {
-			t.Errorf("an end after the crash is not heard of: anew %v, %d entries", page.Anew, len(page.Entries))
+			t.Errorf("an end after the crash is not heard of: again %v, %d entries", page.Resync, len(page.Entries))
 		}
 	}
 }
@@ -298,8 +298,8 @@ func TestFeedOfACopiedDatabase(t *testing.T) {
 	execute(t, admin, fmt.Sprintf(`ALTER DATABASE %s RENAME TO %s_former`, name, name))
 	execute(t, admin, fmt.Sprintf(`ALTER DATABASE %s_copy RENAME TO %s`, name, name))
 	page := poll(t, openAt(t, postgres.Config{URL: c.url}), f.since)
-	if !page.Anew || len(page.Entries) != 1 {
-		t.Errorf("anew %v, %d entries", page.Anew, len(page.Entries))
+	if !page.Resync || len(page.Entries) != 1 {
+		t.Errorf("again %v, %d entries", page.Resync, len(page.Entries))
 	}
 }
 
@@ -309,7 +309,7 @@ func TestFeedPassesOverWhatIsOld(t *testing.T) {
 	c := open(t)
 	store := openAt(t, postgres.Config{URL: c.url})
 	store.SetFeedPage(100)
-	if err := store.RaiseHorizon(t.Context(), time.Hour); err != nil {
+	if err := store.RaiseFeedRetention(t.Context(), time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	execute(t, c.conn, `INSERT INTO sessiongate.feed (kind, handle, reason, at)

@@ -139,7 +139,7 @@ func (p *party) advance(by time.Duration) {
 
 // hold is what a browser, or a thief, holds. A mark names the refresh token.
 type hold struct {
-	mark            string
+	hash            string
 	refresh, access sessions.Token
 	issued          time.Duration // the access token
 }
@@ -169,15 +169,15 @@ func (p *party) pass(token sessions.Token) sessionstest.AccessPass {
 
 func (p *party) refresh(at int, h sessions.Handle, with hold, client string) (sessionstest.Op, hold) {
 	defer p.ears[at].hear()() // a refresh may ask the feed why there is no session
-	op := sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.Refreshed, Token: with.mark, Client: client}
+	op := sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.Refreshed, Token: with.hash, Client: client}
 	got := with
 	op = p.Do(op, func(op *sessionstest.Op) {
 		i, err := p.engines[at].Refresh(p.t.Context(), sessions.TransportCookie, []string{with.refresh.Reveal()}, sessions.Client{client[0]})
 		switch {
 		case errors.Is(err, sessions.ErrTheft):
 			op.Told = sessionstest.Theft
-		case errors.Is(err, sessions.ErrOver):
-			op.Told = sessionstest.Over
+		case errors.Is(err, sessions.ErrSessionEnded):
+			op.Told = sessionstest.ToldEnded
 		case errors.Is(err, sessions.ErrSuperseded):
 			op.Told = sessionstest.Superseded
 		case err != nil:
@@ -186,7 +186,7 @@ func (p *party) refresh(at int, h sessions.Handle, with hold, client string) (se
 			op.Told, op.Access = sessionstest.Kept, p.pass(i.Access)
 			got.access, got.issued = i.Access, p.Now()
 			if i.Refresh != "" {
-				op.Told, got.mark, got.refresh = sessionstest.Child, op.Access.Own, i.Refresh
+				op.Told, got.hash, got.refresh = sessionstest.Child, op.Access.Own, i.Refresh
 			}
 			if i.AccessExpires.After(i.Session.ExpiresAt) || i.AccessExpires.After(i.Session.AbsoluteExpiresAt) {
 				p.t.Error("I5: an access token outlives its session")
@@ -215,7 +215,7 @@ func (p *party) check(at int, h sessions.Handle, access sessions.Token) sessions
 func (p *party) change(at int, h sessions.Handle, claims string) {
 	op := sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.Changed, Claims: claims}
 	p.Do(op, func(op *sessionstest.Op) {
-		_, err := p.engines[at].Update(p.t.Context(), h, sessions.Contents{Claims: fmt.Appendf(nil, `{"n":%q}`, claims)})
+		_, err := p.engines[at].Update(p.t.Context(), h, sessions.Attributes{Claims: fmt.Appendf(nil, `{"n":%q}`, claims)})
 		op.Told = told(err == nil, err)
 	})
 }
@@ -262,11 +262,11 @@ type life struct {
 	honest        bool
 	attempts      []*trip
 	offered       map[string]bool
-	parents       map[string]string // by mark, of every token that was handed out
+	parents       map[string]string // by mark, of every token that was issued
 	absolute      time.Time
-	reigned       map[sessions.Mark]sessions.Mark // parent → its child that was current
-	current       sessions.Mark
-	over          bool
+	reigned       map[sessions.TokenHash]sessions.TokenHash // parent → its child that was current
+	current       sessions.TokenHash
+	ended         bool
 	moved         time.Duration
 	changes       int
 }
@@ -301,7 +301,7 @@ func lives(t *testing.T, isolation string) {
 	p := newParty(t, isolation, func(s sessions.Store) sessions.Store { return s })
 	rapid.Check(t, func(rt *rapid.T) {
 		p.Recorder = sessionstest.NewRecorder()
-		l := &life{party: p, T: rt, honest: rapid.Bool().Draw(rt, "honest"), offered: map[string]bool{}, parents: map[string]string{}, reigned: map[sessions.Mark]sessions.Mark{}}
+		l := &life{party: p, T: rt, honest: rapid.Bool().Draw(rt, "honest"), offered: map[string]bool{}, parents: map[string]string{}, reigned: map[sessions.TokenHash]sessions.TokenHash{}}
 		for _, e := range p.ears {
 			e.held = nil // what the life before left
 		}
@@ -344,12 +344,12 @@ func (l *life) row() sessions.Record {
 func (l *life) invariants() {
 	rec := l.row()
 	if rec.Handle == (sessions.Handle{}) {
-		if !l.over {
+		if !l.ended {
 			l.Fatal("the session is gone and nothing ended it")
 		}
 		return
 	}
-	if l.over {
+	if l.ended {
 		l.Fatal("I3, I4: a session that ended is there")
 	}
 	if !rec.AbsoluteExpiresAt.Equal(l.absolute) || rec.ExpiresAt.After(l.absolute) {
@@ -394,30 +394,30 @@ func (l *life) refreshes(with hold, client string) hold {
 	op, got := l.refresh(at, l.handle, with, client)
 	switch op.Told {
 	case sessionstest.Child:
-		l.parents[got.mark] = with.mark
-	case sessionstest.Over, sessionstest.Theft:
-		if l.honest && !l.over && before.HandOuts < sessions.Defaults().HandOutsMax {
+		l.parents[got.hash] = with.hash
+	case sessionstest.ToldEnded, sessionstest.Theft:
+		if l.honest && !l.ended && before.Issues < sessions.Defaults().IssuesMax {
 			l.Fatalf("I2: an honest client was told %s", op.Told)
 		}
-		l.over = true
+		l.ended = true
 		got.refresh, got.access = "", ""
 	case sessionstest.Unknown:
 		l.Fatal("unavailable")
 	default:
 	}
-	if !l.over && before.Handle != (sessions.Handle{}) {
+	if !l.ended && before.Handle != (sessions.Handle{}) {
 		current, previous := encode(before.Current), encode(before.Previous)
-		if with.mark != current && with.mark != previous && l.parents[with.mark] != current {
+		if with.hash != current && with.hash != previous && l.parents[with.hash] != current {
 			l.Fatal("I3: a token that left the line did not end the session")
 		}
 	}
-	if l.over && (op.Told == sessionstest.Child || op.Told == sessionstest.Kept) {
+	if l.ended && (op.Told == sessionstest.Child || op.Told == sessionstest.Kept) {
 		l.Fatal("I4: a token was minted after the end")
 	}
 	return got
 }
 
-func encode(m sessions.Mark) string { return base64.RawURLEncoding.EncodeToString(m[:]) }
+func encode(m sessions.TokenHash) string { return base64.RawURLEncoding.EncodeToString(m[:]) }
 
 func (l *life) arrives(*rapid.T) {
 	if len(l.attempts) == 0 {
@@ -429,7 +429,7 @@ func (l *life) arrives(*rapid.T) {
 		return
 	}
 	got := rapid.SampledFrom(a.answers).Draw(l.T, "answer")
-	if got.mark == a.with.mark && got.refresh != "" { // only an access token came: the jar may have another refresh token by now
+	if got.hash == a.with.hash && got.refresh != "" { // only an access token came: the jar may have another refresh token by now
 		l.client.access, l.client.issued = got.access, got.issued
 		return
 	}
@@ -503,7 +503,7 @@ func (l *life) ends(*rapid.T) {
 	} else {
 		l.end(l.replica(), l.handle)
 	}
-	l.over = true
+	l.ended = true
 }
 
 // gate lets two go on when both have come, and everybody from then on.
@@ -555,7 +555,7 @@ func (s swapping) Swap(ctx context.Context, old, next sessions.Row, rule session
 // updating raises the version of the claims that it had read before.
 type updating struct{ *faulty }
 
-func (s updating) Update(ctx context.Context, h sessions.Handle, c sessions.Contents) (sessions.Record, error) {
+func (s updating) Update(ctx context.Context, h sessions.Handle, c sessions.Attributes) (sessions.Record, error) {
 	before, _, err := s.Get(ctx, h)
 	if err != nil {
 		return before, err
@@ -564,7 +564,7 @@ func (s updating) Update(ctx context.Context, h sessions.Handle, c sessions.Cont
 	rec, err := s.Store.Update(ctx, h, c)
 	if s.blind && err == nil {
 		rec.ClaimsVersion = before.ClaimsVersion + 1
-		s.clock.exec(`UPDATE sessiongate.session_contents SET claims_version = $1 WHERE handle = $2`, rec.ClaimsVersion, h[:])
+		s.clock.exec(`UPDATE sessiongate.session_attributes SET claims_version = $1 WHERE handle = $2`, rec.ClaimsVersion, h[:])
 	}
 	return rec, err
 }

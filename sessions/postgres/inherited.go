@@ -32,7 +32,7 @@ var ours = []struct {
 	{"lock_timeout", "0", true}, // statement_timeout ends a wait
 	{"transaction_timeout", "0", true},
 	{"idle_session_timeout", "0", false}, // of a pooler's, it is the pooler's affair
-	// Plans are made anew for each statement, with its arguments, from everything that
+	// Plans are made again for each statement, with its arguments, from everything that
 	// there is. To compile one takes longer than to run it.
 	{"plan_cache_mode", "auto", true},
 	{"jit", "off", false},

@@ -17,17 +17,17 @@ import (
 func (s *Store) Keys(ctx context.Context) (sessions.KeySet, error) {
 	var set sessions.KeySet
 	err := s.do(ctx, s.feed, func(ctx context.Context, by querier) error {
-		// One row at least, for the time and the horizon.
+		// One row at least, for the time and the feed retention.
 		rows, err := by.Query(ctx, `
-			WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now, horizon FROM sessiongate.horizon)
-			SELECT t.now, t.horizon, k.kind, k.generation, k.id, k.wrapped, k.wrapped_by, k.created_at, k.active_from
+			WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now, retention FROM sessiongate.feed_retention)
+			SELECT t.now, t.retention, k.kind, k.generation, k.id, k.wrapped, k.wrapped_by, k.created_at, k.active_from
 			FROM t LEFT JOIN sessiongate.keys k ON true ORDER BY k.kind, k.generation`)
 		if err != nil {
 			return err
 		}
 		set = sessions.KeySet{}
 		var n scanKey
-		_, err = pgx.ForEachRow(rows, append([]any{&set.Now, &set.Horizon}, n.into()...), func() error {
+		_, err = pgx.ForEachRow(rows, append([]any{&set.Now, &set.FeedRetention}, n.into()...), func() error {
 			if n.kind != nil {
 				set.Keys = append(set.Keys, n.key())
 			}
@@ -39,7 +39,7 @@ func (s *Store) Keys(ctx context.Context) (sessions.KeySet, error) {
 		return sessions.KeySet{}, fmt.Errorf("selecting keys: %w", err)
 	}
 	if set.Now.IsZero() {
-		return sessions.KeySet{}, errors.New("selecting keys: the horizon's row is missing")
+		return sessions.KeySet{}, errors.New("selecting keys: the feed retention's row is missing")
 	}
 	set.Now = set.Now.UTC()
 	return set, nil

@@ -12,7 +12,7 @@ import (
 
 // The way out where a signing key has leaked: it is deleted by hand, with an entry
 // for the feed. Nobody makes or accepts a token of it any more, a first key is made as
-// soon as an engine hears of it, and nobody has to sign in anew.
+// soon as an engine hears of it, and nobody has to sign in again.
 func TestDeletedByHand(t *testing.T) {
 	t.Parallel()
 	c := open(t)

@@ -46,7 +46,7 @@ func (s *Store) CreateWithin(ctx context.Context, n sessions.NewRecord, l sessio
 			// In the order of handles, as Promote locks them. Those that somebody else
 			// ended meanwhile are not among the evicted.
 			if evicted, err = end(ctx, tx, sessions.EvictedEnding, `handle = ANY (ARRAY(
-					SELECT s.handle FROM sessiongate.sessions s WHERE s.handle = ANY ($4) ORDER BY s.handle FOR UPDATE))`, tooMany); err != nil {
+					SELECT s.handle FROM sessiongate.active_sessions s WHERE s.handle = ANY ($4) ORDER BY s.handle FOR UPDATE))`, tooMany); err != nil {
 				return err
 			}
 		}
@@ -72,7 +72,7 @@ func userLock(userID string) int64 {
 
 // beyond returns the living sessions of a user but for the newest keep.
 func beyond(ctx context.Context, tx pgx.Tx, userID string, keep int) ([][]byte, error) {
-	rows, err := tx.Query(ctx, `SELECT handle FROM sessiongate.sessions
+	rows, err := tx.Query(ctx, `SELECT handle FROM sessiongate.active_sessions
 		WHERE user_id = $1 AND least(expires_at, absolute_expires_at) > sessiongate.now()
 		ORDER BY created_at DESC, handle OFFSET $2`, userID, keep)
 	if err != nil {

@@ -44,7 +44,7 @@ func TestCreationsOfOneUserHoldOneConnection(t *testing.T) {
 	for i := range 8 {
 		waiting.Go(func() {
 			n := sessions.NewRecord{
-				Handle: sessions.NewHandle(), UserID: "alice", Current: mark(i), Claims: []byte(`{}`), Data: []byte(`{}`),
+				Handle: sessions.NewHandle(), UserID: "alice", Current: tokenHash(i), Claims: []byte(`{}`), Data: []byte(`{}`),
 				SlidingLife: time.Hour, AbsoluteLife: time.Hour,
 			}
 			_, _, _ = store.CreateWithin(ctx, n, sessions.UserLimit{Max: 1})
@@ -75,12 +75,12 @@ func TestEvictionIsWholeOrNone(t *testing.T) {
 	c := open(t)
 	old := create(t, c.Store, "alice")
 	n := sessions.NewRecord{
-		Handle: sessions.NewHandle(), UserID: "alice", Current: mark(2), Claims: []byte(`{}`),
+		Handle: sessions.NewHandle(), UserID: "alice", Current: tokenHash(2), Claims: []byte(`{}`),
 		Data:        []byte(`{`), // no JSON: the insertion fails after the eviction
 		SlidingLife: time.Hour, AbsoluteLife: time.Hour,
 	}
 	limit := sessions.UserLimit{Max: 1, EvictOldest: true}
-	const evicted = `SELECT count(*) FROM sessiongate.events WHERE kind = 'ended' AND user_id = 'alice' AND reason = 'evicted' AND actor = 'sign-in'`
+	const evicted = `SELECT count(*) FROM sessiongate.audit_events WHERE kind = 'ended' AND user_id = 'alice' AND reason = 'evicted' AND actor = 'sign-in'`
 	if _, gone, err := c.CreateWithin(t.Context(), n, limit); err == nil || len(gone) > 0 {
 		t.Fatalf("%v, %d evicted; want an error alone", err, len(gone))
 	}

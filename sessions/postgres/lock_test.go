@@ -84,7 +84,7 @@ func TestHangUpKeepsTheConnection(t *testing.T) {
 	}
 	before := backend()
 	c.exec(`BEGIN`)
-	c.exec(`SELECT FROM sessiongate.sessions FOR UPDATE`)
+	c.exec(`SELECT FROM sessiongate.active_sessions FOR UPDATE`)
 	ctx, hangUp := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -111,7 +111,7 @@ func TestFeedHasAConnectionOfItsOwn(t *testing.T) {
 	store := openAt(t, postgres.Config{URL: c.url, MaxConnections: 1})
 	rec := create(t, store, "alice")
 	c.exec(`BEGIN`)
-	c.exec(`SELECT FROM sessiongate.sessions FOR UPDATE`)
+	c.exec(`SELECT FROM sessiongate.active_sessions FOR UPDATE`)
 	done := make(chan error, 1)
 	go func() {
 		_, err := store.End(t.Context(), rec.Handle, sessions.Ending{Reason: sessions.ReasonRevoked})

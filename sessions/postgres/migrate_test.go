@@ -83,11 +83,11 @@ func TestOrdinaryRole(t *testing.T) {
 				t.Fatalf("applied %d again, %v", n, err)
 			}
 			rec := create(t, store, "alice")
-			next := handedOut(rec)
+			next := issued(rec)
 			if done, err := store.Swap(t.Context(), rec.Row, next, sessions.R4); !done || err != nil {
 				t.Errorf("Swap: %v, %v", done, err)
 			}
-			if err := store.Promote(t.Context(), []sessions.Promotion{{Handle: rec.Handle, Parent: rec.Current, Own: mark(2)}}); err != nil {
+			if err := store.Promote(t.Context(), []sessions.Promotion{{Handle: rec.Handle, Parent: rec.Current, Own: tokenHash(2)}}); err != nil {
 				t.Error(err)
 			}
 			if done, err := store.End(t.Context(), rec.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); !done || err != nil {

@@ -121,14 +121,14 @@ func TestStatementTimeout(t *testing.T) {
 	rec := create(t, c.Store, "alice")
 	impatient := openAt(t, postgres.Config{URL: c.url, StatementTimeout: 50 * time.Millisecond})
 	c.exec(`BEGIN`)
-	c.exec(`SELECT 1 FROM sessiongate.sessions FOR UPDATE`)
+	c.exec(`SELECT 1 FROM sessiongate.active_sessions FOR UPDATE`)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := impatient.Swap(ctx, rec.Row, handedOut(rec), sessions.R4); !timedOut(err) {
+	if _, err := impatient.Swap(ctx, rec.Row, issued(rec), sessions.R4); !timedOut(err) {
 		t.Errorf("Swap: %v", err)
 	}
 	c.exec(`ROLLBACK`)
-	if done, err := c.Swap(t.Context(), rec.Row, handedOut(rec), sessions.R4); !done || err != nil {
+	if done, err := c.Swap(t.Context(), rec.Row, issued(rec), sessions.R4); !done || err != nil {
 		t.Errorf("afterwards: %v, %v", done, err)
 	}
 }
@@ -141,11 +141,11 @@ func TestPoolWait(t *testing.T) {
 	rec := create(t, c.Store, "alice")
 	store := openAt(t, postgres.Config{URL: c.url, MaxConnections: 2, StatementTimeout: time.Minute})
 	c.exec(`BEGIN`)
-	c.exec(`SELECT 1 FROM sessiongate.sessions FOR UPDATE`)
+	c.exec(`SELECT 1 FROM sessiongate.active_sessions FOR UPDATE`)
 	var holders errgroup.Group
 	for range 2 {
 		holders.Go(func() error {
-			_, err := store.Swap(t.Context(), rec.Row, handedOut(rec), sessions.R4)
+			_, err := store.Swap(t.Context(), rec.Row, issued(rec), sessions.R4)
 			return err
 		})
 	}
@@ -209,7 +209,7 @@ func TestServerCrash(t *testing.T) {
 	}
 	store := openAt(t, postgres.Config{URL: server.URL("crash")})
 	kept, over := create(t, store, "alice"), create(t, store, "alice")
-	if err := store.RaiseHorizon(t.Context(), time.Hour); err != nil {
+	if err := store.RaiseFeedRetention(t.Context(), time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if done, err := store.End(t.Context(), over.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); !done || err != nil {
@@ -239,7 +239,7 @@ func TestServerCrash(t *testing.T) {
 		t.Errorf("an ended session after the crash: %v", err)
 	}
 	after, err := store.Poll(t.Context(), before.Next)
-	if err != nil || len(after.Entries) != 1 || !after.Anew {
+	if err != nil || len(after.Entries) != 1 || !after.Resync {
 		t.Errorf("the feed after the crash: %+v, %v; want all of it", after, err)
 	}
 }

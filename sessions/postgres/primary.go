@@ -25,7 +25,7 @@ import (
 // takes writes ([Store.validate]); one that does not counts as a host that cannot be
 // reached, and the next host of the URL, or address of its name, is tried. Each poll
 // asks again ([Store.primary]). And whatever tells that the server is another one than
-// it was has every connection made anew ([Store.lookAgain], [Store.meets]).
+// it was has every connection made again ([Store.lookAgain], [Store.meets]).
 
 // ErrNotPrimary says that a server was reached, but not one that takes writes.
 var ErrNotPrimary = errors.New("not the primary")
@@ -44,7 +44,7 @@ func notPrimary(recovering, readOnly bool) error {
 
 // primary is for a poll, with what it read of pg_is_in_recovery() and of
 // current_setting('transaction_read_only'): an error where that server must not be
-// followed, and then all connections are made anew.
+// followed, and then all connections are made again.
 func (s *Store) primary(recovering bool, readOnly string) error {
 	err := notPrimary(recovering, readOnly == "on")
 	if err != nil {
@@ -54,7 +54,7 @@ func (s *Store) primary(recovering bool, readOnly string) error {
 }
 
 const (
-	// lookPause is between two times that every connection is made anew: an error that
+	// lookPause is between two times that every connection is made again: an error that
 	// comes back at once must not cost Postgres a connection each.
 	lookPause = time.Second
 	// silencePause is the same where the sign was only that no answer came. A server
@@ -62,7 +62,7 @@ const (
 	silencePause = 5 * time.Second
 )
 
-// look remembers when every connection was made anew.
+// look remembers when every connection was made again.
 type look struct {
 	mu   sync.Mutex
 	last time.Time
@@ -87,7 +87,7 @@ func (l *look) missed(made time.Time, pause time.Duration) bool {
 	return l.last.IsZero() || made.Before(l.last) || time.Since(l.last) >= pause
 }
 
-// lookAgain has every connection made anew, and so the primary looked for. Idle ones
+// lookAgain has every connection made again, and so the primary looked for. Idle ones
 // are closed now, those in use when they are given back. It costs next to nothing, and
 // does nothing where it was done a moment ago.
 func (s *Store) lookAgain() {
@@ -159,7 +159,7 @@ func (w watch) TraceQueryEnd(_ context.Context, _ *pgx.Conn, end pgx.TraceQueryE
 
 // serverGone says whether err tells that the server at the other end is no longer the
 // one that it was, or not there. A statement that took too long says no such thing:
-// under load every replica would make its connections anew, again and again.
+// under load every replica would make its connections again, again and again.
 func serverGone(err error) bool {
 	switch {
 	case err == nil:

@@ -123,7 +123,7 @@ func recovers(t *testing.T, store *postgres.Store, after string) {
 func newRecord(user string) sessions.NewRecord {
 	h := sessions.NewHandle()
 	return sessions.NewRecord{
-		Handle: h, UserID: user, Current: mark(int(h[0])), Claims: []byte(`{}`), Data: []byte(`{}`),
+		Handle: h, UserID: user, Current: tokenHash(int(h[0])), Claims: []byte(`{}`), Data: []byte(`{}`),
 		SlidingLife: time.Hour, AbsoluteLife: time.Hour,
 	}
 }
@@ -148,7 +148,7 @@ func busy(t *testing.T, store *postgres.Store) sessions.Record {
 	if _, err := store.Keys(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.DeliverEvents(t.Context(), 1, func([]sessions.AuditEvent) error { return nil }); err != nil {
+	if _, err := store.DeliverAudit(t.Context(), 1, func([]sessions.AuditEvent) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return rec
@@ -264,7 +264,7 @@ func TestFenced(t *testing.T) {
 			_, _, err := store.CreateWithin(t.Context(), newRecord("alice"), sessions.UserLimit{Max: 100})
 			return err
 		},
-		"swap": func() error { _, err := store.Swap(t.Context(), rec.Row, handedOut(rec), sessions.R4); return err },
+		"swap": func() error { _, err := store.Swap(t.Context(), rec.Row, issued(rec), sessions.R4); return err },
 		"end": func() error {
 			_, err := store.End(t.Context(), rec.Handle, sessions.Ending{Reason: sessions.ReasonRevoked})
 			return err
@@ -274,11 +274,11 @@ func TestFenced(t *testing.T) {
 			return err
 		},
 		"update": func() error {
-			_, err := store.Update(t.Context(), rec.Handle, sessions.Contents{Claims: []byte(`{}`)})
+			_, err := store.Update(t.Context(), rec.Handle, sessions.Attributes{Claims: []byte(`{}`)})
 			return err
 		},
 		"promote": func() error {
-			return store.Promote(t.Context(), []sessions.Promotion{{Handle: rec.Handle, Parent: rec.Current, Own: mark(200)}})
+			return store.Promote(t.Context(), []sessions.Promotion{{Handle: rec.Handle, Parent: rec.Current, Own: tokenHash(200)}})
 		},
 	}
 	for name, write := range writes {
@@ -331,12 +331,12 @@ func TestHalfOpenConnections(t *testing.T) {
 	hold := make(chan error, 10)
 	lock := connect(t, p.one.URL(ours))
 	rec := busy(t, store)
-	if _, err := lock.Exec(t.Context(), `BEGIN; SELECT FROM sessiongate.sessions FOR UPDATE`); err != nil {
+	if _, err := lock.Exec(t.Context(), `BEGIN; SELECT FROM sessiongate.active_sessions FOR UPDATE`); err != nil {
 		t.Fatal(err)
 	}
 	for range cap(hold) {
 		go func() {
-			_, err := store.Swap(context.WithoutCancel(t.Context()), rec.Row, handedOut(rec), sessions.R4)
+			_, err := store.Swap(context.WithoutCancel(t.Context()), rec.Row, issued(rec), sessions.R4)
 			hold <- err
 		}()
 	}
@@ -381,12 +381,12 @@ func TestSlowLine(t *testing.T) {
 			busy(t, store)
 		}
 		if made := store.Connected() - before; made > 0 {
-			t.Errorf("%d connections were made anew", made)
+			t.Errorf("%d connections were made again", made)
 		}
 	}
 }
 
-// An error that tells of another server has every connection made anew, once.
+// An error that tells of another server has every connection made again, once.
 func TestServerIsAnotherOne(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -418,12 +418,12 @@ func TestStatementsOfAFormerPrimaryAreGivenUp(t *testing.T) {
 	store := openAt(t, postgres.Config{URL: hosts(t, p.one, "", front.Address()), StatementTimeout: time.Minute})
 	rec := busy(t, store)
 	lock, watching := connect(t, p.one.URL(ours)), connect(t, p.one.URL(ours))
-	if _, err := lock.Exec(t.Context(), `BEGIN; SELECT FROM sessiongate.sessions FOR UPDATE`); err != nil {
+	if _, err := lock.Exec(t.Context(), `BEGIN; SELECT FROM sessiongate.active_sessions FOR UPDATE`); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := store.Swap(t.Context(), rec.Row, handedOut(rec), sessions.R4)
+		_, err := store.Swap(t.Context(), rec.Row, issued(rec), sessions.R4)
 		done <- err
 	}()
 	awaitWaiting(t, watching, "transactionid")
@@ -440,7 +440,7 @@ func TestStatementsOfAFormerPrimaryAreGivenUp(t *testing.T) {
 	recovers(t, store, "two primaries")
 }
 
-// A server that answers slowly keeps its connections: to make them anew would give it
+// A server that answers slowly keeps its connections: to make them again would give it
 // more to do.
 func TestSlowAnswersResetNothing(t *testing.T) {
 	t.Parallel()
@@ -448,7 +448,7 @@ func TestSlowAnswersResetNothing(t *testing.T) {
 	store := openAt(t, postgres.Config{URL: c.url, MaxConnections: 3})
 	rec := busy(t, store)
 	before := store.FeedConnected()
-	c.exec(`BEGIN; SELECT FROM sessiongate.sessions FOR UPDATE`)
+	c.exec(`BEGIN; SELECT FROM sessiongate.active_sessions FOR UPDATE`)
 	for i := range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		if _, err := store.End(ctx, rec.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err == nil {
@@ -465,7 +465,7 @@ func TestSlowAnswersResetNothing(t *testing.T) {
 	}
 	// Each that hung up may cost its own connection, and no other.
 	if made := store.FeedConnected() - before; made != 0 {
-		t.Errorf("the feed's connection was made anew %d times", made)
+		t.Errorf("the feed's connection was made again %d times", made)
 	}
 	// A poll that took too long closes its connection, and no other.
 	pool := store.Connected() - store.FeedConnected()
@@ -485,6 +485,6 @@ func TestSlowAnswersResetNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if made := store.Connected() - store.FeedConnected() - pool; made != 0 {
-		t.Errorf("%d other connections were made anew", made)
+		t.Errorf("%d other connections were made again", made)
 	}
 }

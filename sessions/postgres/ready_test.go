@@ -127,13 +127,13 @@ func TestRoles(t *testing.T) {
 			`DROP FUNCTION sessiongate.now() CASCADE`,
 			`DROP TABLE sessiongate.feed`,
 			`DROP SCHEMA sessiongate CASCADE`,
-			`ALTER TABLE sessiongate.sessions DISABLE TRIGGER ALL`,
-			`ALTER TABLE sessiongate.sessions DROP CONSTRAINT next_is_whole`,
+			`ALTER TABLE sessiongate.active_sessions DISABLE TRIGGER ALL`,
+			`ALTER TABLE sessiongate.active_sessions DROP CONSTRAINT next_is_whole`,
 			`ALTER TABLE sessiongate.keys ADD COLUMN mine int`,
 			`ALTER SCHEMA sessiongate OWNER TO sessiongate_serve`,
-			`TRUNCATE sessiongate.events`,
-			`CREATE INDEX ON sessiongate.sessions (current)`,
-			`CREATE TRIGGER mine AFTER INSERT ON sessiongate.sessions EXECUTE FUNCTION suppress_redundant_updates_trigger()`,
+			`TRUNCATE sessiongate.audit_events`,
+			`CREATE INDEX ON sessiongate.active_sessions (current_hash)`,
+			`CREATE TRIGGER mine AFTER INSERT ON sessiongate.active_sessions EXECUTE FUNCTION suppress_redundant_updates_trigger()`,
 			`CREATE ROLE mine`,
 			`GRANT sessiongate_owner TO sessiongate_serve`,
 			`SET ROLE sessiongate_owner`,
@@ -185,7 +185,7 @@ func TestCheckSchema(t *testing.T) {
 	exec(`GRANT USAGE ON SCHEMA sessiongate TO ` + role)
 	want(`lacks SELECT on sessiongate.schema_versions`)
 	exec(`GRANT SELECT ON ALL TABLES IN SCHEMA sessiongate TO ` + role)
-	want(`INSERT, UPDATE, DELETE on sessiongate.sessions`)
+	want(`INSERT, UPDATE, DELETE on sessiongate.active_sessions`)
 	exec(`GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA sessiongate TO ` + role)
 	exec(`REVOKE EXECUTE ON FUNCTION sessiongate.now FROM PUBLIC`)
 	want(`lacks EXECUTE on function sessiongate.now()`)
@@ -212,20 +212,20 @@ func TestNewerSchema(t *testing.T) {
 	t.Parallel()
 	c := open(t)
 	c.exec(`INSERT INTO sessiongate.schema_versions (version_id, is_applied) VALUES (1000000, true)`)
-	c.exec(`ALTER TABLE sessiongate.sessions ADD COLUMN newer text, ADD COLUMN counted int NOT NULL DEFAULT 0`)
+	c.exec(`ALTER TABLE sessiongate.active_sessions ADD COLUMN newer text, ADD COLUMN counted int NOT NULL DEFAULT 0`)
 	c.exec(`ALTER TABLE sessiongate.feed ADD COLUMN newer text`)
-	c.exec(`CREATE TABLE sessiongate.newer (handle bytea REFERENCES sessiongate.sessions ON DELETE CASCADE)`)
+	c.exec(`CREATE TABLE sessiongate.newer (handle bytea REFERENCES sessiongate.active_sessions ON DELETE CASCADE)`)
 	if n, err := c.Migrate(t.Context()); n != 0 || err != nil {
 		t.Errorf("migrated %d, %v", n, err)
 	}
 	if err := c.CheckSchema(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := c.RaiseHorizon(t.Context(), time.Hour); err != nil {
+	if err := c.RaiseFeedRetention(t.Context(), time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	rec := create(t, c.Store, "alice")
-	next := handedOut(rec)
+	next := issued(rec)
 	if done, err := c.Swap(t.Context(), rec.Row, next, sessions.R4); !done || err != nil {
 		t.Errorf("%v, %v", done, err)
 	}

@@ -14,18 +14,18 @@ import (
 // Swap implements [sessions.Store].
 func (s *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.Rule) (bool, error) {
 	sql := `
-		UPDATE sessiongate.sessions
-		SET current = $4, previous = $5, current_client = $6, promoted_at = $7,
-			next_nonce = $8, next_client = $9, handed_at = $10, hand_outs = $11, expires_at = $12
-		WHERE handle = $1 AND current = $2 AND handed_at IS NOT DISTINCT FROM $3`
+		UPDATE sessiongate.active_sessions
+		SET current_hash = $4, previous_hash = $5, current_client = $6, promoted_at = $7,
+			next_nonce = $8, next_client = $9, issued_at = $10, issues = $11, expires_at = $12
+		WHERE handle = $1 AND current_hash = $2 AND issued_at IS NOT DISTINCT FROM $3`
 	args := []any{
-		old.Handle[:], old.Current[:], timeOrNull(old.HandedAt),
+		old.Handle[:], old.Current[:], timeOrNull(old.IssuedAt),
 		next.Current[:], orNull(next.Previous, next.Previous[:]), orNull(next.CurrentClient, next.CurrentClient[:]), next.PromotedAt,
-		orNull(next.NextNonce, next.NextNonce[:]), orNull(next.NextClient, next.NextClient[:]), timeOrNull(next.HandedAt), next.HandOuts, next.ExpiresAt,
+		orNull(next.NextNonce, next.NextNonce[:]), orNull(next.NextClient, next.NextClient[:]), timeOrNull(next.IssuedAt), next.Issues, next.ExpiresAt,
 	}
 	if s.audit {
 		sql = `WITH s AS (` + sql + ` RETURNING handle, user_id)
-			INSERT INTO sessiongate.events (kind, handle, user_id, rule, reason, actor)
+			INSERT INTO sessiongate.audit_events (kind, handle, user_id, rule, reason, actor)
 			SELECT 'refreshed', handle, user_id, $13, '', 'refresh' FROM s`
 		args = append(args, string(rule))
 	}
@@ -36,7 +36,7 @@ func (s *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.
 		return err
 	})
 	switch {
-	case lostRace(err): // against a change of the row, which is read and judged anew
+	case lostRace(err): // against a change of the row, which is read and judged again
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("updating session: %w", err)
@@ -62,9 +62,9 @@ func (s *Store) Promote(ctx context.Context, ps []sessions.Promotion) error {
 		// from before the wait. What another replica has promoted already, as it
 		// does with most, is not locked at all.
 		rows, err := tx.Query(ctx, `
-			SELECT s.handle, s.current, s.previous
-			FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) JOIN sessiongate.sessions s USING (handle)
-			WHERE s.current <> p.own AND s.previous IS DISTINCT FROM p.own
+			SELECT s.handle, s.current_hash, s.previous_hash
+			FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) JOIN sessiongate.active_sessions s USING (handle)
+			WHERE s.current_hash <> p.own AND s.previous_hash IS DISTINCT FROM p.own
 			ORDER BY s.handle FOR NO KEY UPDATE OF s`, handles, children)
 		if err != nil {
 			return err
@@ -87,16 +87,16 @@ func (s *Store) Promote(ctx context.Context, ps []sessions.Promotion) error {
 		}
 		if len(winners) > 0 {
 			if _, err := tx.Exec(ctx, `
-				UPDATE sessiongate.sessions s
-				SET previous = s.current, current = p.own, current_client = s.next_client, promoted_at = sessiongate.now(),
-					next_nonce = NULL, next_client = NULL, handed_at = NULL, hand_outs = 0
+				UPDATE sessiongate.active_sessions s
+				SET previous_hash = s.current_hash, current_hash = p.own, current_client = s.next_client, promoted_at = sessiongate.now(),
+					next_nonce = NULL, next_client = NULL, issued_at = NULL, issues = 0
 				FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) WHERE s.handle = p.handle`, winners, owns); err != nil {
 				return err
 			}
 		}
 		if len(losers) > 0 {
 			if _, err := tx.Exec(ctx, `
-				INSERT INTO sessiongate.feed (kind, handle, mark)
+				INSERT INTO sessiongate.feed (kind, handle, token_hash)
 				SELECT 'lost', p.handle, p.own FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own)`, losers, lost); err != nil {
 				return err
 			}

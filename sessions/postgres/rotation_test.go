@@ -10,26 +10,26 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// handOut creates a session and hands a child out; the promotion is the child's.
-func handOut(t *testing.T, s sessions.Store, user string) (sessions.Row, sessions.Promotion) {
+// issueChild creates a session and hands a child out; the promotion is the child's.
+func issueChild(t *testing.T, s sessions.Store, user string) (sessions.Row, sessions.Promotion) {
 	t.Helper()
 	h := sessions.NewHandle()
 	rec, err := s.Create(t.Context(), sessions.NewRecord{
-		Handle: h, UserID: user, Current: markOf(h), Claims: []byte(`{}`), Data: []byte(`{}`),
+		Handle: h, UserID: user, Current: hashOf(h), Claims: []byte(`{}`), Data: []byte(`{}`),
 		SlidingLife: time.Hour, AbsoluteLife: 24 * time.Hour,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	row, next := rec.Row, rec.Row
-	next.NextNonce, next.NextClient, next.HandedAt, next.HandOuts = sessions.Nonce{1}, sessions.Client{2}, row.PromotedAt.Add(time.Second), 1
+	next.NextNonce, next.NextClient, next.IssuedAt, next.Issues = sessions.Nonce{1}, sessions.Client{2}, row.PromotedAt.Add(time.Second), 1
 	if done, err := s.Swap(t.Context(), row, next, sessions.R4); err != nil || !done {
 		t.Fatalf("Swap: %v, %v", done, err)
 	}
-	return next, sessions.Promotion{Handle: row.Handle, Parent: row.Current, Own: markOf(sessions.NewHandle())}
+	return next, sessions.Promotion{Handle: row.Handle, Parent: row.Current, Own: hashOf(sessions.NewHandle())}
 }
 
-func markOf(h sessions.Handle) (m sessions.Mark) {
+func hashOf(h sessions.Handle) (m sessions.TokenHash) {
 	copy(m[:], h[:])
 	return m
 }
@@ -49,9 +49,9 @@ func current(t *testing.T, s sessions.Store, h sessions.Handle) sessions.Row {
 func TestPromoteDecidesUnderTheLock(t *testing.T) {
 	t.Parallel()
 	c := open(t)
-	row, own := handOut(t, c, "alice")
-	sibling := sessions.Promotion{Handle: row.Handle, Parent: row.Current, Own: markOf(sessions.NewHandle())}
-	other, otherOwn := handOut(t, c, "bob")
+	row, own := issueChild(t, c, "alice")
+	sibling := sessions.Promotion{Handle: row.Handle, Parent: row.Current, Own: hashOf(sessions.NewHandle())}
+	other, otherOwn := issueChild(t, c, "bob")
 	since := poll(t, c, "").Next
 
 	tx, err := c.conn.Begin(t.Context())
@@ -59,11 +59,11 @@ func TestPromoteDecidesUnderTheLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := tx.Exec(t.Context(), `
-		UPDATE sessiongate.sessions SET previous = current, current = $2, next_nonce = NULL, next_client = NULL, handed_at = NULL, hand_outs = 0
+		UPDATE sessiongate.active_sessions SET previous_hash = current_hash, current_hash = $2, next_nonce = NULL, next_client = NULL, issued_at = NULL, issues = 0
 		WHERE handle = $1`, row.Handle[:], own.Own[:]); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `SELECT FROM sessiongate.sessions WHERE handle = $1 FOR UPDATE`, other.Handle[:]); err != nil {
+	if _, err := tx.Exec(t.Context(), `SELECT FROM sessiongate.active_sessions WHERE handle = $1 FOR UPDATE`, other.Handle[:]); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
@@ -84,7 +84,7 @@ func TestPromoteDecidesUnderTheLock(t *testing.T) {
 	}
 	lost := false
 	for _, e := range poll(t, c, since).Entries {
-		lost = lost || e.Kind == sessions.EntryLost && e.Mark == sibling.Own
+		lost = lost || e.Kind == sessions.EntryLost && e.TokenHash == sibling.Own
 	}
 	if !lost {
 		t.Error("the sibling is not on the feed")
@@ -99,17 +99,17 @@ func TestPromoteDecidesUnderTheLock(t *testing.T) {
 func TestPromoteWithNothingToDoTakesNoLock(t *testing.T) {
 	t.Parallel()
 	c := open(t)
-	row, own := handOut(t, c, "alice")
+	row, own := issueChild(t, c, "alice")
 	if err := c.Promote(t.Context(), []sessions.Promotion{own}); err != nil {
 		t.Fatal(err)
 	}
 	c.exec(`BEGIN`)
-	c.exec(`SELECT FROM sessiongate.sessions FOR UPDATE`)
+	c.exec(`SELECT FROM sessiongate.active_sessions FOR UPDATE`)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for name, again := range map[string]sessions.Promotion{
 		"the current one":  own,
-		"the previous one": {Handle: row.Handle, Parent: markOf(sessions.NewHandle()), Own: row.Current},
+		"the previous one": {Handle: row.Handle, Parent: hashOf(sessions.NewHandle()), Own: row.Current},
 		"no session":       {Handle: sessions.NewHandle(), Parent: own.Parent, Own: own.Own},
 	} {
 		if err := c.Promote(ctx, []sessions.Promotion{again}); err != nil {

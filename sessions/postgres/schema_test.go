@@ -17,16 +17,16 @@ func TestConstraints(t *testing.T) {
 	c := open(t)
 	bytes := func(n string) string { return `decode(repeat('ab', ` + n + `), 'hex')` }
 	type row map[string]string
-	c.exec(`INSERT INTO sessiongate.sessions (handle, user_id, current, promoted_at, created_at, expires_at, absolute_expires_at)
+	c.exec(`INSERT INTO sessiongate.active_sessions (handle, user_id, current_hash, promoted_at, created_at, expires_at, absolute_expires_at)
 		VALUES (decode(repeat('01', 16), 'hex'), 'bob', ` + bytes("32") + `, now(), now(), now(), now())`)
 	for _, table := range []struct {
 		name string
 		good row
 		bad  []row
 	}{
-		{"sessions", row{
-			"handle": bytes("16"), "user_id": "'alice'", "current": bytes("32"), "previous": bytes("32"), "current_client": bytes("16"),
-			"promoted_at": "now()", "next_nonce": bytes("16"), "next_client": bytes("16"), "handed_at": "now()", "hand_outs": "1",
+		{"active_sessions", row{
+			"handle": bytes("16"), "user_id": "'alice'", "current_hash": bytes("32"), "previous_hash": bytes("32"), "current_client": bytes("16"),
+			"promoted_at": "now()", "next_nonce": bytes("16"), "next_client": bytes("16"), "issued_at": "now()", "issues": "1",
 			"created_at": "now()", "expires_at": "now()", "absolute_expires_at": "now()",
 		}, []row{
 			{"handle": bytes("15")},
@@ -36,9 +36,9 @@ func TestConstraints(t *testing.T) {
 			{"user_id": "repeat('a', 129)"},
 			{"user_id": "repeat('ü', 65)"},
 			{"user_id": "NULL"},
-			{"current": bytes("31")},
-			{"current": "NULL"},
-			{"previous": bytes("33")},
+			{"current_hash": bytes("31")},
+			{"current_hash": "NULL"},
+			{"previous_hash": bytes("33")},
 			{"current_client": bytes("15")},
 			{"promoted_at": "NULL"},
 			{"created_at": "NULL"},
@@ -46,15 +46,15 @@ func TestConstraints(t *testing.T) {
 			{"absolute_expires_at": "NULL"},
 			{"next_nonce": bytes("17")},
 			{"next_client": bytes("17")},
-			{"hand_outs": "-1"},
-			{"hand_outs": "0"},
-			{"handed_at": "NULL"},
+			{"issues": "-1"},
+			{"issues": "0"},
+			{"issued_at": "NULL"},
 			{"next_nonce": "NULL"},
-			{"next_nonce": "NULL", "handed_at": "NULL"},
-			{"next_nonce": "NULL", "handed_at": "NULL", "hand_outs": "0"},
+			{"next_nonce": "NULL", "issued_at": "NULL"},
+			{"next_nonce": "NULL", "issued_at": "NULL", "issues": "0"},
 			{"expires_at": "now() + interval '1 us'"},
 		}},
-		{"session_contents", row{"handle": `decode(repeat('01', 16), 'hex')`, "claims": "'{}'", "claims_version": "1", "data": "'{}'"}, []row{
+		{"session_attributes", row{"handle": `decode(repeat('01', 16), 'hex')`, "claims": "'{}'", "claims_version": "1", "data": "'{}'"}, []row{
 			{"handle": bytes("16")},
 			{"claims": "'[]'"},
 			{"claims": "'null'"},
@@ -64,7 +64,7 @@ func TestConstraints(t *testing.T) {
 			{"data": "NULL"},
 			{"claims_version": "0"},
 		}},
-		{"feed", row{"kind": "'lost'", "handle": bytes("16"), "mark": bytes("32")}, []row{
+		{"feed", row{"kind": "'lost'", "handle": bytes("16"), "token_hash": bytes("32")}, []row{
 			{"kind": "'other'"},
 			{"kind": "NULL"},
 			{"kind": "'ended'"},
@@ -72,15 +72,15 @@ func TestConstraints(t *testing.T) {
 			{"kind": "'keys'"},
 			{"handle": bytes("15")},
 			{"handle": "NULL"},
-			{"mark": bytes("31")},
-			{"mark": "NULL"},
+			{"token_hash": bytes("31")},
+			{"token_hash": "NULL"},
 			{"version": "1"},
 			{"reason": "'theft'"},
 			{"at": "NULL"},
-			{"kind": "'claims'", "mark": "NULL", "version": "0"},
-			{"kind": "'ended'", "mark": "NULL"},
+			{"kind": "'claims'", "token_hash": "NULL", "version": "0"},
+			{"kind": "'ended'", "token_hash": "NULL"},
 		}},
-		{"events", row{"kind": "'ended'", "handle": bytes("16"), "user_id": "'alice'", "reason": "'theft'", "actor": "''"}, []row{
+		{"audit_events", row{"kind": "'ended'", "handle": bytes("16"), "user_id": "'alice'", "reason": "'theft'", "actor": "''"}, []row{
 			{"handle": bytes("15")},
 			{"handle": "NULL"},
 			{"user_id": "NULL"},
@@ -97,7 +97,7 @@ func TestConstraints(t *testing.T) {
 		}, []row{
 			{"kind": "''"}, {"generation": "0"}, {"id": bytes("7")}, {"id": "NULL"}, {"wrapped": "NULL"}, {"wrapped_by": bytes("9")}, {"active_from": "NULL"},
 		}},
-		{"horizon", nil, []row{{"horizon": "interval '1 h'"}, {"one": "false", "horizon": "interval '1 h'"}}},
+		{"feed_retention", nil, []row{{"retention": "interval '1 h'"}, {"one": "false", "retention": "interval '1 h'"}}},
 	} {
 		insert := func(r row) error {
 			columns := slices.Sorted(maps.Keys(r))

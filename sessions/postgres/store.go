@@ -36,8 +36,8 @@ type Config struct {
 	// ignore_startup_parameters names them (statement_timeout,
 	// idle_in_transaction_session_timeout); then set them on the role.
 	StatementTimeout, ConnectTimeout time.Duration
-	// EventsKeep is how long events are kept where nobody delivers them; 0: 90 days.
-	EventsKeep time.Duration
+	// AuditKeep is how long events are kept where nobody delivers them; 0: 90 days.
+	AuditKeep time.Duration
 
 	lookup pgconn.LookupFunc // nil: the system's; for tests
 }
@@ -48,8 +48,8 @@ const (
 	defaultTimeout     = 5 * time.Second
 	// defaultConnect leaves room for the eight round trips of a connection with TLS and
 	// a password at 200 ms each, and for the next host within five seconds.
-	defaultConnect    = 3 * time.Second
-	defaultEventsKeep = 90 * 24 * time.Hour
+	defaultConnect   = 3 * time.Second
+	defaultAuditKeep = 90 * 24 * time.Hour
 )
 
 // Store implements [sessions.Store]. It is safe for concurrent use.
@@ -71,7 +71,7 @@ type Store struct {
 	delivering sync.Mutex
 	deliverMax time.Duration
 	pingIdle   time.Duration
-	eventsKeep time.Duration
+	auditKeep  time.Duration
 	audit      bool
 	feedPage   int
 	endPage    int
@@ -123,7 +123,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	params["client_encoding"] = "UTF8"
 	s := &Store{
 		deliverMax: deliverMax, pingIdle: pingIdle, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
-		eventsKeep: cmp.Or(c.EventsKeep, defaultEventsKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
+		auditKeep: cmp.Or(c.AuditKeep, defaultAuditKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
 	}
 	for i := range s.creating {
 		s.creating[i] = make(chan struct{}, 1)
@@ -165,19 +165,19 @@ func (s *Store) Close() {
 	s.pool.Close()
 }
 
-const rowColumns = `s.handle, s.user_id, s.current, s.previous, s.current_client, s.promoted_at,
-	s.next_nonce, s.next_client, s.handed_at, s.hand_outs, s.created_at, s.expires_at, s.absolute_expires_at`
+const rowColumns = `s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at`
 
 // scan reads rowColumns.
 type scan struct {
 	handle, current, previous, currentClient, nextNonce, nextClient []byte
-	handedAt                                                        *time.Time
+	issuedAt                                                        *time.Time
 }
 
 func (n *scan) into(r *sessions.Row) []any {
 	return []any{
 		&n.handle, &r.UserID, &n.current, &n.previous, &n.currentClient, &r.PromotedAt,
-		&n.nextNonce, &n.nextClient, &n.handedAt, &r.HandOuts, &r.CreatedAt, &r.ExpiresAt, &r.AbsoluteExpiresAt,
+		&n.nextNonce, &n.nextClient, &n.issuedAt, &r.Issues, &r.CreatedAt, &r.ExpiresAt, &r.AbsoluteExpiresAt,
 	}
 }
 
@@ -188,8 +188,8 @@ func (n *scan) finish(r *sessions.Row) {
 	copy(r.CurrentClient[:], n.currentClient)
 	copy(r.NextNonce[:], n.nextNonce)
 	copy(r.NextClient[:], n.nextClient)
-	if n.handedAt != nil {
-		r.HandedAt = n.handedAt.UTC()
+	if n.issuedAt != nil {
+		r.IssuedAt = n.issuedAt.UTC()
 	}
 	for _, t := range []*time.Time{&r.PromotedAt, &r.CreatedAt, &r.ExpiresAt, &r.AbsoluteExpiresAt} {
 		*t = t.UTC()
@@ -234,11 +234,11 @@ func (s *Store) Create(ctx context.Context, n sessions.NewRecord) (sessions.Reco
 func (s *Store) insert(ctx context.Context, by querier, n sessions.NewRecord) (sessions.Record, error) {
 	sql := `
 		WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS (
-			INSERT INTO sessiongate.sessions (handle, user_id, current, current_client, promoted_at, created_at, expires_at, absolute_expires_at)
+			INSERT INTO sessiongate.active_sessions (handle, user_id, current_hash, current_client, promoted_at, created_at, expires_at, absolute_expires_at)
 			SELECT $1, $2, $3, $4, t.now, t.now, t.now + least($5::interval, $6::interval), t.now + $6::interval FROM t
 			RETURNING handle, user_id, created_at, expires_at, absolute_expires_at
 		), c AS (
-			INSERT INTO sessiongate.session_contents (handle, claims, data) SELECT handle, $7::json, $8::json FROM s RETURNING claims_version
+			INSERT INTO sessiongate.session_attributes (handle, claims, data) SELECT handle, $7::json, $8::json FROM s RETURNING claims_version
 		)`
 	args := []any{
 		n.Handle[:], n.UserID, n.Current[:], orNull(n.CurrentClient, n.CurrentClient[:]),
@@ -246,7 +246,7 @@ func (s *Store) insert(ctx context.Context, by querier, n sessions.NewRecord) (s
 	}
 	if s.audit {
 		sql += `, noted AS (
-			INSERT INTO sessiongate.events (kind, handle, user_id, reason, actor) SELECT 'created', handle, user_id, '', $9 FROM s
+			INSERT INTO sessiongate.audit_events (kind, handle, user_id, reason, actor) SELECT 'created', handle, user_id, '', $9 FROM s
 		)`
 		args = append(args, n.Actor)
 	}
@@ -271,7 +271,7 @@ func (s *Store) insert(ctx context.Context, by querier, n sessions.NewRecord) (s
 // Get implements [sessions.Store].
 func (s *Store) Get(ctx context.Context, h sessions.Handle) (sessions.Record, time.Time, error) {
 	const sql = `SELECT ` + rowColumns + `, c.claims, c.claims_version, c.data, sessiongate.now()
-		FROM sessiongate.sessions s JOIN sessiongate.session_contents c USING (handle) WHERE s.handle = $1`
+		FROM sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1`
 	var rec sessions.Record
 	var n scan
 	var now time.Time
@@ -289,16 +289,16 @@ func (s *Store) Get(ctx context.Context, h sessions.Handle) (sessions.Record, ti
 }
 
 // Update implements [sessions.Store].
-func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Contents) (sessions.Record, error) {
+func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Attributes) (sessions.Record, error) {
 	// One statement: the feed's entry has the version that the row got. Who waits
 	// here for a session that ends meanwhile finds none. The row is locked beside the
 	// contents, so that the events of both have one order.
 	sql := `
 		WITH s AS (
-			SELECT ` + rowColumns + ` FROM sessiongate.sessions s
+			SELECT ` + rowColumns + ` FROM sessiongate.active_sessions s
 			WHERE s.handle = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now() FOR NO KEY UPDATE
 		), c AS (
-			UPDATE sessiongate.session_contents o
+			UPDATE sessiongate.session_attributes o
 			SET claims = coalesce($2::json, o.claims), data = coalesce($3::json, o.data),
 				claims_version = o.claims_version + ($2::json IS NOT NULL)::int
 			FROM s WHERE o.handle = s.handle
@@ -309,7 +309,7 @@ func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Conten
 	args := []any{h[:], textOrNull(c.Claims), textOrNull(c.Data)}
 	if s.audit {
 		sql += `, noted AS (
-			INSERT INTO sessiongate.events (kind, handle, user_id, reason, actor)
+			INSERT INTO sessiongate.audit_events (kind, handle, user_id, reason, actor)
 			SELECT changed.kind, s.handle, s.user_id, '', $4
 			FROM s JOIN c USING (handle), (VALUES ('claims_changed', $2::json), ('data_changed', $3::json)) AS changed (kind, given)
 			WHERE changed.given IS NOT NULL
@@ -338,7 +338,7 @@ func (s *Store) ListUser(ctx context.Context, userID string, limit int) ([]sessi
 	var records []sessions.Record
 	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
 		rows, err := by.Query(ctx, `SELECT `+rowColumns+`, c.claims, c.claims_version, c.data
-			FROM sessiongate.sessions s JOIN sessiongate.session_contents c USING (handle)
+			FROM sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle)
 			WHERE s.user_id = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now()
 			ORDER BY s.created_at DESC, s.handle LIMIT $2`, userID, limit)
 		if err != nil {

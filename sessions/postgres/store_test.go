@@ -24,7 +24,7 @@ func TestScenarios(t *testing.T) {
 }
 
 // mark is one of a test's choice.
-func mark(n int) (m sessions.Mark) {
+func tokenHash(n int) (m sessions.TokenHash) {
 	copy(m[:], strconv.Itoa(n))
 	m[31] = 1
 	return m
@@ -33,7 +33,7 @@ func mark(n int) (m sessions.Mark) {
 func create(t *testing.T, store *postgres.Store, user string) sessions.Record {
 	t.Helper()
 	rec, err := store.Create(t.Context(), sessions.NewRecord{
-		Handle: sessions.NewHandle(), UserID: user, Current: mark(1), Claims: []byte(`{}`), Data: []byte(`{}`),
+		Handle: sessions.NewHandle(), UserID: user, Current: tokenHash(1), Claims: []byte(`{}`), Data: []byte(`{}`),
 		SlidingLife: time.Hour, AbsoluteLife: 24 * time.Hour,
 	})
 	if err != nil {
@@ -42,10 +42,10 @@ func create(t *testing.T, store *postgres.Store, user string) sessions.Record {
 	return rec
 }
 
-// handedOut is what R4 makes of a new session.
-func handedOut(rec sessions.Record) sessions.Row {
+// issued is what R4 makes of a new session.
+func issued(rec sessions.Record) sessions.Row {
 	next := rec.Row
-	next.NextNonce, next.NextClient, next.HandedAt, next.HandOuts = sessions.Nonce{1}, sessions.Client{1}, rec.CreatedAt, 1
+	next.NextNonce, next.NextClient, next.IssuedAt, next.Issues = sessions.Nonce{1}, sessions.Client{1}, rec.CreatedAt, 1
 	return next
 }
 
@@ -66,7 +66,7 @@ func TestNoDeadlock(t *testing.T) {
 		for caller := range callers {
 			batch := make([]sessions.Promotion, 0, len(all))
 			for _, i := range rand.Perm(len(all)) {
-				batch = append(batch, sessions.Promotion{Handle: all[i].Handle, Parent: mark(1), Own: mark(2 + caller)})
+				batch = append(batch, sessions.Promotion{Handle: all[i].Handle, Parent: tokenHash(1), Own: tokenHash(2 + caller)})
 			}
 			g.Go(func() error {
 				<-start
@@ -94,7 +94,7 @@ func TestNoDeadlock(t *testing.T) {
 // database, keeps old versions of rows, and with them the page full.
 func TestUpdatesAreHeapOnly(t *testing.T) {
 	c := open(t)
-	c.exec(`ALTER TABLE sessiongate.sessions SET (autovacuum_enabled = off)`) // it has a snapshot, too
+	c.exec(`ALTER TABLE sessiongate.active_sessions SET (autovacuum_enabled = off)`) // it has a snapshot, too
 	const count, generations = 60, 10
 	rows := make([]sessions.Row, count)
 	for i := range rows {
@@ -106,7 +106,7 @@ func TestUpdatesAreHeapOnly(t *testing.T) {
 		for range generations {
 			for i, row := range rows {
 				next := row
-				next.NextNonce, next.NextClient, next.HandedAt, next.HandOuts = sessions.Nonce{1}, sessions.Client{1}, row.CreatedAt, 1
+				next.NextNonce, next.NextClient, next.IssuedAt, next.Issues = sessions.Nonce{1}, sessions.Client{1}, row.CreatedAt, 1
 				next.ExpiresAt = row.ExpiresAt.Add(time.Second)
 				if done, err := store.Swap(t.Context(), row, next, sessions.R4); !done || err != nil {
 					t.Fatalf("%v, %v", done, err)
@@ -121,7 +121,7 @@ func TestUpdatesAreHeapOnly(t *testing.T) {
 			}
 		}
 		store.Close() // a server process tells its statistics at its end at the latest
-		const counted = ` FROM pg_stat_user_tables WHERE relid = 'sessiongate.sessions'::regclass`
+		const counted = ` FROM pg_stat_user_tables WHERE relid = 'sessiongate.active_sessions'::regclass`
 		updates, heapOnly = -updates, -heapOnly
 		await(t, "the statistics", func() bool { return c.count(`SELECT n_tup_upd`+counted) >= 2*count*generations-updates })
 		updates += c.count(`SELECT n_tup_upd` + counted)

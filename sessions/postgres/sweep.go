@@ -15,21 +15,21 @@ func (s *Store) Sweep(ctx context.Context, limit int) (int, error) {
 		args []any
 	}{
 		{"sessions", `
-			DELETE FROM sessiongate.sessions WHERE handle = ANY (ARRAY(
-				SELECT handle FROM sessiongate.sessions WHERE absolute_expires_at <= (SELECT sessiongate.now())
+			DELETE FROM sessiongate.active_sessions WHERE handle = ANY (ARRAY(
+				SELECT handle FROM sessiongate.active_sessions WHERE absolute_expires_at <= (SELECT sessiongate.now())
 				ORDER BY absolute_expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))`, []any{limit}},
-		// Kept for twice the horizon: a replica that reads the young entries right
+		// Kept for twice the feed retention: a replica that reads the young entries right
 		// now, or a transaction that wrote one long before it committed, must not
 		// find them gone.
 		{"the feed", `
 			DELETE FROM sessiongate.feed WHERE id = ANY (ARRAY(
 				SELECT id FROM sessiongate.feed
-				WHERE at < (SELECT sessiongate.now() - 2 * horizon FROM sessiongate.horizon)
+				WHERE at < (SELECT sessiongate.now() - 2 * retention FROM sessiongate.feed_retention)
 				ORDER BY at LIMIT $1 FOR UPDATE SKIP LOCKED))`, []any{limit}},
 		{"events", `
-			DELETE FROM sessiongate.events WHERE id = ANY (ARRAY(
-				SELECT id FROM sessiongate.events WHERE at < (SELECT sessiongate.now() - $2::interval)
-				ORDER BY at LIMIT $1 FOR UPDATE SKIP LOCKED))`, []any{limit, s.eventsKeep}},
+			DELETE FROM sessiongate.audit_events WHERE id = ANY (ARRAY(
+				SELECT id FROM sessiongate.audit_events WHERE at < (SELECT sessiongate.now() - $2::interval)
+				ORDER BY at LIMIT $1 FOR UPDATE SKIP LOCKED))`, []any{limit, s.auditKeep}},
 	} {
 		removed, err := s.exec(ctx, sweep.sql, sweep.args...)
 		if err != nil {
@@ -58,10 +58,10 @@ func (s *Store) sweepIdle(ctx context.Context, limit int) (int, error) {
 	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
 		return by.QueryRow(ctx, `
 			WITH page AS MATERIALIZED (
-				SELECT handle FROM sessiongate.sessions WHERE handle > $1 ORDER BY handle LIMIT $2
+				SELECT handle FROM sessiongate.active_sessions WHERE handle > $1 ORDER BY handle LIMIT $2
 			), gone AS (
-				DELETE FROM sessiongate.sessions WHERE handle = ANY (ARRAY(
-					SELECT s.handle FROM sessiongate.sessions s JOIN page USING (handle)
+				DELETE FROM sessiongate.active_sessions WHERE handle = ANY (ARRAY(
+					SELECT s.handle FROM sessiongate.active_sessions s JOIN page USING (handle)
 					WHERE s.expires_at <= (SELECT sessiongate.now())
 					ORDER BY s.handle LIMIT $3 FOR UPDATE OF s SKIP LOCKED))
 				RETURNING handle

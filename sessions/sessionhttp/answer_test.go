@@ -200,7 +200,7 @@ func TestAnswersVary(t *testing.T) {
 	}
 }
 
-// jarNames are the names of what an answer hands out: values are new each time.
+// jarNames are the names of what an answer issues: values are new each time.
 func jarNames(r *answer) map[string]bool {
 	all := map[string]bool{}
 	for name := range r.Header {

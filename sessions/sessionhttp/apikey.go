@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // APIKey is what is known of a caller of the sessions API. The zero value may do
@@ -114,7 +114,7 @@ func (a *api) as(scope Scopes, h func(w http.ResponseWriter, r *http.Request, ca
 // each in constant time and all of them: how long a refusal takes tells nothing
 // about any key.
 func (a *api) caller(r *http.Request) (string, Scopes, error) {
-	key := sessions.Bearer(authorization(r))
+	key := browser.Bearer(authorization(r))
 	if key == "" {
 		return "", 0, errUnauthenticated
 	}

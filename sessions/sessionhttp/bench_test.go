@@ -19,6 +19,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -86,7 +87,7 @@ func (s *shifted) ListUser(ctx context.Context, id string, limit int) ([]session
 	return s.Store.ListUser(ctx, id, limit)
 }
 
-func (s *shifted) Update(ctx context.Context, h sessions.Handle, c sessions.Contents) (sessions.Record, error) {
+func (s *shifted) Update(ctx context.Context, h sessions.Handle, c sessions.Attributes) (sessions.Record, error) {
 	if err := s.err(); err != nil {
 		return sessions.Record{}, err
 	}
@@ -164,7 +165,7 @@ func newIdleBench(t *testing.T, change ...func(*Config)) (*bench, func()) {
 	cfg.KeyEncryptionKey = kek
 	cfg.RefreshesPerSession, cfg.RefreshesPerAddress = sessions.Rate{PerSecond: 2, Burst: 100}, sessions.Rate{PerSecond: 200, Burst: 5000}
 	cfg.Now = func() time.Time { return time.Now().Add(time.Duration(b.store.offset.Load())) }
-	cfg.Events = func(e sessions.Event) {
+	cfg.Observe = func(e sessions.Event) {
 		if e.Kind == sessions.EventReady {
 			close(ready)
 		}
@@ -355,7 +356,7 @@ func wantCleared(t *testing.T, r *answer, names ...string) {
 			if name == "sRefreshToken" {
 				path = "/auth"
 			}
-			readable := slices.Contains(sessions.SDKCookieNames(), name)
+			readable := slices.Contains(browser.SDKCookieNames(), name)
 			if c.Value != "" || c.MaxAge >= 0 || c.Path != path || c.HttpOnly == readable || c.Secure == readable {
 				t.Errorf("cookie is not deleted: %s", c)
 			}
@@ -368,18 +369,18 @@ func wantCleared(t *testing.T, r *answer, names ...string) {
 	}
 }
 
-func (b *bench) create(t *testing.T, body string) created {
+func (b *bench) create(t *testing.T, body string) createResponse {
 	t.Helper()
 	r := do(b.internal, apiCall(http.MethodPost, "/v1/sessions", body))
 	want(t, r, http.StatusCreated)
-	var c created
+	var c createResponse
 	if err := json.Unmarshal([]byte(r.Body), &c, json.RejectUnknownMembers(true)); err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-func (b *bench) signIn(t *testing.T) created {
+func (b *bench) signIn(t *testing.T) createResponse {
 	t.Helper()
 	return b.create(t, `{"user_id":"u1"}`)
 }

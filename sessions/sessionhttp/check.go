@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // check says all that is wrong with a Config, so that none of it is found out by a
@@ -30,7 +30,7 @@ func (c Config) check() error {
 	fault(!CanMeanExpired(c.SessionExpiredStatus), "SessionExpiredStatus must be "+AllowedExpired)
 	fault(c.BodyMax < 1, "BodyMax must be positive")
 	for _, text := range c.AllowedOrigins {
-		if _, ok := sessions.ParseOrigin(text); !ok {
+		if _, ok := browser.ParseOrigin(text); !ok {
 			faults = append(faults, fmt.Errorf("AllowedOrigins: %q is no origin", text))
 		}
 	}

@@ -26,7 +26,7 @@ func FuzzDecode(f *testing.F) {
 		const limit = 512
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
-		v, err := decode[creation](httptest.NewRecorder(), r, limit)
+		v, err := decode[createRequest](httptest.NewRecorder(), r, limit)
 		if len(body) > limit {
 			if large := (*http.MaxBytesError)(nil); !errors.As(err, &large) {
 				t.Fatalf("%d bytes: %v", len(body), err)

@@ -8,7 +8,7 @@
 //   - One table (errors.go) turns an error into a status. A client learns what it
 //     may know from it; the cause goes to the log.
 //   - Only an answer to a client whose session is over clears cookies, and only one
-//     that hands out tokens sets them: an outage or a superseded refresh leaves
+//     that issues tokens sets them: an outage or a superseded refresh leaves
 //     what the browser has as it is.
 //   - No answer but the public keys may be cached, and no answer repeats a value
 //     that the request carried in the wrong place: it could be a token.

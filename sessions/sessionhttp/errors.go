@@ -19,7 +19,7 @@ var (
 	errUnauthenticated = errors.New("request carries no API key")
 	errUnknownKey      = errors.New("API key is not known")
 	errPanicked        = errors.New("handler panicked")
-	errNoToken         = fmt.Errorf("%w: the request has no refresh token", sessions.ErrOver)
+	errNoToken         = fmt.Errorf("%w: the request has no refresh token", sessions.ErrSessionEnded)
 )
 
 // methodError is a method that its path does not have.
@@ -38,7 +38,7 @@ type Refusal struct {
 func Refusals() []Refusal {
 	return []Refusal{
 		{"no_token", "The request has no refresh token."},
-		{"session_over", "The refresh token does not open, or its session has ended or expired (R1, R2), or it was refreshed too often without use."},
+		{"session_ended", "The refresh token does not open, or its session has ended or expired (R1, R2), or it was refreshed too often without use."},
 		{"theft", "The refresh token was used before and its time has passed (R8): the session was ended."},
 		{"superseded", "Another refresh of this client counts, or the session was just signed out. Nothing changed."},
 		{"too_many_refreshes", "More refreshes than `refresh.per_session_rate` or `refresh.per_address_rate` allow. None was looked at; nothing changed."},
@@ -84,8 +84,8 @@ func (c Config) classify(err error, h http.Header) problem {
 	case errors.As(err, &rate):
 		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(rate.RetryAfter.Seconds())))))
 		return problem{Code: "too_many_refreshes", Status: http.StatusTooManyRequests, Detail: "Too many refreshes. Nothing changed: wait, and try again."}
-	case errors.Is(err, sessions.ErrOver):
-		return problem{Code: overCode(err), Status: c.SessionExpiredStatus, Detail: "The session is over. Have the client forget it."}
+	case errors.Is(err, sessions.ErrSessionEnded):
+		return problem{Code: endedCode(err), Status: c.SessionExpiredStatus, Detail: "The session is over. Have the client forget it."}
 	case errors.Is(err, sessions.ErrSuperseded):
 		return problem{Code: "superseded", Status: http.StatusConflict, Detail: "Another refresh of this client counts, or its session was just signed out. Leave its tokens alone."}
 	case errors.Is(err, sessions.ErrTooManySessions):
@@ -124,14 +124,14 @@ func (c Config) classify(err error, h http.Header) problem {
 }
 
 // overCode tells apart in which way a session is over.
-func overCode(err error) string {
+func endedCode(err error) string {
 	switch {
 	case errors.Is(err, sessions.ErrTheft):
 		return "theft"
 	case errors.Is(err, errNoToken):
 		return "no_token"
 	default:
-		return "session_over"
+		return "session_ended"
 	}
 }
 

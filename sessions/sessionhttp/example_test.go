@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
@@ -35,7 +36,7 @@ func Example() {
 		for _, line := range cfg.Cookies.Set(r.Host, issued) {
 			w.Header().Add("Set-Cookie", line)
 		}
-		for _, h := range issued.Headers() {
+		for _, h := range browser.Headers(issued) {
 			w.Header().Set(h.Name, h.Value)
 		}
 	}
@@ -44,19 +45,19 @@ func Example() {
 		return func(w http.ResponseWriter, r *http.Request) {
 			var tokens []string
 			for _, line := range r.Header.Values("Cookie") {
-				tokens = sessions.AppendCookies(tokens, line, cfg.Cookies.Access())
+				tokens = browser.AppendCookies(tokens, line, cfg.Cookies.Access())
 			}
 			access, denial := engine.Verify(sessions.TransportCookie, tokens)
 			switch {
 			case denial != nil && denial.Outcome == sessions.TryRefresh:
-				http.Error(w, sessions.PleaseRefresh, cfg.SessionExpiredStatus)
+				http.Error(w, browser.PleaseRefresh, cfg.SessionExpiredStatus)
 			case denial != nil && denial.Outcome == sessions.Unauthorised:
 				http.Error(w, "sign in", http.StatusUnauthorized)
 			case denial != nil:
 				http.Error(w, "try again", http.StatusServiceUnavailable)
 			case r.Method != http.MethodGet && !access.MatchesAntiCSRF(r.Header.Get("Anti-Csrf")):
 				// Another site's form sends cookies, but cannot send this header.
-				http.Error(w, sessions.PleaseRefresh, cfg.SessionExpiredStatus)
+				http.Error(w, browser.PleaseRefresh, cfg.SessionExpiredStatus)
 			default:
 				next(w, r, access)
 			}
@@ -127,7 +128,7 @@ func startEngine() (engine *sessions.Engine, stop func()) {
 	ready := make(chan struct{})
 	cfg := sessions.Defaults()
 	cfg.KeyEncryptionKey = key
-	cfg.Events = func(e sessions.Event) {
+	cfg.Observe = func(e sessions.Event) {
 		if e.Kind == sessions.EventReady {
 			close(ready)
 		}

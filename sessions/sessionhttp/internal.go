@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // openapi describes the sessions API (OpenAPI 3.1). A test holds it to the routes
@@ -74,7 +75,7 @@ func (a *api) describe(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // creation is the body of POST /v1/sessions.
-type creation struct {
+type createRequest struct {
 	UserID    string         `json:"user_id"`
 	Claims    jsontext.Value `json:"claims"`
 	Data      jsontext.Value `json:"data"`
@@ -86,7 +87,7 @@ type creation struct {
 	Host string `json:"host"`
 }
 
-func (c creation) session() (sessions.NewSession, error) {
+func (c createRequest) session() (sessions.NewSession, error) {
 	n := sessions.NewSession{UserID: c.UserID, Claims: c.Claims, Data: c.Data, Transport: c.Transport.orCookie()}
 	if c.Client != nil {
 		var err error
@@ -160,7 +161,7 @@ func checkHost(host string) error {
 
 // created is the answer to POST /v1/sessions. It is one of the few places that
 // reveal tokens: the login service hands them to the client.
-type created struct {
+type createResponse struct {
 	Session   session  `json:"session"`
 	Tokens    tokens   `json:"tokens"`
 	SetCookie []string `json:"set_cookie,omitempty"` // cookie transport only
@@ -203,7 +204,7 @@ func newSession(r sessions.Record) session {
 }
 
 func (a *api) create(w http.ResponseWriter, r *http.Request, caller string) error {
-	body, err := decode[creation](w, r, a.cfg.BodyMax)
+	body, err := decode[createRequest](w, r, a.cfg.BodyMax)
 	if err != nil {
 		return err
 	}
@@ -216,10 +217,10 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, caller string) erro
 	if err != nil {
 		return err
 	}
-	answer := created{
+	answer := createResponse{
 		Session: newSession(issued.Session),
 		Tokens:  newTokens(issued),
-		Headers: headerObject(issued.Headers()),
+		Headers: headerObject(browser.Headers(issued)),
 	}
 	if issued.Transport == sessions.TransportCookie {
 		answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
@@ -250,7 +251,7 @@ func (a *api) get(w http.ResponseWriter, r *http.Request, _ string) error {
 
 // change is the body of PATCH /v1/sessions/{handle}. What it gives replaces the
 // whole of what was there.
-type change struct {
+type updateRequest struct {
 	Claims jsontext.Value `json:"claims"`
 	Data   jsontext.Value `json:"data"`
 	// AccessToken is that of the request that caused the change. The answer then
@@ -261,7 +262,7 @@ type change struct {
 }
 
 // changed is the answer to it.
-type changed struct {
+type updateResponse struct {
 	Session       session           `json:"session"`
 	Access        string            `json:"access_token,omitempty"`
 	AccessExpires time.Time         `json:"access_token_expires_at,omitzero"`
@@ -274,7 +275,7 @@ func (a *api) update(w http.ResponseWriter, r *http.Request, caller string) erro
 	if err != nil {
 		return err
 	}
-	body, err := decode[change](w, r, a.cfg.BodyMax)
+	body, err := decode[updateRequest](w, r, a.cfg.BodyMax)
 	if err != nil {
 		return err
 	}
@@ -291,18 +292,18 @@ func (a *api) update(w http.ResponseWriter, r *http.Request, caller string) erro
 			return &sessions.InvalidError{Field: "access_token", Allowed: "a valid one of this session"}
 		}
 	}
-	record, err := a.engine.Update(r.Context(), handle, sessions.Contents{Claims: body.Claims, Data: body.Data, Actor: caller})
+	record, err := a.engine.Update(r.Context(), handle, sessions.Attributes{Claims: body.Claims, Data: body.Data, Actor: caller})
 	if err != nil {
 		return err
 	}
-	answer := changed{Session: newSession(record)}
+	answer := updateResponse{Session: newSession(record)}
 	if access != nil {
-		issued, err := a.engine.Succeed(access, record)
+		issued, err := a.engine.Reissue(access, record)
 		if err != nil {
 			return err
 		}
 		answer.Access, answer.AccessExpires = issued.Access.Reveal(), issued.AccessExpires.UTC()
-		answer.Headers = headerObject(issued.Headers())
+		answer.Headers = headerObject(browser.Headers(issued))
 		if issued.Transport == sessions.TransportCookie {
 			answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
 		}
@@ -328,7 +329,7 @@ const (
 )
 
 // listed is the answer to a list. More: there are others, older ones.
-type listed struct {
+type listResponse struct {
 	Sessions []session `json:"sessions"`
 	More     bool      `json:"more"`
 }
@@ -342,7 +343,7 @@ func (a *api) list(w http.ResponseWriter, r *http.Request, _ string) error {
 	if err != nil {
 		return err
 	}
-	answer := listed{Sessions: []session{}, More: len(records) > limit}
+	answer := listResponse{Sessions: []session{}, More: len(records) > limit}
 	for _, record := range records[:min(limit, len(records))] {
 		answer.Sessions = append(answer.Sessions, newSession(record))
 	}
@@ -352,15 +353,15 @@ func (a *api) list(w http.ResponseWriter, r *http.Request, _ string) error {
 
 // ended is the answer to both DELETEs: whether, or how many, sessions there were,
 // and what makes the client forget them.
-type ended[T bool | int] struct {
+type endResponse[T bool | int] struct {
 	Ended      T                 `json:"ended"`
 	SetCookie  []string          `json:"set_cookie"`
 	SDKCookies []string          `json:"sdk_cookies"`
 	Headers    map[string]string `json:"headers"`
 }
 
-func newEnded[T bool | int](t T, cookies sessions.Cookies, host string) ended[T] {
-	return ended[T]{t, cookies.Clear(host), cookies.ClearSDK(host, sessions.SDKCookieNames()...), headerObject(sessions.EndedHeaders())}
+func newEndResponse[T bool | int](t T, cookies browser.Cookies, host string) endResponse[T] {
+	return endResponse[T]{t, cookies.Clear(host), cookies.ClearSDK(host, browser.SDKCookieNames()...), headerObject(browser.EndedHeaders())}
 }
 
 func (a *api) end(w http.ResponseWriter, r *http.Request, caller string) error {
@@ -376,7 +377,7 @@ func (a *api) end(w http.ResponseWriter, r *http.Request, caller string) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, newEnded(done, a.cfg.Cookies, host))
+	writeJSON(w, http.StatusOK, newEndResponse(done, a.cfg.Cookies, host))
 	return nil
 }
 
@@ -389,7 +390,7 @@ func (a *api) endUser(w http.ResponseWriter, r *http.Request, caller string) err
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, newEnded(n, a.cfg.Cookies, host))
+	writeJSON(w, http.StatusOK, newEndResponse(n, a.cfg.Cookies, host))
 	return nil
 }
 
@@ -447,7 +448,7 @@ func noQuery(r *http.Request) error {
 	return nil
 }
 
-func headerObject(headers []sessions.Header) map[string]string {
+func headerObject(headers []browser.Header) map[string]string {
 	m := make(map[string]string, len(headers))
 	for _, h := range headers {
 		m[h.Name] = h.Value

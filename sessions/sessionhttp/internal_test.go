@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 func TestCreate(t *testing.T) {
@@ -23,7 +24,7 @@ func TestCreate(t *testing.T) {
 		r := do(b.internal, apiCall(http.MethodPost, "/v1/sessions",
 			`{"user_id":"u/1","claims":{"role":"admin"},"data":{"cart":[1]},"transport":"cookie","client":{"address":"`+peer+`"},"host":"`+host+`:443"}`))
 		want(t, r, http.StatusCreated)
-		var c created
+		var c createResponse
 		if err := json.Unmarshal([]byte(r.Body), &c); err != nil {
 			t.Fatal(err)
 		}
@@ -101,14 +102,14 @@ func TestGetAndEnd(t *testing.T) {
 	for _, existed := range []bool{true, false} {
 		r = do(b.internal, apiCall(http.MethodDelete, path+"?host="+host, ""))
 		want(t, r, http.StatusOK)
-		var gone ended[bool]
+		var gone endResponse[bool]
 		if err := json.Unmarshal([]byte(r.Body), &gone, json.RejectUnknownMembers(true)); err != nil {
 			t.Fatal(err)
 		}
 		if gone.Ended != existed || gone.Headers["front-token"] != "remove" || gone.Headers["id-refresh-token"] != "remove" {
 			t.Errorf("answer %+v, want ended %v", gone, existed)
 		}
-		wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, sessions.SDKCookieNames()...)
+		wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, browser.SDKCookieNames()...)
 	}
 	wantProblem(t, do(b.internal, apiCall(http.MethodGet, path, "")), http.StatusNotFound)
 	if got := b.actors(); !slices.Equal(got, []string{"revoked by " + apiCaller}) {
@@ -124,7 +125,7 @@ func TestUpdate(t *testing.T) {
 	b := newBench(t)
 	c := b.create(t, `{"user_id":"u1","claims":{"role":"user","x":1},"data":{"cart":[1]}}`)
 	path := "/v1/sessions/" + c.Session.Handle
-	patch := func(body string) (got changed) {
+	patch := func(body string) (got updateResponse) {
 		t.Helper()
 		r := do(b.internal, apiCall(http.MethodPatch, path, body))
 		want(t, r, http.StatusOK)
@@ -213,7 +214,7 @@ func TestList(t *testing.T) {
 	} {
 		r := do(b.internal, apiCall(http.MethodGet, "/v1/users/a%2Fb%25%3F/sessions"+tt.query, ""))
 		want(t, r, http.StatusOK)
-		var got listed
+		var got listResponse
 		if err := json.Unmarshal([]byte(r.Body), &got, json.RejectUnknownMembers(true)); err != nil {
 			t.Fatal(err)
 		}
@@ -248,14 +249,14 @@ func TestEndUser(t *testing.T) {
 	for _, n := range []int{3, 0} {
 		r := do(b.internal, apiCall(http.MethodDelete, "/v1/users/a%2Fb%25%3F/sessions?host="+host, ""))
 		want(t, r, http.StatusOK)
-		var gone ended[int]
+		var gone endResponse[int]
 		if err := json.Unmarshal([]byte(r.Body), &gone, json.RejectUnknownMembers(true)); err != nil {
 			t.Fatal(err)
 		}
 		if gone.Ended != n {
 			t.Errorf("ended %d, want %d", gone.Ended, n)
 		}
-		wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, sessions.SDKCookieNames()...)
+		wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, browser.SDKCookieNames()...)
 	}
 	if !b.alive(t, other.Session.Handle) {
 		t.Error("another user's session was ended")

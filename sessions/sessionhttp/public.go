@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // JWKSPath is where the public keys are (RFC 8615).
@@ -69,9 +70,9 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 	by, tokens := p.refreshTokens(r)
 	issued, err := p.renew(r, by, tokens, peerOf(r), r.UserAgent())
 	switch {
-	case errors.Is(err, sessions.ErrOver):
+	case errors.Is(err, sessions.ErrSessionEnded):
 		p.clearClient(w, r, by)
-		writeJSON(w, p.refusal(w, r, err).Status, refreshError{overText(err)})
+		writeJSON(w, p.refusal(w, r, err).Status, refreshError{endedText(err)})
 		return nil
 	case errors.Is(err, sessions.ErrSuperseded):
 		writeJSON(w, p.refusal(w, r, err).Status, refreshError{"superseded"})
@@ -83,7 +84,7 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 		addCookies(w, p.cfg.Cookies.Set(r.Host, issued))
 	}
 	p.clearLegacy(w, r)
-	setHeaders(w, issued.Headers())
+	setHeaders(w, browser.Headers(issued))
 	writeJSON(w, http.StatusOK, struct{}{})
 	return nil
 }
@@ -100,7 +101,7 @@ func (p *public) refreshTokens(r *http.Request) (sessions.Transport, []string) {
 
 // sessionBearer is the bearer token of r that may be a session's, or "".
 func sessionBearer(r *http.Request) string {
-	return sessions.SessionBearer(authorization(r), strings.Join(r.Header.Values("St-Auth-Mode"), ","))
+	return browser.SessionBearer(authorization(r), strings.Join(r.Header.Values("St-Auth-Mode"), ","))
 }
 
 func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
@@ -119,7 +120,7 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 	if errors.Is(err, sessions.DenyExpired) {
 		w.Header().Set("Content-Type", "text/plain")
 		w.WriteHeader(p.refusal(w, r, err).Status)
-		_, _ = w.Write([]byte(sessions.PleaseRefresh))
+		_, _ = w.Write([]byte(browser.PleaseRefresh))
 		return nil
 	}
 	if err != nil {
@@ -155,21 +156,21 @@ func (p *public) clearClient(w http.ResponseWriter, r *http.Request, by sessions
 		p.clearLegacy(w, r)
 		p.clearSDK(w, r)
 	}
-	setHeaders(w, sessions.EndedHeaders())
+	setHeaders(w, browser.EndedHeaders())
 }
 
 // clearSDK deletes those of the web SDKs' own cookies that the request carried: what
 // refreshed or signed out may be a page without the SDK, and the SDK would go on
 // believing in the session.
 func (p *public) clearSDK(w http.ResponseWriter, r *http.Request) {
-	carried := slices.DeleteFunc(sessions.SDKCookieNames(), func(name string) bool { return len(cookieValues(r, name)) == 0 })
+	carried := slices.DeleteFunc(browser.SDKCookieNames(), func(name string) bool { return len(cookieValues(r, name)) == 0 })
 	addCookies(w, p.cfg.Cookies.ClearSDK(r.Host, carried...))
 }
 
 // clearLegacy deletes the older backends' cookie where the request carried it, or
 // its client would be sent to refresh for ever.
 func (p *public) clearLegacy(w http.ResponseWriter, r *http.Request) {
-	if len(cookieValues(r, sessions.LegacyCookie)) > 0 {
+	if len(cookieValues(r, browser.LegacyCookie)) > 0 {
 		addCookies(w, p.cfg.Cookies.ClearLegacy(r.Host))
 	}
 }
@@ -180,7 +181,7 @@ func addCookies(w http.ResponseWriter, lines []string) {
 	}
 }
 
-func setHeaders(w http.ResponseWriter, headers []sessions.Header) {
+func setHeaders(w http.ResponseWriter, headers []browser.Header) {
 	for _, h := range headers {
 		w.Header().Set(h.Name, h.Value)
 	}
@@ -190,7 +191,7 @@ func setHeaders(w http.ResponseWriter, headers []sessions.Header) {
 func cookieValues(r *http.Request, name string) []string {
 	var values []string
 	for _, line := range r.Header.Values("Cookie") {
-		values = sessions.AppendCookies(values, line, name)
+		values = browser.AppendCookies(values, line, name)
 	}
 	return values
 }

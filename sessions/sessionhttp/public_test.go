@@ -12,11 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 const pastGrace = 11 * time.Second // > G = D
 
-// TestRefresh walks one line: R3 keeps the refresh token, R4 hands out a child,
+// TestRefresh walks one line: R3 keeps the refresh token, R4 issues a child,
 // R6 promotes it.
 func TestRefresh(t *testing.T) {
 	b := newBench(t)
@@ -51,7 +52,7 @@ func TestRefresh(t *testing.T) {
 	want(t, r, http.StatusOK)
 	child := jar(r)["sRefreshToken"]
 	if child == "" || child == c.Tokens.Refresh {
-		t.Fatal("R4 hands out no child")
+		t.Fatal("R4 issues no child")
 	}
 	r = do(b.public, refreshCall(refreshCookie(child)))
 	want(t, r, http.StatusOK)
@@ -86,7 +87,7 @@ func TestRefreshReadsCookies(t *testing.T) {
 	}
 }
 
-func TestRefreshOver(t *testing.T) {
+func TestRefreshEnded(t *testing.T) {
 	theft := func(t *testing.T, b *bench) string { // scenario "thief first", after G
 		t.Helper()
 		c := b.signIn(t)
@@ -159,7 +160,7 @@ func TestSessionExpiredStatusIsASetting(t *testing.T) {
 func TestSuperseded(t *testing.T) {
 	b := newBench(t)
 	c := b.create(t, `{"user_id":"u1","client":{"address":"`+peer+`","user_agent":"`+userAgent+`"}}`)
-	cookie := refreshCookie(c.Tokens.Refresh) + "; " + sessions.LegacyCookie + "=x"
+	cookie := refreshCookie(c.Tokens.Refresh) + "; " + browser.LegacyCookie + "=x"
 	want(t, do(b.public, refreshCall(cookie)), http.StatusOK) // the recorded client
 
 	for name, other := range map[string]call{
@@ -200,7 +201,7 @@ func TestUnavailable(t *testing.T) {
 	want(t, do(b.public, refreshCall()), 440) // a first visit asks nothing of the engine
 	start()
 	c := b.signIn(t)
-	cookie := refreshCookie(c.Tokens.Refresh) + "; " + sessions.LegacyCookie + "=x"
+	cookie := refreshCookie(c.Tokens.Refresh) + "; " + browser.LegacyCookie + "=x"
 	b.store.down.Store(true)
 	check(t, refreshCall(cookie))
 	check(t, signOutCall(cookie))
@@ -214,16 +215,16 @@ func TestUnavailable(t *testing.T) {
 func TestLegacyCookie(t *testing.T) {
 	b := newBench(t)
 	c := b.signIn(t)
-	legacy := sessions.LegacyCookie + "=old"
-	wantCleared(t, do(b.public, refreshCall(legacy)), sessions.LegacyCookie)
+	legacy := browser.LegacyCookie + "=old"
+	wantCleared(t, do(b.public, refreshCall(legacy)), browser.LegacyCookie)
 	r := do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh), legacy))
 	want(t, r, http.StatusOK)
-	if v, deleted := jar(r)[sessions.LegacyCookie]; !deleted || v != "" {
+	if v, deleted := jar(r)[browser.LegacyCookie]; !deleted || v != "" {
 		t.Error("a refresh that succeeds leaves the legacy cookie")
 	}
-	wantCleared(t, do(b.public, signOutCall(refreshCookie(c.Tokens.Refresh), legacy)), sessions.LegacyCookie)
+	wantCleared(t, do(b.public, signOutCall(refreshCookie(c.Tokens.Refresh), legacy)), browser.LegacyCookie)
 	for _, line := range do(b.public, refreshCall()).Header.Values("Set-Cookie") {
-		if strings.HasPrefix(line, sessions.LegacyCookie) {
+		if strings.HasPrefix(line, browser.LegacyCookie) {
 			t.Error("the legacy cookie is deleted where none came")
 		}
 	}
@@ -269,19 +270,19 @@ func TestHeaderTransport(t *testing.T) {
 func TestHeaderBesideCookies(t *testing.T) {
 	for name, tt := range map[string]struct {
 		call   func(string) call
-		bearer func(inHeader created) string
+		bearer func(inHeader createResponse) string
 		cookie bool // the cookies' session is meant
 	}{
-		"refresh, ours":                         {refreshOf, func(c created) string { return c.Tokens.Refresh }, false},
-		"refresh, ours but broken":              {refreshOf, func(created) string { return "sgr1_broken" }, false},
-		"refresh, another system's":             {refreshOf, func(created) string { return "eyJhbGciOiJFUzI1NiJ9.e30.c2ln" }, true},
-		"refresh, our access token":             {refreshOf, func(c created) string { return c.Tokens.Access }, true},
-		"sign-out, our access token":            {signOutOf, func(c created) string { return c.Tokens.Access }, false},
-		"sign-out, our refresh token":           {signOutOf, func(c created) string { return c.Tokens.Refresh }, false},
-		"sign-out, another system's":            {signOutOf, func(created) string { return "opaque" }, true},
-		"sign-out, another system's JWT":        {signOutOf, func(created) string { return "eyJhbGciOiJFUzI1NiJ9.e30.c2ln" }, true},
-		"sign-out, ours without a signature":    {signOutOf, func(c created) string { return c.Tokens.Access[:200] }, false},
-		"sign-out, our header and nothing more": {signOutOf, func(c created) string { return strings.SplitAfter(c.Tokens.Access, ".")[0] }, false},
+		"refresh, ours":                         {refreshOf, func(c createResponse) string { return c.Tokens.Refresh }, false},
+		"refresh, ours but broken":              {refreshOf, func(createResponse) string { return "sgr1_broken" }, false},
+		"refresh, another system's":             {refreshOf, func(createResponse) string { return "eyJhbGciOiJFUzI1NiJ9.e30.c2ln" }, true},
+		"refresh, our access token":             {refreshOf, func(c createResponse) string { return c.Tokens.Access }, true},
+		"sign-out, our access token":            {signOutOf, func(c createResponse) string { return c.Tokens.Access }, false},
+		"sign-out, our refresh token":           {signOutOf, func(c createResponse) string { return c.Tokens.Refresh }, false},
+		"sign-out, another system's":            {signOutOf, func(createResponse) string { return "opaque" }, true},
+		"sign-out, another system's JWT":        {signOutOf, func(createResponse) string { return "eyJhbGciOiJFUzI1NiJ9.e30.c2ln" }, true},
+		"sign-out, ours without a signature":    {signOutOf, func(c createResponse) string { return c.Tokens.Access[:200] }, false},
+		"sign-out, our header and nothing more": {signOutOf, func(c createResponse) string { return strings.SplitAfter(c.Tokens.Access, ".")[0] }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -299,7 +300,7 @@ func TestHeaderBesideCookies(t *testing.T) {
 		})
 	}
 	t.Run("sign-out ends the session meant", func(t *testing.T) {
-		for _, text := range []func(created) string{func(c created) string { return c.Tokens.Access }, func(c created) string { return c.Tokens.Refresh }} {
+		for _, text := range []func(createResponse) string{func(c createResponse) string { return c.Tokens.Access }, func(c createResponse) string { return c.Tokens.Refresh }} {
 			b := newBench(t)
 			c := b.create(t, `{"user_id":"u1","transport":"header"}`)
 			want(t, do(b.public, signOutCall().with("Authorization", "Bearer "+text(c))), http.StatusOK)
@@ -314,7 +315,7 @@ func TestHeaderBesideCookies(t *testing.T) {
 // keep to cookies; a sibling host could plant those.
 func TestPlantedBearer(t *testing.T) {
 	for name, ask := range map[string]func(string) call{"refresh": refreshOf, "sign-out": signOutOf} {
-		for _, token := range []func(created) string{func(c created) string { return c.Tokens.Access }, func(c created) string { return c.Tokens.Refresh }} {
+		for _, token := range []func(createResponse) string{func(c createResponse) string { return c.Tokens.Access }, func(c createResponse) string { return c.Tokens.Refresh }} {
 			b := newBench(t)
 			planted, own := b.create(t, `{"user_id":"thief","transport":"header"}`), b.signIn(t)
 			r := do(b.public, ask(refreshCookie(own.Tokens.Refresh)).with("Authorization", "Bearer "+token(planted)).with("St-Auth-Mode", "cookie"))
@@ -333,14 +334,14 @@ func signOutOf(cookie string) call { return signOutCall(cookie) }
 func TestSDKCookies(t *testing.T) {
 	b := newBench(t)
 	sdk := map[string]func(call) *answer{
-		"over":     func(c call) *answer { return do(b.public, c) },
+		"ended":    func(c call) *answer { return do(b.public, c) },
 		"sign-out": func(c call) *answer { c.path = "/auth/signout"; return do(b.public, c) },
 	}
 	for name, end := range sdk {
-		for _, carried := range sessions.SDKCookieNames() {
+		for _, carried := range browser.SDKCookieNames() {
 			r := end(refreshCall(carried + "=x"))
 			wantCleared(t, r, carried)
-			for _, other := range sessions.SDKCookieNames() {
+			for _, other := range browser.SDKCookieNames() {
 				if _, touched := jar(r)[other]; touched && other != carried {
 					t.Errorf("%s: %s is deleted, which did not come", name, other)
 				}
@@ -364,16 +365,16 @@ func TestSignOut(t *testing.T) {
 	b := newBench(t)
 	tests := []struct {
 		name   string
-		cookie func(created) string
+		cookie func(createResponse) string
 		ends   bool
 	}{
-		{"refresh token", func(c created) string { return refreshCookie(c.Tokens.Refresh) }, true},
-		{"access token", func(c created) string { return accessCookie(c.Tokens.Access) }, true},
-		{"both", func(c created) string {
+		{"refresh token", func(c createResponse) string { return refreshCookie(c.Tokens.Refresh) }, true},
+		{"access token", func(c createResponse) string { return accessCookie(c.Tokens.Access) }, true},
+		{"both", func(c createResponse) string {
 			return accessCookie(c.Tokens.Access) + "; " + refreshCookie(c.Tokens.Refresh)
 		}, true},
-		{"garbage", func(created) string { return "sAccessToken=x; sRefreshToken=y" }, false},
-		{"none", func(created) string { return "" }, false},
+		{"garbage", func(createResponse) string { return "sAccessToken=x; sRefreshToken=y" }, false},
+		{"none", func(createResponse) string { return "" }, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -5,12 +5,13 @@ import (
 	"net/http"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // renewal is the body of POST /v1/sessions/refresh. Whether the request came from a
 // page that may refresh (the Origin rule) is for the caller to judge: only it sees
 // the request's headers.
-type renewal struct {
+type refreshRequest struct {
 	// RefreshToken is empty where the request has none: over, without a query.
 	RefreshToken string    `json:"refresh_token"`
 	Transport    transport `json:"transport"`
@@ -21,7 +22,7 @@ type renewal struct {
 }
 
 // renewed is the answer to it.
-type renewed struct {
+type refreshResponse struct {
 	Session   session           `json:"session"`
 	Tokens    tokens            `json:"tokens"` // no refresh token: the client keeps the one it has
 	SetCookie []string          `json:"set_cookie,omitempty"`
@@ -30,7 +31,7 @@ type renewed struct {
 
 // over is the problem of a session that is over, with what makes the client forget
 // it. In header transport cookies are left alone: they may be another session's.
-type over struct {
+type endedProblem struct {
 	problem
 
 	Error      string            `json:"error"`
@@ -40,7 +41,7 @@ type over struct {
 }
 
 // overText is how clients know the ways in which a session is over.
-func overText(err error) string {
+func endedText(err error) string {
 	if errors.Is(err, sessions.ErrTheft) {
 		return "token theft detected"
 	}
@@ -48,7 +49,7 @@ func overText(err error) string {
 }
 
 func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
-	body, err := decode[renewal](w, r, a.cfg.BodyMax)
+	body, err := decode[refreshRequest](w, r, a.cfg.BodyMax)
 	if err != nil {
 		return err
 	}
@@ -68,14 +69,14 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 		presented = []string{body.RefreshToken}
 	}
 	issued, err := a.renew(r, by, presented, addr, body.Client.UserAgent)
-	if errors.Is(err, sessions.ErrOver) {
-		a.writeOver(w, r, err, by, body.Host)
+	if errors.Is(err, sessions.ErrSessionEnded) {
+		a.writeEnded(w, r, err, by, body.Host)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	answer := renewed{Session: newSession(issued.Session), Tokens: newTokens(issued), Headers: headerObject(issued.Headers())}
+	answer := refreshResponse{Session: newSession(issued.Session), Tokens: newTokens(issued), Headers: headerObject(browser.Headers(issued))}
 	if by == sessions.TransportCookie {
 		answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
 	}
@@ -83,11 +84,11 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 	return nil
 }
 
-func (a *api) writeOver(w http.ResponseWriter, r *http.Request, err error, by sessions.Transport, host string) {
-	answer := over{problem: a.refusal(w, r, err).titled(), Error: overText(err), Headers: headerObject(sessions.EndedHeaders())}
+func (a *api) writeEnded(w http.ResponseWriter, r *http.Request, err error, by sessions.Transport, host string) {
+	answer := endedProblem{problem: a.refusal(w, r, err).titled(), Error: endedText(err), Headers: headerObject(browser.EndedHeaders())}
 	if by == sessions.TransportCookie {
 		answer.SetCookie = a.cfg.Cookies.Clear(host)
-		answer.SDKCookies = a.cfg.Cookies.ClearSDK(host, sessions.SDKCookieNames()...)
+		answer.SDKCookies = a.cfg.Cookies.ClearSDK(host, browser.SDKCookieNames()...)
 	}
 	write(w, answer.Status, problemType, answer)
 }

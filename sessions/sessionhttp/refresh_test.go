@@ -9,7 +9,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // clientBody is the client as do's requests have it.
@@ -20,11 +20,11 @@ func (b *bench) refresh(t *testing.T, token, more string) *answer {
 	return do(b.internal, apiCall(http.MethodPost, "/v1/sessions/refresh", `{"refresh_token":"`+token+`"`+more+`}`))
 }
 
-func (b *bench) refreshed(t *testing.T, token, more string) renewed {
+func (b *bench) refreshed(t *testing.T, token, more string) refreshResponse {
 	t.Helper()
 	r := b.refresh(t, token, more)
 	want(t, r, http.StatusOK)
-	var got renewed
+	var got refreshResponse
 	if err := json.Unmarshal([]byte(r.Body), &got, json.RejectUnknownMembers(true)); err != nil {
 		t.Fatal(err)
 	}
@@ -32,13 +32,13 @@ func (b *bench) refreshed(t *testing.T, token, more string) renewed {
 }
 
 // wantOver checks the problem and that its cookies and headers end the session at the client.
-func wantOver(t *testing.T, r *answer, told string) over {
+func wantEnded(t *testing.T, r *answer, told string) endedProblem {
 	t.Helper()
 	want(t, r, http.StatusTeapot)
 	if got := r.Header.Get("Content-Type"); got != problemType {
 		t.Errorf("Content-Type %q", got)
 	}
-	var got over
+	var got endedProblem
 	if err := json.Unmarshal([]byte(r.Body), &got, json.RejectUnknownMembers(true)); err != nil {
 		t.Fatal(err)
 	}
@@ -60,26 +60,26 @@ func TestRefreshByAPI(t *testing.T) {
 	if kept.Tokens.Refresh != "" || kept.Tokens.Access == "" || kept.Tokens.AntiCSRF != c.Tokens.AntiCSRF {
 		t.Error("R3: other tokens")
 	}
-	if browser := jar(&answer{Header: http.Header{"Set-Cookie": kept.SetCookie}}); browser["sAccessToken"] != kept.Tokens.Access || browser["sRefreshToken"] != "" {
+	if holds := jar(&answer{Header: http.Header{"Set-Cookie": kept.SetCookie}}); holds["sAccessToken"] != kept.Tokens.Access || holds["sRefreshToken"] != "" {
 		t.Error("R3: other cookies")
 	}
 	if string(kept.Session.Claims) != `{"role":"admin"}` || string(kept.Session.Data) != `{"cart":[1]}` {
 		t.Errorf("session %+v", kept.Session)
 	}
-	const stranger = `,"client":{"address":"203.0.113.1","user_agent":"` + userAgent + `"}`
-	wantProblem(t, b.refresh(t, c.Tokens.Refresh, stranger), http.StatusConflict)
+	const intruder = `,"client":{"address":"203.0.113.1","user_agent":"` + userAgent + `"}`
+	wantProblem(t, b.refresh(t, c.Tokens.Refresh, intruder), http.StatusConflict)
 
 	// R4 and R5: a child, the same one to the same client as through the gate, and none to another.
 	b.pass(time.Minute)
 	child := b.refreshed(t, c.Tokens.Refresh, clientBody+`,"host":"`+host+`"`)
-	browser := jar(&answer{Header: http.Header{"Set-Cookie": child.SetCookie}})
-	if child.Tokens.Refresh == "" || browser["sRefreshToken"] != child.Tokens.Refresh || browser["sAccessToken"] != child.Tokens.Access || child.Headers["anti-csrf"] == "" || child.Headers["front-token"] == "" {
+	holds := jar(&answer{Header: http.Header{"Set-Cookie": child.SetCookie}})
+	if child.Tokens.Refresh == "" || holds["sRefreshToken"] != child.Tokens.Refresh || holds["sAccessToken"] != child.Tokens.Access || child.Headers["anti-csrf"] == "" || child.Headers["front-token"] == "" {
 		t.Error("R4: other cookies or headers")
 	}
-	if again := do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh))); jar(again)["sRefreshToken"] == "" || openedMark(t, jar(again)["sAccessToken"]) != openedMark(t, child.Tokens.Access) {
-		t.Error("R5: the gate hands out another child to the same client")
+	if again := do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh))); jar(again)["sRefreshToken"] == "" || openedHash(t, jar(again)["sAccessToken"]) != openedHash(t, child.Tokens.Access) {
+		t.Error("R5: the gate issues another child to the same client")
 	}
-	wantProblem(t, b.refresh(t, c.Tokens.Refresh, stranger), http.StatusConflict)
+	wantProblem(t, b.refresh(t, c.Tokens.Refresh, intruder), http.StatusConflict)
 	if !strings.Contains(strings.Join(child.SetCookie, "\n"), "Domain=example.com") {
 		t.Error("host is not used")
 	}
@@ -87,20 +87,20 @@ func TestRefreshByAPI(t *testing.T) {
 	// R6, then R8: whoever is left behind is told so, and how the client forgets.
 	b.refreshed(t, child.Tokens.Refresh, clientBody)
 	b.pass(time.Minute)
-	gone := wantOver(t, b.refresh(t, c.Tokens.Refresh, clientBody+`,"host":"`+host+`"`), "token theft detected")
-	wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, sessions.SDKCookieNames()...)
-	wantOver(t, b.refresh(t, child.Tokens.Refresh, clientBody), "unauthorised")
+	gone := wantEnded(t, b.refresh(t, c.Tokens.Refresh, clientBody+`,"host":"`+host+`"`), "token theft detected")
+	wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, browser.SDKCookieNames()...)
+	wantEnded(t, b.refresh(t, child.Tokens.Refresh, clientBody), "unauthorised")
 
 	asked := b.store.gets.Load()
-	wantOver(t, do(b.internal, apiCall(http.MethodPost, "/v1/sessions/refresh", `{`+clientBody[1:]+`}`)), "unauthorised")
-	wantOver(t, b.refresh(t, "x", clientBody), "unauthorised")
+	wantEnded(t, do(b.internal, apiCall(http.MethodPost, "/v1/sessions/refresh", `{`+clientBody[1:]+`}`)), "unauthorised")
+	wantEnded(t, b.refresh(t, "x", clientBody), "unauthorised")
 	if b.store.gets.Load() != asked {
 		t.Error("rubbish costs a query")
 	}
 }
 
 // openedMark is the mark that an access token names as its own: which child it belongs to.
-func openedMark(t *testing.T, access string) string {
+func openedHash(t *testing.T, access string) string {
 	t.Helper()
 	var payload struct {
 		SG struct {
@@ -130,11 +130,11 @@ func TestRefreshByAPIInHeaders(t *testing.T) {
 		t.Error("other headers")
 	}
 	// As a cookie it is broken, and changes nothing.
-	wantOver(t, b.refresh(t, got.Tokens.Refresh, clientBody), "unauthorised")
+	wantEnded(t, b.refresh(t, got.Tokens.Refresh, clientBody), "unauthorised")
 	if !b.alive(t, c.Session.Handle) {
 		t.Error("a token of the other transport ended its session")
 	}
-	if gone := wantOver(t, b.refresh(t, "x", clientBody+`,"transport":"header"`), "unauthorised"); gone.SetCookie != nil || gone.SDKCookies != nil {
+	if gone := wantEnded(t, b.refresh(t, "x", clientBody+`,"transport":"header"`), "unauthorised"); gone.SetCookie != nil || gone.SDKCookies != nil {
 		t.Error("cookies are touched, which may be another session's")
 	}
 }

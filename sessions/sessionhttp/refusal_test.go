@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // Each refusal is one line with its code and, where a token that opened or a key that is known named them, whom it is about. The same code is
@@ -41,8 +42,8 @@ func TestRefusals(t *testing.T) {
 			before := len(b.log.String())
 			r := do(tt.handler, tt.call)
 			log := b.log.String()[before:]
-			if r.StatusCode != tt.status || r.Header.Get(sessions.HeaderDenial) != tt.code {
-				t.Errorf("%d, header %q", r.StatusCode, r.Header.Get(sessions.HeaderDenial))
+			if r.StatusCode != tt.status || r.Header.Get(browser.HeaderDenial) != tt.code {
+				t.Errorf("%d, header %q", r.StatusCode, r.Header.Get(browser.HeaderDenial))
 			}
 			if len(seen) != 1 || seen[0].Status != tt.status || seen[0].Code != tt.code {
 				t.Errorf("counted %+v", seen)
@@ -97,7 +98,7 @@ func TestRefusals(t *testing.T) {
 	b.pass(time.Hour)
 	for _, tt := range []refused{
 		{b.public, refreshCall(), 440, "no_token", "", ""},
-		{b.public, refreshCall(refreshCookie("sgr1_x")), 440, "session_over", "", ""},
+		{b.public, refreshCall(refreshCookie("sgr1_x")), 440, "session_ended", "", ""},
 		{b.public, refreshCall(refreshCookie(retired)), 440, "theft", "", victim.Session.Handle},
 		{b.public, refreshCall(refreshCookie(mine.Tokens.Refresh)).with("Origin", "https://evil.example"), 403, "foreign_origin", "", ""},
 		{b.public, call{method: http.MethodGet, path: "/auth/session/refresh"}, 405, "method", "", ""},
@@ -121,11 +122,11 @@ func TestRefusals(t *testing.T) {
 func TestRefusalsWithoutTheHeader(t *testing.T) {
 	b := newBench(t)
 	for name, r := range map[string]*answer{
-		"over":  do(b.public, refreshCall()),
+		"ended": do(b.public, refreshCall()),
 		"route": do(b.public, call{method: http.MethodGet, path: "/auth/x"}),
 		"key":   do(b.internal, call{method: http.MethodPost, path: "/v1/sessions"}),
 	} {
-		if _, told := r.Header[http.CanonicalHeaderKey(sessions.HeaderDenial)]; told {
+		if _, told := r.Header[http.CanonicalHeaderKey(browser.HeaderDenial)]; told {
 			t.Errorf("%s: the code is told", name)
 		}
 	}

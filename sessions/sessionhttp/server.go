@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // Config is what the handlers need to know. Start from [Defaults].
 type Config struct {
-	Cookies sessions.Cookies
+	Cookies browser.Cookies
 	// RefreshPath and SignoutPath are exact paths under Cookies.AuthPath, or the
 	// refresh token's cookie never arrives.
 	RefreshPath, SignoutPath string
@@ -38,7 +39,7 @@ type Config struct {
 	APIKeys map[string]APIKey
 	// Log gets a line for every refusal. nil: slog.Default().
 	Log *slog.Logger
-	// DenialHeader tells clients the code of a refusal, in [sessions.HeaderDenial].
+	// DenialHeader tells clients the code of a refusal, in [browser.HeaderDenial].
 	DenialHeader bool
 	// Observe is called for every answer, from any goroutine; it must not wait.
 	// nil: nobody counts.
@@ -59,7 +60,7 @@ type Observation struct {
 // Defaults is a Config without API keys.
 func Defaults() Config {
 	return Config{
-		Cookies:              sessions.DefaultCookies(),
+		Cookies:              browser.DefaultCookies(),
 		RefreshPath:          "/auth/session/refresh",
 		SignoutPath:          "/auth/signout",
 		SessionExpiredStatus: 440,
@@ -80,7 +81,7 @@ const RequestMax = requestMax
 type server struct {
 	engine *sessions.Engine
 	cfg    Config
-	trust  sessions.Trust
+	trust  browser.Trust
 	// answerMax bounds the time from a request's header to its answer.
 	answerMax time.Duration
 	// vary are the headers on which answers depend. A cache must not give one
@@ -94,7 +95,7 @@ func newServer(engine *sessions.Engine, cfg Config) server {
 	}
 	s := server{engine: engine, cfg: cfg, answerMax: requestMax, vary: "Authorization, Content-Type"}
 	for _, text := range cfg.AllowedOrigins {
-		if origin, ok := sessions.ParseOrigin(text); ok {
+		if origin, ok := browser.ParseOrigin(text); ok {
 			s.trust.Origins = append(s.trust.Origins, origin)
 		}
 	}
@@ -211,7 +212,7 @@ func (s *server) refusal(w http.ResponseWriter, r *http.Request, err error) prob
 	about := subjectOf(r)
 	about.code = p.Code
 	if s.cfg.DenialHeader {
-		w.Header().Set(sessions.HeaderDenial, p.Code)
+		w.Header().Set(browser.HeaderDenial, p.Code)
 	}
 	args := []any{"code", p.Code, "route", routeName(r.Pattern), "method", methodName(r.Method), "status", p.Status}
 	for _, known := range [][2]string{{"caller", about.caller}, {"user_id", about.userID}, {"session", about.session}, {"host", loggedHost(r.Host)}} {
@@ -268,11 +269,11 @@ func (s *server) log(r *http.Request, level slog.Level, message string, args ...
 	if !s.cfg.Log.Enabled(r.Context(), level) {
 		return
 	}
-	if id := r.Header.Get("X-Request-ID"); sessions.IsRequestID(id) {
+	if id := r.Header.Get("X-Request-ID"); browser.IsRequestID(id) {
 		args = append(args, "request_id", id)
 	}
 	if lines := r.Header.Values("Traceparent"); len(lines) == 1 {
-		if traceID, spanID, ok := sessions.ParseTraceparent(lines[0]); ok {
+		if traceID, spanID, ok := browser.ParseTraceparent(lines[0]); ok {
 			args = append(args, "trace_id", traceID, "span_id", spanID)
 		}
 	}

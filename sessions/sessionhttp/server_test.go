@@ -18,7 +18,7 @@ func TestClassify(t *testing.T) {
 		status int
 		header string
 	}{
-		{sessions.ErrOver, 440, ""},
+		{sessions.ErrSessionEnded, 440, ""},
 		{sessions.ErrTheft, 440, ""},
 		{sessions.DenyExpired, 440, ""},
 		{sessions.ErrSuperseded, http.StatusConflict, ""},

@@ -38,7 +38,7 @@ type bearer struct {
 	AccessExpires time.Time      `json:"access_token_expires_at"`
 }
 
-var denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Code: "anti_csrf", Why: "anti-CSRF token is missing or wrong"}
+var denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Code: "anti_csrf", Message: "anti-CSRF token is missing or wrong"}
 
 // verify judges a request's access token in memory. A denial is an error, so it is
 // never a 200: a caller that looks at nothing but the status lets nobody in. Nor is
@@ -64,7 +64,7 @@ func (a *api) verify(w http.ResponseWriter, r *http.Request, _ string) error {
 		return denyAntiCSRF
 	}
 	if body.Strict {
-		if denial := a.engine.Confirm(r.Context(), access); denial != nil {
+		if denial := a.engine.CheckStore(r.Context(), access); denial != nil {
 			subjectOf(r).verified(access)
 			return denial
 		}

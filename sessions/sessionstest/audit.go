@@ -43,7 +43,7 @@ func Audit(t *testing.T, open func(t *testing.T) ClockedStore) {
 func (s *suite) deliver(limit int) []sessions.AuditEvent {
 	s.Helper()
 	var got []sessions.AuditEvent
-	n, err := s.store.DeliverEvents(s.Context(), limit, func(events []sessions.AuditEvent) error {
+	n, err := s.store.DeliverAudit(s.Context(), limit, func(events []sessions.AuditEvent) error {
 		got = slices.Clone(events)
 		return nil
 	})
@@ -77,11 +77,11 @@ func auditEach(s *suite) {
 	rec, err := s.store.Create(s.Context(), n)
 	s.must(err)
 	h := rec.Handle
-	if done, err := s.store.Swap(s.Context(), rec.Row, drawn(rec.Row, rec.CreatedAt), sessions.R5); err != nil || !done {
+	if done, err := s.store.Swap(s.Context(), rec.Row, generated(rec.Row, rec.CreatedAt), sessions.R5); err != nil || !done {
 		s.Fatalf("Swap: %v, %v", done, err)
 	}
 	object := []byte(`{}`)
-	for _, c := range []sessions.Contents{{Claims: object, Actor: "one"}, {Data: object, Actor: "two"}, {Claims: object, Data: object, Actor: "both"}} {
+	for _, c := range []sessions.Attributes{{Claims: object, Actor: "one"}, {Data: object, Actor: "two"}, {Claims: object, Data: object, Actor: "both"}} {
 		_, err = s.store.Update(s.Context(), h, c)
 		s.must(err)
 	}
@@ -98,7 +98,7 @@ func auditEach(s *suite) {
 	key := storedKey(sessions.KeySealing, 7)
 	_, err = s.store.AddKey(s.Context(), key, time.Minute)
 	s.must(err)
-	if done, err := s.store.RewrapKey(s.Context(), key, sessions.StoredKey{Wrapped: []byte("anew")}); err != nil || !done {
+	if done, err := s.store.RewrapKey(s.Context(), key, sessions.StoredKey{Wrapped: []byte("again")}); err != nil || !done {
 		s.Fatalf("RewrapKey: %v, %v", done, err)
 	}
 	successor := storedKey(sessions.KeySealing, 8)
@@ -146,7 +146,7 @@ func auditEach(s *suite) {
 
 // auditNone: what changes nothing, and what nobody decides, is no event.
 func auditNone(s *suite) {
-	row := s.handOut("alice")
+	row := s.issueChild("alice")
 	s.create("idle")
 	key := storedKey(sessions.KeySigning, 1)
 	_, err := s.store.AddKey(s.Context(), key, 0)
@@ -154,17 +154,17 @@ func auditNone(s *suite) {
 	s.deliver(100)
 
 	old := row
-	old.HandedAt = old.HandedAt.Add(time.Second)
-	s.swapped(old, drawn(old, row.HandedAt), false)
+	old.IssuedAt = old.IssuedAt.Add(time.Second)
+	s.swapped(old, generated(old, row.IssuedAt), false)
 	_, err = s.store.EndIf(s.Context(), old, theft)
 	s.must(err)
 	_, err = s.store.End(s.Context(), sessions.NewHandle(), revoked)
 	s.must(err)
 	_, err = s.store.EndUser(s.Context(), "nobody", revoked)
 	s.must(err)
-	_, err = s.store.Update(s.Context(), row.Handle, sessions.Contents{Actor: "nothing given"})
+	_, err = s.store.Update(s.Context(), row.Handle, sessions.Attributes{Actor: "nothing given"})
 	s.must(err)
-	if _, err := s.store.Update(s.Context(), sessions.NewHandle(), sessions.Contents{Data: []byte(`{}`)}); !errors.Is(err, sessions.ErrNotFound) {
+	if _, err := s.store.Update(s.Context(), sessions.NewHandle(), sessions.Attributes{Data: []byte(`{}`)}); !errors.Is(err, sessions.ErrNotFound) {
 		s.Error(err)
 	}
 	taken := s.newRecord("mallory")
@@ -180,7 +180,7 @@ func auditNone(s *suite) {
 	s.must(err)
 	_, err = s.store.DeleteKeys(s.Context(), sessions.KeySigning, 0)
 	s.must(err)
-	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: randomMark()}}))
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: randomHash()}}))
 	s.store.Advance(slidingLife)
 	s.sweep(100)
 	if events := s.deliver(100); len(events) > 0 {
@@ -212,7 +212,7 @@ func auditNotTaken(s *suite) {
 	}
 	full := errors.New("the disk is full")
 	var first []sessions.AuditEvent
-	n, err := s.store.DeliverEvents(s.Context(), 3, func(events []sessions.AuditEvent) error {
+	n, err := s.store.DeliverAudit(s.Context(), 3, func(events []sessions.AuditEvent) error {
 		first = slices.Clone(events)
 		return full
 	})
@@ -231,7 +231,7 @@ func auditOneAtATime(s *suite) {
 	inside, release := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
-		n, err := s.store.DeliverEvents(s.Context(), 10, func([]sessions.AuditEvent) error {
+		n, err := s.store.DeliverAudit(s.Context(), 10, func([]sessions.AuditEvent) error {
 			close(inside)
 			<-release
 			return nil
@@ -251,7 +251,7 @@ func auditOneAtATime(s *suite) {
 			s.Errorf("delivered beside another: %v", events)
 		}
 	}
-	s.swapped(rec.Row, drawn(rec.Row, rec.CreatedAt), true)
+	s.swapped(rec.Row, generated(rec.Row, rec.CreatedAt), true)
 	_, err := s.store.EndUser(s.Context(), "alice", revoked)
 	s.must(err)
 	close(release)
@@ -277,7 +277,7 @@ func auditSwept(s *suite) {
 func auditCancelled(s *suite) {
 	s.create("alice")
 	ctx, cancel := context.WithCancel(s.Context())
-	n, err := s.store.DeliverEvents(ctx, 10, func([]sessions.AuditEvent) error {
+	n, err := s.store.DeliverAudit(ctx, 10, func([]sessions.AuditEvent) error {
 		cancel() // as where the process is told to end, or its time is over
 		return nil
 	})
@@ -307,7 +307,7 @@ type change struct {
 // auditRacing: whatever writers do at once, whoever delivers, and however often the
 // one who does dies before the store knows: each change is told, in the order in
 // which the session went through it. The order is known from outside: a swap counts
-// the hand-outs up, and a change of contents reads that count.
+// the issues up, and a change of contents reads that count.
 func auditRacing(s *suite) {
 	const users, each, writers, steps = 3, 2, 6, 40
 	var mu sync.Mutex
@@ -323,7 +323,7 @@ func auditRacing(s *suite) {
 	var inside atomic.Int32
 	var told []sessions.AuditEvent
 	deliver := func(ctx context.Context, limit int, dies bool) (int, error) {
-		n, err := s.store.DeliverEvents(ctx, limit, func(events []sessions.AuditEvent) error {
+		n, err := s.store.DeliverAudit(ctx, limit, func(events []sessions.AuditEvent) error {
 			if inside.Add(1) != 1 {
 				s.Error("two deliver at once")
 			}
@@ -342,7 +342,7 @@ func auditRacing(s *suite) {
 		return n, err
 	}
 	var deliverers errgroup.Group
-	over := make(chan struct{})
+	ended := make(chan struct{})
 	for range 3 {
 		deliverers.Go(func() error {
 			for {
@@ -350,7 +350,7 @@ func auditRacing(s *suite) {
 					return err
 				}
 				select {
-				case <-over:
+				case <-ended:
 					return nil
 				default:
 				}
@@ -374,11 +374,11 @@ func auditRacing(s *suite) {
 		}
 		switch what := rand.IntN(20); {
 		case what < 9:
-			if !now.After(rec.HandedAt) {
-				now = rec.HandedAt.Add(time.Microsecond)
+			if !now.After(rec.IssuedAt) {
+				now = rec.IssuedAt.Add(time.Microsecond)
 			}
-			next := drawn(rec.Row, now)
-			done, err := s.store.Swap(ctx, rec.Row, next, sessions.Rule(strconv.Itoa(next.HandOuts)))
+			next := generated(rec.Row, now)
+			done, err := s.store.Swap(ctx, rec.Row, next, sessions.Rule(strconv.Itoa(next.Issues)))
 			mu.Lock()
 			defer mu.Unlock()
 			if done {
@@ -386,9 +386,9 @@ func auditRacing(s *suite) {
 			}
 			return err
 		case what < 17 || !mayEnd:
-			c := sessions.Contents{Claims: []byte(`{}`), Actor: actor}
+			c := sessions.Attributes{Claims: []byte(`{}`), Actor: actor}
 			if what%2 == 0 {
-				c = sessions.Contents{Data: []byte(`{}`), Actor: actor}
+				c = sessions.Attributes{Data: []byte(`{}`), Actor: actor}
 			}
 			got, err := s.store.Update(ctx, h, c)
 			if errors.Is(err, sessions.ErrNotFound) {
@@ -396,7 +396,7 @@ func auditRacing(s *suite) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			lines[h].changes[actor] = change{got.HandOuts, got.ClaimsVersion, c.Data != nil}
+			lines[h].changes[actor] = change{got.Issues, got.ClaimsVersion, c.Data != nil}
 			return err
 		case what == 17:
 			done, err := s.store.End(ctx, h, why)
@@ -427,7 +427,7 @@ func auditRacing(s *suite) {
 		}
 		return true, nil
 	})
-	close(over)
+	close(ended)
 	s.must(deliverers.Wait())
 	for n := 1; n > 0; {
 		var err error
@@ -466,7 +466,7 @@ func (s *suite) checkTold(told []sessions.AuditEvent, lines map[sessions.Handle]
 			case sessions.AuditCreated:
 			case sessions.AuditRefreshed:
 				if swaps++; e.Rule != sessions.Rule(strconv.Itoa(swaps)) {
-					s.Errorf("hand-out %s was told in place %d", e.Rule, swaps)
+					s.Errorf("issue %s was told in place %d", e.Rule, swaps)
 				}
 			case sessions.AuditEnded:
 				ended = e.Actor

@@ -44,7 +44,7 @@ func Conformance(t *testing.T, open func(t *testing.T) ClockedStore) {
 		"end user":                   endUser,
 		"poll":                       pollFrom,
 		"poll young entries":         pollYoung,
-		"horizon":                    horizon,
+		"horizon":                    retention,
 		"keys":                       keys,
 		"rewrap key":                 rewrapKey,
 		"delete keys":                deleteKeys,
@@ -60,7 +60,7 @@ func Conformance(t *testing.T, open func(t *testing.T) ClockedStore) {
 		"racing siblings":            racingSiblings,
 		"racing swap and promotion":  racingSwapAndPromotion,
 		"racing keys":                racingKeys,
-		"racing horizons":            racingHorizons,
+		"racing horizons":            racingRetentions,
 		"racing sweeps":              racingSweeps,
 		"following the feed":         followingTheFeed,
 	} {
@@ -87,10 +87,10 @@ var (
 	revoked  = sessions.Ending{Reason: sessions.ReasonRevoked, Actor: "test"}
 	theft    = sessions.Ending{Reason: sessions.ReasonTheft, Actor: "test"}
 	atOnce   = 16 // callers of a race
-	someMark = sessions.Mark{1}
+	someHash = sessions.TokenHash{1}
 )
 
-func randomMark() (m sessions.Mark) {
+func randomHash() (m sessions.TokenHash) {
 	for i := range m {
 		m[i] = byte(rand.Uint32())
 	}
@@ -106,7 +106,7 @@ func (s *suite) must(err error) {
 
 func (s *suite) newRecord(user string) sessions.NewRecord {
 	return sessions.NewRecord{
-		Handle: sessions.NewHandle(), UserID: user, Current: randomMark(), CurrentClient: sessions.Client{7},
+		Handle: sessions.NewHandle(), UserID: user, Current: randomHash(), CurrentClient: sessions.Client{7},
 		Claims: []byte(`{}`), Data: []byte(`{}`), SlidingLife: slidingLife, AbsoluteLife: absoluteLife,
 	}
 }
@@ -142,11 +142,11 @@ func (s *suite) same(what string, got, want any) {
 	}
 }
 
-// drawn is what R4 makes of a row.
-func drawn(old sessions.Row, now time.Time) sessions.Row {
+// generated is what R4 makes of a row.
+func generated(old sessions.Row, now time.Time) sessions.Row {
 	next := old
-	next.NextNonce, next.NextClient, next.HandedAt = sessions.Nonce{9}, sessions.Client{8}, now
-	next.HandOuts++
+	next.NextNonce, next.NextClient, next.IssuedAt = sessions.Nonce{9}, sessions.Client{8}, now
+	next.Issues++
 	next.ExpiresAt = now.Add(slidingLife)
 	if next.ExpiresAt.After(next.AbsoluteExpiresAt) {
 		next.ExpiresAt = next.AbsoluteExpiresAt
@@ -154,11 +154,11 @@ func drawn(old sessions.Row, now time.Time) sessions.Row {
 	return next
 }
 
-// handOut creates a session whose child was handed out.
-func (s *suite) handOut(user string) sessions.Row {
+// issueChild creates a session whose child was issued.
+func (s *suite) issueChild(user string) sessions.Row {
 	s.Helper()
 	rec := s.create(user)
-	next := drawn(rec.Row, rec.CreatedAt)
+	next := generated(rec.Row, rec.CreatedAt)
 	s.swapped(rec.Row, next, true)
 	return next
 }
@@ -175,8 +175,8 @@ func ReadFeed(ctx context.Context, store sessions.Store, since sessions.Cursor) 
 	page, err := store.Poll(ctx, since)
 	for err == nil && page.More {
 		var next sessions.Page
-		if next, err = store.Poll(ctx, page.Next); next.Anew {
-			err = errors.New("the reading began anew in the middle")
+		if next, err = store.Poll(ctx, page.Next); next.Resync {
+			err = errors.New("the reading began again in the middle")
 		}
 		page.Entries, page.Next, page.More = append(page.Entries, next.Entries...), next.Next, next.More
 	}
@@ -187,8 +187,8 @@ func (s *suite) page(since sessions.Cursor) sessions.Page {
 	s.Helper()
 	page, err := ReadFeed(s.Context(), s.store, since)
 	s.must(err)
-	if page.Next == "" || page.Anew != (since == "") {
-		s.Fatalf("from %q: next %q, anew %v", since, page.Next, page.Anew)
+	if page.Next == "" || page.Resync != (since == "") {
+		s.Fatalf("from %q: next %q, again %v", since, page.Next, page.Resync)
 	}
 	return page
 }
@@ -209,14 +209,14 @@ func ended(h sessions.Handle, why sessions.Reason) sessions.Entry {
 	return sessions.Entry{Kind: sessions.EntryEnded, Handle: h, Reason: why}
 }
 
-func lost(h sessions.Handle, m sessions.Mark) sessions.Entry {
-	return sessions.Entry{Kind: sessions.EntryLost, Handle: h, Mark: m}
+func lost(h sessions.Handle, m sessions.TokenHash) sessions.Entry {
+	return sessions.Entry{Kind: sessions.EntryLost, Handle: h, TokenHash: m}
 }
 
 // young makes entries stay young for the whole test.
 func (s *suite) young() sessions.Cursor {
 	s.Helper()
-	s.must(s.store.RaiseHorizon(s.Context(), 1000*time.Hour))
+	s.must(s.store.RaiseFeedRetention(s.Context(), 1000*time.Hour))
 	return s.page("").Next
 }
 
@@ -293,7 +293,7 @@ func notFound(s *suite) {
 	since := s.young()
 	h := sessions.NewHandle()
 	s.gone(h)
-	row := sessions.Row{Handle: h, UserID: "alice", Current: someMark}
+	row := sessions.Row{Handle: h, UserID: "alice", Current: someHash}
 	s.swapped(row, row, false)
 	if done, err := s.store.End(s.Context(), h, revoked); done || err != nil {
 		s.Errorf("End: %v, %v", done, err)
@@ -307,7 +307,7 @@ func notFound(s *suite) {
 	if list, err := s.store.ListUser(s.Context(), "nobody", 10); len(list) > 0 || err != nil {
 		s.Errorf("ListUser: %v, %v", list, err)
 	}
-	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: h, Parent: someMark, Own: randomMark()}}))
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: h, Parent: someHash, Own: randomHash()}}))
 	s.must(s.store.Promote(s.Context(), nil))
 	s.same("told", s.told(since), []sessions.Entry(nil))
 }
@@ -364,14 +364,14 @@ func update(s *suite) {
 	other := s.create("alice")
 	from := s.page("").Next
 	for _, step := range []struct {
-		change       sessions.Contents
+		change       sessions.Attributes
 		claims, data string
 		version      int64
 	}{
-		{sessions.Contents{Data: []byte(`{"cart":[1]}`)}, `{}`, `{"cart":[1]}`, 1},
-		{sessions.Contents{Claims: []byte(`{"b":1,"a":[1.50]}`)}, `{"b":1,"a":[1.50]}`, `{"cart":[1]}`, 2},
-		{sessions.Contents{Claims: []byte(`{}`), Data: []byte(`{}`)}, `{}`, `{}`, 3},
-		{sessions.Contents{}, `{}`, `{}`, 3},
+		{sessions.Attributes{Data: []byte(`{"cart":[1]}`)}, `{}`, `{"cart":[1]}`, 1},
+		{sessions.Attributes{Claims: []byte(`{"b":1,"a":[1.50]}`)}, `{"b":1,"a":[1.50]}`, `{"cart":[1]}`, 2},
+		{sessions.Attributes{Claims: []byte(`{}`), Data: []byte(`{}`)}, `{}`, `{}`, 3},
+		{sessions.Attributes{}, `{}`, `{}`, 3},
 	} {
 		got, err := s.store.Update(s.Context(), rec.Handle, step.change)
 		s.must(err)
@@ -395,7 +395,7 @@ func update(s *suite) {
 	}
 	none := func(what string, h sessions.Handle) {
 		s.Helper()
-		if _, err := s.store.Update(s.Context(), h, sessions.Contents{Claims: []byte(`{}`)}); !errors.Is(err, sessions.ErrNotFound) {
+		if _, err := s.store.Update(s.Context(), h, sessions.Attributes{Claims: []byte(`{}`)}); !errors.Is(err, sessions.ErrNotFound) {
 			s.Errorf("%s: %v", what, err)
 		}
 	}
@@ -415,7 +415,7 @@ func racingUpdates(s *suite) {
 	var g errgroup.Group
 	for range atOnce {
 		g.Go(func() error {
-			got, err := s.store.Update(s.Context(), rec.Handle, sessions.Contents{Claims: []byte(`{}`)})
+			got, err := s.store.Update(s.Context(), rec.Handle, sessions.Attributes{Claims: []byte(`{}`)})
 			if _, twice := versions.LoadOrStore(got.ClaimsVersion, true); twice {
 				return fmt.Errorf("two have version %d", got.ClaimsVersion)
 			}
@@ -436,16 +436,16 @@ func racingUpdates(s *suite) {
 
 func swap(s *suite) {
 	rec := s.create("alice")
-	first := drawn(rec.Row, rec.CreatedAt.Add(time.Minute))
+	first := generated(rec.Row, rec.CreatedAt.Add(time.Minute))
 	s.swapped(rec.Row, first, true)
 	got, _ := s.get(rec.Handle)
 	rec.Row = first
-	s.same("drawn", got, rec)
+	s.same("generated", got, rec)
 
 	second := first // R6: everything that may differ differs
-	second.Previous, second.Current, second.CurrentClient = first.Current, randomMark(), first.NextClient
+	second.Previous, second.Current, second.CurrentClient = first.Current, randomHash(), first.NextClient
 	second.PromotedAt = rec.CreatedAt.Add(2 * time.Minute)
-	second.NextNonce, second.NextClient, second.HandedAt, second.HandOuts = sessions.Nonce{}, sessions.Client{}, time.Time{}, 0
+	second.NextNonce, second.NextClient, second.IssuedAt, second.Issues = sessions.Nonce{}, sessions.Client{}, time.Time{}, 0
 	second.ExpiresAt = rec.CreatedAt.Add(2 * slidingLife)
 	s.swapped(first, second, true)
 	got, _ = s.get(rec.Handle)
@@ -455,17 +455,17 @@ func swap(s *suite) {
 
 // swapElse: what was read is not what is there.
 func swapElse(s *suite) {
-	row := s.handOut("alice")
+	row := s.issueChild("alice")
 	other := s.create("alice")
 	for name, change := range map[string]func(*sessions.Row){
-		"current":        func(r *sessions.Row) { r.Current[31]++ },
-		"handed at":      func(r *sessions.Row) { r.HandedAt = r.HandedAt.Add(time.Microsecond) },
-		"not handed out": func(r *sessions.Row) { r.HandedAt = time.Time{} },
-		"another's":      func(r *sessions.Row) { r.Handle = other.Handle },
+		"current":    func(r *sessions.Row) { r.Current[31]++ },
+		"issued at":  func(r *sessions.Row) { r.IssuedAt = r.IssuedAt.Add(time.Microsecond) },
+		"not issued": func(r *sessions.Row) { r.IssuedAt = time.Time{} },
+		"another's":  func(r *sessions.Row) { r.Handle = other.Handle },
 	} {
 		old := row
 		change(&old)
-		next := drawn(old, row.HandedAt.Add(time.Minute))
+		next := generated(old, row.IssuedAt.Add(time.Minute))
 		if done, err := s.store.Swap(s.Context(), old, next, sessions.R4); done || err != nil {
 			s.Errorf("%s: %v, %v", name, done, err)
 		}
@@ -475,8 +475,8 @@ func swapElse(s *suite) {
 	}
 	fresh := s.create("alice")
 	old := fresh.Row
-	old.HandedAt = row.HandedAt
-	s.swapped(old, drawn(old, row.HandedAt), false)
+	old.IssuedAt = row.IssuedAt
+	s.swapped(old, generated(old, row.IssuedAt), false)
 
 	got, _ := s.get(row.Handle)
 	s.same("unchanged", got.Row, row)
@@ -499,8 +499,8 @@ func expiredUntilSwept(s *suite) {
 
 func promote(s *suite) {
 	since := s.young()
-	row := s.handOut("alice")
-	p := sessions.Promotion{Handle: row.Handle, Parent: row.Current, Own: randomMark()}
+	row := s.issueChild("alice")
+	p := sessions.Promotion{Handle: row.Handle, Parent: row.Current, Own: randomHash()}
 	s.store.Advance(time.Minute)
 	_, before := s.get(row.Handle)
 	s.must(s.store.Promote(s.Context(), []sessions.Promotion{p}))
@@ -510,14 +510,14 @@ func promote(s *suite) {
 	}
 	want := row
 	want.Previous, want.Current, want.CurrentClient, want.PromotedAt = row.Current, p.Own, row.NextClient, got.PromotedAt
-	want.NextNonce, want.NextClient, want.HandedAt, want.HandOuts = sessions.Nonce{}, sessions.Client{}, time.Time{}, 0
+	want.NextNonce, want.NextClient, want.IssuedAt, want.Issues = sessions.Nonce{}, sessions.Client{}, time.Time{}, 0
 	s.same("promoted", got.Row, want)
 
 	// Again, and where it is previous: nothing.
 	s.must(s.store.Promote(s.Context(), []sessions.Promotion{p}))
 	got, _ = s.get(row.Handle)
 	s.same("promoted again", got.Row, want)
-	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: p.Own, Own: randomMark()}}))
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: p.Own, Own: randomHash()}}))
 	want2, _ := s.get(row.Handle)
 	s.must(s.store.Promote(s.Context(), []sessions.Promotion{p}))
 	got, _ = s.get(row.Handle)
@@ -527,14 +527,14 @@ func promote(s *suite) {
 
 func promoteElse(s *suite) {
 	since := s.young()
-	row := s.handOut("alice")
-	child, sibling, ancestor := randomMark(), randomMark(), randomMark()
+	row := s.issueChild("alice")
+	child, sibling, ancestor := randomHash(), randomHash(), randomHash()
 	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: child}}))
 	want, _ := s.get(row.Handle)
 	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: sibling}}))
 	s.same("told of a sibling", s.told(since), []sessions.Entry{lost(row.Handle, sibling)})
 	since = s.page(since).Next
-	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: randomMark(), Own: ancestor}}))
+	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: row.Handle, Parent: randomHash(), Own: ancestor}}))
 	got, _ := s.get(row.Handle)
 	s.same("unchanged", got, want)
 	if told := s.told(since); !slices.Contains(told, lost(row.Handle, ancestor)) {
@@ -544,13 +544,13 @@ func promoteElse(s *suite) {
 
 func promoteBatch(s *suite) {
 	since := s.young()
-	won, late, over := s.handOut("alice"), s.handOut("bob"), s.handOut("carol")
-	_, err := s.store.End(s.Context(), over.Handle, revoked)
+	won, late, gone := s.issueChild("alice"), s.issueChild("bob"), s.issueChild("carol")
+	_, err := s.store.End(s.Context(), gone.Handle, revoked)
 	s.must(err)
-	own, loser := randomMark(), randomMark()
+	own, loser := randomHash(), randomHash()
 	s.must(s.store.Promote(s.Context(), []sessions.Promotion{
-		{Handle: over.Handle, Parent: over.Current, Own: randomMark()},
-		{Handle: late.Handle, Parent: randomMark(), Own: loser},
+		{Handle: gone.Handle, Parent: gone.Current, Own: randomHash()},
+		{Handle: late.Handle, Parent: randomHash(), Own: loser},
 		{Handle: won.Handle, Parent: won.Current, Own: own},
 	}))
 	got, _ := s.get(won.Handle)
@@ -559,8 +559,8 @@ func promoteBatch(s *suite) {
 	}
 	got, _ = s.get(late.Handle)
 	s.same("unchanged", got.Row, late)
-	s.gone(over.Handle)
-	want := []sessions.Entry{ended(over.Handle, revoked.Reason), lost(late.Handle, loser)}
+	s.gone(gone.Handle)
+	want := []sessions.Entry{ended(gone.Handle, revoked.Reason), lost(late.Handle, loser)}
 	slices.SortFunc(want, func(a, b sessions.Entry) int { return slices.Compare(a.Handle[:], b.Handle[:]) })
 	s.same("told", s.told(since), want)
 }
@@ -584,7 +584,7 @@ func end(s *suite) {
 
 func endIf(s *suite) {
 	since := s.young()
-	row, fresh := s.handOut("alice"), s.create("alice").Row
+	row, fresh := s.issueChild("alice"), s.create("alice").Row
 	for _, old := range []sessions.Row{row, fresh} {
 		for i, want := range []bool{true, false} {
 			if done, err := s.store.EndIf(s.Context(), old, theft); done != want || err != nil {
@@ -646,7 +646,7 @@ func pollFrom(s *suite) {
 }
 
 func pollYoung(s *suite) {
-	s.must(s.store.RaiseHorizon(s.Context(), time.Hour))
+	s.must(s.store.RaiseFeedRetention(s.Context(), time.Hour))
 	since := s.page("").Next
 	old, young := s.create("alice").Handle, s.create("alice").Handle
 	_, err := s.store.End(s.Context(), old, revoked)
@@ -665,7 +665,7 @@ func pollYoung(s *suite) {
 	}
 }
 
-func horizon(s *suite) {
+func retention(s *suite) {
 	for _, step := range []struct{ raise, want time.Duration }{
 		{time.Hour, time.Hour},
 		{time.Minute, time.Hour},
@@ -673,15 +673,15 @@ func horizon(s *suite) {
 		{0, 100 * 24 * time.Hour},
 		{100*24*time.Hour + 1500*time.Microsecond, 100*24*time.Hour + 1500*time.Microsecond},
 	} {
-		s.must(s.store.RaiseHorizon(s.Context(), step.raise))
-		if got := s.page("").Horizon; got != step.want {
+		s.must(s.store.RaiseFeedRetention(s.Context(), step.raise))
+		if got := s.page("").Retention; got != step.want {
 			s.Errorf("raised to %s: %s, want %s", step.raise, got, step.want)
 		}
 	}
 }
 
 func storedKey(kind sessions.KeyKind, generation int) sessions.StoredKey {
-	m := randomMark()
+	m := randomHash()
 	return sessions.StoredKey{
 		Kind: kind, Generation: generation, ID: sessions.KeyID(m[:8]), Wrapped: m[8:20], WrappedBy: sessions.KeyID(m[20:28]),
 	}
@@ -715,8 +715,8 @@ func keys(s *suite) {
 	s.must(err)
 	got := set.Keys
 	after := s.page(since).Now
-	if set.Now.Before(before) || set.Now.After(after) || set.Now.Location() != time.UTC || set.Horizon != 1000*time.Hour {
-		s.Errorf("read at %s, with horizon %s", set.Now, set.Horizon)
+	if set.Now.Before(before) || set.Now.After(after) || set.Now.Location() != time.UTC || set.FeedRetention != 1000*time.Hour {
+		s.Errorf("read at %s, with horizon %s", set.Now, set.FeedRetention)
 	}
 	for i := range min(len(got), len(want)) {
 		at := got[i].CreatedAt
@@ -770,7 +770,7 @@ func rewrapKey(s *suite) {
 		s.same("told", slices.Compact(s.told(since)), []sessions.Entry{{Kind: sessions.EntryKeys}})
 	}
 	entries := len(s.page("").Entries)
-	for _, old := range before { // wrapped anew since; and one that is not there
+	for _, old := range before { // rewrapped since; and one that is not there
 		unknown := want[0]
 		unknown.ID = sessions.KeyID{7}
 		for _, k := range []sessions.StoredKey{old, unknown} {
@@ -839,7 +839,7 @@ func (s *suite) sweep(limit int) int {
 // sweepSessions: by both ways to expire, and nobody else.
 func sweepSessions(s *suite) {
 	idle, slid := s.create("alice"), s.create("alice")
-	next := drawn(slid.Row, slid.CreatedAt)
+	next := generated(slid.Row, slid.CreatedAt)
 	next.ExpiresAt = slid.AbsoluteExpiresAt
 	s.swapped(slid.Row, next, true)
 	if n := s.sweep(10); n != 0 {
@@ -891,7 +891,7 @@ func sweepGoesOn(s *suite) {
 			_, err := s.store.End(s.Context(), h, revoked)
 			s.must(err)
 		}
-		// The horizon is 0, so that the entries of these ends are old at once;
+		// the feed retention is 0, so that the entries of these ends are old at once;
 		// they are none of the next round's.
 		for n := 1; n > 0; {
 			n = s.sweep(1000)
@@ -900,7 +900,7 @@ func sweepGoesOn(s *suite) {
 }
 
 func sweepFeed(s *suite) {
-	s.must(s.store.RaiseHorizon(s.Context(), time.Hour))
+	s.must(s.store.RaiseFeedRetention(s.Context(), time.Hour))
 	for range 5 {
 		_, err := s.store.End(s.Context(), s.create("alice").Handle, revoked)
 		s.must(err)
@@ -941,13 +941,13 @@ func racingSwaps(s *suite) {
 	for range rounds {
 		_, now := s.get(rec.Handle)
 		won := s.race(atOnce, func(ctx context.Context, i int) (bool, error) {
-			next := drawn(old, now)
+			next := generated(old, now)
 			next.NextNonce[15] = byte(i)
 			return s.store.Swap(ctx, old, next, sessions.R4)
 		})
 		got, _ := s.get(rec.Handle)
-		if won != 1 || got.HandOuts != old.HandOuts+1 {
-			s.Fatalf("%d swaps of one row, %d hand-outs", won, got.HandOuts-old.HandOuts)
+		if won != 1 || got.Issues != old.Issues+1 {
+			s.Fatalf("%d swaps of one row, %d issues", won, got.Issues-old.Issues)
 		}
 		old = got.Row
 	}
@@ -956,7 +956,7 @@ func racingSwaps(s *suite) {
 func racingEnds(s *suite) {
 	for range rounds {
 		since := s.young()
-		row := s.handOut("alice")
+		row := s.issueChild("alice")
 		var listed atomic.Int64
 		won := s.race(atOnce, func(ctx context.Context, i int) (bool, error) {
 			switch i % 3 {
@@ -989,25 +989,25 @@ func racingEnds(s *suite) {
 func racingSiblings(s *suite) {
 	for range rounds {
 		since := s.young()
-		row := s.handOut("alice")
-		marks := make([]sessions.Mark, atOnce)
-		for i := range marks {
-			marks[i] = randomMark()
+		row := s.issueChild("alice")
+		hashes := make([]sessions.TokenHash, atOnce)
+		for i := range hashes {
+			hashes[i] = randomHash()
 		}
 		s.race(atOnce, func(ctx context.Context, i int) (bool, error) {
-			return true, s.store.Promote(ctx, []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: marks[i]}})
+			return true, s.store.Promote(ctx, []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: hashes[i]}})
 		})
 		got, _ := s.get(row.Handle)
-		if !slices.Contains(marks, got.Current) || got.Previous != row.Current {
+		if !slices.Contains(hashes, got.Current) || got.Previous != row.Current {
 			s.Fatal("none was promoted, or several were")
 		}
-		told := map[sessions.Mark]bool{}
+		told := map[sessions.TokenHash]bool{}
 		for _, e := range s.page(since).Entries {
 			if e.Handle == row.Handle && e.Kind == sessions.EntryLost {
-				told[e.Mark] = true
+				told[e.TokenHash] = true
 			}
 		}
-		for _, m := range marks {
+		for _, m := range hashes {
 			if told[m] != (m != got.Current) {
 				s.Fatalf("told that a mark lost: %v, where it won: %v", told[m], m == got.Current)
 			}
@@ -1018,9 +1018,9 @@ func racingSiblings(s *suite) {
 // racingSwapAndPromotion: R4, R6 and R8 decide on a row that a promotion changes.
 func racingSwapAndPromotion(s *suite) {
 	for range rounds {
-		row := s.handOut("alice")
-		child := randomMark()
-		var swapped, over atomic.Bool
+		row := s.issueChild("alice")
+		child := randomHash()
+		var swapped, ended atomic.Bool
 		s.race(3, func(ctx context.Context, i int) (bool, error) {
 			var done bool
 			var err error
@@ -1028,21 +1028,21 @@ func racingSwapAndPromotion(s *suite) {
 			case 0:
 				err = s.store.Promote(ctx, []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: child}})
 			case 1:
-				done, err = s.store.Swap(ctx, row, drawn(row, row.HandedAt.Add(time.Minute)), sessions.R4)
+				done, err = s.store.Swap(ctx, row, generated(row, row.IssuedAt.Add(time.Minute)), sessions.R4)
 				swapped.Store(done)
 			default:
 				done, err = s.store.EndIf(ctx, row, theft)
-				over.Store(done)
+				ended.Store(done)
 			}
 			return done, err
 		})
-		if over.Load() {
+		if ended.Load() {
 			s.gone(row.Handle)
 			continue
 		}
 		got, _ := s.get(row.Handle)
 		// Whichever order: the promotion stands, and a lost swap left no trace.
-		if got.Current != child || got.HandOuts != 0 || !got.HandedAt.IsZero() {
+		if got.Current != child || got.Issues != 0 || !got.IssuedAt.IsZero() {
 			s.Fatalf("swapped %v, and the promotion is gone: %+v", swapped.Load(), got.Row)
 		}
 	}
@@ -1091,12 +1091,12 @@ func racingDeletes(s *suite) {
 	}
 }
 
-func racingHorizons(s *suite) {
+func racingRetentions(s *suite) {
 	s.race(atOnce, func(ctx context.Context, i int) (bool, error) {
-		return true, s.store.RaiseHorizon(ctx, time.Duration(i+1)*time.Hour)
+		return true, s.store.RaiseFeedRetention(ctx, time.Duration(i+1)*time.Hour)
 	})
-	if got := s.page("").Horizon; got != time.Duration(atOnce)*time.Hour {
-		s.Errorf("the horizon is %s", got)
+	if got := s.page("").Retention; got != time.Duration(atOnce)*time.Hour {
+		s.Errorf("the feed retention is %s", got)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 func StartEngine(tb testing.TB, store sessions.Store, cfg sessions.Config) *sessions.Engine {
 	tb.Helper()
 	ready := make(chan struct{})
-	told := cfg.Events
-	cfg.Events = func(e sessions.Event) {
+	told := cfg.Observe
+	cfg.Observe = func(e sessions.Event) {
 		if e.Kind == sessions.EventReady {
 			close(ready)
 		}

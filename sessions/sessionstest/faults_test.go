@@ -45,7 +45,7 @@ func TestMemoryRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	backup := m.Snapshot()
-	over := func() sessions.Cursor {
+	ended := func() sessions.Cursor {
 		t.Helper()
 		if done, err := m.End(t.Context(), n.Handle, sessions.Ending{}); err != nil || !done {
 			t.Fatalf("End: %v, %v", done, err)
@@ -56,13 +56,13 @@ func TestMemoryRestore(t *testing.T) {
 		}
 		return page.Next
 	}
-	before := over()
+	before := ended()
 	for range 2 { // a backup is kept as it was
 		m.Restore(backup)
 		page, err := m.Poll(t.Context(), before)
-		if err != nil || !page.Anew {
-			t.Errorf("anew %v after a restore (%v)", page.Anew, err)
+		if err != nil || !page.Resync {
+			t.Errorf("again %v after a restore (%v)", page.Resync, err)
 		}
-		over()
+		ended()
 	}
 }

@@ -45,7 +45,7 @@ const (
 	Child        Told = "a child"     // Refreshed: R4, R5
 	Kept         Told = "keep"        // Refreshed: R3, R6, R7
 	Superseded   Told = "superseded"  // Refreshed
-	Over         Told = "over"        // Refreshed
+	ToldEnded    Told = "ended"       // Refreshed
 	Theft        Told = "theft"       // Refreshed: R8
 	Allowed      Told = "allowed"     // Checked
 	TryRefresh   Told = "try refresh" // Checked: V3
@@ -147,7 +147,7 @@ func CheckHistory(ops []Op) error {
 			part  func(*step) bool
 		}{
 			{"the claims", h.claims(), (*step).ofClaims},
-			{"the line and its end", h.line(), func(*step) bool { return true }},
+			{"the line and its end", h.chain(), func(*step) bool { return true }},
 		} {
 			switch err := h.check(spec.name, spec.model.ToModel(), spec.part); {
 			case errors.Is(err, ErrUndecided):
@@ -166,11 +166,11 @@ type history struct {
 	steps   []*step
 	names   map[string]token
 	parents []token         // by token
-	born    []time.Duration // by token: it was not handed out before
+	born    []time.Duration // by token: it was not issued before
 }
 
 // token is a refresh token by its place in the history: 1 is of the sign-in, 0 is
-// none, and unseen the child of a draw whose answer nobody saw.
+// none, and unseen the child of a generated child whose answer nobody saw.
 type token int8
 
 const unseen token = -1
@@ -202,15 +202,15 @@ const heard Deed = "heard"
 func newHistory(ops, polls []Op, last time.Duration) (*history, error) {
 	h := &history{names: map[string]token{"": 0}, parents: []token{0}, born: []time.Duration{0}}
 	clients := map[string]uint8{"": 0}
-	name := func(mark, parent string, at time.Duration) error {
-		if t, known := h.names[mark]; known {
+	name := func(hash, parent string, at time.Duration) error {
+		if t, known := h.names[hash]; known {
 			h.born[t] = min(h.born[t], at)
 			return nil
 		}
 		if len(h.parents) >= 64 {
 			return fmt.Errorf("session %s has more than 63 tokens", ops[0].Session)
 		}
-		h.names[mark] = token(len(h.parents))
+		h.names[hash] = token(len(h.parents))
 		h.parents, h.born = append(h.parents, h.names[parent]), append(h.born, at)
 		return nil
 	}
@@ -222,7 +222,7 @@ func newHistory(ops, polls []Op, last time.Duration) (*history, error) {
 			}
 		}
 	}
-	// A child's parent was handed out before it: in the order of returns, parents
+	// A child's parent was issued before it: in the order of returns, parents
 	// come first.
 	byReturn := sorted(ops, func(op Op) time.Duration { return op.Return })
 	for _, op := range byReturn {
@@ -319,7 +319,7 @@ func (s *step) now() span { return span{s.Call, s.Return} }
 
 // lineState is a session, as far as its line and its end go, and what each replica
 // has heard of it.
-type lineState struct {
+type chainState struct {
 	end   Deed // "": it lives
 	ended span
 
@@ -329,12 +329,12 @@ type lineState struct {
 
 	child       token
 	childClient uint8
-	handed      span
-	handOuts    int
+	issued      span
+	issues      int
 
-	drawn   tokens // children that were ever handed out
-	pending tokens // children that were used: each may be promoted at any time, more than once
-	version int64
+	generated tokens // children that were ever issued
+	pending   tokens // children that were used: each may be promoted at any time, more than once
+	version   int64
 
 	heard [replicasMax]struct {
 		end     bool
@@ -344,32 +344,32 @@ type lineState struct {
 }
 
 // line is the specification of rotation, verification and ending.
-func (h *history) line() porcupine.NondeterministicModel {
+func (h *history) chain() porcupine.NondeterministicModel {
 	root, seed := h.token(h.created.Access.Own), maphash.MakeSeed()
 	return porcupine.NondeterministicModel{
 		Init: func() []any {
-			return []any{lineState{
-				current: root, promoted: span{h.created.Call, h.created.Return}, version: 1, drawn: tokens(0).with(root),
+			return []any{chainState{
+				current: root, promoted: span{h.created.Call, h.created.Return}, version: 1, generated: tokens(0).with(root),
 			}}
 		},
 		Step: func(state, input, _ any) []any {
 			s := input.(*step)
 			var next []any
-			for _, before := range h.promotions(state.(lineState), s) {
+			for _, before := range h.promotions(state.(chainState), s) {
 				for _, after := range h.act(before, s) {
 					next = append(next, after)
 				}
 			}
 			return next
 		},
-		Hash: func(state any) uint64 { return maphash.Comparable(seed, state.(lineState)) },
+		Hash: func(state any) uint64 { return maphash.Comparable(seed, state.(chainState)) },
 	}
 }
 
 // promotions are the states that promotions under way may have made, the state
 // itself among them (V4: they may be late or dropped).
-func (h *history) promotions(state lineState, s *step) []lineState {
-	states := []lineState{state}
+func (h *history) promotions(state chainState, s *step) []chainState {
+	states := []chainState{state}
 	for i := 0; i < len(states); i++ {
 		from := states[i]
 		if from.end != "" {
@@ -384,19 +384,19 @@ func (h *history) promotions(state lineState, s *step) []lineState {
 	return states
 }
 
-func (l lineState) promote(t token, client uint8, at span) lineState {
+func (l chainState) promote(t token, client uint8, at span) chainState {
 	l.previous, l.current, l.client, l.promoted = l.current, t, client, at
-	l.child, l.childClient, l.handed, l.handOuts = 0, 0, span{}, 0
+	l.child, l.childClient, l.issued, l.issues = 0, 0, span{}, 0
 	return l
 }
 
-func (l lineState) endBy(d Deed, at span) lineState {
+func (l chainState) endBy(d Deed, at span) chainState {
 	l.end, l.ended = d, at
 	return l
 }
 
 // act gives the states after a step, none where its answer is wrong.
-func (h *history) act(l lineState, s *step) []lineState {
+func (h *history) act(l chainState, s *step) []chainState {
 	switch s.Did {
 	case Refreshed:
 		return h.refresh(l, s)
@@ -408,7 +408,7 @@ func (h *history) act(l lineState, s *step) []lineState {
 		return alternatives(l, s, l.end == "", changed)
 	case Ended, SignedOut:
 		if s.Did == SignedOut && s.Told == Done && l.end != "" {
-			return []lineState{l} // it is idempotent, and says no more
+			return []chainState{l} // it is idempotent, and says no more
 		}
 		return alternatives(l, s, l.end == "", l.endBy(s.Did, s.now()))
 	case heard:
@@ -417,7 +417,7 @@ func (h *history) act(l lineState, s *step) []lineState {
 		}
 		at := &l.heard[s.Replica]
 		at.end, at.version = at.end || s.heardEnd, max(at.version, s.heardClaim)
-		return []lineState{l}
+		return []chainState{l}
 	default:
 		return nil
 	}
@@ -425,21 +425,21 @@ func (h *history) act(l lineState, s *step) []lineState {
 
 // alternatives are the states after something that is done where it can be, and
 // else finds nothing.
-func alternatives(l lineState, s *step, can bool, done lineState) []lineState {
+func alternatives(l chainState, s *step, can bool, done chainState) []chainState {
 	switch {
 	case s.Told == Unknown && can:
-		return []lineState{l, done}
+		return []chainState{l, done}
 	case s.Told == Unknown, s.Told == NotFound && !can:
-		return []lineState{l}
+		return []chainState{l}
 	case s.Told == Done && can:
-		return []lineState{done}
+		return []chainState{done}
 	default:
 		return nil
 	}
 }
 
 // verify is V2 to V5.
-func (h *history) verify(l lineState, s *step) []lineState {
+func (h *history) verify(l chainState, s *step) []chainState {
 	own := h.token(s.Access.Own)
 	at := &l.heard[s.Replica] // of the copy that l is
 	switch s.Told {
@@ -450,15 +450,15 @@ func (h *history) verify(l lineState, s *step) []lineState {
 		if s.Access.Parent != "" {
 			l.pending = l.pending.with(own)
 		}
-		return []lineState{l}
+		return []chainState{l}
 	case Unauthorised:
 		if l.end == "" {
 			return nil
 		}
 		at.end = true
-		return []lineState{l}
+		return []chainState{l}
 	case TryRefresh:
-		var next []lineState
+		var next []chainState
 		if at.end {
 			return nil
 		}
@@ -480,10 +480,10 @@ func (h *history) verify(l lineState, s *step) []lineState {
 
 // refresh is R2 to R8. Where the time does not prove which of two rules it was,
 // both count.
-func (h *history) refresh(l lineState, s *step) []lineState {
+func (h *history) refresh(l chainState, s *step) []chainState {
 	t := h.token(s.Token)
-	var next []lineState
-	may := func(told Told, after lineState) {
+	var next []chainState
+	may := func(told Told, after chainState) {
 		right := s.Told == told || s.Told == Unknown
 		if told == Kept && s.Told == Kept {
 			right = h.token(s.Access.Own) == after.current && s.Access.Parent == "" // its access token is current's
@@ -500,7 +500,7 @@ func (h *history) refresh(l lineState, s *step) []lineState {
 			may(Superseded, l)
 		}
 		if l.end != SignedOut || s.mayBeBeyond(2*historyD, l.ended) {
-			may(Over, l)
+			may(ToldEnded, l)
 		}
 	case t == l.current:
 		if s.mayBeWithin(historyG, l.promoted) { // R3
@@ -511,7 +511,7 @@ func (h *history) refresh(l lineState, s *step) []lineState {
 			}
 		}
 		if s.mayBeBeyond(historyG, l.promoted) {
-			h.handOut(l, s, may)
+			h.issueChild(l, s, may)
 		}
 	case h.of(t) == l.current: // R6
 		may(Kept, l.promote(t, s.client, s.now()))
@@ -525,52 +525,52 @@ func (h *history) refresh(l lineState, s *step) []lineState {
 		}
 		if (t != l.previous || s.mayBeBeyond(historyG, l.promoted)) && !h.created.Honest { // R8, and I2
 			may(Theft, l.endBy("stolen", s.now()))
-			may(Over, l.endBy("rolled back", s.now()))
+			may(ToldEnded, l.endBy("rolled back", s.now()))
 		}
 	}
 	return next
 }
 
-// handOut is R4 and R5, for the current token.
-func (h *history) handOut(l lineState, s *step, may func(Told, lineState)) {
+// issueChild is R4 and R5, for the current token.
+func (h *history) issueChild(l chainState, s *step, may func(Told, chainState)) {
 	own := h.token(s.Access.Own)
 	// child hands one out: the one that is given, or one that nobody has.
-	child := func(l lineState, which token) {
+	child := func(l chainState, which token) {
 		fresh := which == 0 || which == unseen
 		switch {
 		case s.Told == Unknown:
 			if fresh {
 				l.child = unseen
 			}
-		case s.Told == Child && (h.of(own) != l.current || h.token(s.Access.Parent) != l.current || fresh && l.drawn.has(own) || !fresh && which != own):
+		case s.Told == Child && (h.of(own) != l.current || h.token(s.Access.Parent) != l.current || fresh && l.generated.has(own) || !fresh && which != own):
 			return
 		default:
-			l.child, l.drawn = own, l.drawn.with(own)
+			l.child, l.generated = own, l.generated.with(own)
 		}
 		may(Child, l)
 	}
-	recorded := func(l lineState, which token) {
-		if l.handOuts >= historyAbuse {
-			may(Over, l.endBy("refresh abuse", s.now()))
+	recorded := func(l chainState, which token) {
+		if l.issues >= historyAbuse {
+			may(ToldEnded, l.endBy("refresh abuse", s.now()))
 			return
 		}
-		l.handed, l.handOuts = s.now(), l.handOuts+1
+		l.issued, l.issues = s.now(), l.issues+1
 		child(l, which)
 	}
-	if l.child == 0 || s.mayBeBeyond(historyW, l.handed) { // R4
-		drawn := l
-		drawn.childClient = s.client
-		recorded(drawn, 0)
+	if l.child == 0 || s.mayBeBeyond(historyW, l.issued) { // R4
+		generated := l
+		generated.childClient = s.client
+		recorded(generated, 0)
 	}
-	if l.child != 0 && s.mayBeWithin(historyW, l.handed) { // R5
+	if l.child != 0 && s.mayBeWithin(historyW, l.issued) { // R5
 		if l.childClient != s.client {
 			may(Superseded, l)
 			return
 		}
-		if s.mayBeWithin(historyD/2, l.handed) {
+		if s.mayBeWithin(historyD/2, l.issued) {
 			child(l, l.child)
 		}
-		if s.mayBeBeyond(historyD/2, l.handed) {
+		if s.mayBeBeyond(historyD/2, l.issued) {
 			recorded(l, l.child)
 		}
 	}
@@ -632,11 +632,11 @@ func (h *history) check(name string, model porcupine.Model, part func(*step) boo
 	}
 	var story strings.Builder
 	for _, s := range sorted(steps, func(s *step) time.Duration { return s.Call }) {
-		mark := "   "
+		hash := "   "
 		if !placed[s] {
-			mark = " ? "
+			hash = " ? "
 		}
-		story.WriteString(mark + h.tell(s) + "\n")
+		story.WriteString(hash + h.tell(s) + "\n")
 	}
 	return fmt.Errorf("session %s, %s: no order of these is right; the most that have one lack those with a question mark:\n%s", h.created.Session, name, story.String())
 }

@@ -57,75 +57,75 @@ func (s story) poll(from, to int) story {
 // here, beside what is right and almost the same.
 func TestCheckHistory(t *testing.T) {
 	const (
-		child, keep, superseded, over, theft = sessionstest.Child, sessionstest.Kept, sessionstest.Superseded, sessionstest.Over, sessionstest.Theft
-		allowed, tryRefresh, unauthorised    = sessionstest.Allowed, sessionstest.TryRefresh, sessionstest.Unauthorised
+		child, keep, superseded, ended, theft = sessionstest.Child, sessionstest.Kept, sessionstest.Superseded, sessionstest.ToldEnded, sessionstest.Theft
+		allowed, tryRefresh, unauthorised     = sessionstest.Allowed, sessionstest.TryRefresh, sessionstest.Unauthorised
 	)
 	none := sessionstest.AccessPass{}
 	t0, t1, t2 := pass("t0", "", 1), pass("t1", "t0", 1), pass("t2", "t0", 1)
-	drawn := signedIn(false).refresh(20, 21, "t0", "v", child, t1)
+	generated := signedIn(false).refresh(20, 21, "t0", "v", child, t1)
 	honest := signedIn(true).refresh(20, 21, "t0", "v", child, t1)
-	promoted := drawn.check(22, 23, 0, t1, allowed).refresh(24, 25, "t1", "v", keep, pass("t1", "", 1))
+	promoted := generated.check(22, 23, 0, t1, allowed).refresh(24, 25, "t1", "v", keep, pass("t1", "", 1))
 	for name, tc := range map[string]struct {
 		story story
 		right bool
 	}{
 		"nothing":                          {signedIn(true), true},
-		"one child for all":                {drawn.refresh(20, 22, "t0", "v", child, t1), true},
-		"two children for one token (R5)":  {drawn.refresh(20, 22, "t0", "v", child, t2), false},
-		"another child after W (R4)":       {drawn.refresh(60, 61, "t0", "w", child, t2), true},
-		"the same child after W (R4)":      {drawn.refresh(60, 61, "t0", "w", child, t1), false},
-		"the child to another client (R5)": {drawn.refresh(22, 23, "t0", "w", child, t1), false},
-		"another client is superseded":     {drawn.refresh(22, 23, "t0", "w", superseded, none), true},
+		"one child for all":                {generated.refresh(20, 22, "t0", "v", child, t1), true},
+		"two children for one token (R5)":  {generated.refresh(20, 22, "t0", "v", child, t2), false},
+		"another child after W (R4)":       {generated.refresh(60, 61, "t0", "w", child, t2), true},
+		"the same child after W (R4)":      {generated.refresh(60, 61, "t0", "w", child, t1), false},
+		"the child to another client (R5)": {generated.refresh(22, 23, "t0", "w", child, t1), false},
+		"another client is superseded":     {generated.refresh(22, 23, "t0", "w", superseded, none), true},
 		"a child within G (R3)":            {promoted.refresh(26, 27, "t1", "v", child, pass("t3", "t1", 1)), false},
 		"a child after G":                  {promoted.refresh(46, 47, "t1", "v", child, pass("t3", "t1", 1)), true},
-		"a child of nobody's":              {drawn.refresh(20, 22, "t0", "v", child, pass("t2", "tx", 1)), false},
+		"a child of nobody's":              {generated.refresh(20, 22, "t0", "v", child, pass("t2", "tx", 1)), false},
 		"a child whose parent is another": {
 			promoted.refresh(46, 47, "t1", "v", child, pass("t3", "t0", 1)), false,
 		},
 		"both siblings current (I1)": {
-			drawn.refresh(60, 61, "t0", "w", child, t2).refresh(62, 63, "t2", "w", keep, pass("t2", "", 1)).refresh(64, 65, "t1", "v", keep, pass("t1", "", 1)), false,
+			generated.refresh(60, 61, "t0", "w", child, t2).refresh(62, 63, "t2", "w", keep, pass("t2", "", 1)).refresh(64, 65, "t1", "v", keep, pass("t1", "", 1)), false,
 		},
 		"the sibling is theft": {
-			drawn.refresh(60, 61, "t0", "w", child, t2).refresh(62, 63, "t2", "w", keep, pass("t2", "", 1)).refresh(64, 65, "t1", "v", theft, none), true,
+			generated.refresh(60, 61, "t0", "w", child, t2).refresh(62, 63, "t2", "w", keep, pass("t2", "", 1)).refresh(64, 65, "t1", "v", theft, none), true,
 		},
 		"the previous one within G":       {promoted.refresh(26, 27, "t0", "v", keep, pass("t1", "", 1)), true},
 		"it is theft at once":             {promoted.refresh(26, 27, "t0", "v", theft, none), false},
 		"it stays for good (I3)":          {promoted.refresh(46, 47, "t0", "v", keep, pass("t1", "", 1)), false},
 		"it is theft after G (I3)":        {promoted.refresh(46, 47, "t0", "v", theft, none), true},
 		"a session that was stolen lives": {promoted.refresh(46, 47, "t0", "v", theft, none).refresh(48, 49, "t1", "v", child, pass("t3", "t1", 1)), false},
-		"a stolen session is over":        {promoted.refresh(46, 47, "t0", "v", theft, none).refresh(48, 49, "t1", "v", over, none), true},
-		"over for nothing (I2)":           {honest.refresh(22, 23, "t0", "v", over, none), false},
+		"a stolen session is over":        {promoted.refresh(46, 47, "t0", "v", theft, none).refresh(48, 49, "t1", "v", ended, none), true},
+		"over for nothing (I2)":           {honest.refresh(22, 23, "t0", "v", ended, none), false},
 		"an honest client is over (I2)": {
 			honest.check(22, 23, 0, t1, allowed).refresh(46, 47, "t0", "v", theft, none), false,
 		},
 		"an access token of the parent": {promoted.refresh(26, 27, "t1", "v", keep, pass("t0", "", 1)), false},
-		"a promotion without a use":     {drawn.refresh(40, 41, "t0", "v", superseded, none), false},
+		"a promotion without a use":     {generated.refresh(40, 41, "t0", "v", superseded, none), false},
 
-		"tokens after the end (I4)":              {drawn.end(22, 23).refresh(24, 25, "t0", "v", child, t1), false},
-		"tokens beside the end":                  {drawn.end(22, 25).refresh(23, 26, "t0", "v", child, t1), true},
-		"tokens after somebody was told over":    {drawn.end(22, 30).refresh(23, 24, "t0", "v", over, none).refresh(25, 26, "t0", "v", child, t1), false},
-		"ended twice":                            {drawn.end(22, 23).end(24, 25), false},
-		"allowed where it was ended":             {drawn.end(22, 23).check(24, 25, 0, t0, allowed), false},
-		"allowed beside the end":                 {drawn.end(22, 24).check(23, 25, 0, t0, allowed), true},
-		"allowed elsewhere":                      {drawn.end(22, 23).check(24, 25, 1, t0, allowed), true},
-		"allowed elsewhere after a poll (I4)":    {drawn.end(22, 23).poll(24, 25).check(26, 27, 1, t0, allowed), false},
-		"allowed elsewhere after an older poll":  {drawn.end(22, 24).poll(23, 25).check(26, 27, 1, t0, allowed), true},
-		"denied elsewhere, then allowed (I4)":    {drawn.end(22, 23).check(24, 25, 1, t0, unauthorised).check(26, 27, 1, t0, allowed), false},
-		"denied for nothing":                     {drawn.check(24, 25, 1, t0, unauthorised), false},
+		"tokens after the end (I4)":              {generated.end(22, 23).refresh(24, 25, "t0", "v", child, t1), false},
+		"tokens beside the end":                  {generated.end(22, 25).refresh(23, 26, "t0", "v", child, t1), true},
+		"tokens after somebody was told over":    {generated.end(22, 30).refresh(23, 24, "t0", "v", ended, none).refresh(25, 26, "t0", "v", child, t1), false},
+		"ended twice":                            {generated.end(22, 23).end(24, 25), false},
+		"allowed where it was ended":             {generated.end(22, 23).check(24, 25, 0, t0, allowed), false},
+		"allowed beside the end":                 {generated.end(22, 24).check(23, 25, 0, t0, allowed), true},
+		"allowed elsewhere":                      {generated.end(22, 23).check(24, 25, 1, t0, allowed), true},
+		"allowed elsewhere after a poll (I4)":    {generated.end(22, 23).poll(24, 25).check(26, 27, 1, t0, allowed), false},
+		"allowed elsewhere after an older poll":  {generated.end(22, 24).poll(23, 25).check(26, 27, 1, t0, allowed), true},
+		"denied elsewhere, then allowed (I4)":    {generated.end(22, 23).check(24, 25, 1, t0, unauthorised).check(26, 27, 1, t0, allowed), false},
+		"denied for nothing":                     {generated.check(24, 25, 1, t0, unauthorised), false},
 		"a theft that a poll tells of is denied": {promoted.refresh(46, 47, "t0", "v", theft, none).poll(48, 49).check(50, 51, 1, t1, allowed), false},
 
-		"new claims":                             {drawn.patch(22, 23, "c2").refresh(24, 25, "t0", "v", child, pass("t1", "t0", 2)), true},
-		"old claims after a PATCH":               {drawn.patch(22, 23, "c2").refresh(24, 25, "t0", "v", child, t1), false},
-		"old claims beside a PATCH":              {drawn.patch(22, 25, "c2").refresh(23, 24, "t0", "v", child, t1), true},
-		"claims of another version":              {drawn.patch(22, 23, "cx").refresh(24, 25, "t0", "v", child, pass("t1", "t0", 2)), false},
-		"two changes, one version":               {drawn.patch(22, 23, "c3").patch(23, 24, "c2").refresh(25, 26, "t0", "v", child, pass("t1", "t0", 2)), false},
-		"two changes, two versions":              {drawn.patch(22, 23, "c2").patch(24, 25, "c3").refresh(26, 27, "t0", "v", child, pass("t1", "t0", 3)), true},
-		"old claims where they were changed":     {drawn.patch(22, 23, "c2").check(24, 25, 0, t0, allowed), false},
-		"old claims elsewhere":                   {drawn.patch(22, 23, "c2").check(24, 25, 1, t0, allowed), true},
-		"old claims elsewhere after a poll":      {drawn.patch(22, 23, "c2").poll(24, 25).check(26, 27, 1, t0, allowed), false},
-		"old claims elsewhere, then asked again": {drawn.patch(22, 23, "c2").check(24, 25, 1, t0, tryRefresh).check(26, 27, 1, t0, allowed), false},
-		"asked to refresh for nothing":           {drawn.check(24, 25, 1, t0, tryRefresh), false},
-		"changed after the end":                  {drawn.end(22, 23).patch(24, 25, "c2"), false},
+		"new claims":                             {generated.patch(22, 23, "c2").refresh(24, 25, "t0", "v", child, pass("t1", "t0", 2)), true},
+		"old claims after a PATCH":               {generated.patch(22, 23, "c2").refresh(24, 25, "t0", "v", child, t1), false},
+		"old claims beside a PATCH":              {generated.patch(22, 25, "c2").refresh(23, 24, "t0", "v", child, t1), true},
+		"claims of another version":              {generated.patch(22, 23, "cx").refresh(24, 25, "t0", "v", child, pass("t1", "t0", 2)), false},
+		"two changes, one version":               {generated.patch(22, 23, "c3").patch(23, 24, "c2").refresh(25, 26, "t0", "v", child, pass("t1", "t0", 2)), false},
+		"two changes, two versions":              {generated.patch(22, 23, "c2").patch(24, 25, "c3").refresh(26, 27, "t0", "v", child, pass("t1", "t0", 3)), true},
+		"old claims where they were changed":     {generated.patch(22, 23, "c2").check(24, 25, 0, t0, allowed), false},
+		"old claims elsewhere":                   {generated.patch(22, 23, "c2").check(24, 25, 1, t0, allowed), true},
+		"old claims elsewhere after a poll":      {generated.patch(22, 23, "c2").poll(24, 25).check(26, 27, 1, t0, allowed), false},
+		"old claims elsewhere, then asked again": {generated.patch(22, 23, "c2").check(24, 25, 1, t0, tryRefresh).check(26, 27, 1, t0, allowed), false},
+		"asked to refresh for nothing":           {generated.check(24, 25, 1, t0, tryRefresh), false},
+		"changed after the end":                  {generated.end(22, 23).patch(24, 25, "c2"), false},
 
 		"a lost answer, and its child": {
 			signedIn(true).refresh(20, 21, "t0", "v", sessionstest.Unknown, none).refresh(24, 25, "t0", "v", child, t1), true,

@@ -186,7 +186,7 @@ func lifeOfKeys(s *scene) {
 		s.Fatalf("another one beside what is not active yet: %v", err)
 	}
 
-	// A hand-out just before the new keys are active, and its repetition after.
+	// A issue just before the new keys are active, and its repetition after.
 	active := s.key(sessions.KeySigning, 2).ActiveFrom
 	if other := s.key(sessions.KeySealing, 2).ActiveFrom; other.After(active) {
 		active = other
@@ -230,12 +230,12 @@ func lifeOfKeys(s *scene) {
 	if first := s.keySet().Keys[0]; first.Generation != 2 {
 		s.Errorf("generation %d is the oldest sealing key, want 2", first.Generation)
 	}
-	s.refused(s.two, long.Refresh, fromV, sessions.ErrOver)
+	s.refused(s.two, long.Refresh, fromV, sessions.ErrSessionEnded)
 }
 
 // keysWrappedAnew: a new key-encryption key takes the place of the old one, and
 // replicas that have the old one alone go on with what they have.
-func keysWrappedAnew(s *scene) {
+func keysRewrapped(s *scene) {
 	old, another := scenarioKey(s.T), keyEncryptionKey(s.T, "n")
 	keks := sessions.KeyEncryption{Key: another, Previous: old}
 	both := startReplica(s.T, s.store, func(c *sessions.Config) { c.KeyEncryptionKey, c.PreviousKeyEncryptionKey = another, old })

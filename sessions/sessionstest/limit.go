@@ -111,7 +111,7 @@ func raceCreations(t *testing.T, evict bool, stores []sessions.Store) {
 	const creators, most = 20, 3
 	s := &suite{T: t}
 	user := fmt.Sprint("alice ", evict)
-	s.must(stores[0].RaiseHorizon(t.Context(), 1000*time.Hour))
+	s.must(stores[0].RaiseFeedRetention(t.Context(), 1000*time.Hour))
 	var mu sync.Mutex
 	var evicted []sessions.Handle
 	created := s.race(creators, func(ctx context.Context, i int) (bool, error) {

@@ -21,7 +21,7 @@ type Memory struct {
 	offset   time.Duration
 	before   func(method string) error
 	after    func(method string) error
-	contents contents
+	state    state
 	restored int // how often; the part of a cursor that tells one store from another
 	pageMax  int // entries of a page
 
@@ -29,27 +29,27 @@ type Memory struct {
 }
 
 // contents is what a snapshot holds.
-type contents struct {
-	records map[sessions.Handle]sessions.Record
-	keys    []sessions.StoredKey
-	feed    []entry
-	next    int // the place of the next entry
-	horizon time.Duration
-	events  []sessions.AuditEvent
-	noted   int64 // the last event's id
+type state struct {
+	records   map[sessions.Handle]sessions.Record
+	keys      []sessions.StoredKey
+	feed      []entry
+	next      int // the place of the next entry
+	retention time.Duration
+	events    []sessions.AuditEvent
+	noted     int64 // the last event's id
 }
 
 type entry struct {
 	sessions.Entry
 
-	place int
+	position int
 }
 
 var _ ClockedStore = (*Memory)(nil)
 
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
-	return &Memory{contents: contents{records: map[sessions.Handle]sessions.Record{}}, pageMax: 100}
+	return &Memory{state: state{records: map[sessions.Handle]sessions.Record{}}, pageMax: 100}
 }
 
 // Advance implements [ClockedStore].
@@ -77,13 +77,13 @@ func (m *Memory) FailAfter(f func(method string) error) {
 }
 
 // Snapshot is a backup of a [Memory].
-type Snapshot struct{ contents contents }
+type Snapshot struct{ state state }
 
 // Snapshot makes a backup.
 func (m *Memory) Snapshot() Snapshot {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Snapshot{m.contents.clone()}
+	return Snapshot{m.state.clone()}
 }
 
 // Restore brings a backup back: what was written since is lost, as after a
@@ -92,10 +92,10 @@ func (m *Memory) Restore(s Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.restored++
-	m.contents = s.contents.clone()
+	m.state = s.state.clone()
 }
 
-func (c contents) clone() contents {
+func (c state) clone() state {
 	c.records, c.keys, c.feed, c.events = maps.Clone(c.records), slices.Clone(c.keys), slices.Clone(c.feed), slices.Clone(c.events)
 	return c
 }
@@ -127,8 +127,8 @@ func do[T any](ctx context.Context, m *Memory, method string, act func(now time.
 
 func (m *Memory) append(now time.Time, e sessions.Entry) {
 	e.At = now
-	m.contents.feed = append(m.contents.feed, entry{e, m.contents.next})
-	m.contents.next++
+	m.state.feed = append(m.state.feed, entry{e, m.state.next})
+	m.state.next++
 }
 
 func copied(r sessions.Record) sessions.Record {
@@ -142,7 +142,7 @@ func (m *Memory) Create(ctx context.Context, n sessions.NewRecord) (sessions.Rec
 }
 
 func (m *Memory) insert(now time.Time, n sessions.NewRecord) (sessions.Record, error) {
-	if _, exists := m.contents.records[n.Handle]; exists {
+	if _, exists := m.state.records[n.Handle]; exists {
 		return sessions.Record{}, errors.New("a session with this handle exists")
 	}
 	absolute := now.Add(n.AbsoluteLife.Truncate(time.Microsecond))
@@ -157,7 +157,7 @@ func (m *Memory) insert(now time.Time, n sessions.NewRecord) (sessions.Record, e
 		},
 		Claims: n.Claims, ClaimsVersion: 1, Data: n.Data,
 	})
-	m.contents.records[n.Handle] = r
+	m.state.records[n.Handle] = r
 	m.note(now, sessions.AuditEvent{Kind: sessions.AuditCreated, Handle: n.Handle, UserID: n.UserID, Actor: n.Actor})
 	return copied(r), nil
 }
@@ -191,7 +191,7 @@ func (m *Memory) CreateWithin(ctx context.Context, n sessions.NewRecord, l sessi
 func (m *Memory) Get(ctx context.Context, h sessions.Handle) (sessions.Record, time.Time, error) {
 	var read time.Time
 	r, err := do(ctx, m, "Get", func(now time.Time) (sessions.Record, error) {
-		r, ok := m.contents.records[h]
+		r, ok := m.state.records[h]
 		if !ok {
 			return sessions.Record{}, sessions.ErrNotFound
 		}
@@ -215,7 +215,7 @@ func (m *Memory) ListUser(ctx context.Context, userID string, limit int) ([]sess
 // living are the sessions of a user that have not expired, the newest first.
 func (m *Memory) living(now time.Time, userID string) []sessions.Record {
 	var list []sessions.Record
-	for _, r := range m.contents.records {
+	for _, r := range m.state.records {
 		if r.UserID == userID && now.Before(r.ExpiresAt) && now.Before(r.AbsoluteExpiresAt) {
 			list = append(list, copied(r))
 		}
@@ -227,9 +227,9 @@ func (m *Memory) living(now time.Time, userID string) []sessions.Record {
 }
 
 // Update implements [sessions.Store].
-func (m *Memory) Update(ctx context.Context, h sessions.Handle, c sessions.Contents) (sessions.Record, error) {
+func (m *Memory) Update(ctx context.Context, h sessions.Handle, c sessions.Attributes) (sessions.Record, error) {
 	return do(ctx, m, "Update", func(now time.Time) (sessions.Record, error) {
-		r, ok := m.contents.records[h]
+		r, ok := m.state.records[h]
 		if !ok || !now.Before(r.ExpiresAt) || !now.Before(r.AbsoluteExpiresAt) {
 			return sessions.Record{}, sessions.ErrNotFound
 		}
@@ -244,15 +244,15 @@ func (m *Memory) Update(ctx context.Context, h sessions.Handle, c sessions.Conte
 			m.note(now, sessions.AuditEvent{Kind: sessions.AuditDataChanged, Handle: h, UserID: r.UserID, Actor: c.Actor})
 		}
 		r = copied(r)
-		m.contents.records[h] = r
+		m.state.records[h] = r
 		return copied(r), nil
 	})
 }
 
 // unchanged says whether the row that was read as old is still the same one.
 func (m *Memory) unchanged(old sessions.Row) (sessions.Record, bool) {
-	r, ok := m.contents.records[old.Handle]
-	return r, ok && r.Current == old.Current && r.HandedAt.Equal(old.HandedAt)
+	r, ok := m.state.records[old.Handle]
+	return r, ok && r.Current == old.Current && r.IssuedAt.Equal(old.IssuedAt)
 }
 
 // Swap implements [sessions.Store].
@@ -267,7 +267,7 @@ func (m *Memory) Swap(ctx context.Context, old, next sessions.Row, rule sessions
 			return false, errors.New("a session must not slide past its absolute expiry")
 		}
 		r.Row = next
-		m.contents.records[old.Handle] = r
+		m.state.records[old.Handle] = r
 		m.note(now, sessions.AuditEvent{Kind: sessions.AuditRefreshed, Handle: r.Handle, UserID: r.UserID, Rule: rule, Actor: "refresh"})
 		return true, nil
 	})
@@ -277,15 +277,15 @@ func (m *Memory) Swap(ctx context.Context, old, next sessions.Row, rule sessions
 func (m *Memory) Promote(ctx context.Context, ps []sessions.Promotion) error {
 	_, err := do(ctx, m, "Promote", func(now time.Time) (any, error) {
 		for _, p := range ps {
-			r, ok := m.contents.records[p.Handle]
+			r, ok := m.state.records[p.Handle]
 			switch {
 			case !ok, r.Current == p.Own, r.Previous == p.Own:
 			case r.Current == p.Parent:
 				r.Previous, r.Current, r.CurrentClient, r.PromotedAt = r.Current, p.Own, r.NextClient, now
-				r.NextNonce, r.NextClient, r.HandedAt, r.HandOuts = sessions.Nonce{}, sessions.Client{}, time.Time{}, 0
-				m.contents.records[p.Handle] = r
+				r.NextNonce, r.NextClient, r.IssuedAt, r.Issues = sessions.Nonce{}, sessions.Client{}, time.Time{}, 0
+				m.state.records[p.Handle] = r
 			default:
-				m.append(now, sessions.Entry{Kind: sessions.EntryLost, Handle: p.Handle, Mark: p.Own})
+				m.append(now, sessions.Entry{Kind: sessions.EntryLost, Handle: p.Handle, TokenHash: p.Own})
 			}
 		}
 		return nil, nil
@@ -295,16 +295,16 @@ func (m *Memory) Promote(ctx context.Context, ps []sessions.Promotion) error {
 
 func (m *Memory) end(now time.Time, h sessions.Handle, e sessions.Ending) {
 	m.note(now, sessions.AuditEvent{
-		Kind: sessions.AuditEnded, Handle: h, UserID: m.contents.records[h].UserID, Rule: e.Rule, Reason: e.Reason, Actor: e.Actor,
+		Kind: sessions.AuditEnded, Handle: h, UserID: m.state.records[h].UserID, Rule: e.Rule, Reason: e.Reason, Actor: e.Actor,
 	})
-	delete(m.contents.records, h)
+	delete(m.state.records, h)
 	m.append(now, sessions.Entry{Kind: sessions.EntryEnded, Handle: h, Reason: e.Reason})
 }
 
 // End implements [sessions.Store].
 func (m *Memory) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (bool, error) {
 	return do(ctx, m, "End", func(now time.Time) (bool, error) {
-		_, ok := m.contents.records[h]
+		_, ok := m.state.records[h]
 		if ok {
 			m.end(now, h, e)
 		}
@@ -327,7 +327,7 @@ func (m *Memory) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending)
 func (m *Memory) EndUser(ctx context.Context, userID string, e sessions.Ending) ([]sessions.Handle, error) {
 	return do(ctx, m, "EndUser", func(now time.Time) ([]sessions.Handle, error) {
 		var handles []sessions.Handle
-		for h, r := range m.contents.records {
+		for h, r := range m.state.records {
 			if r.UserID == userID {
 				m.end(now, h, e)
 				handles = append(handles, h)
@@ -340,15 +340,15 @@ func (m *Memory) EndUser(ctx context.Context, userID string, e sessions.Ending) 
 // Poll implements [sessions.Store].
 func (m *Memory) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
 	return do(ctx, m, "Poll", func(now time.Time) (sessions.Page, error) {
-		page := sessions.Page{Now: now, Horizon: m.contents.horizon}
+		page := sessions.Page{Now: now, Retention: m.state.retention}
 		var restored, from int
 		var whole bool
 		if _, err := fmt.Sscanf(string(since), "%d %t %d", &restored, &whole, &from); err != nil || restored != m.restored {
-			page.Anew, whole, from = true, true, 0
+			page.Resync, whole, from = true, true, 0
 		}
 		next := from
-		for _, e := range m.contents.feed {
-			if e.place < from || whole && e.At.Before(now.Add(-m.contents.horizon)) {
+		for _, e := range m.state.feed {
+			if e.position < from || whole && e.At.Before(now.Add(-m.state.retention)) {
 				continue
 			}
 			if len(page.Entries) == m.pageMax {
@@ -356,20 +356,20 @@ func (m *Memory) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page
 				break
 			}
 			page.Entries = append(page.Entries, e.Entry)
-			next = e.place + 1
+			next = e.position + 1
 		}
 		if !page.More {
-			next, whole = m.contents.next, false
+			next, whole = m.state.next, false
 		}
 		page.Next = sessions.Cursor(fmt.Sprintf("%d %t %d", m.restored, whole, next))
 		return page, nil
 	})
 }
 
-// RaiseHorizon implements [sessions.Store].
-func (m *Memory) RaiseHorizon(ctx context.Context, d time.Duration) error {
-	_, err := do(ctx, m, "RaiseHorizon", func(time.Time) (any, error) {
-		m.contents.horizon = max(m.contents.horizon, d)
+// RaiseFeedRetention implements [sessions.Store].
+func (m *Memory) RaiseFeedRetention(ctx context.Context, d time.Duration) error {
+	_, err := do(ctx, m, "RaiseFeedRetention", func(time.Time) (any, error) {
+		m.state.retention = max(m.state.retention, d)
 		return nil, nil
 	})
 	return err
@@ -378,11 +378,11 @@ func (m *Memory) RaiseHorizon(ctx context.Context, d time.Duration) error {
 // Keys implements [sessions.Store].
 func (m *Memory) Keys(ctx context.Context) (sessions.KeySet, error) {
 	return do(ctx, m, "Keys", func(now time.Time) (sessions.KeySet, error) {
-		keys := slices.Clone(m.contents.keys)
+		keys := slices.Clone(m.state.keys)
 		for i := range keys {
 			keys[i].Wrapped = bytes.Clone(keys[i].Wrapped)
 		}
-		return sessions.KeySet{Keys: keys, Now: now, Horizon: m.contents.horizon}, nil
+		return sessions.KeySet{Keys: keys, Now: now, FeedRetention: m.state.retention}, nil
 	})
 }
 
@@ -392,13 +392,13 @@ func (m *Memory) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Du
 		order := func(a, b sessions.StoredKey) int {
 			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Generation, b.Generation))
 		}
-		i, exists := slices.BinarySearchFunc(m.contents.keys, k, order)
+		i, exists := slices.BinarySearchFunc(m.state.keys, k, order)
 		if exists {
 			return false, nil
 		}
 		k.Wrapped = bytes.Clone(k.Wrapped)
 		k.CreatedAt, k.ActiveFrom = now, now.Add(delay.Truncate(time.Microsecond))
-		m.contents.keys = slices.Insert(m.contents.keys, i, k)
+		m.state.keys = slices.Insert(m.state.keys, i, k)
 		m.append(now, sessions.Entry{Kind: sessions.EntryKeys})
 		m.noteKey(now, sessions.AuditKeyAdded, k)
 		return true, nil
@@ -408,15 +408,15 @@ func (m *Memory) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Du
 // RewrapKey implements [sessions.Store].
 func (m *Memory) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (bool, error) {
 	return do(ctx, m, "RewrapKey", func(now time.Time) (bool, error) {
-		i := slices.IndexFunc(m.contents.keys, func(k sessions.StoredKey) bool {
+		i := slices.IndexFunc(m.state.keys, func(k sessions.StoredKey) bool {
 			return k.ID == old.ID && bytes.Equal(k.Wrapped, old.Wrapped)
 		})
 		if i < 0 {
 			return false, nil
 		}
-		m.contents.keys[i].Wrapped, m.contents.keys[i].WrappedBy = bytes.Clone(next.Wrapped), next.WrappedBy
+		m.state.keys[i].Wrapped, m.state.keys[i].WrappedBy = bytes.Clone(next.Wrapped), next.WrappedBy
 		m.append(now, sessions.Entry{Kind: sessions.EntryKeys})
-		m.noteKey(now, sessions.AuditKeyRewrapped, m.contents.keys[i])
+		m.noteKey(now, sessions.AuditKeyRewrapped, m.state.keys[i])
 		return true, nil
 	})
 }
@@ -425,8 +425,8 @@ func (m *Memory) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (b
 func (m *Memory) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after time.Duration) ([]sessions.StoredKey, error) {
 	return do(ctx, m, "DeleteKeys", func(now time.Time) ([]sessions.StoredKey, error) {
 		var deleted []sessions.StoredKey
-		keys := m.contents.keys
-		m.contents.keys = slices.DeleteFunc(slices.Clone(keys), func(k sessions.StoredKey) bool {
+		keys := m.state.keys
+		m.state.keys = slices.DeleteFunc(slices.Clone(keys), func(k sessions.StoredKey) bool {
 			gone := k.Kind == kind && slices.ContainsFunc(keys, func(next sessions.StoredKey) bool {
 				return next.Kind == kind && next.Generation > k.Generation && next.ActiveFrom.Before(now.Add(-after))
 			})
@@ -444,28 +444,28 @@ func (m *Memory) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after ti
 }
 
 func (m *Memory) note(now time.Time, e sessions.AuditEvent) {
-	m.contents.noted++
-	e.ID, e.At = m.contents.noted, now
-	m.contents.events = append(m.contents.events, e)
+	m.state.noted++
+	e.ID, e.At = m.state.noted, now
+	m.state.events = append(m.state.events, e)
 }
 
 func (m *Memory) noteKey(now time.Time, kind sessions.AuditKind, k sessions.StoredKey) {
 	m.note(now, sessions.AuditEvent{Kind: kind, Key: fmt.Sprintf("%s/%d/%s", k.Kind, k.Generation, k.ID)})
 }
 
-// NoteChanges implements [sessions.Store]. Whoever asks for events has them all.
-func (m *Memory) NoteChanges() {}
+// AuditChanges implements [sessions.Store]. Whoever asks for events has them all.
+func (m *Memory) AuditChanges() {}
 
-// DeliverEvents implements [sessions.Store]. To the faults it is two methods, so
-// that a test can die between them: DeliverEvents, which reads, and
+// DeliverAudit implements [sessions.Store]. To the faults it is two methods, so
+// that a test can die between them: DeliverAudit, which reads, and
 // RemoveEvents, after the delivery.
-func (m *Memory) DeliverEvents(ctx context.Context, limit int, deliver func([]sessions.AuditEvent) error) (int, error) {
+func (m *Memory) DeliverAudit(ctx context.Context, limit int, deliver func([]sessions.AuditEvent) error) (int, error) {
 	if !m.delivering.TryLock() {
 		return 0, nil
 	}
 	defer m.delivering.Unlock()
-	events, err := do(ctx, m, "DeliverEvents", func(time.Time) ([]sessions.AuditEvent, error) {
-		return slices.Clone(m.contents.events[:min(limit, len(m.contents.events))]), nil
+	events, err := do(ctx, m, "DeliverAudit", func(time.Time) ([]sessions.AuditEvent, error) {
+		return slices.Clone(m.state.events[:min(limit, len(m.state.events))]), nil
 	})
 	if err != nil || len(events) == 0 {
 		return 0, err
@@ -474,7 +474,7 @@ func (m *Memory) DeliverEvents(ctx context.Context, limit int, deliver func([]se
 		return 0, err
 	}
 	return do(ctx, m, "RemoveEvents", func(time.Time) (int, error) {
-		m.contents.events = slices.DeleteFunc(m.contents.events, func(e sessions.AuditEvent) bool { return slices.Contains(events, e) })
+		m.state.events = slices.DeleteFunc(m.state.events, func(e sessions.AuditEvent) bool { return slices.Contains(events, e) })
 		return len(events), nil
 	})
 }
@@ -486,22 +486,22 @@ const eventsKeep = 90 * 24 * time.Hour
 func (m *Memory) Sweep(ctx context.Context, limit int) (int, error) {
 	return do(ctx, m, "Sweep", func(now time.Time) (int, error) {
 		swept := 0
-		for h, r := range m.contents.records {
+		for h, r := range m.state.records {
 			if swept < limit && !now.Before(r.ExpiresAt) {
-				delete(m.contents.records, h)
+				delete(m.state.records, h)
 				swept++
 			}
 		}
 		old := 0
-		m.contents.feed = slices.DeleteFunc(m.contents.feed, func(e entry) bool {
-			gone := old < limit && e.At.Before(now.Add(-2*m.contents.horizon))
+		m.state.feed = slices.DeleteFunc(m.state.feed, func(e entry) bool {
+			gone := old < limit && e.At.Before(now.Add(-2*m.state.retention))
 			if gone {
 				old++
 			}
 			return gone
 		})
 		noted := 0
-		m.contents.events = slices.DeleteFunc(m.contents.events, func(e sessions.AuditEvent) bool {
+		m.state.events = slices.DeleteFunc(m.state.events, func(e sessions.AuditEvent) bool {
 			gone := noted < limit && e.At.Before(now.Add(-eventsKeep))
 			if gone {
 				noted++

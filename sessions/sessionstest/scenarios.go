@@ -52,7 +52,7 @@ func Scenarios(t *testing.T, open func(t *testing.T) ClockedStore) {
 		"other clock":           otherClock,
 		"clock set back":        clockSetBack,
 		"life of keys":          lifeOfKeys,
-		"keys wrapped anew":     keysWrappedAnew,
+		"keys rewrapped":        keysRewrapped,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -200,12 +200,12 @@ func keyEncryptionKey(t *testing.T, fill string) *sessions.KeyEncryptionKey {
 // replica starts an engine over the scene's store, on a machine with the clock now.
 func (s *scene) replica(now func() time.Time) *replica {
 	s.Helper()
-	r := s.replicaOver(s.store, now)
+	r := s.replicaEnded(s.store, now)
 	s.replicas = append(s.replicas, r)
 	return r
 }
 
-func (s *scene) replicaOver(store sessions.Store, now func() time.Time) *replica {
+func (s *scene) replicaEnded(store sessions.Store, now func() time.Time) *replica {
 	s.Helper()
 	return startReplica(s.T, store, func(cfg *sessions.Config) { cfg.Now = now })
 }
@@ -246,8 +246,8 @@ func (s *scene) refreshed(r *replica, token sessions.Token, from sessions.Client
 	if err != nil || i.Rule != rule {
 		s.Fatalf("refresh from %c: %s, %v; want tokens by %s", from[0], i.Rule, err, rule)
 	}
-	if handsOut := rule == sessions.R4 || rule == sessions.R5; handsOut != (i.Refresh != "") {
-		s.Fatalf("%s hands out a refresh token: %v", rule, !handsOut)
+	if issuesOne := rule == sessions.R4 || rule == sessions.R5; issuesOne != (i.Refresh != "") {
+		s.Fatalf("%s issues a refresh token: %v", rule, !issuesOne)
 	}
 	return i
 }
@@ -454,7 +454,7 @@ func idle(s *scene) {
 	s.advance(month - 24*time.Hour)
 	s.signedIn()
 	s.advance(month)
-	s.refused(s.one, s.client.refresh, fromV, sessions.ErrOver)
+	s.refused(s.one, s.client.refresh, fromV, sessions.ErrSessionEnded)
 }
 
 func thiefFirst(s *scene) {
@@ -465,7 +465,7 @@ func thiefFirst(s *scene) {
 	s.advance(grace)
 	s.refused(s.two, s.client.refresh, fromV, sessions.ErrTheft)
 	s.denied(thief.access, sessions.DenyEnded)
-	s.refused(s.one, thief.refresh, fromX, sessions.ErrOver)
+	s.refused(s.one, thief.refresh, fromX, sessions.ErrSessionEnded)
 }
 
 func victimFirst(s *scene) {
@@ -500,23 +500,23 @@ func idleSession(s *scene) {
 		s.advance(time.Hour)
 	}
 	s.refused(s.one, s.client.refresh, fromV, sessions.ErrTheft)
-	s.refused(s.one, thief.refresh, fromX, sessions.ErrOver)
+	s.refused(s.one, thief.refresh, fromX, sessions.ErrSessionEnded)
 }
 
 func poll(s *scene) {
 	s.refreshed(s.one, s.client.refresh, fromX, sessions.R4)
-	for range sessions.Defaults().HandOutsMax - 1 {
+	for range sessions.Defaults().IssuesMax - 1 {
 		s.refused(s.two, s.client.refresh, fromV, sessions.ErrSuperseded)
 		s.advance(grace / 2)
 		for range 3 {
 			s.refreshed(s.one, s.client.refresh, fromX, sessions.R5)
 		}
 	}
-	if s.one.link.swaps != sessions.Defaults().HandOutsMax {
+	if s.one.link.swaps != sessions.Defaults().IssuesMax {
 		s.Errorf("%d writes", s.one.link.swaps)
 	}
 	s.advance(grace / 2)
-	s.refused(s.one, s.client.refresh, fromX, sessions.ErrOver)
+	s.refused(s.one, s.client.refresh, fromX, sessions.ErrSessionEnded)
 	s.denied(s.client.access, sessions.DenyExpired) // of an hour ago: nothing else was used
 }
 
@@ -524,7 +524,7 @@ func lostWrite(s *scene) {
 	s.two.link.holdPromotions() // R6 comes first
 	before := s.row()
 	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
-	s.putBack(before) // the draw
+	s.putBack(before) // the generated child
 	s.allowed(s.two, s.client.access)
 	s.client.take(s.refreshed(s.two, s.client.refresh, fromV, sessions.R6))
 	s.advance(grace)
@@ -544,7 +544,7 @@ func restore(s *scene) {
 		s.advance(time.Hour)
 	}
 	s.putBack(yesterday)
-	s.refused(s.one, s.client.refresh, fromV, sessions.ErrOver) // and not theft
+	s.refused(s.one, s.client.refresh, fromV, sessions.ErrSessionEnded) // and not theft
 }
 
 func outAndIn(s *scene) {
@@ -563,7 +563,7 @@ func outAndIn(s *scene) {
 	}
 	s.allowed(s.two, s.client.access)
 	s.advance(2 * grace)
-	s.refused(s.two, late, fromV, sessions.ErrOver)
+	s.refused(s.two, late, fromV, sessions.ErrSessionEnded)
 	s.signedIn()
 }
 
@@ -571,7 +571,7 @@ func outAndIn(s *scene) {
 // is still cut off when the first one uses it.
 func rollout(s *scene) {
 	var ahead atomic.Int64
-	cut := s.replicaOver(s.store, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+	cut := s.replicaEnded(s.store, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 	cut.link.mu.Lock()
 	cut.link.cut = true
 	cut.link.mu.Unlock()
@@ -608,7 +608,7 @@ func rollout(s *scene) {
 func (s *scene) otherKeys() []sessions.StoredKey {
 	s.Helper()
 	other := s.open(s.T)
-	s.replicaOver(other, time.Now)
+	s.replicaEnded(other, time.Now)
 	set, err := other.Keys(s.Context())
 	if err != nil || len(set.Keys) < 2 {
 		s.Fatalf("%d keys, %v", len(set.Keys), err)
@@ -639,10 +639,10 @@ func otherClock(s *scene) {
 // works goes on working, who ended stays ended, and another network of the client waits
 // for one window at most.
 func clockSetBack(s *scene) {
-	over, other := s.signIn()
+	ended, other := s.signIn()
 	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
 	s.used(s.one, s.client.access)
-	if _, err := s.one.End(s.Context(), over, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
+	if _, err := s.one.End(s.Context(), ended, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
 		s.Fatal(err)
 	}
 	s.advance(-10 * time.Minute)

@@ -96,14 +96,14 @@ function ofMe(who, seen) {
 function ofRefresh(who, { status, told: news, error }) {
   const you = who === "you";
   if (status === 200 && news?.parent) {
-    const { known, lost } = line.handedOut(who, news);
+    const { known, lost } = line.issued(who, news);
     const answer = { label: "new tokens", tone: "good", at: "gate", status };
     if (lost) {
       answer.text = "The very same child that got lost (R5). The lost answer did no harm, and nobody is signed out.";
     } else if (known) {
-      answer.text = "The same child again (R5): it was handed out moments ago and not used since.";
+      answer.text = "The same child again (R5): it was issued moments ago and not used since.";
     } else if (you) {
-      answer.text = "A child was drawn (R4). Its parent stays current until the child is used, in case this answer had got lost.";
+      answer.text = "A child was generated (R4). Its parent stays current until the child is used, in case this answer had got lost.";
     } else {
       answer.text = "The copy was still the current token, so the thief was given a child of it (R4). Nobody can tell yet: the owner may be on another network.";
     }
@@ -244,15 +244,15 @@ async function lose({ again: repeated = false } = {}) {
     const headers = { "content-type": "application/json" };
     const back = await request("POST", "/login", { headers, body: JSON.stringify({ again: ticket }) });
     if (!back.ok) {
-      line.handedOut("you", news);
-      return { ...lost, lost: false, text: "A child was drawn, but the app could not put the old cookies back: nothing got lost." };
+      line.issued("you", news);
+      return { ...lost, lost: false, text: "A child was generated, but the app could not put the old cookies back: nothing got lost." };
     }
     spoiled = false;
     return {
       ...lost,
       text: line.lost(news)
         ? "The same child (R5), and the app has put the old cookies back once more. The child still waits. Refresh now."
-        : "A child was drawn (R4). Then the app put the old cookies back, as if the answer had got lost: nobody has the child. Refresh now.",
+        : "A child was generated (R4). Then the app put the old cookies back, as if the answer had got lost: nobody has the child. Refresh now.",
     };
   };
   const event = await alone(() => follow("you", `POST ${refreshPath}`, losing()));
@@ -351,7 +351,7 @@ async function finish({ theft = false, stranger: foreign = false }, who = "you")
     : "It was ended: here, elsewhere, or because its time was up.";
   if (foreign) {
     $("over-title").textContent = "This browser is now signed in as somebody else.";
-    $("over-text").textContent = "Another tab has begun a new session. This page knows nothing of it until it is loaded anew.";
+    $("over-text").textContent = "Another tab has begun a new session. This page knows nothing of it until it is loaded again.";
     $("over-link").textContent = "Reload";
     $("over-link").href = "/";
   }
@@ -491,7 +491,7 @@ function wouldDo(young) {
   if (young > 0) return `keeps the token (${Math.ceil(young / 1000)} s)`;
   const child = line.tokens.findLast((token) => line.state(token) === "child");
   if (child && child.mark === line.held.thief) return "";
-  return child ? "repeats the child" : "draws a child";
+  return child ? "repeats the child" : "generates a child";
 }
 
 // tick shows what goes with time.

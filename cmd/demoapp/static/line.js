@@ -78,9 +78,9 @@ export class Line {
     this.accessEnds = Date.now() + told.expiresIn * 1000;
   }
 
-  // handedOut: an answer brought a child. It returns whether that is known already, and
+  // issued: an answer brought a child. It returns whether that is known already, and
   // whether its last answer got lost.
-  handedOut(who, told) {
+  issued(who, told) {
     const { mark, lost } = this.token(told.own) ?? {};
     this.#know(told.parent).sure = true;
     this.#moveTo(told.parent);
@@ -163,7 +163,7 @@ export function draw(line, list, over) {
     tag.className = "tag";
     tag.textContent = over && ["current", "child"].includes(state) ? "ended" : states[state];
     const where = document.createElement("p");
-    where.textContent = token.lost ? "handed out, but the answer got lost" : holders.join(" and ");
+    where.textContent = token.lost ? "issued, but the answer got lost" : holders.join(" and ");
     item.append(name, " ", tag, where);
     return item;
   });

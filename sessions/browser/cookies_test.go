@@ -1,4 +1,4 @@
-package sessions
+package browser
 
 import (
 	"encoding/base64"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
 const (
@@ -17,72 +19,74 @@ const (
 	inAnHour = "; Expires=Tue, 24 Nov 2026 13:00:00 GMT" // from testEpoch
 )
 
+var testEpoch = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
 func TestSetCookies(t *testing.T) {
 	// The end that comes first counts, and whole seconds.
 	end := testEpoch.Add(time.Hour + 999*time.Millisecond)
-	both := Issued{
+	both := sessions.Issued{
 		Access: "a.b.c", Refresh: "sgr1_x", RefreshLife: time.Hour + 999*time.Millisecond,
-		Session: Record{Row: Row{ExpiresAt: end.In(time.FixedZone("east", 3600)), AbsoluteExpiresAt: end.Add(time.Hour)}},
+		Session: sessions.Record{Row: sessions.Row{ExpiresAt: end.In(time.FixedZone("east", 3600)), AbsoluteExpiresAt: end.Add(time.Hour)}},
 	}
-	kept := Issued{Access: "a.b.c", RefreshLife: time.Hour, Session: Record{Row: Row{ExpiresAt: end.Add(time.Hour), AbsoluteExpiresAt: end}}}
+	kept := sessions.Issued{Access: "a.b.c", RefreshLife: time.Hour, Session: sessions.Record{Row: sessions.Row{ExpiresAt: end.Add(time.Hour), AbsoluteExpiresAt: end}}}
 	for _, tc := range []struct {
 		name   string
 		edit   func(*Cookies)
 		host   string
-		issued Issued
+		issued sessions.Issued
 		want   []string
 	}{
 		{"defaults", func(*Cookies) {}, "localhost:10000", both, []string{
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
-			"sRefreshToken=sgr1_x; Path=/auth; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=a.b.c; Path=/" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
+			"sRefreshToken=sgr1_x; Path=/auth" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
 		}},
 		{"the refresh token stays", func(*Cookies) {}, "localhost", kept, []string{
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=a.b.c; Path=/" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
 		}},
 		{"planted on parent domains", func(*Cookies) {}, "App.Example.com.:443", kept, []string{
-			"sAccessToken=; Path=/; Max-Age=0" + expired + "; Domain=app.example.com; HttpOnly; Secure; SameSite=Lax",
-			"sAccessToken=; Path=/; Max-Age=0" + expired + "; Domain=example.com; HttpOnly; Secure; SameSite=Lax",
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=; Path=/; Domain=app.example.com" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=; Path=/; Domain=example.com" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=a.b.c; Path=/" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
 		}},
 		{"with a domain", func(c *Cookies) { c.Domain = "example.com" }, "app.example.com", kept, []string{
-			"sAccessToken=; Path=/; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=Lax",
-			"sAccessToken=; Path=/; Max-Age=0" + expired + "; Domain=app.example.com; HttpOnly; Secure; SameSite=Lax",
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; Domain=example.com; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=; Path=/" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=; Path=/; Domain=app.example.com" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=a.b.c; Path=/; Domain=example.com" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
 		}},
 		{"former path", func(c *Cookies) { c.FormerPaths = []string{"/refresh"} }, "localhost", both, []string{
-			"sAccessToken=; Path=/refresh; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=Lax",
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
-			"sRefreshToken=; Path=/refresh; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=Lax",
-			"sRefreshToken=sgr1_x; Path=/auth; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=; Path=/refresh" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=Lax",
+			"sAccessToken=a.b.c; Path=/" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
+			"sRefreshToken=; Path=/refresh" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=Lax",
+			"sRefreshToken=sgr1_x; Path=/auth" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
 		}},
 		{"__Host- exists nowhere else", func(c *Cookies) { c.HostPrefix, c.FormerPaths = true, []string{"/old"} }, "app.example.com", kept, []string{
-			"__Host-sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=Lax",
+			"__Host-sAccessToken=a.b.c; Path=/" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=Lax",
 		}},
 		{"plain HTTP, other names", func(c *Cookies) {
-			*c = Cookies{AccessName: "at", RefreshName: "rt", SameSite: "Strict", AuthPath: "/"}
+			*c = Cookies{AccessName: "at", RefreshName: "rt", SameSite: http.SameSiteStrictMode, AuthPath: "/"}
 		}, "10.0.0.1:80", both, []string{
-			"at=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; SameSite=Strict",
-			"rt=sgr1_x; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; SameSite=Strict",
+			"at=a.b.c; Path=/" + inAnHour + "; Max-Age=3600; HttpOnly; SameSite=Strict",
+			"rt=sgr1_x; Path=/" + inAnHour + "; Max-Age=3600; HttpOnly; SameSite=Strict",
 		}},
-		{"partitioned, and what was there without", func(c *Cookies) { c.SameSite, c.Partitioned = "None", true }, "localhost", both, []string{
-			"sAccessToken=; Path=/; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=None",
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=None; Partitioned",
-			"sRefreshToken=; Path=/auth; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=None",
-			"sRefreshToken=sgr1_x; Path=/auth; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=None; Partitioned",
+		{"partitioned, and what was there without", func(c *Cookies) { c.SameSite, c.Partitioned = http.SameSiteNoneMode, true }, "localhost", both, []string{
+			"sAccessToken=; Path=/" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=None",
+			"sAccessToken=a.b.c; Path=/" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=None; Partitioned",
+			"sRefreshToken=; Path=/auth" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=None",
+			"sRefreshToken=sgr1_x; Path=/auth" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=None; Partitioned",
 		}},
-		{"partitioned, for a domain", func(c *Cookies) { c.SameSite, c.Partitioned, c.Domain = "None", true, "example.com" }, "example.com", kept, []string{
-			"sAccessToken=; Path=/; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=None",
-			"sAccessToken=; Path=/; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=None; Partitioned",
-			"sAccessToken=; Path=/; Max-Age=0" + expired + "; Domain=example.com; HttpOnly; Secure; SameSite=None",
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; Domain=example.com; HttpOnly; Secure; SameSite=None; Partitioned",
+		{"partitioned, for a domain", func(c *Cookies) { c.SameSite, c.Partitioned, c.Domain = http.SameSiteNoneMode, true, "example.com" }, "example.com", kept, []string{
+			"sAccessToken=; Path=/" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=None",
+			"sAccessToken=; Path=/" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=None; Partitioned",
+			"sAccessToken=; Path=/; Domain=example.com" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=None",
+			"sAccessToken=a.b.c; Path=/; Domain=example.com" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=None; Partitioned",
 		}},
-		{"partitioned __Host-", func(c *Cookies) { c.SameSite, c.Partitioned, c.HostPrefix = "None", true, true }, "example.com", kept, []string{
-			"__Host-sAccessToken=; Path=/; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=None",
-			"__Host-sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=None; Partitioned",
+		{"partitioned __Host-", func(c *Cookies) { c.SameSite, c.Partitioned, c.HostPrefix = http.SameSiteNoneMode, true, true }, "example.com", kept, []string{
+			"__Host-sAccessToken=; Path=/" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=None",
+			"__Host-sAccessToken=a.b.c; Path=/" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=None; Partitioned",
 		}},
-		{"no longer partitioned", func(c *Cookies) { c.SameSite = "None" }, "localhost", kept, []string{
-			"sAccessToken=; Path=/; Max-Age=0" + expired + "; HttpOnly; Secure; SameSite=None; Partitioned",
-			"sAccessToken=a.b.c; Path=/; Max-Age=3600" + inAnHour + "; HttpOnly; Secure; SameSite=None",
+		{"no longer partitioned", func(c *Cookies) { c.SameSite = http.SameSiteNoneMode }, "localhost", kept, []string{
+			"sAccessToken=; Path=/" + expired + "; Max-Age=0; HttpOnly; Secure; SameSite=None; Partitioned",
+			"sAccessToken=a.b.c; Path=/" + inAnHour + "; Max-Age=3600; HttpOnly; Secure; SameSite=None",
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -100,7 +104,7 @@ func TestSetCookies(t *testing.T) {
 func TestClearCookies(t *testing.T) {
 	t.Run("defaults", func(t *testing.T) { testClear(t, DefaultCookies(), "plain") })
 	both := DefaultCookies()
-	both.SameSite = "None"
+	both.SameSite = http.SameSiteNoneMode
 	t.Run("for all sites", func(t *testing.T) { testClear(t, both, "plain", "partitioned") })
 	both.Partitioned = true
 	t.Run("partitioned", func(t *testing.T) { testClear(t, both, "plain", "partitioned") })
@@ -142,9 +146,9 @@ func kindOf(c *http.Cookie) string {
 // (supertokens-website, setIDToCookie of 4.2.0 and storeInCookies of 20.1.6): else
 // both a cookie of ours and one of theirs would be there.
 func TestSDKCookies(t *testing.T) {
-	i := Issued{
+	i := sessions.Issued{
 		Access: "a.b.c", AntiCSRF: "csrf", Payload: []byte(`{"sub":"alice"}`), RefreshLife: time.Hour, AccessExpires: testEpoch,
-		Session: Record{Row: Row{UserID: "alice", CreatedAt: testEpoch, ExpiresAt: testEpoch.Add(time.Hour), AbsoluteExpiresAt: testEpoch.Add(2 * time.Hour)}}, marker: "m1",
+		Session: sessions.Record{Row: sessions.Row{UserID: "alice", CreatedAt: testEpoch, ExpiresAt: testEpoch.Add(time.Hour), AbsoluteExpiresAt: testEpoch.Add(2 * time.Hour)}}, Marker: "m1",
 	}
 	front := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `{"uid":"alice","ate":%d,"up":{"sub":"alice"}}`, testEpoch.UnixMilli()))
 	for _, tc := range []struct {
@@ -163,10 +167,10 @@ func TestSDKCookies(t *testing.T) {
 			c := DefaultCookies()
 			c.FrontendDomain = tc.domain
 			want := []string{
-				"sIRTFrontend=m1; Path=/; Max-Age=3600" + inAnHour + tc.marker + "; SameSite=Lax",
-				"sFrontToken=" + front + "; Path=/; Max-Age=3600" + inAnHour + tc.others + "; SameSite=Lax",
-				fmt.Sprintf("st-last-access-token-update=%d; Path=/; Max-Age=3600%s; SameSite=Lax", testEpoch.UnixMilli(), inAnHour+tc.others),
-				"sAntiCsrf=csrf; Path=/; Max-Age=3600" + inAnHour + tc.others + "; SameSite=Lax",
+				"sIRTFrontend=m1; Path=/" + tc.marker + inAnHour + "; Max-Age=3600; SameSite=Lax",
+				"sFrontToken=" + front + "; Path=/" + tc.others + inAnHour + "; Max-Age=3600; SameSite=Lax",
+				fmt.Sprintf("st-last-access-token-update=%d; Path=/%s; Max-Age=3600; SameSite=Lax", testEpoch.UnixMilli(), tc.others+inAnHour),
+				"sAntiCsrf=csrf; Path=/" + tc.others + inAnHour + "; Max-Age=3600; SameSite=Lax",
 			}
 			if diff := cmp.Diff(want, c.SetSDK(tc.host, i)); diff != "" {
 				t.Errorf("lines (-want +got):\n%s", diff)
@@ -187,7 +191,7 @@ func TestSDKCookies(t *testing.T) {
 		})
 	}
 	c := DefaultCookies()
-	c.SameSite = "None"
+	c.SameSite = http.SameSiteNoneMode
 	plain, partitioned := "; Secure; SameSite=None", "; Secure; SameSite=None; Partitioned"
 	for _, c.Partitioned = range []bool{false, true} {
 		set, deleted := plain, partitioned
@@ -260,7 +264,7 @@ func FuzzHostInCookies(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, host string) {
 		c := DefaultCookies()
-		lines := append(c.Set(host, Issued{Access: "a", Refresh: "r", RefreshLife: time.Hour, Session: Record{Row: Row{ExpiresAt: time.Unix(0, 0), AbsoluteExpiresAt: time.Unix(0, 0)}}}), c.Clear(host)...)
+		lines := append(c.Set(host, sessions.Issued{Access: "a", Refresh: "r", RefreshLife: time.Hour, Session: sessions.Record{Row: sessions.Row{ExpiresAt: time.Unix(0, 0), AbsoluteExpiresAt: time.Unix(0, 0)}}}), c.Clear(host)...)
 		for _, line := range lines {
 			cookie, err := http.ParseSetCookie(line)
 			if err != nil || len(cookie.Unparsed) > 0 || strings.ContainsAny(strings.Replace(line, "; Expires=Thu, 01 Jan", "", 1), "\r\n,\x00") {
@@ -414,7 +418,7 @@ func TestAppendCookiesIsBounded(t *testing.T) {
 	for i := range 4000 {
 		fmt.Fprintf(&header, "s=%d; ", i)
 	}
-	if got := AppendCookies(nil, header.String(), "s"); len(got) != tokensMax+1 {
+	if got := AppendCookies(nil, header.String(), "s"); len(got) != sessions.TokensMax+1 {
 		t.Errorf("%d values are kept, want one more than are looked at", len(got))
 	}
 }

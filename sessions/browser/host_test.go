@@ -1,10 +1,10 @@
-package sessions_test
+package browser_test
 
 import (
 	"strings"
 	"testing"
 
-	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 func TestIsHost(t *testing.T) {
@@ -12,18 +12,18 @@ func TestIsHost(t *testing.T) {
 		"app.example", "app.example:8443", "APP.example", "app.example.", "app.example.:80", "localhost", "a_b.example", "xn--bcher-kva.example",
 		"192.0.2.1", "192.0.2.1:80", "[::1]", "[2001:DB8::1]:443", "[::ffff:192.0.2.1]", "app.example:65535", strings.Repeat("a.", 126) + "a",
 	} {
-		if !sessions.IsHost(host) {
+		if !browser.IsHost(host) {
 			t.Errorf("%q is refused", host)
 		}
-		if _, ok := sessions.NewOrigin("https", host); !ok {
+		if _, ok := browser.NewOrigin("https", host); !ok {
 			t.Errorf("%q has no origin", host)
 		}
 	}
 	for _, host := range hostsThatAreNone {
-		if sessions.IsHost(host) {
+		if browser.IsHost(host) {
 			t.Errorf("%q is taken", host)
 		}
-		if origin, ok := sessions.NewOrigin("https", host); ok || origin != (sessions.Origin{}) {
+		if origin, ok := browser.NewOrigin("https", host); ok || origin != (browser.Origin{}) {
 			t.Errorf("%q has the origin %v", host, origin)
 		}
 	}
@@ -42,7 +42,7 @@ func FuzzIsHost(f *testing.F) {
 		f.Add(host)
 	}
 	f.Fuzz(func(t *testing.T, host string) {
-		if sessions.IsHost(host) && strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`,@/\?#%;"'<>*`, r) }) {
+		if browser.IsHost(host) && strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`,@/\?#%;"'<>*`, r) }) {
 			t.Errorf("%q is taken", host)
 		}
 	})

@@ -1,10 +1,13 @@
-package sessions
+package browser
 
 import (
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
 // The cookies in which supertokens-website keeps what it knows of a session, for
@@ -24,21 +27,21 @@ func SDKCookieNames() []string { return []string{sdkMarker, sdkFrontToken, sdkAn
 // SetSDK gives the Set-Cookie lines by which the web SDKs see i at a client that
 // reached us as host, though no script read the answer: a sign-in by a plain form.
 // Scripts can read them; no token is in them that works without the others.
-func (c Cookies) SetSDK(host string, i Issued) []string {
+func (c Cookies) SetSDK(host string, i sessions.Issued) []string {
 	updated := strconv.FormatInt(i.Session.CreatedAt.UnixMilli(), 10)
 	var lines []string
 	for _, cookie := range []struct{ name, value, domain string }{
-		{sdkMarker, i.marker, c.markerDomain(host)},
-		{sdkFrontToken, i.frontToken(), c.FrontendDomain},
+		{sdkMarker, i.Marker, c.markerDomain(host)},
+		{sdkFrontToken, frontToken(i), c.FrontendDomain},
 		{sdkUpdated, updated, c.FrontendDomain},
 		{sdkAntiCSRF, i.AntiCSRF.Reveal(), c.FrontendDomain},
 	} {
 		for _, kind := range c.kinds() {
 			if kind.Partitioned != c.Partitioned { // what the SDK set by itself, with the setting on
-				lines = append(lines, kind.sdkLine(cookie.name, "", cookie.domain, over))
+				lines = append(lines, kind.sdkCookie(cookie.name, "", cookie.domain, deleted).String())
 			}
 		}
-		lines = append(lines, c.sdkLine(cookie.name, cookie.value, cookie.domain, i.cookieLife()))
+		lines = append(lines, c.sdkCookie(cookie.name, cookie.value, cookie.domain, lifeOf(i)).String())
 	}
 	return lines
 }
@@ -55,21 +58,21 @@ func (c Cookies) ClearSDK(host string, names ...string) []string {
 	for _, name := range names {
 		for _, domain := range domains {
 			for _, kind := range c.kinds() {
-				lines = append(lines, kind.sdkLine(name, "", domain, over))
+				lines = append(lines, kind.sdkCookie(name, "", domain, deleted).String())
 			}
 		}
 	}
 	return lines
 }
 
-// sdkLine is a line with the attributes that the SDKs use. Without Secure: from
-// plain HTTP to localhost they could not replace a cookie that has it.
-func (c Cookies) sdkLine(name, value, domain string, l cookieLife) string {
-	line := setCookie(name, value, domain, "/", l)
-	if c.SameSite == "None" { // or browsers refuse it
-		line += "; Secure"
+// sdkCookie has the attributes that the SDKs use. Without Secure: from plain HTTP to
+// localhost they could not replace a cookie that has it. Browsers refuse SameSite=None
+// without it.
+func (c Cookies) sdkCookie(name, value, domain string, l life) *http.Cookie {
+	return &http.Cookie{ //nolint:gosec // the deployment chooses; scripts of the web SDKs read these (G124)
+		Name: name, Value: value, Domain: domain, Path: "/", MaxAge: l.maxAge(), Expires: l.until,
+		Secure: c.SameSite == http.SameSiteNoneMode, SameSite: c.SameSite, Partitioned: c.Partitioned,
 	}
-	return line + c.site()
 }
 
 // markerDomain is the Domain that 4.x gives its cookie: also where it is the

@@ -10,7 +10,7 @@ import (
 
 // line is what an access token says of its session's line of refresh tokens:
 // marks, by which tokens are told apart and nothing can be done.
-type line struct {
+type chain struct {
 	Own    string `json:"own"`              // of the refresh token that it came with
 	Parent string `json:"parent,omitempty"` // of the one before, until its own was used
 	// ExpiresIn is how long the access token is good, in seconds.
@@ -31,7 +31,7 @@ type payload struct {
 // lineOf reads the access token of a request that passed the check, nil if there is
 // none. It verifies nothing: Envoy did. A token of another session, which a
 // neighbouring host can plant beside the good one, tells nothing of this one.
-func lineOf(r *http.Request) *line {
+func chainOf(r *http.Request) *chain {
 	var best payload
 	for _, c := range r.Cookies() {
 		_, rest, _ := strings.Cut(c.Value, ".")
@@ -51,11 +51,11 @@ func lineOf(r *http.Request) *line {
 	if best.Gate.Own == "" {
 		return nil
 	}
-	return &line{best.Gate.Own, best.Gate.Parent, max(0, best.Expires-time.Now().Unix())}
+	return &chain{best.Gate.Own, best.Gate.Parent, max(0, best.Expires-time.Now().Unix())}
 }
 
 // lineIn reads a front-token header, nil if it is none.
-func lineIn(frontToken string) *line {
+func chainIn(frontToken string) *chain {
 	text, err := base64.StdEncoding.DecodeString(frontToken)
 	var told struct {
 		Payload payload `json:"up"`
@@ -64,5 +64,5 @@ func lineIn(frontToken string) *line {
 		return nil
 	}
 	p := told.Payload
-	return &line{p.Gate.Own, p.Gate.Parent, p.Expires - p.IssuedAt}
+	return &chain{p.Gate.Own, p.Gate.Parent, p.Expires - p.IssuedAt}
 }

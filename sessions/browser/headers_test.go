@@ -1,4 +1,4 @@
-package sessions
+package browser
 
 import (
 	"encoding/base64"
@@ -9,18 +9,41 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
+func startEngine(t *testing.T) *sessions.Engine {
+	t.Helper()
+	kek, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString(make([]byte, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := sessions.Defaults()
+	cfg.KeyEncryptionKey = kek
+	return sessionstest.StartEngine(t, sessionstest.NewMemory(), cfg)
+}
+
+func signIn(t *testing.T, e *sessions.Engine, claims string) sessions.Issued {
+	t.Helper()
+	issued, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice", Claims: []byte(claims)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issued
+}
+
 func TestIssuedHeaders(t *testing.T) {
-	e := offline(t)
-	issued := issueAt(t, e, testEpoch, `{"role":"admin","n":{"deep":[1]}}`)
+	engine := startEngine(t)
+	issued := signIn(t, engine, `{"role":"admin","n":{"deep":[1]}}`)
 	header, kept := issued, issued
-	header.Transport = TransportHeader
-	kept.Transport, kept.Refresh = TransportHeader, ""
+	header.Transport = sessions.TransportHeader
+	kept.Transport, kept.Refresh = sessions.TransportHeader, ""
 
 	for _, tc := range []struct {
 		name   string
-		issued Issued
+		issued sessions.Issued
 		want   map[string]string
 	}{
 		{"cookies", issued, map[string]string{"anti-csrf": issued.AntiCSRF.Reveal()}},
@@ -29,7 +52,7 @@ func TestIssuedHeaders(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := map[string]string{}
-			for _, h := range tc.issued.Headers() {
+			for _, h := range Headers(tc.issued) {
 				if _, twice := got[h.Name]; twice {
 					t.Errorf("%s is there twice", h.Name)
 				}
@@ -44,18 +67,18 @@ func TestIssuedHeaders(t *testing.T) {
 			if want := fmt.Sprintf(`^[A-Za-z0-9_-]{22};%d$`, issued.Session.ExpiresAt.UnixMilli()); !regexp.MustCompile(want).MatchString(id) {
 				t.Errorf("id-refresh-token is %q, want %s", id, want)
 			}
-			for _, again := range issueAt(t, e, testEpoch, `{}`).Headers() {
+			for _, again := range Headers(signIn(t, engine, `{}`)) {
 				if again.Name == "id-refresh-token" && again.Value == id {
 					t.Error("two answers have the same marker")
 				}
 			}
-			checkFrontToken(t, front)
+			checkFrontToken(t, front, issued.Session.CreatedAt)
 		})
 	}
 }
 
 // checkFrontToken reads a front-token as the web SDKs do: atob, JSON.
-func checkFrontToken(t *testing.T, front string) {
+func checkFrontToken(t *testing.T, front string, signedIn time.Time) {
 	t.Helper()
 	text, err := base64.StdEncoding.DecodeString(front)
 	if err != nil {
@@ -69,11 +92,12 @@ func checkFrontToken(t *testing.T, front string) {
 	if err := json.Unmarshal(text, &token); err != nil {
 		t.Fatalf("front-token: %v", err)
 	}
-	exp := testEpoch.Add(time.Hour)
+	iat := signedIn.Truncate(time.Second)
+	exp := iat.Add(time.Hour)
 	if token.UID != "alice" || token.ATE != exp.UnixMilli() {
 		t.Errorf("front-token is of %s until %d", token.UID, token.ATE)
 	}
-	if token.UP["exp"] != float64(exp.Unix()) || token.UP["iat"] != float64(testEpoch.Unix()) || token.UP["role"] != "admin" {
+	if token.UP["exp"] != float64(exp.Unix()) || token.UP["iat"] != float64(iat.Unix()) || token.UP["role"] != "admin" {
 		t.Errorf("front-token's payload is %v", token.UP)
 	}
 }

@@ -1,11 +1,13 @@
-package sessions
+package browser
 
 import (
-	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
 // LegacyCookie is set by older SuperTokens backends, never by us. A client that
@@ -18,8 +20,8 @@ type Cookies struct {
 	AccessName, RefreshName string
 	// Domain is the Domain attribute; empty: host-only.
 	Domain string
-	// SameSite is Lax, Strict or None.
-	SameSite string
+	// SameSite is the SameSite attribute: Lax, Strict or None.
+	SameSite http.SameSite
 	// Secure cookies travel over TLS only.
 	Secure bool
 	// HostPrefix puts __Host- before the name of the access token's cookie: no
@@ -43,7 +45,7 @@ type Cookies struct {
 
 // DefaultCookies is what docs/protocol.md promises.
 func DefaultCookies() Cookies {
-	return Cookies{AccessName: "sAccessToken", RefreshName: "sRefreshToken", SameSite: "Lax", Secure: true, AuthPath: "/auth"}
+	return Cookies{AccessName: "sAccessToken", RefreshName: "sRefreshToken", SameSite: http.SameSiteLaxMode, Secure: true, AuthPath: "/auth"}
 }
 
 // Access is the full name of the access token's cookie.
@@ -54,14 +56,14 @@ func (c Cookies) Access() string {
 	return c.AccessName
 }
 
-// Set gives the Set-Cookie lines that hand out i to a client that reached us as
+// Set gives the Set-Cookie lines that issue i to a client that reached us as
 // host, with those that delete what would shadow them.
-func (c Cookies) Set(host string, i Issued) []string {
+func (c Cookies) Set(host string, i sessions.Issued) []string {
 	lines := c.misplaced(host, c.Access(), "/")
-	lines = append(lines, c.line(c.Access(), i.Access.Reveal(), c.Domain, "/", i.cookieLife()))
+	lines = append(lines, c.cookie(c.Access(), i.Access.Reveal(), c.Domain, "/", lifeOf(i)).String())
 	if i.Refresh != "" {
 		lines = append(lines, c.misplaced(host, c.RefreshName, c.AuthPath)...)
-		lines = append(lines, c.line(c.RefreshName, i.Refresh.Reveal(), c.Domain, c.AuthPath, i.cookieLife()))
+		lines = append(lines, c.cookie(c.RefreshName, i.Refresh.Reveal(), c.Domain, c.AuthPath, lifeOf(i)).String())
 	}
 	return lines
 }
@@ -69,14 +71,14 @@ func (c Cookies) Set(host string, i Issued) []string {
 // Clear gives the Set-Cookie lines that delete the tokens wherever they may be.
 func (c Cookies) Clear(host string) []string {
 	lines := c.misplaced(host, c.Access(), "/")
-	lines = append(lines, c.line(c.Access(), "", c.Domain, "/", over))
+	lines = append(lines, c.cookie(c.Access(), "", c.Domain, "/", deleted).String())
 	lines = append(lines, c.misplaced(host, c.RefreshName, c.AuthPath)...)
-	return append(lines, c.line(c.RefreshName, "", c.Domain, c.AuthPath, over))
+	return append(lines, c.cookie(c.RefreshName, "", c.Domain, c.AuthPath, deleted).String())
 }
 
 // ClearLegacy gives the lines that delete [LegacyCookie].
 func (c Cookies) ClearLegacy(host string) []string {
-	return append(c.misplaced(host, LegacyCookie, "/"), c.line(LegacyCookie, "", c.Domain, "/", over))
+	return append(c.misplaced(host, LegacyCookie, "/"), c.cookie(LegacyCookie, "", c.Domain, "/", deleted).String())
 }
 
 // misplaced deletes a cookie where it should not be: host-only if it has a
@@ -92,7 +94,7 @@ func (c Cookies) misplaced(host, name, path string) []string {
 			}
 			for _, kind := range c.kinds() {
 				if domain != c.Domain || p != path || kind.Partitioned != c.Partitioned {
-					lines = append(lines, kind.line(name, "", domain, p, over))
+					lines = append(lines, kind.cookie(name, "", domain, p, deleted).String())
 				}
 			}
 		}
@@ -104,7 +106,7 @@ func (c Cookies) misplaced(host, name, path string) []string {
 // the other setting of Partitioned too, where browsers take both. Whoever knows no
 // Partitioned sees one cookie, so what deletes stands before what sets.
 func (c Cookies) kinds() []Cookies {
-	if c.SameSite != "None" || !c.Secure {
+	if c.SameSite != http.SameSiteNoneMode || !c.Secure {
 		return []Cookies{c}
 	}
 	other := c
@@ -112,49 +114,35 @@ func (c Cookies) kinds() []Cookies {
 	return []Cookies{other, c}
 }
 
-// line is one Set-Cookie value.
-func (c Cookies) line(name, value, domain, path string, l cookieLife) string {
-	line := setCookie(name, value, domain, path, l) + "; HttpOnly"
-	if c.Secure {
-		line += "; Secure"
+// cookie has the attributes of c, for one of the session's tokens. A life below a second
+// deletes it. Max-Age counts wherever it is known, and trusts no clock of the client's.
+// Expires is for clients that are older than Max-Age, and for those to which Max-Age alone
+// is a sign of RFC 2965, in whose form they would answer (java.net).
+func (c Cookies) cookie(name, value, domain, path string, l life) *http.Cookie {
+	return &http.Cookie{ //nolint:gosec // Secure and SameSite are the deployment's choice (G124)
+		Name: name, Value: value, Domain: domain, Path: path, MaxAge: l.maxAge(), Expires: l.until,
+		HttpOnly: true, Secure: c.Secure, SameSite: c.SameSite, Partitioned: c.Partitioned,
 	}
-	return line + c.site()
 }
 
-// site are the attributes that say which sites' pages a cookie travels from.
-func (c Cookies) site() string {
-	if c.Partitioned {
-		return "; SameSite=" + c.SameSite + "; Partitioned"
-	}
-	return "; SameSite=" + c.SameSite
-}
-
-// cookieLife is how long a cookie lives, and until when: the same, said twice.
-type cookieLife struct {
+// life is how long a cookie lives, and until when: the same, said twice.
+type life struct {
 	length time.Duration
 	until  time.Time
 }
 
-// over deletes.
-var over = cookieLife{until: time.Unix(0, 0)}
+// deleted is the life of a cookie that the client is to forget.
+var deleted = life{until: time.Unix(0, 0)}
 
-func (i Issued) cookieLife() cookieLife { return cookieLife{i.RefreshLife, i.ends()} }
+func lifeOf(i sessions.Issued) life { return life{i.RefreshLife, i.Session.EndsAt()} }
 
-// setCookie has Max-Age, which counts wherever it is known and trusts no clock of
-// the client's, and behind it Expires: for clients older than Max-Age, and for those
-// to which Max-Age alone is a sign of RFC 2965, in whose form they would answer
-// (java.net).
-func setCookie(name, value, domain, path string, l cookieLife) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s=%s; Path=%s; Max-Age=%d; Expires=%s", name, value, path, max(0, int64(l.length/time.Second)), l.until.UTC().Format(fixdate))
-	if domain != "" {
-		b.WriteString("; Domain=" + domain)
+// maxAge is -1 for deleted, which net/http writes as Max-Age=0.
+func (l life) maxAge() int {
+	if l.length < time.Second {
+		return -1
 	}
-	return b.String()
+	return int(l.length / time.Second)
 }
-
-// fixdate is the form of dates in HTTP (IMF-fixdate, RFC 9110 §5.6.7).
-const fixdate = "Mon, 02 Jan 2006 15:04:05 GMT"
 
 // parentDomains are the domains whose cookies a browser sends to host: itself
 // and its parents of two labels or more. An address and a single label have
@@ -169,7 +157,10 @@ func parentDomains(host string) []string {
 	}
 	var domains []string
 	for strings.Contains(host, ".") && len(domains) < 8 {
-		domains = append(domains, host)
+		// net/http writes no other domain, and logs a line for each.
+		if (&http.Cookie{Name: "n", Domain: host}).Valid() == nil { //nolint:gosec // never sent (G124)
+			domains = append(domains, host)
+		}
 		_, host, _ = strings.Cut(host, ".")
 	}
 	return domains
@@ -194,7 +185,7 @@ func validHost(host string) bool {
 // It stops at one more than are ever looked at: a header of thousands would cost
 // a comparison of each with each.
 func AppendCookies(values []string, header, name string) []string {
-	for at := cookieAt(header, 0, name, ";"); at >= 0 && len(values) <= tokensMax; {
+	for at := cookieAt(header, 0, name, ";"); at >= 0 && len(values) <= sessions.TokensMax; {
 		pair := header[at:pairEnd(header, at)]
 		if v, ok := strings.CutPrefix(pair[len(name):], "="); ok {
 			if v = unquoted(v); !slices.Contains(values, v) {

@@ -1,4 +1,4 @@
-package sessions
+package browser
 
 import (
 	"encoding/base64"
@@ -6,7 +6,17 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/sessiongate/sessiongate/sessions"
 )
+
+// PleaseRefresh is the text by which clients know that they are to refresh: that
+// of SuperTokens backends.
+const PleaseRefresh = "Please call the refresh token endpoint"
+
+// HeaderDenial is the response header that tells a client the code of a denial,
+// where the deployment wants that.
+const HeaderDenial = "x-sessiongate-denial"
 
 // Header is one response header for the client.
 type Header struct{ Name, Value string }
@@ -14,9 +24,9 @@ type Header struct{ Name, Value string }
 // Headers gives what a client's scripts learn of i, in the headers that the
 // SuperTokens web SDKs read. Everything issued has a new marker in
 // id-refresh-token: by it they tell that something changed.
-func (i Issued) Headers() []Header {
+func Headers(i sessions.Issued) []Header {
 	var headers []Header
-	if i.Transport == TransportCookie {
+	if i.Transport == sessions.TransportCookie {
 		if i.AntiCSRF != "" { // or the client keeps the one it has
 			headers = append(headers, Header{"anti-csrf", i.AntiCSRF.Reveal()})
 		}
@@ -27,8 +37,8 @@ func (i Issued) Headers() []Header {
 		}
 	}
 	return append(headers,
-		Header{"front-token", i.frontToken()},
-		Header{"id-refresh-token", fmt.Sprintf("%s;%d", i.marker, i.Session.ExpiresAt.UnixMilli())},
+		Header{"front-token", frontToken(i)},
+		Header{"id-refresh-token", fmt.Sprintf("%s;%d", i.Marker, i.Session.ExpiresAt.UnixMilli())},
 	)
 }
 
@@ -39,7 +49,7 @@ func EndedHeaders() []Header {
 
 // frontToken is what scripts may know of the access token: padded standard
 // base64 of its user, expiry (ms) and payload.
-func (i Issued) frontToken() string {
+func frontToken(i sessions.Issued) string {
 	text, err := json.Marshal(struct {
 		UID     string         `json:"uid"`
 		Expires int64          `json:"ate"`

@@ -31,7 +31,7 @@ type jar struct {
 }
 
 // accessPass is of an access token what the line is about.
-type accessPass struct{ own, parent Mark }
+type accessPass struct{ own, parent TokenHash }
 
 // attempt is one refresh: it leaves, is handled (perhaps twice) and arrives, or
 // is lost on the way.
@@ -58,7 +58,7 @@ type world struct {
 	row    Row
 	ended  Reason // not empty: there is no row
 	before *Row   // the row before its last write, where there was one
-	lost   map[Mark]bool
+	lost   map[TokenHash]bool
 	writes int
 
 	client, thief jar
@@ -66,8 +66,8 @@ type world struct {
 	promotions    []Promotion
 	nonces        uint32
 
-	parents map[Mark]Mark // of every token that was handed out
-	reigned map[Mark]Mark // parent → the child of it that was current
+	parents map[TokenHash]TokenHash // of every token that was issued
+	reigned map[TokenHash]TokenHash // parent → the child of it that was current
 	rewound bool
 
 	traced bool
@@ -78,9 +78,9 @@ type world struct {
 func newWorld(d decider) *world {
 	t0, row := signIn(testEpoch, netV)
 	return &world{
-		decide: d, windows: testWindows, now: testEpoch, row: row, lost: map[Mark]bool{},
-		client:  jar{t0, accessPass{own: t0.mark()}},
-		parents: map[Mark]Mark{t0.mark(): {}}, reigned: map[Mark]Mark{},
+		decide: d, windows: testWindows, now: testEpoch, row: row, lost: map[TokenHash]bool{},
+		client:  jar{t0, accessPass{own: t0.hash()}},
+		parents: map[TokenHash]TokenHash{t0.hash(): {}}, reigned: map[TokenHash]TokenHash{},
 	}
 }
 
@@ -89,7 +89,7 @@ func (w *world) logf(format string, args ...any) {
 		return // a search lives millions of steps
 	}
 	for i, a := range args {
-		if m, ok := a.(Mark); ok {
+		if m, ok := a.(TokenHash); ok {
 			args[i] = w.name(m)
 		}
 	}
@@ -123,7 +123,7 @@ func (w *world) write(next Row) {
 func (w *world) leave(j *jar, from Client) *attempt {
 	a := &attempt{token: j.refresh, client: from, left: w.now, holder: j}
 	w.attempts = append(w.attempts, a)
-	w.logf("refresh(%s) leaves %c", a.token.mark(), from[0])
+	w.logf("refresh(%s) leaves %c", a.token.hash(), from[0])
 	return a
 }
 
@@ -139,7 +139,7 @@ func (w *world) handle(a *attempt) reply {
 	binary.BigEndian.PutUint32(nonce[:], w.nonces)
 	now := w.storeNow()
 	r := reply{decision: w.decide(w.row, a.token, a.client, now, nonce, w.windows)}
-	mark, old := a.token.mark(), w.row
+	hash, old := a.token.hash(), w.row
 	if r.end != "" {
 		w.ended = r.end
 	} else if r.next != old {
@@ -148,28 +148,28 @@ func (w *world) handle(a *attempt) reply {
 	switch r.answer {
 	case answerChild:
 		r.got.refresh = childAt(a.token, w.row.NextNonce, now)
-		r.got.access = accessPass{r.got.refresh.mark(), w.row.Current}
-		w.parents[r.got.refresh.mark()] = mark
+		r.got.access = accessPass{r.got.refresh.hash(), w.row.Current}
+		w.parents[r.got.refresh.hash()] = hash
 	case answerKeep:
 		r.got.access = accessPass{own: w.row.Current}
 	case answerAgain:
 		r.got = jar{a.token, accessPass{own: w.row.Current}}
-	case answerOver, answerSuperseded:
+	case answerEnded, answerSuperseded:
 	}
 	a.answers = append(a.answers, r)
 	w.logf("  handled from %c, %s after it left: %s %d %s", a.client[0], w.now.Sub(a.left), r.rule, r.answer, r.end)
 
 	// I3, from the ledger rather than from the rules.
-	live := mark == old.Current || w.parents[mark] == old.Current ||
-		mark == old.Previous && now.Before(old.PromotedAt.Add(testG))
+	live := hash == old.Current || w.parents[hash] == old.Current ||
+		hash == old.Previous && now.Before(old.PromotedAt.Add(testG))
 	expired := !now.Before(old.ExpiresAt)
 	switch {
 	case expired && (r.rule != R2 || r.end != ""):
 		w.breaksf("an expired session was answered by %s", r.rule)
 	case !expired && !live && r.end == "":
-		w.breaksf("I3: %s, which left the line, did not end the session", w.name(mark))
+		w.breaksf("I3: %s, which left the line, did not end the session", w.name(hash))
 	case !expired && live && (r.end == ReasonTheft || r.end == ReasonRolledBack):
-		w.breaksf("%s is of the line but ended the session", w.name(mark))
+		w.breaksf("%s is of the line but ended the session", w.name(hash))
 	}
 	return r
 }
@@ -182,7 +182,7 @@ func (w *world) arrive(a *attempt, r reply) {
 	if r.got.access != (accessPass{}) {
 		a.holder.access = r.got.access
 	}
-	w.logf("  answer arrives at %c: holds %s", a.client[0], a.holder.refresh.mark())
+	w.logf("  answer arrives at %c: holds %s", a.client[0], a.holder.refresh.hash())
 }
 
 // refresh is an attempt of which nothing is lost or late.
@@ -203,7 +203,7 @@ func (w *world) use(p accessPass) bool {
 	if w.ended != "" || w.lost[p.own] {
 		return false
 	}
-	if p.parent != (Mark{}) {
+	if p.parent != (TokenHash{}) {
 		w.promotions = append(w.promotions, Promotion{w.row.Handle, p.parent, p.own})
 		w.logf("uses %s", p.own)
 	}
@@ -256,8 +256,8 @@ func (w *world) forget() {
 }
 
 // name tells tokens apart in a trace: t0, t0.1, t0.1.1 by age among siblings.
-func (w *world) name(m Mark) string {
-	if parent, ok := w.parents[m]; ok && parent != (Mark{}) {
+func (w *world) name(m TokenHash) string {
+	if parent, ok := w.parents[m]; ok && parent != (TokenHash{}) {
 		return w.name(parent) + fmt.Sprintf(".%x", m[:1])
 	}
 	return "t0"
@@ -280,7 +280,7 @@ func (w *world) well() {
 	}
 	if r := w.refresh(&w.client, netW); r.end == ReasonRefreshAbuse {
 		return
-	} else if r.answer == answerOver || r.answer == answerSuperseded {
+	} else if r.answer == answerEnded || r.answer == answerSuperseded {
 		w.breaksf("I2: a refresh after a pause was answered by %s", r.rule)
 	} else if !w.use(w.client.access) {
 		w.breaksf("I2: the access token of a fresh refresh is denied")
@@ -367,7 +367,7 @@ func (l life) handle(w *world, a *attempt) {
 	}
 	r := w.handle(a)
 	honest := a.holder == &w.client && !l.thief
-	if honest && r.answer == answerOver && r.end != ReasonRefreshAbuse && w.storeNow().Before(w.row.ExpiresAt) {
+	if honest && r.answer == answerEnded && r.end != ReasonRefreshAbuse && w.storeNow().Before(w.row.ExpiresAt) {
 		w.breaksf("I2: the client was told over by %s (%s)", r.rule, r.end)
 	}
 }
@@ -396,9 +396,9 @@ func (l life) wait(w *world, pick func(string, int) int) {
 	case 2:
 		target = w.row.PromotedAt.Add(w.back + testG + side[pick("side", 3)])
 	case 3, 4:
-		target = w.row.HandedAt.Add(w.back + testW + side[pick("side", 3)])
+		target = w.row.IssuedAt.Add(w.back + testW + side[pick("side", 3)])
 	case 5:
-		target = w.row.HandedAt.Add(w.back + testD/2 + side[pick("side", 3)])
+		target = w.row.IssuedAt.Add(w.back + testD/2 + side[pick("side", 3)])
 	case 6:
 		if len(w.attempts) > 0 { // just before an attempt would be too old
 			target = w.attempts[pick("oldest", len(w.attempts))].left.Add(testD - tick)
@@ -432,7 +432,7 @@ var lives = map[string]life{
 	"a clock set back": {tabs: 3, setBack: true, steps: 60},
 }
 
-func TestLine(t *testing.T) {
+func TestChain(t *testing.T) {
 	t.Parallel()
 	for name, l := range lives {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
@@ -472,7 +472,7 @@ func (l life) search(d decider, n int) (*world, int) {
 
 // TestLineFindsBrokenRules shows that the search above is not blind: each rule
 // that is broken here is one that some sequence needs.
-func TestLineFindsBrokenRules(t *testing.T) {
+func TestChainFindsBrokenRules(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name   string
@@ -487,7 +487,7 @@ func TestLineFindsBrokenRules(t *testing.T) {
 			return d
 		}},
 		{"no R3", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
-			if token.mark() == row.Current {
+			if token.hash() == row.Current {
 				row.PromotedAt = now.Add(-testG)
 			}
 			return decide(row, token, c, now, n, win)
@@ -500,23 +500,23 @@ func TestLineFindsBrokenRules(t *testing.T) {
 			return d
 		}},
 		{"W is D", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
-			if token.mark() == row.Current && !row.HandedAt.IsZero() && !now.Before(row.HandedAt.Add(testD)) {
-				row.HandedAt = time.Time{}
+			if token.hash() == row.Current && !row.IssuedAt.IsZero() && !now.Before(row.IssuedAt.Add(testD)) {
+				row.IssuedAt = time.Time{}
 			}
 			return decide(row, token, c, now, n, win)
 		}},
 		{"no R6", "a lost write", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
 			if token.parent == row.Current {
-				token.parent = Mark{}
+				token.parent = TokenHash{}
 			}
 			return decide(row, token, c, now, n, win)
 		}},
 		{"no R7", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
-			row.Previous = Mark{}
+			row.Previous = TokenHash{}
 			return decide(row, token, c, now, n, win)
 		}},
 		{"the previous one stays for good", "a thief", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
-			if token.mark() == row.Previous {
+			if token.hash() == row.Previous {
 				row.PromotedAt = now
 			}
 			return decide(row, token, c, now, n, win)
@@ -524,7 +524,7 @@ func TestLineFindsBrokenRules(t *testing.T) {
 		{"a grandchild is promoted", "a thief", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
 			d := decide(row, token, c, now, n, win)
 			if d.end == ReasonTheft {
-				return decision{rule: R6, answer: answerKeep, next: promoted(row, token.mark(), c, now)}
+				return decision{rule: R6, answer: answerKeep, next: promoted(row, token.hash(), c, now)}
 			}
 			return d
 		}},

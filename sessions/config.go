@@ -1,0 +1,144 @@
+package sessions
+
+import (
+	"context"
+	"time"
+)
+
+// Config is what an engine needs to know. Start from [Defaults].
+type Config struct {
+	// KeyEncryptionKey wraps the keys in the store. Required.
+	KeyEncryptionKey *KeyEncryptionKey
+	// PreviousKeyEncryptionKey is the one whose place KeyEncryptionKey takes: the
+	// engine opens what either wrapped. Optional.
+	PreviousKeyEncryptionKey *KeyEncryptionKey
+	// RotateKeysEvery is the age at which the newest key of a kind gets a
+	// successor, KeyActivationDelay how long that is published before it signs or
+	// seals. Every engine must have heard of it by then, which takes FeedBound,
+	// and whoever else verifies access tokens must have read the JWK Set again.
+	RotateKeysEvery, KeyActivationDelay time.Duration
+	// Issuer is the iss claim of access tokens; every engine over one store has
+	// the same.
+	Issuer string
+
+	// AccessTokenLife is how long an access token works without asking the
+	// store; what is stolen works that long at most.
+	AccessTokenLife time.Duration
+	// SlidingLife ends a session that was not refreshed for so long,
+	// AbsoluteLife ends any, and is at most [AbsoluteLifeMax].
+	SlidingLife, AbsoluteLife time.Duration
+	// RefreshAttemptMax, D, is the longest that an honest refresh may take from
+	// leaving the browser to its answer's cookies being stored. Half of it is
+	// ours.
+	RefreshAttemptMax time.Duration
+	// IssuesMax is how often one child may be issued, at most once in D/2
+	// being counted, before its session ends as refresh_abuse.
+	IssuesMax int
+	// PerUser bounds the sessions of one user.
+	PerUser UserLimit
+	// RefreshesPerSession bounds the refreshes of a session, of which each refresh token
+	// is counted by itself; RefreshesPerAddress those of one network, where its address is
+	// known ([Engine.AdmitRefresh]). Each engine counts what comes to it. Defaults has no
+	// bound: it depends on who can reach the engine.
+	RefreshesPerSession, RefreshesPerAddress Rate
+
+	// FeedPoll is the pause between polls of the feed; FeedBound the age from
+	// which the feed counts as stale. A poll is given up after FeedBound.
+	FeedPoll, FeedBound time.Duration
+	// CachedTokens bounds the cache of verified access tokens, PromotionQueue
+	// and PromotionBatch the queue of first uses and one transaction of it.
+	CachedTokens, PromotionQueue, PromotionBatch int
+	// UnverifiedCPU is the share of this process's cores, in percent, that bad signatures
+	// may take of tokens without a tag, which a former version made or somebody invented.
+	// Beyond it such tokens are told to come back.
+	UnverifiedCPU int
+	// SweepPause is the pause between removals of expired rows, SweepBatch what
+	// one removes at most.
+	SweepPause time.Duration
+	SweepBatch int
+
+	// Now is this machine's clock; it is read for durations only. Events is
+	// called for every event, from any goroutine, and must not wait.
+	Now     func() time.Time
+	Observe func(Event)
+
+	// Audit is given the audit events of all engines over the store, in batches of
+	// at most AuditBatch, and returns nil only once they are durable where they went.
+	// An error, or a crash before the store knows, brings them again: each at least
+	// once, those of one session in order. It returns soon after its context ends. It
+	// is also what has the store write them ([Store.AuditChanges]). nil: this engine
+	// delivers none. AuditPoll is the pause after a batch that was not full.
+	Audit      func(context.Context, []AuditEvent) error
+	AuditPoll  time.Duration
+	AuditBatch int
+}
+
+// Defaults is a Config that lacks only the key-encryption key.
+func Defaults() Config {
+	return Config{
+		Issuer: "sessiongate",
+
+		RotateKeysEvery:    30 * 24 * time.Hour,
+		KeyActivationDelay: 10 * time.Minute,
+
+		AccessTokenLife:   time.Hour,
+		SlidingLife:       30 * 24 * time.Hour,
+		AbsoluteLife:      100 * 24 * time.Hour,
+		RefreshAttemptMax: 10 * time.Second,
+		IssuesMax:         20,
+		FeedPoll:          200 * time.Millisecond,
+		FeedBound:         time.Second,
+		CachedTokens:      100_000,
+		UnverifiedCPU:     5,
+		PromotionQueue:    4096,
+		PromotionBatch:    256,
+		SweepPause:        time.Minute,
+		SweepBatch:        500,
+		Now:               time.Now,
+		Observe:           func(Event) {},
+		AuditPoll:         time.Second,
+		AuditBatch:        500,
+	}
+}
+
+func (c Config) keyEncryption() KeyEncryption {
+	return KeyEncryption{Key: c.KeyEncryptionKey, Previous: c.PreviousKeyEncryptionKey}
+}
+
+func (c Config) check() error {
+	switch {
+	case c.KeyEncryptionKey == nil:
+		return &InvalidError{"KeyEncryptionKey", "must be given"}
+	case c.Issuer == "":
+		return &InvalidError{"Issuer", "must not be empty"}
+	case c.RefreshAttemptMax < time.Millisecond:
+		return &InvalidError{"RefreshAttemptMax", "must be at least 1ms"}
+	case c.AccessTokenLife < 2*c.RefreshAttemptMax:
+		// A shorter one would expire while its own refresh is under way.
+		return &InvalidError{"AccessTokenLife", "must be at least twice RefreshAttemptMax"}
+	case c.SlidingLife < 2*c.AccessTokenLife+c.RefreshAttemptMax:
+		return &InvalidError{"SlidingLife", "must be at least twice AccessTokenLife and RefreshAttemptMax on top"}
+	case c.AbsoluteLife < c.SlidingLife:
+		return &InvalidError{"AbsoluteLife", "must be at least SlidingLife"}
+	case c.AbsoluteLife > AbsoluteLifeMax:
+		// Its refresh token would outlive the key that sealed it.
+		return &InvalidError{"AbsoluteLife", "must be at most 400 days"}
+	case c.KeyActivationDelay <= c.FeedBound:
+		return &InvalidError{"KeyActivationDelay", "must be more than FeedBound"}
+	case c.RotateKeysEvery < 4*c.KeyActivationDelay:
+		return &InvalidError{"RotateKeysEvery", "must be at least four times KeyActivationDelay"}
+	case c.IssuesMax < 1, c.FeedPoll <= 0, c.FeedBound < c.FeedPoll, c.CachedTokens < 1,
+		c.PromotionQueue < 1, c.PromotionBatch < 1, c.SweepPause <= 0, c.SweepBatch < 1,
+		c.AuditPoll <= 0, c.AuditBatch < 1:
+		return &InvalidError{"Config", "counts and pauses must be positive, and FeedBound at least FeedPoll"}
+	case c.UnverifiedCPU < 1 || c.UnverifiedCPU > 100:
+		return &InvalidError{"UnverifiedCPU", "must be 1 to 100 percent"}
+	case !c.RefreshesPerSession.ok(), !c.RefreshesPerAddress.ok():
+		return &InvalidError{"RefreshesPerSession, RefreshesPerAddress", "must be 0 a second (no limit), or more with a positive burst"}
+	case c.PerUser.Max < 0:
+		return &InvalidError{"PerUser.Max", "must be 0 (no limit) or more"}
+	case c.Now == nil || c.Observe == nil:
+		return &InvalidError{"Config", "Now and Events must be set"}
+	}
+	return nil
+}

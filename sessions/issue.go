@@ -1,0 +1,119 @@
+package sessions
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// Issued is what a client is to be given.
+type Issued struct {
+	Session  Record
+	Access   Token
+	Refresh  Token // empty: the client keeps the one it has
+	AntiCSRF Token
+	// Payload is the JSON payload of the access token, AccessExpires its exp.
+	Payload       []byte
+	AccessExpires time.Time
+	// RefreshLife is how long the session lives from now without another
+	// refresh: the life of its cookies.
+	RefreshLife time.Duration
+	Transport   Transport
+	Rule        Rule // that decided a refresh
+
+	// Marker is random and new each time: by it a client's scripts tell that something
+	// was issued.
+	Marker string
+}
+
+// issue mints the access token of the line's token t and, if handOut, seals t.
+func (e *Engine) issue(rec Record, t refreshToken, parent TokenHash, now time.Time, issueRefresh bool) (Issued, error) {
+	own := t.hash()
+	if !issueRefresh {
+		own = rec.Current // t may be the previous one (R7)
+	}
+	p := lineage{own, parent, t.antiCSRF.digest(), t.transport}
+	m, err := e.mint(rec, p, now, now.Add(e.cfg.AccessTokenLife))
+	if err != nil {
+		return Issued{}, unavailable("minting", err)
+	}
+	i := newIssued(rec, m, t.transport, now)
+	i.AntiCSRF = t.antiCSRF.token()
+	if issueRefresh {
+		sealer := e.keys.Load().sealer(now)
+		if sealer == nil {
+			return Issued{}, unavailable("sealing", errNoKey)
+		}
+		i.Refresh = t.seal(sealer)
+	}
+	return i, nil
+}
+
+// newIssued has no refresh token and no anti-CSRF token.
+func newIssued(rec Record, m minted, tr Transport, now time.Time) Issued {
+	var marker [16]byte
+	fill(marker[:])
+	i := Issued{Session: rec, Access: m.token, Payload: m.payload, AccessExpires: m.expires, Transport: tr, Marker: encode(marker[:])}
+	i.RefreshLife = i.Session.EndsAt().Sub(now)
+	return i
+}
+
+// payload is the JSON payload of an access token for the session rec, without a tag.
+// It expires with the session at the latest (I5).
+func (e *Engine) payload(rec Record, p lineage, now, expires time.Time) ([]byte, time.Time, error) {
+	expires = earlier(expires, earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt))
+	claims := accessClaims{
+		Issuer: e.cfg.Issuer, Subject: rec.UserID, Session: rec.Handle.String(),
+		IssuedAt: now.Unix(), Expires: expires.Unix(), AuthTime: rec.CreatedAt.Unix(),
+		Custom: rec.Claims,
+	}
+	gate := gateClaims{Own: encode(p.own[:]), CSRF: encode(p.csrf[:]), Version: rec.ClaimsVersion, Transport: p.transport}
+	if p.parent != (TokenHash{}) {
+		gate.Parent = encode(p.parent[:])
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	last, err := json.Marshal(gate)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	payload = append(append(append(payload[:len(payload)-1], gateBefore...), last...), '}')
+	return payload, time.Unix(claims.Expires, 0).UTC(), nil
+}
+
+// gateBefore is what stands before the reserved object, the payload's last member.
+const gateBefore = `,"sg":`
+
+// size is that of the token which the key makes of a payload of n bytes.
+func (k *signingKey) size(n int) int {
+	return len(k.header) + 1 + base64url.EncodedLen(n) + 1 + signatureText
+}
+
+func (e *Engine) mint(rec Record, p lineage, now, expires time.Time) (minted, error) {
+	payload, expires, err := e.payload(rec, p, now, expires)
+	if err != nil {
+		return minted{}, fmt.Errorf("marshalling access token: %w", err)
+	}
+	signer := e.keys.Load().signer(now)
+	if signer == nil {
+		return minted{}, errNoKey
+	}
+	// Claims that were accepted when there was no tag may leave no room for one.
+	if signer.size(len(payload)+tagWhole-len("}}")) <= accessTokenMax {
+		payload = signer.withTag(payload)
+	}
+	text, err := signer.sign(payload)
+	if err != nil {
+		return minted{}, fmt.Errorf("signing access token: %w", err)
+	}
+	return minted{Token(text), payload, expires}, nil
+}
+
+type minted struct {
+	token   Token
+	payload []byte
+	expires time.Time
+}
