@@ -70,10 +70,10 @@ bench: ## count what the hot path costs, as ratios measured in one run
 	$(GO) test -run '^$$' -bench . -benchmem ./sessions ./authz
 	$(GO) test -run '^$$' -bench 'Poll$$|Heard$$' -benchtime 3x ./sessions/postgres
 
-screenshots: ## take the README's pictures of the demo's page again (needs Chromium)
+screenshots: ## take the pictures of docs/images again (needs Chromium and Prometheus)
 	@$(GO) run ./envoy/fetch
 	@mkdir -p docs/images
-	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$' ./envoy
+	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$|^TestDashboard$$' ./envoy
 
 vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
