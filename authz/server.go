@@ -66,6 +66,9 @@ func (c *Config) check() error {
 	if c.SessionExpiredStatus < 400 || c.SessionExpiredStatus > 499 {
 		faults = append(faults, errors.New("session-expired status must be 400 to 499"))
 	}
+	if err := append(c.Cookies.Faults(), c.Faults()...).Err(); err != nil {
+		faults = append(faults, err)
+	}
 	if c.RefreshAttemptMax <= 0 {
 		faults = append(faults, errors.New("longest refresh attempt must be positive"))
 	}
