@@ -53,12 +53,17 @@ Each denial has a stable code. The same code is in five places:
 | the response header, with the setting ` + "`responses.denial_header: true`" + ` | ` + "`x-sessiongate-denial`" + ` |
 | a problem (RFC 9457) of the sessions API | member ` + "`code`" + ` |
 
-The header is off by default: it helps you, and an attacker who looks for a way in.
+The header is off by default: it also helps an attacker who looks for a way in.
 
 ## Checks
 
-What a client does follows from the outcome. TRY_REFRESH: refresh once, take over the ` + "`anti-csrf`" + ` header of the answer, and repeat the request once.
-UNAUTHORISED: sign in. FORBIDDEN: do not repeat. UNAVAILABLE: wait for ` + "`Retry-After`" + ` and repeat.
+What a client does follows from the outcome:
+
+- TRY_REFRESH: refresh once, take over the ` + "`anti-csrf`" + ` header of the answer, and repeat the request
+  once.
+- UNAUTHORISED: sign in.
+- FORBIDDEN: do not repeat the request.
+- UNAVAILABLE: wait for ` + "`Retry-After`" + `, then repeat the request.
 
 | Code | Outcome | Rule | Meaning |
 |---|---|---|---|
@@ -76,5 +81,6 @@ Verifying a token by the sessions API answers with the codes above. Beside them:
 const denialsTail = `
 ## Allowed requests
 
-Where a request passes, the metric, the log (level ` + "`debug`" + `) and the metadata say what let it pass: ` + "`session`, `optional`, `login_page`, `auth_path` or `preflight`" + `.
+Where a request passes, the metric, the log (level ` + "`debug`" + `) and the metadata say what let it pass:
+` + "`session`, `optional`, `login_page`, `auth_path` or `preflight`" + `.
 `
