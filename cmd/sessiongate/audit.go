@@ -34,7 +34,7 @@ type auditLine struct {
 // auditTime is RFC 3339 in UTC, always with six digits of a second.
 const auditTime = "2006-01-02T15:04:05.000000Z"
 
-// auditLines is the same text for the same events, whoever writes them.
+// auditLines is the same text for the same events, on every replica.
 func auditLines(events []sessions.AuditEvent) ([]byte, error) {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
@@ -87,7 +87,7 @@ func newAudit(write func([]byte) error) *audit {
 }
 
 // deliver returns nil once the events are written. A write cannot be interrupted:
-// one that hangs, on a pipe that nobody reads or a disk that is away, is left to
+// one that hangs, on a pipe without a reader or a disk that is away, is left to
 // itself when ctx ends, and what waits for it is the next one. It may still happen;
 // its lines are then there twice.
 func (a *audit) deliver(ctx context.Context, events []sessions.AuditEvent) error {

@@ -24,8 +24,8 @@ func verifyClient(names []string, state tls.ConnectionState) error {
 			return nil
 		}
 	}
-	// An SVID has one URI (SPIFFE X.509-SVID §2). Of several, nobody knows which one
-	// its authority vouches for.
+	// An SVID has one URI (SPIFFE X.509-SVID §2). Of several, it is not known which
+	// one its authority vouches for.
 	if ids := rawURIs(shown); len(ids) == 1 && slices.Contains(names, ids[0]) {
 		return nil
 	}

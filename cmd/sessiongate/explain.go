@@ -22,13 +22,13 @@ type configExplainCmd struct {
 	Extension []string `help:"A context_extension of Envoy's route, as KEY=VALUE; may be repeated." placeholder:"KEY=VALUE" sep:"none"`
 }
 
-// deniedToAll is the error, and the exit status, of a request that is denied
-// whoever sends it: a script that tries a configuration must notice.
+// deniedToAll is the error, and the exit status, of a request that is denied to
+// every client: a script that tries a configuration must notice.
 type deniedToAll struct{}
 
 // Error implements [error].
 func (deniedToAll) Error() string {
-	return "sessiongate denies this request, whoever sends it (exit status 3)"
+	return "sessiongate denies this request to every client (exit status 3)"
 }
 
 // ExitCode implements [kong.ExitCoder].
@@ -36,7 +36,7 @@ func (deniedToAll) ExitCode() int { return 3 }
 
 // Help implements [kong.HelpProvider].
 func (configExplainCmd) Help() string {
-	return "Exit status: 0 where the request passes, or may; 3 where it is denied, whoever sends it; another where the command line, the configuration or the request is faulty."
+	return "Exit status: 0 where the request passes, or may; 3 where it is denied to every client; another where the command line, the configuration or the request is faulty."
 }
 
 // Run implements the command.
@@ -145,7 +145,7 @@ func entryPosition(from settings.Origins, i int) string {
 	return settings.QuoteUnlessPlain(at.String())
 }
 
-// writePolicy prints each setting of the policy and who said so: Envoy's route
+// writePolicy prints each setting of the policy and where it comes from: Envoy's route
 // before the entry before the default.
 func writePolicy(b *strings.Builder, c Config, from settings.Origins, q asked, x authz.Explanation) {
 	defaults := map[string]string{"anti_csrf": "anti_csrf", "on_unauthorised": "responses.on_unauthorised", "login_url": "login_url"}
@@ -180,7 +180,7 @@ func consequences(c Config, q asked, x authz.Explanation) []string {
 		if x.Denial.Outcome == sessions.Unavailable {
 			status = http.StatusServiceUnavailable
 		}
-		return []string{fmt.Sprintf("Denied with %d, whoever sends it: %s (rule %q in the log).", status, x.Denial.Message, x.Denial.Rule)}
+		return []string{fmt.Sprintf("Denied with %d to every client: %s (rule %q in the log).", status, x.Denial.Message, x.Denial.Rule)}
 	}
 	settings := make(map[string]string)
 	for _, s := range x.Policy.Settings() {
@@ -197,7 +197,7 @@ func consequences(c Config, q asked, x authz.Explanation) []string {
 		if settings["session"] == "optional" {
 			answer = "passes, without identity"
 		}
-		lines = append(lines, "Who has no session "+answer+".")
+		lines = append(lines, "A client without a session "+answer+".")
 	}
 	if isBelow(q.path, c.HTTP.Cookies.AuthPath) {
 		lines = append(lines, fmt.Sprintf("It is under %s, which Envoy should route to sessiongate without a check; POST %s and POST %s would pass one.", c.HTTP.Cookies.AuthPath, c.HTTP.RefreshPath, c.HTTP.SignoutPath))

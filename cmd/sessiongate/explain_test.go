@@ -7,7 +7,7 @@ import (
 	"github.com/sessiongate/sessiongate/authz"
 )
 
-// Whatever a route answers to who has no session, explain says it.
+// Explain says every answer that a route gives to a client without a session.
 func TestExplainSaysEveryAnswer(t *testing.T) {
 	t.Parallel()
 	c, _ := mustParse(t, "")
@@ -17,7 +17,7 @@ func TestExplainSaysEveryAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := strings.Join(consequences(c, asked{method: "GET", path: "/x"}, authz.Explanation{Policy: p, Entry: -1}), "\n")
-		if !strings.Contains(got, "Who has no session gets "+name) && !strings.Contains(got, "Who has no session is sent to /login") {
+		if !strings.Contains(got, "A client without a session gets "+name) && !strings.Contains(got, "A client without a session is sent to /login") {
 			t.Errorf("%s: %q", name, got)
 		}
 	}

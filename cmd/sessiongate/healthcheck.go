@@ -53,7 +53,7 @@ func healthcheck(ctx context.Context, w io.Writer, address string, encrypted boo
 	}
 	// Without a proxy: the process is next to us, whatever HTTP_PROXY says. Its
 	// certificate has the names by which others call it, and may be renewed at
-	// this moment; nothing secret is sent, and whoever could answer here in its
+	// this moment; nothing secret is sent, and a process that could answer here in its
 	// place would gain only that this line says "ready".
 	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}} //nolint:gosec // see above
 	response, err := transport.RoundTrip(request)

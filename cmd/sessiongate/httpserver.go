@@ -75,7 +75,7 @@ func (s *httpServer) serve(l net.Listener) error {
 // linger has passed, closes the idle and the silent ones, and waits for the others
 // until ctx ends.
 // An idle connection that closed at once could meet a refresh that is on its way,
-// which nobody may repeat unasked.
+// which no proxy may repeat unasked.
 func (s *httpServer) stop(ctx context.Context, l *listener, linger time.Duration) error {
 	if err := l.Close(); err != nil {
 		return err

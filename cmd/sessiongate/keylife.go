@@ -101,7 +101,7 @@ func withKeys(f *flags, p process, do func(context.Context, *postgres.Store, ses
 		return err
 	}
 	defer store.Close()
-	if config.Audit.Output != "" { // whoever serves delivers it
+	if config.Audit.Output != "" { // the serving process delivers it
 		store.AuditChanges()
 	}
 	return do(ctx, store, keks, config)

@@ -119,7 +119,7 @@ func isLoginURL(s string) bool {
 }
 
 // isOrigin takes the serialised origin of RFC 6454 §6.2, as a browser sends it:
-// lower case, no default port, nothing behind.
+// lower case, no default port, nothing after it.
 func isOrigin(s string) bool {
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok || (scheme != "http" && scheme != "https") || strings.ToLower(rest) != rest {

@@ -72,7 +72,7 @@ func (l *connections) awaitRoom() error {
 		}
 		select {
 		case <-l.freed:
-		case <-time.After(lookPause): // somebody may rest by now
+		case <-time.After(lookPause): // one may be idle by now
 		case <-l.done:
 			return net.ErrClosed
 		}
@@ -141,8 +141,8 @@ type connection struct {
 	looks atomic.Int32 // that have found nothing under way since then
 }
 
-// RemoteAddr implements [net.Conn]. gRPC's server tells those whom it calls nothing
-// of a connection but this.
+// RemoteAddr implements [net.Conn]. gRPC's server tells its handlers nothing else of
+// a connection.
 func (c *connection) RemoteAddr() net.Addr { return remoteAddr{c.Conn.RemoteAddr(), c} }
 
 type remoteAddr struct {
@@ -150,9 +150,9 @@ type remoteAddr struct {
 	authz.Counted
 }
 
-// Read implements [net.Conn]. Whoever floods with streams that it resets at once
-// fills the queues of gRPC's server sooner than those who empty them get their turn:
-// hundreds of MiB. So its reader waits its turn, too.
+// Read implements [net.Conn]. A flood of streams that are reset at once fills the queues of gRPC's
+// server before the goroutines that empty them get their turn: hundreds of MiB. So the reader waits
+// its turn, too.
 func (c *connection) Read(b []byte) (int, error) {
 	runtime.Gosched()
 	n, err := c.Conn.Read(b)

@@ -27,7 +27,7 @@ func main() {
 	var c commands
 	command := kong.Parse(&c,
 		kong.Name("sessiongate"),
-		kong.Description("Sessions for whatever stands behind Envoy."),
+		kong.Description("Sessions for the services behind Envoy."),
 		kong.Vars{"version": version()},
 		kong.UsageOnError(),
 		kong.Bind(p, &c.flags),

@@ -10,15 +10,15 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
-// limitMemory tells Go's garbage collector the container's memory, of which it knows
-// nothing by itself: a flood would leave garbage until the kernel kills the process,
+// limitMemory tells Go's garbage collector the container's memory, which it does not know
+// by itself: a flood would leave garbage until the kernel kills the process,
 // whatever is alive of it. It says once what holds.
 func limitMemory(percent int, ofCgroup func() (uint64, error), log *slog.Logger) {
 	limit, from := memoryLimit(percent, os.Getenv("GOMEMLIMIT"), ofCgroup)
 	if limit > 0 {
 		debug.SetMemoryLimit(limit)
 	}
-	// As the runtime has it now, whoever set it. The greatest number is its "none".
+	// As the runtime has it now, from either source. The greatest number is its "none".
 	if effective := debug.SetMemoryLimit(-1); effective < math.MaxInt64 {
 		log.Info("memory limit", "bytes", effective, "from", from)
 		return

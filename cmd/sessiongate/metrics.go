@@ -23,12 +23,12 @@ import (
 )
 
 // metrics are what /metrics answers with. What happens is counted as it happens,
-// what is so is read when somebody asks. No label has a value that a stranger
+// what is so is read when /metrics is asked. No label has a value that a client
 // chooses: not a path, not a user, not a token.
 type metrics struct {
 	registry *prometheus.Registry
 	// now is what the metrics that are read are read from; it is set before
-	// anybody asks.
+	// /metrics is asked.
 	now func() state
 
 	checks          *prometheus.CounterVec
@@ -72,7 +72,7 @@ type metric struct {
 	labels []label
 	kind   string // counter, gauge or histogram
 	// make registers what is counted as it happens; read puts what can be read of
-	// a state when somebody asks. A line has one of them.
+	// a state when /metrics is asked. A line has one of them.
 	make func(*prometheus.Registry)
 	read func(s state, put putter)
 }
@@ -220,7 +220,7 @@ func gauge(name, help string, read func(state, putter), labels ...label) metric 
 	return metric{name: name, help: help, labels: labels, kind: "gauge", read: read}
 }
 
-// total is a counter that somebody else counts.
+// total is a counter that another part counts.
 func total(name, help string, read func(state, putter)) metric {
 	return metric{name: name, help: help, kind: "counter", read: read}
 }
@@ -358,7 +358,7 @@ func (m *metrics) request(listener string) func(sessionhttp.Observation) {
 	}
 }
 
-// metricsAtOnce bounds what whoever asks too often costs.
+// metricsAtOnce bounds what a client that asks too often costs.
 const metricsAtOnce = 4
 
 // handler answers GET /metrics.

@@ -14,9 +14,9 @@ import (
 
 const (
 	// settledAfter is after how many looks in a row, lookPause apart, a connection with
-	// nothing under way has settled. Until then it is left alone: who has just connected
+	// nothing under way has settled. Until then it is left alone: a client that has just connected
 	// gets to speak, and what was just answered gets on its way. It is no time, for a
-	// process that was denied the CPU would find that everybody has been silent.
+	// process that was denied the CPU would find every client silent.
 	settledAfter = 10
 	lookPause    = 50 * time.Millisecond
 	// roomAtOnce is the part of its connections that a full listener closes at a time,
@@ -29,7 +29,7 @@ const (
 
 // Begin is told that the connection has work under way ([authz.Counted]). It is false
 // where the connection was closed to make room: then the work must not begin, for
-// nobody would hear of its end.
+// its end would be lost.
 func (c *connection) Begin() bool {
 	if !c.resume() {
 		return false
@@ -50,7 +50,7 @@ func (c *connection) stirs() {
 }
 
 // waiting does what waits for the other side. A request that comes byte by byte, or
-// whose answer nobody reads, keeps no place.
+// whose answer is not read, keeps no place.
 func (c *connection) waiting(do func() (int, error)) (int, error) {
 	c.busy.Add(-1)
 	n, err := do()
@@ -71,9 +71,8 @@ func (c *connection) resume() bool {
 }
 
 // makeRoom closes those that have had nothing under way for longest. Without it,
-// whoever fills a listener with connections on which he says nothing, or asked once,
-// would keep it closed for everybody else until they time out. It is false where none had
-// nothing.
+// an attacker who fills a listener with silent connections, or asks once on each, would keep it
+// closed for all others until they time out. It is false where none was idle.
 func (l *connections) makeRoom() (made bool) {
 	type rest struct {
 		since int64

@@ -162,7 +162,7 @@ func (r routesReader) readMethods(node *yaml.Node, field string) []string {
 	return methods
 }
 
-// policyKeyMax keeps keys printable: a longer one YAML takes only behind "?".
+// policyKeyMax keeps keys printable: a longer one YAML takes only after "?".
 const policyKeyMax = 128 // bytes
 
 func (r routesReader) readPolicy(node *yaml.Node, field string) map[string]string {

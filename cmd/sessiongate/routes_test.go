@@ -168,7 +168,7 @@ Policy:
   require.role     admin     FILE:4
 
 So:
-  Who has no session is sent to /login.
+  A client without a session is sent to /login.
 
 The context_extensions of Envoy's route, if it has any, come on top, key by key: give them with --extension KEY=VALUE.
 `, nil},
@@ -189,7 +189,7 @@ Policy:
   strict           false       default
 
 So:
-  Who has no session is sent to /a;b=c,d.
+  A client without a session is sent to /a;b=c,d.
 `, nil},
 		{"no entry", []string{"OPTIONS", "https://app.test"}, `OPTIONS https://app.test
 
@@ -208,7 +208,7 @@ Policy:
   strict           false     default
 
 So:
-  Who has no session is sent to /login.
+  A client without a session is sent to /login.
   A CORS preflight passes whatever the policy, without identity.
 
 The context_extensions of Envoy's route, if it has any, come on top, key by key: give them with --extension KEY=VALUE.
@@ -221,7 +221,7 @@ Entries of routes, the most specific first:
   FILE:3   path_prefix /admin                 another path
 
 So:
-  Denied with 403, whoever sends it: the path is that of an entry of routes to some servers, but is spelt otherwise (rule "path" in the log).
+  Denied with 403 to every client: the path is that of an entry of routes to some servers, but is spelt otherwise (rule "path" in the log).
 
 The context_extensions of Envoy's route, if it has any, come on top, key by key: give them with --extension KEY=VALUE.
 `, deniedToAll{}},
@@ -244,12 +244,12 @@ The context_extensions of Envoy's route, if it has any, come on top, key by key:
 		fail              error
 	}{
 		{"GET", "https://app.test/login", "It is the login page: it passes whatever the outcome", nil},
-		{"GET", "https://app.test/admin", "Who has no session passes, without identity.", nil},
+		{"GET", "https://app.test/admin", "A client without a session passes, without identity.", nil},
 		{"POST", "https://app.test/auth/session/refresh", "It is the refresh (POST): it passes whatever the policy", nil},
 		{"POST", "https://app.test/auth/signout?x", "It is the sign-out (POST): it passes whatever the policy", nil},
 		{"GET", "https://app.test/auth/signout", "It is under /auth, which Envoy should route to sessiongate without a check", nil},
-		{"GET", "https://x.example.com/", "Who has no session gets 401.", nil},
-		{"GET", "https://app.test/x/%2e%2e/admin", `Denied with 403, whoever sends it: the path is not absolute, or has a broken escape`, deniedToAll{}},
+		{"GET", "https://x.example.com/", "A client without a session gets 401.", nil},
+		{"GET", "https://app.test/x/%2e%2e/admin", `Denied with 403 to every client: the path is not absolute, or has a broken escape`, deniedToAll{}},
 		{"GET", "https://app..test/", `(rule "host" in the log)`, deniedToAll{}},
 	} {
 		if out, err := run(t, nil, "--config", file, "config", "explain", tt.method, tt.url); !errors.Is(err, tt.fail) || !strings.Contains(out, tt.want) {
@@ -299,7 +299,7 @@ func TestExplainRefusesWhatIsNoRequest(t *testing.T) {
 		t.Error(err)
 	}
 	out, err := run(t, nil, "config", "explain", "GET", "https://x/", "--extension", "sesion=optional")
-	if !errors.Is(err, deniedToAll{}) || !strings.Contains(out, `Denied with 503, whoever sends it: route policy "sesion": "optional" is not understood (rule "policy" in the log).`) {
+	if !errors.Is(err, deniedToAll{}) || !strings.Contains(out, `Denied with 503 to every client: route policy "sesion": "optional" is not understood (rule "policy" in the log).`) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -314,10 +314,10 @@ func TestExplainExitStatus(t *testing.T) {
 	}{
 		{"GET https://x/", 0, ""},
 		{"GET https://x/ --extension session=optional", 0, ""},
-		{"GET https://x/ --extension session=none", 3, "denies this request, whoever sends it"},
-		{"GET https://x/ --extension sesion=optional", 3, "denies this request, whoever sends it"},
-		{"GET https://x/b/%2e%2e/a", 3, "denies this request, whoever sends it"},
-		{"GET https://x//a", 3, "denies this request, whoever sends it"},
+		{"GET https://x/ --extension session=none", 3, "denies this request to every client"},
+		{"GET https://x/ --extension sesion=optional", 3, "denies this request to every client"},
+		{"GET https://x/b/%2e%2e/a", 3, "denies this request to every client"},
+		{"GET https://x//a", 3, "denies this request to every client"},
 		{"get https://x/", 1, "METHOD: found"},
 		{"GET", 80, "expected"}, // Kong's, of every wrong command line
 	} {
@@ -329,7 +329,7 @@ func TestExplainExitStatus(t *testing.T) {
 		if status := program.ProcessState.ExitCode(); status != tt.status || !strings.Contains(stderr.String(), tt.said) || tt.status == 0 && stderr.Len() > 0 {
 			t.Errorf("%s: %d (%v), want %d and %q\n%s%s", tt.args, status, err, tt.status, tt.said, &stdout, &stderr)
 		}
-		if said := strings.Contains(stdout.String(), "whoever sends it"); said != (tt.status == 3) {
+		if said := strings.Contains(stdout.String(), "to every client"); said != (tt.status == 3) {
 			t.Errorf("%s: it is said: %v\n%s", tt.args, said, &stdout)
 		}
 	}

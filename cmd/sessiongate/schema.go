@@ -40,7 +40,7 @@ func bringUpToDate(ctx context.Context, store *postgres.Store, log *slog.Logger)
 	}
 }
 
-// awaitSchema waits until somebody else has brought the schema up to date and
+// awaitSchema waits until another process has brought the schema up to date and
 // this role may use it, or ctx ends. Each reason is logged once.
 func awaitSchema(ctx context.Context, store *postgres.Store, log *slog.Logger) {
 	said := ""

@@ -110,7 +110,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 		return errors.Join(err, g.Wait())
 	}
 	if len(creds.APIKeys)+len(c.API.KeyHashes) == 0 {
-		log.Warn("there is no API key (api.key_files, api.key_hashes, api.keys): nobody can create a session")
+		log.Warn("there is no API key (api.key_files, api.key_hashes, api.keys): no backend can create a session until one is set")
 	}
 	log.Info("listening", "version", version(), "addresses", s.addresses())
 	err = g.Wait()

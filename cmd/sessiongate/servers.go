@@ -139,7 +139,7 @@ func (s *servers) addresses() map[string]string {
 	return map[string]string{"authz": text(s.authzListener), "public": text(s.publicListener), "internal": text(s.internalListener)}
 }
 
-// writeAddresses tells whoever started us with port 0 where we listen. The file
+// writeAddresses tells the process that started this one with port 0 where it listens. The file
 // appears whole.
 func (s *servers) writeAddresses(file string) error {
 	if file == "" {

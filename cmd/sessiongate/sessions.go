@@ -66,7 +66,7 @@ func (k sessionsEndCmd) Run(f *flags, p process) error {
 }
 
 // instant is a point in time, or now: that of the store, for this machine's clock may
-// be behind it.
+// be late.
 type instant time.Time
 
 // UnmarshalText implements [encoding.TextUnmarshaler].

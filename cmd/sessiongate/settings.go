@@ -28,7 +28,7 @@ func entries(c *Config) []settings.Setting {
 	all := []settings.Setting{
 		{
 			Key: "key", Secret: true, Kind: settings.Optional(settings.Text(&c.Key, allowedKey, isKey)),
-			Doc: "Key-encryption key, which wraps the signing and sealing keys in the database; the same on every replica. `sessiongate keys new` makes one.",
+			Doc: "Key-encryption key. It wraps the signing and sealing keys in the database. It is the same on every replica. `sessiongate keys new` makes one.",
 		},
 		{
 			Key: "key_file", Kind: settings.Optional(settings.Text(&c.KeyFile, "an absolute path", isAbsoluteFile)),
@@ -36,26 +36,26 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "key_previous", Secret: true, Kind: settings.Optional(settings.Text(&c.KeyPrevious, allowedKey, isKey)),
-			Doc: "The key-encryption key whose place `key` takes, until `sessiongate keys rewrap` has run: what either wrapped opens.",
+			Doc: "The key-encryption key that `key` replaces. Set it until `sessiongate keys rewrap` has run. Keys that either of them wrapped can be opened.",
 		},
 		{
 			Key: "key_previous_file", Kind: settings.Optional(settings.Text(&c.KeyPreviousFile, "an absolute path", isAbsoluteFile)),
-			Doc: "File that holds it, instead of `key_previous`.",
+			Doc: "File that holds the former key-encryption key, instead of `key_previous`.",
 		},
 		{
 			Key: "issuer", Field: "Issuer", Kind: settings.Text(&c.Engine.Issuer, "1 to 128 visible ASCII characters", func(s string) bool { return s != "" && len(s) <= 128 && isVisible(s) }),
-			Doc: "The `iss` of access tokens; a change sends every access token to refresh.",
+			Doc: "The `iss` of access tokens. After a change every client must refresh once.",
 		},
 		{
 			// authz has no default: only the deployment knows its login page.
 			Key: "login_url", Default: "/login", Field: "LoginURL", Kind: settings.Text(&c.Check.LoginURL, "a path on the same host, or an absolute http or https URL, without a fragment", isLoginURL),
-			Doc: "The page to which whoever is not signed in is redirected.",
+			Doc: "The page to which a user without a session is redirected.",
 		},
 		{
 			// authz's zero value is the strictest. It would refuse every page that does not send the
 			// token; attested is as safe where browsers attest, and needs no change of the pages.
 			Key: "anti_csrf", Default: "attested", Kind: enumerated(&c.Check.Default.AntiCSRF, authz.AntiCSRFModes()),
-			Doc: "Which requests must carry the anti-CSRF token where their route does not say: those for which no browser attests that no other site sent them; all that can carry it; as the first, but for those with a safe method; or none. See [initiator.md](initiator.md).",
+			Doc: "Which requests must carry the anti-CSRF token, where their route does not say. `attested`: those for which no browser attests that no other site sent them. `always`: all that can carry it. `unsafe`: like `attested`, without requests of a safe method. `off`: none. See [initiator.md](initiator.md).",
 		},
 		{
 			Key: "allowed_origins", Kind: settings.List(&c.HTTP.AllowedOrigins, "origins SCHEME://HOST[:PORT], lower case, without a default port, a path or *", isOrigin),
@@ -63,7 +63,7 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "strip_cookies", Kind: settings.Boolean(&c.Check.StripCookies),
-			Doc: "Takes the session's tokens, cookies and bearer token, out of what goes to the upstream. What web SDKs copy of tokens into cookies of their own is taken out in any case.",
+			Doc: "Whether the session's tokens (cookies and bearer token) are removed from requests to the upstream. The copies of tokens that web SDKs keep in cookies of their own are always removed.",
 		},
 		{
 			Key: "routes", Kind: routes(&c.Check.Routes),
@@ -72,23 +72,23 @@ func entries(c *Config) []settings.Setting {
 
 		{
 			Key: "listen.authz", Default: "127.0.0.1:9001", Kind: tcpOrUnixAddress(&c.Listen.Authz),
-			Doc: "Where Envoy asks about requests (gRPC ext_authz). Only Envoy may reach it.",
+			Doc: "Address at which Envoy asks about requests (gRPC ext_authz). Only Envoy may reach it.",
 		},
 		{
 			Key: "listen.public", Default: "127.0.0.1:9002", Kind: tcpAddress(&c.Listen.Public),
-			Doc: "Where Envoy sends the auth path: refresh, sign-out, JWKS (HTTP).",
+			Doc: "Address to which Envoy sends the auth path (HTTP): refresh, sign-out and JWKS.",
 		},
 		{
 			Key: "listen.internal", Default: "127.0.0.1:9003", Kind: tcpAddress(&c.Listen.Internal),
-			Doc: "Where backends create and end sessions, and where health and metrics are (HTTP). Never route it to the outside.",
+			Doc: "Address at which backends create and end sessions, with health and metrics (HTTP). Never route it to the outside.",
 		},
 		{
 			Key: "listen.address_file", Kind: settings.Optional(settings.Text(&c.Listen.AddressFile, "an absolute path", isAbsoluteFile)),
-			Doc: "File into which the process writes its real addresses as JSON once it is ready; of use with port 0.",
+			Doc: "File into which the process writes its real addresses, as JSON, once it listens. Useful with port 0.",
 		},
 		{
 			Key: "listen.max_connections", Default: "10000", Kind: settings.Integer(&c.Listen.MaxConnections, 16, 1_000_000),
-			Doc: "Most connections open at once on each listener. One more takes the place of the one that has had nothing under way for longest, or waits until there is one. It keeps a flood of one listener from the others.",
+			Doc: "Most connections open at once on each listener. One more connection closes the one that has been idle for longest, or waits until one is idle. So a flood at one listener does not reach the others.",
 		},
 	}
 	all = append(all, tlsSettings("authz", &c.TLS.Authz, &c.TLS.Names.Authz, "Envoy", "nothing")...)
@@ -98,7 +98,7 @@ func entries(c *Config) []settings.Setting {
 		{
 			Key: "database.url", Secret: true, Kind: settings.Optional(settings.Text(&c.Database.URL, allowedDatabaseURL, isDatabaseURL)),
 			Public: func() (text, rest string) { return publicURL(string(c.Database.URL)) },
-			Doc:    "The Postgres database of the sessions; the password in it is a secret. Of several hosts, or addresses of one name, the primary is used.",
+			Doc:    "The Postgres database of the sessions. The password in it is a secret. Of several hosts, or several addresses of one name, the primary is used.",
 		},
 		{
 			Key: "database.password_file", Kind: settings.Optional(settings.Text(&c.Database.PasswordFile, "an absolute path", isAbsoluteFile)),
@@ -106,7 +106,7 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "database.max_connections", Kind: settings.Integer(&c.Store.MaxConnections, 2, 1000),
-			Doc: "Most connections that this process opens to the database, beside the one that follows the feed.",
+			Doc: "Most connections that this process opens to the database. One more follows the feed, and one more delivers audit events.",
 		},
 		{
 			Key: "database.statement_timeout", Kind: settings.Duration(&c.Store.StatementTimeout, 100*time.Millisecond, time.Minute),
@@ -114,16 +114,16 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "database.connect_timeout", Kind: settings.Duration(&c.Store.ConnectTimeout, 100*time.Millisecond, time.Minute),
-			Doc: "Longest that opening a connection to one host may take; half of it where that host says nothing at all.",
+			Doc: "Longest that opening a connection to one host may take. A host that does not answer at all gets half of it.",
 		},
 		{
 			Key: "database.migrate", Default: "true", Kind: settings.Boolean(&c.Database.Migrate),
-			Doc: "Whether `serve` brings the schema up to date at its start; otherwise `sessiongate migrate` must have.",
+			Doc: "Whether `serve` brings the schema up to date at its start. If not, run `sessiongate migrate` first.",
 		},
 
 		{
 			Key: "session.access_token_life", Field: "AccessTokenLife", Kind: settings.Duration(&c.Engine.AccessTokenLife, 2*time.Second, day),
-			Doc: "How long an access token is good; what a stolen one is worth at most. At least twice `session.refresh_attempt_max`.",
+			Doc: "How long an access token is good. A stolen one works at most that long. At least twice `session.refresh_attempt_max`.",
 		},
 		{
 			Key: "session.sliding_life", Field: "SlidingLife", Kind: settings.Duration(&c.Engine.SlidingLife, 5*time.Second, 400*day),
@@ -131,11 +131,11 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "session.absolute_life", Field: "AbsoluteLife", Kind: settings.Duration(&c.Engine.AbsoluteLife, 5*time.Second, sessions.AbsoluteLifeMax),
-			Doc: "How long a session lives at most, whatever happens. At least `session.sliding_life`; browsers keep no cookie beyond 400 days.",
+			Doc: "How long a session lives at most, however often it is refreshed. At least `session.sliding_life`. Browsers keep no cookie beyond 400 days.",
 		},
 		{
 			Key: "session.refresh_attempt_max", Field: "RefreshAttemptMax", Kind: settings.Duration(&c.Engine.RefreshAttemptMax, time.Second, time.Minute),
-			Doc: "D of the protocol: longest that an honest refresh may take, from the browser and back. Envoy's timeout on the auth path must be half of it.",
+			Doc: "D of the protocol: the longest that an honest refresh may take, from the browser and back. Envoy's timeout on the auth path must be half of it.",
 		},
 		{
 			Key: "session.issues_max", Field: "IssuesMax", Kind: settings.Integer(&c.Engine.IssuesMax, 5, 1000),
@@ -143,32 +143,32 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "session.max_per_user", Field: "PerUser.Max", Kind: settings.Integer(&c.Engine.PerUser.Max, 0, 10_000),
-			Doc: "How many sessions one user may have at once, over all replicas, which must agree; 0 is no limit. What has expired does not count.",
+			Doc: "How many sessions one user may have at once. It counts over all replicas, and must be the same on each. 0 is no limit. Expired sessions do not count.",
 		},
 		{
 			// The zero value of the package rejects. A user who is locked out by forgotten sessions
 			// costs more than an old session that ends.
 			Key: "session.when_full", Default: "evict_oldest", Kind: settings.Choice(&c.Engine.PerUser.EvictOldest, []string{"evict_oldest", "reject"}, []bool{true, false}),
-			Doc: "What a sign-in beyond `session.max_per_user` does: it ends the user's oldest sessions, or is refused with 409.",
+			Doc: "What a sign-in beyond `session.max_per_user` does. `evict_oldest`: it ends the user's oldest sessions. `reject`: it is refused with 409.",
 		},
 
 		{
 			// The package has no bound on refreshes: the right one depends on the clients. These four
 			// suit a process that the Internet reaches.
 			Key: "refresh.per_session_rate", Default: "10", Field: "RefreshesPerSession", Kind: settings.Integer(&c.Engine.RefreshesPerSession.PerSecond, 0, 1000),
-			Doc: "How many refreshes a second a session gets here in the long run; 0 is no limit. Each refresh token is counted by itself. What comes too soon is answered 429 with `Retry-After`, and changes nothing.",
+			Doc: "How many refreshes a second a session gets from this process in the long run. 0 is no limit. Each refresh token is counted by itself. A refresh that comes too soon is answered 429 with `Retry-After`, and changes nothing.",
 		},
 		{
 			Key: "refresh.per_session_burst", Default: "2000", Kind: settings.Integer(&c.Engine.RefreshesPerSession.Burst, 10, 100_000),
-			Doc: "How many of them may come at once, as from many tabs.",
+			Doc: "How many refreshes of a session may come at once, as from many tabs.",
 		},
 		{
 			Key: "refresh.per_address_rate", Default: "200", Field: "RefreshesPerAddress", Kind: settings.Integer(&c.Engine.RefreshesPerAddress.PerSecond, 0, 1_000_000),
-			Doc: "How many refreshes a second a network of clients (/24, or /64 in IPv6) gets here in the long run, whatever tokens it brings; 0 is no limit. Where Envoy reports no address, there is none.",
+			Doc: "How many refreshes a second a network of clients (/24, or /64 in IPv6) gets from this process in the long run, with any tokens. 0 is no limit. Where Envoy reports no address, there is no limit.",
 		},
 		{
 			Key: "refresh.per_address_burst", Default: "10000", Kind: settings.Integer(&c.Engine.RefreshesPerAddress.Burst, 10, 1_000_000),
-			Doc: "How many of them may come at once, as from a company whose people share an address.",
+			Doc: "How many refreshes of a network may come at once, as from a company whose people share an address.",
 		},
 
 		{
@@ -179,7 +179,7 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "keys.activation_delay", Field: "KeyActivationDelay", Kind: settings.Duration(&c.Engine.KeyActivationDelay, sessionhttp.JWKSMaxAge+time.Minute, 6*time.Hour),
-			Doc: "How long a new key is published before it signs or seals. By then every replica has heard of it (`feed.bound`), and whoever keeps the JWK Set as long as it allows (5m) has read it again.",
+			Doc: "How long a new key is published before it signs or seals. By then every replica has heard of it (`feed.bound`), and every verifier that caches the JWK Set, which may be for 5m, has read it again.",
 		},
 
 		{
@@ -192,37 +192,37 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "cookies.domain", Field: "Domain", Kind: settings.Optional(settings.Text(&c.HTTP.Cookies.Domain, "a domain name in lower case, without a leading dot", isCookieDomain)),
-			Doc: "Domain of the cookies; empty keeps them to the one host, which is safer.",
+			Doc: "Domain of the cookies. Empty keeps them to the one host, which is safer.",
 		},
 		{
 			Key: "cookies.same_site", Field: "SameSite", Kind: settings.Choice(&c.HTTP.Cookies.SameSite, []string{"lax", "strict", "none"},
 				[]http.SameSite{http.SameSiteLaxMode, http.SameSiteStrictMode, http.SameSiteNoneMode}),
-			Doc: "SameSite of the cookies; none requires `cookies.secure`.",
+			Doc: "SameSite of the cookies. `none` requires `cookies.secure`.",
 		},
 		{
 			Key: "cookies.secure", Field: "Secure", Kind: settings.Boolean(&c.HTTP.Cookies.Secure),
-			Doc: "Whether browsers send the cookies over TLS only; false is for development.",
+			Doc: "Whether browsers send the cookies over TLS only. `false` is for development.",
 		},
 		{
 			Key: "cookies.host_prefix", Field: "HostPrefix", Kind: settings.Boolean(&c.HTTP.Cookies.HostPrefix),
-			Doc: "Puts `__Host-` before the name of cookies with Path=/, so that no sibling host can set them; requires `cookies.secure` and no `cookies.domain`. Recommended wherever there is TLS.",
+			Doc: "Puts `__Host-` before the name of cookies with Path=/, so that no sibling host can set them. It requires `cookies.secure` and no `cookies.domain`. Recommended wherever there is TLS.",
 		},
 		{
 			Key: "cookies.partitioned", Field: "Partitioned", Kind: settings.Boolean(&c.HTTP.Cookies.Partitioned),
-			Doc: "Marks the cookies `Partitioned` (CHIPS), for an app in a frame of another site's page: a browser that sends no third-party cookies sends these, and each site that frames the app has sessions of its own. Requires `cookies.secure` and `cookies.same_site: none`; `cookies.domain` and `cookies.host_prefix` go with it. Where SameSite is none, cookies of the other kind are deleted.",
+			Doc: "Marks the cookies `Partitioned` (CHIPS), for an app in a frame of another site's page. A browser that sends no third-party cookies sends these. Each site that frames the app has sessions of its own. It requires `cookies.secure` and `cookies.same_site: none`, and works with `cookies.domain` and `cookies.host_prefix`. Where SameSite is none, cookies of the other kind are deleted.",
 		},
 		{
 			Key: "cookies.frontend_domain", Field: "FrontendDomain", Kind: settings.Optional(settings.Text(&c.HTTP.Cookies.FrontendDomain, "a domain name in lower case, without a leading dot", isCookieDomain)),
-			Doc: "Where a web SDK keeps the cookies that scripts read: its websiteRootDomain or sessionTokenFrontendDomain, without a leading dot. For `sdk_cookies` of the sessions API; empty is the host, as by the SDKs' default.",
+			Doc: "Domain at which a web SDK keeps the cookies that scripts read: its websiteRootDomain or sessionTokenFrontendDomain, without a leading dot. It is for `sdk_cookies` of the sessions API. Empty is the host, the SDKs' default.",
 		},
 		{
 			Key: "cookies.former_paths", Field: "FormerPaths", Kind: settings.List(&c.HTTP.Cookies.FormerPaths, "paths, each "+allowedPath, isPath),
-			Doc: "Paths at which an earlier system set cookies of these names; they are deleted there.",
+			Doc: "Paths at which an earlier system set cookies of these names. The cookies are deleted there.",
 		},
 
 		{
 			Key: "paths.auth", Field: "AuthPath", Kind: settings.Text(&c.HTTP.Cookies.AuthPath, allowedPath+", other than /", func(s string) bool { return s != "/" && isPath(s) }),
-			Doc: "The path that belongs to sessiongate whole; the Path of the refresh token's cookie.",
+			Doc: "The path under which every request belongs to sessiongate. It is the Path of the refresh token's cookie.",
 		},
 		{
 			Key: "paths.refresh", Field: "RefreshPath", Kind: settings.Text(&c.HTTP.RefreshPath, allowedPath+", under paths.auth", isPath),
@@ -235,16 +235,16 @@ func entries(c *Config) []settings.Setting {
 
 		{
 			Key: "responses.session_expired_status", Field: "SessionExpiredStatus", Kind: settings.Integer(&c.HTTP.SessionExpiredStatus, 400, 499),
-			Doc: "HTTP status that asks the client to refresh; older frontends know 401. Not 403, 404, 405, 409, 413 or 429.",
+			Doc: "HTTP status that asks the client to refresh. Older frontends know 401. Not 403, 404, 405, 409, 413 or 429.",
 		},
 		{
 			Key: "responses.on_unauthorised", Kind: enumerated(&c.Check.Default.OnUnauthorised, authz.OnUnauthorisedNames()),
-			Doc: "Answer to whoever is not signed in where the route does not say: to the login page, 401 for scripts only, a fixed status, or (440) `responses.session_expired_status`.",
+			Doc: "Answer to a request without a session, where its route does not say. `redirect`: to the login page. `auto`: the same, but 401 to a script. `401` and `403`: that status. `440`: `responses.session_expired_status`.",
 		},
 
 		{
 			Key: "responses.denial_header", Kind: settings.Boolean(&c.HTTP.DenialHeader),
-			Doc: "Whether the response header `x-sessiongate-denial` tells clients why they were denied, by the codes of [denials.md](denials.md); for development.",
+			Doc: "Whether the response header `x-sessiongate-denial` tells clients why they were denied, by the codes of [denials.md](denials.md). It is for development.",
 		},
 
 		{
@@ -256,13 +256,13 @@ func entries(c *Config) []settings.Setting {
 			Doc: "Callers of the sessions API and the files that hold their secrets.",
 		},
 		{
-			// Secret, for somebody may put a key there instead of its digest.
+			// Secret, for an operator may put a key there instead of its digest.
 			Key: "api.key_hashes", Secret: true, Kind: settings.List(&c.API.KeyHashes, "NAME:SHA256, the name 1 to 64 of a-z, 0-9, - and _, the SHA-256 of the secret in 64 lower-case hexadecimal digits", isAPIKeyHash),
-			Doc: "Callers of the sessions API and the SHA-256 of their secrets, so that this process is given none: `sessiongate keys digest FILE` prints it. Only for random secrets, as `sessiongate keys new` makes them.",
+			Doc: "Callers of the sessions API and the SHA-256 of their secrets, so that this process gets no secret. `sessiongate keys digest FILE` prints it. Only for random secrets, as `sessiongate keys new` makes them.",
 		},
 		{
 			Key: "api.scopes", Kind: settings.List(&c.API.Scopes, "NAME:SCOPE+SCOPE..., a caller's name and what it may do: "+sessionhttp.ScopeNames(), isAPIScopes),
-			Doc: "What a caller of the sessions API may do; one that is not named here may do everything.",
+			Doc: "What a caller of the sessions API may do. A caller that is not named here may do everything.",
 		},
 		{
 			Key: "api.body_max", Kind: settings.Size(&c.HTTP.BodyMax, 4<<10, 16<<20),
@@ -275,12 +275,12 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "feed.bound", Field: "FeedBound", Kind: settings.Duration(&c.Engine.FeedBound, 100*time.Millisecond, 10*time.Second),
-			Doc: "Age from which the feed counts as stale: then a token of an unknown key is answered 503, and no verdict. At least twice `feed.poll_interval`.",
+			Doc: "Age from which the feed counts as stale. A token of an unknown key is then answered 503. At least twice `feed.poll_interval`.",
 		},
 
 		{
 			Key: "promotion.queue", Field: "PromotionQueue", Kind: settings.Integer(&c.Engine.PromotionQueue, 1, 1_000_000),
-			Doc: "Promotions that may wait; more are dropped, which costs a later refresh one more statement. At least `promotion.batch`.",
+			Doc: "Promotions that may wait. More are dropped, which costs a later refresh one more statement. At least `promotion.batch`.",
 		},
 		{
 			Key: "promotion.batch", Field: "PromotionBatch", Kind: settings.Integer(&c.Engine.PromotionBatch, 1, 10_000),
@@ -289,11 +289,11 @@ func entries(c *Config) []settings.Setting {
 
 		{
 			Key: "cache.tokens", Field: "CachedTokens", Kind: settings.Integer(&c.Engine.CachedTokens, 1, 10_000_000),
-			Doc: "Verified access tokens kept in memory, each with what Envoy is told of its session: some 1.6 KiB with small claims, so 100000 take 160 MiB. The signature of one that is not there is checked again.",
+			Doc: "Verified access tokens kept in memory, each with what Envoy is told of its session. One takes some 1.6 KiB with small claims, so 100000 take 160 MiB. For a token that is not there, the signature is checked again.",
 		},
 		{
 			Key: "cache.unverified_cpu", Field: "UnverifiedCPU", Kind: settings.Integer(&c.Engine.UnverifiedCPU, 1, 100),
-			Doc: "Percent of all cores that bad signatures of access tokens without a tag may take: invented ones, and those of a former version wait with them. Beyond it such tokens are answered with 503; all others are not concerned.",
+			Doc: "Percent of all cores that bad signatures of access tokens without a tag may take. An attacker invents such tokens, and a former version made them. Beyond this share they are answered with 503. All other tokens are not affected.",
 		},
 
 		{
@@ -315,12 +315,12 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "http.idle_timeout", Default: "1h15m", Kind: settings.Duration(&c.Listen.IdleTimeout, time.Second, day),
-			Doc: "How long an idle connection stays open; longer than Envoy's upstream idle timeout (1h unless set), lest Envoy write to a connection that just closed.",
+			Doc: "How long an idle connection stays open. Make it longer than Envoy's upstream idle timeout (1h unless set): otherwise Envoy may write to a connection that has just closed.",
 		},
 
 		{
 			Key: "grpc.max_message", Kind: settings.Size(&c.GRPC.MaxMessage, 64<<10, 16<<20),
-			Doc: "Largest message that Envoy may send; more than Envoy's own limit on headers.",
+			Doc: "Largest message that Envoy may send. Make it more than Envoy's own limit on headers.",
 		},
 		{
 			Key: "grpc.max_streams", Kind: settings.Integer(&c.GRPC.MaxStreams, 1, 1_000_000),
@@ -328,7 +328,7 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "grpc.max_calls", Kind: settings.Integer(&c.GRPC.MaxCalls, 32, 1_000_000),
-			Doc: "Most checks at once over all connections, some 14 KiB each; beyond it a connection may have 32. It keeps a flood on many connections from taking the memory.",
+			Doc: "Most checks at once over all connections, some 14 KiB each. Beyond it each connection may still have 32 checks. So a flood on many connections cannot take all memory.",
 		},
 		{
 			Key: "grpc.connection_age", Kind: settings.Duration(&c.GRPC.ConnectionAge, time.Second, day),
@@ -341,7 +341,7 @@ func entries(c *Config) []settings.Setting {
 
 		{
 			Key: "memory.limit_percent", Default: "90", Kind: settings.Integer(&c.Memory.LimitPercent, 0, 100),
-			Doc: "Share of the container's memory limit (its cgroup's) from which on garbage is collected ever sooner. The environment variable `GOMEMLIMIT` wins; without a limit of the container, or with 0, there is none.",
+			Doc: "Share of the container's memory limit (its cgroup's) from which garbage is collected more often. The environment variable `GOMEMLIMIT` wins. Without a limit of the container, or with 0, there is no limit.",
 		},
 
 		{
@@ -350,11 +350,11 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "shutdown.timeout", Default: "15s", Kind: settings.Duration(&c.Shutdown.Timeout, time.Second, 10*time.Minute),
-			Doc: "How long it then waits for what is under way.",
+			Doc: "How long a stopping process then waits for requests under way.",
 		},
 		{
 			Key: "shutdown.linger", Default: "7s", Kind: settings.Duration(&c.Shutdown.Linger, 0, 5*time.Minute),
-			Doc: "How long, as a part of `shutdown.timeout`, idle HTTP connections stay open after their listener closed; longer than interval and timeout of Envoy's health check (5s and 1s in envoy.yaml), after which Envoy sends nothing more on them.",
+			Doc: "How long, as a part of `shutdown.timeout`, idle HTTP connections stay open after their listener closed. Make it longer than interval and timeout of Envoy's health check (5s and 1s in envoy.yaml). After these Envoy sends nothing more on them.",
 		},
 
 		{
@@ -367,12 +367,12 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "log.denials_per_second", Default: "50", Kind: settings.Integer(&c.Log.DenialsPerSecond, 0, 1_000_000),
-			Doc: "Most lines a second about requests that were denied or refused, of each level and listener; the next line says how many were `withheld`. 0 writes all.",
+			Doc: "Most log lines a second about requests that were denied or refused, for each level and listener. The next line says how many were `withheld`. 0 writes all.",
 		},
 
 		{
 			Key: "audit.output", Kind: settings.Optional(settings.Text(&c.Audit.Output, "stdout, or an absolute path", func(s string) bool { return s == auditStdout || isAbsoluteFile(s) })),
-			Doc: "Where what happened to sessions and keys is written, as lines of JSON: standard output, or a file that is appended to. None: ends alone are kept, in the database. The same on every replica; each event comes to one of them.",
+			Doc: "Where audit events of sessions and keys are written, as lines of JSON: standard output, or a file that is appended to. Empty: only the ends of sessions are kept, in the database. Set the same on every replica: each event goes to one of them.",
 		},
 	}...)
 }
@@ -387,16 +387,16 @@ func tlsSettings(listener string, files *TLSFiles, names *[]string, clients, oth
 	return []settings.Setting{
 		{
 			Key: cert, Reload: whenFileChanges, Kind: file(&files.Cert),
-			Doc: "PEM file of the certificate chain that `listen." + listener + "` shows; TLS 1.2 or newer, and nothing else, is then spoken there. Read again when it changes.",
+			Doc: "PEM file of the certificate chain that `listen." + listener + "` shows. That listener then takes only TLS 1.2 or newer.",
 		},
 		{Key: key, Reload: whenFileChanges, Kind: file(&files.Key), Doc: "PEM file of that certificate's private key."},
 		{
 			Key: clientCA, Reload: whenFileChanges, Kind: file(&files.ClientCA),
-			Doc: "PEM file of the authorities whose certificates " + clients + " must show at `listen." + listener + "` (mutual TLS). With it, whoever has no certificate of these gets " + others + ".",
+			Doc: "PEM file of the authorities whose certificates " + clients + " must show at `listen." + listener + "` (mutual TLS). A client without such a certificate then gets " + others + ".",
 		},
 		{
 			Key: clientNamesKey(listener), Kind: settings.List(names, "DNS names in lower case without *, and SPIFFE ids spiffe://TRUST-DOMAIN/PATH", isClientName),
-			Doc: "Who of those may connect to `listen." + listener + "`: a certificate must have one of these, whole, as a subject alternative name; its common name does not count. Empty: any certificate of `" + clientCA + "`.",
+			Doc: "Names of the clients that may connect to `listen." + listener + "`. A certificate must have one of these, as a whole, as a subject alternative name. Its common name does not count. Empty: any certificate of `" + clientCA + "`.",
 		},
 	}
 }

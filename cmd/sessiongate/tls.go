@@ -53,7 +53,7 @@ func certificates(c Config, at settings.Origins, now time.Time) (Certificates, e
 		authz:  read("authz", c.TLS.Authz, c.TLS.Names.Authz, tls.RequireAndVerifyClientCert, "h2"),
 		public: read("public", c.TLS.Public, c.TLS.Names.Public, tls.RequireAndVerifyClientCert, "http/1.1"),
 		// Probes of an orchestrator have no certificate; withClientCertificate asks
-		// everybody else for one.
+		// every other client for one.
 		internal: read("internal", c.TLS.Internal, c.TLS.Names.Internal, tls.VerifyClientCertIfGiven, "http/1.1"),
 	}
 	if len(all) > 0 {
@@ -191,7 +191,7 @@ func (l *certificate) read(now time.Time) (*tls.Config, [sha256.Size]byte, setti
 				}
 			}
 			if err == nil && now.After(last) {
-				report(caKey, fmt.Sprintf("certificates in %q of which the last expired at %s", l.files.ClientCA, last.Format(time.RFC3339)), allowed)
+				report(caKey, fmt.Sprintf("only expired certificates in %q (the last one expired at %s)", l.files.ClientCA, last.Format(time.RFC3339)), allowed)
 			}
 		}
 	}
@@ -199,7 +199,7 @@ func (l *certificate) read(now time.Time) (*tls.Config, [sha256.Size]byte, setti
 }
 
 // parseCertificates reads a file that holds certificates and nothing else, for
-// what is skipped in silence is what somebody believes to be in use.
+// what is skipped in silence is what an operator believes to be in use.
 func parseCertificates(content []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	for {

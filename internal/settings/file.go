@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// tooLong is a file that is longer than an operator who names it can mean.
+// tooLong is a file that is longer than any that an operator can mean.
 type tooLong struct {
 	file string
 	most int // bytes

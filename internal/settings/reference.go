@@ -2,6 +2,7 @@ package settings
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -47,10 +48,13 @@ func (t *Table) Reference() string {
 // literal keeps Markdown from reading marks into a text.
 var literal = strings.NewReplacer("*", `\*`, "_", `\_`, "~", `\~`, "[", `\[`, "<", `\<`)
 
+// block matches a word that would begin a list, a heading or a quotation at the start of a line.
+var block = regexp.MustCompile(`^([-+#>*]|\d+[.)]$)`)
+
 // width is the longest line of a page.
 const width = 100
 
-// Wrap breaks Markdown prose into lines, of which all but the first begin with indent. It
+// Wrap breaks Markdown prose into lines. All but the first begin with indent. It
 // breaks no code span, and begins no line with what would make a list or a heading.
 func Wrap(text, indent string) string {
 	var b strings.Builder
@@ -59,7 +63,7 @@ func Wrap(text, indent string) string {
 		n := utf8.RuneCountInString(word)
 		switch {
 		case i == 0:
-		case column+1+n > width && !strings.ContainsAny(word[:1], "-+#>*0123456789"):
+		case column+1+n > width && !block.MatchString(word):
 			b.WriteString("\n" + indent)
 			column = len(indent)
 		default:

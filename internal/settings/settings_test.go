@@ -145,7 +145,7 @@ func TestWrap(t *testing.T) {
 		t.Errorf("changed to %s", wrapped)
 	}
 	for line := range strings.Lines(wrapped) {
-		if len(strings.TrimRight(line, "\n")) > width || strings.Count(line, "`")%2 == 1 || strings.ContainsAny(strings.TrimSpace(line)[:1], "-+#0123456789") {
+		if len(strings.TrimRight(line, "\n")) > width || strings.Count(line, "`")%2 == 1 || block.MatchString(strings.Fields(line)[0]) {
 			t.Errorf("line %q", line)
 		}
 	}

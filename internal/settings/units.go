@@ -34,7 +34,7 @@ func FormatSize(bytes int) string { return formatUnits(int64(bytes), sizeUnits) 
 
 // parseUnits reads counts with units, largest first, each at most once. Counts
 // are whole, for [time.ParseDuration] silently cuts 0.1ns to 0. A number
-// without unit is refused, for nobody sees whether 10 means seconds.
+// without unit is refused, for a reader cannot see whether 10 means seconds.
 func parseUnits(s string, units []unit) (int64, bool) {
 	var total int64
 	for s != "" {

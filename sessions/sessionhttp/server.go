@@ -64,7 +64,7 @@ func Defaults() Config {
 		RefreshPath:          "/auth/session/refresh",
 		SignoutPath:          "/auth/signout",
 		SessionExpiredStatus: 440,
-		RefreshAttemptMax:    10 * time.Second,
+		RefreshAttemptMax:    sessions.Defaults().RefreshAttemptMax,
 		BodyMax:              64 << 10,
 		Log:                  slog.Default(),
 	}
