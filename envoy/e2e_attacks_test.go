@@ -30,7 +30,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sessiongate/sessiongate/envoy"
-	"github.com/sessiongate/sessiongate/envoy/authority"
+	"github.com/sessiongate/sessiongate/internal/authority"
 )
 
 // way is one way in which a page makes a browser send a request.

@@ -41,7 +41,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/sessiongate/sessiongate/envoy"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/envoy"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 const (

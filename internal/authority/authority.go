@@ -1,4 +1,4 @@
-// Package authority owns throw-away certificate authorities, for tests of TLS.
+// Package authority makes throw-away certificate authorities, for tests of TLS.
 package authority
 
 import (
