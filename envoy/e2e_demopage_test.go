@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -30,7 +29,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	gocmp "github.com/google/go-cmp/cmp"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/internal/process"
 )
 
 var demoProgram = sync.OnceValues(func() (string, error) {
@@ -38,7 +37,7 @@ var demoProgram = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	envoy.AtEnd = append(envoy.AtEnd, func() { _ = os.RemoveAll(dir) })
+	atEnd = append(atEnd, func() { _ = os.RemoveAll(dir) })
 	file := filepath.Join(dir, "demoapp")
 	if output, err := exec.Command("go", "build", "-race", "-o", file, "../cmd/demoapp").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building demoapp: %w\n%s", err, output)
@@ -81,32 +80,19 @@ func (s *stack) startDemoApp(urlFile string) (address string) {
 		"SESSIONS_API_KEY=" + s.apiKey,
 	}
 	command.Stdout, command.Stderr = log, log
-	command.SysProcAttr = envoy.DieWithParent()
-	started, exited := make(chan error), make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // the parent-death signal is the thread's
-		defer runtime.UnlockOSThread()
-		err := command.Start()
-		started <- err
-		if err == nil {
-			exited <- command.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	run, err := process.Start(command, syscall.SIGKILL)
+	_ = log.Close() // the child has its own
+	if err != nil {
 		s.Fatal(err)
 	}
 	s.Cleanup(func() {
-		_ = command.Process.Signal(syscall.SIGTERM)
-		select {
-		case err := <-exited:
-			if err != nil {
-				s.Errorf("demoapp: %v", err)
-			}
-		case <-time.After(patience):
-			_ = command.Process.Kill()
-			s.Error("demoapp did not end after SIGTERM")
+		err := run.Stop(syscall.SIGTERM, patience)
+		if err == nil {
+			err = run.Err()
 		}
-		_ = log.Close()
+		if err != nil {
+			s.Errorf("demoapp: %v", err)
+		}
 	})
 	s.eventually("the demo app listens", func() bool {
 		text, err := os.ReadFile(addressFile)

@@ -265,7 +265,7 @@ func (s *stack) victims(n int) []created {
 }
 
 // end ends sessions at a process, and returns those of which it said so.
-func (p *process) end(list []created) (ended []created) {
+func (p *replica) end(list []created) (ended []created) {
 	for _, v := range list {
 		if status, _, err := p.tryAPI(http.MethodDelete, "/v1/sessions/"+v.Session.Handle, nil, nil); err == nil && status == http.StatusOK {
 			ended = append(ended, v)
@@ -363,7 +363,7 @@ func (s *stack) recoversWithin(limit time.Duration, since time.Time) {
 }
 
 // strict asks for a route that is marked so.
-func (p *process) strict(c created) codes.Code {
+func (p *replica) strict(c created) codes.Code {
 	p.Helper()
 	request := checkRequest(c.Tokens.Access, c.Tokens.AntiCSRF)
 	request.GetAttributes().ContextExtensions["strict"] = "true"

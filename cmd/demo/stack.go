@@ -13,8 +13,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/sessiongate/sessiongate/envoy"
 	"github.com/sessiongate/sessiongate/internal/cluster"
+	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
 const (
@@ -32,8 +32,8 @@ type stack struct {
 	dir       string
 	logs      []string // names, in order of start
 	database  *cluster.Cluster
-	processes []*process
-	proxy     *envoy.Proxy
+	processes []*child
+	proxy     *envoyrun.Proxy
 	envoyLog  *os.File
 	gates     [replicas]addresses
 }
@@ -56,7 +56,7 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 	}
 
 	// First what may be missing.
-	binary, err := envoy.Binary(ctx, progress)
+	binary, err := envoyrun.Binary(ctx, progress)
 	if err != nil {
 		return s, err
 	}
@@ -174,7 +174,7 @@ func (s *stack) startEnvoy(ctx context.Context, gates [replicas]addresses, app, 
 	for _, gate := range gates {
 		authz, public = append(authz, gate.Authz), append(public, gate.Public)
 	}
-	s.proxy, err = envoy.Start(ctx, envoy.Options{
+	s.proxy, err = envoyrun.Start(ctx, envoyrun.Options{
 		Binary:    binary,
 		Listeners: map[string]string{"ingress": anyPort},
 		Clusters:  map[string][]string{"sessiongate_authz": authz, "sessiongate_public": public, "app": {app}},
@@ -192,7 +192,7 @@ func (s *stack) startEnvoy(ctx context.Context, gates [replicas]addresses, app, 
 // urlFile is where the demo app finds the address of Envoy.
 func (s *stack) urlFile() string { return filepath.Join(s.dir, "envoy.url") }
 
-func (s *stack) start(name, program string, settings map[string]string, args ...string) (*process, error) {
+func (s *stack) start(name, program string, settings map[string]string, args ...string) (*child, error) {
 	p, err := startProcess(name, program, s.log(name), settings, args...)
 	if err == nil {
 		s.processes = append(s.processes, p)
@@ -222,7 +222,7 @@ func (s *stack) watch(ctx context.Context) error {
 		}
 	}
 	for _, p := range s.processes {
-		go tell(p.name, p.exited)
+		go tell(p.name, p.Exited())
 	}
 	go tell("envoy", s.proxy.Exited())
 	select {

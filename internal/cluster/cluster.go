@@ -35,6 +35,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/sessiongate/sessiongate/internal/process"
 )
 
 const (
@@ -78,11 +80,11 @@ type Cluster struct {
 	password string
 	owner    *syscall.Credential // nil: the caller's own
 
-	mu     sync.Mutex // held while the server is started or stopped
-	server *server    // nil while it is down
-	frozen bool       // its processes are stopped
-	pooler *Pooler    // nil where there is none
-	warden *warden    // nil once stopped
+	mu     sync.Mutex       // held while the server is started or stopped
+	server *process.Process // nil while it is down
+	frozen bool             // its processes are stopped
+	pooler *Pooler          // nil where there is none
+	warden *warden          // nil once stopped
 }
 
 // Start creates a cluster and returns once it answers. ctx bounds the start only;
@@ -240,8 +242,8 @@ func (c *Cluster) create(ctx context.Context) error {
 		"--pgdata", c.data(), "--username", superuser, "--encoding", "UTF8", "--locale", "C",
 		"--auth-local", "trust", "--auth-host", "scram-sha-256", "--pwfile", password, "--no-sync")
 	initdb.WaitDelay = time.Second // its own children may hold the pipe
-	c.prepare(initdb, syscall.SIGKILL)
-	if out, err := combinedOutput(initdb); err != nil {
+	c.prepare(initdb)
+	if out, err := process.CombinedOutput(initdb, syscall.SIGKILL); err != nil {
 		return fmt.Errorf("creating a cluster: %w: %s", cmp.Or(ctx.Err(), err), strings.TrimSpace(string(out)))
 	}
 	return nil
@@ -292,8 +294,8 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-c.server.exited:
-			return fmt.Errorf("the server ended (%v)", c.server.state)
+		case <-c.server.Exited():
+			return fmt.Errorf("the server ended (%w)", process.Cause(c.server.Err()))
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for its answer: %w: %w", ctx.Err(), err)
 		case <-tick.C:
@@ -315,7 +317,7 @@ func (c *Cluster) kill() {
 		if c.frozen {
 			_ = c.thaw() // else it would not hear the signal
 		}
-		c.server.kill()
+		_ = c.server.Stop(immediateShutdown, stopTimeout) // it may have ended by itself
 		c.server = nil
 	}
 }

@@ -2,7 +2,7 @@ package cluster
 
 // Two things see to it that nothing outlives this process, even where it is
 // killed and cannot clean up. On Linux the kernel signals the server when its
-// parent ends (parent_linux.go). And a warden, a shell that waits for the end of
+// parent ends (package process). And a warden, a shell that waits for the end of
 // a pipe whose other end only this process holds, stops the server where the
 // kernel does not, and removes the folder.
 
@@ -12,84 +12,37 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
-	"time"
+
+	"github.com/sessiongate/sessiongate/internal/process"
 )
 
-// server is one run of the postmaster.
-type server struct {
-	process *os.Process
-	exited  chan struct{}
-	state   *os.ProcessState // how it ended; read it after exited
-}
+// immediateShutdown is Postgres's immediate shutdown: the postmaster ends its children and then itself.
+// SIGKILL would leave backends, shared memory and semaphores.
+const immediateShutdown = syscall.SIGQUIT
 
-func (c *Cluster) startServer() (*server, error) {
+func (c *Cluster) startServer() (*process.Process, error) {
 	log, err := os.OpenFile(filepath.Join(c.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(filepath.Join(c.binDir, "postgres"), "-D", c.data()) //nolint:noctx // Stop ends it, in order
-	// SIGQUIT is Postgres's immediate shutdown: the postmaster ends its children
-	// and then itself. SIGKILL would leave backends, shared memory and semaphores.
-	c.prepare(cmd, syscall.SIGQUIT)
+	c.prepare(cmd)
 	cmd.Stdout, cmd.Stderr = log, log
-
-	s := &server{exited: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		defer close(s.exited)
-		// "Parent" in PR_SET_PDEATHSIG means the thread that forked. It belongs
-		// to this goroutine until the server has ended; otherwise the runtime
-		// might end it, and with it a server that is in use.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		s.process = cmd.Process
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-			s.state = cmd.ProcessState
-		}
-	}()
-	if err := <-started; err != nil {
-		return nil, err
-	}
-	return s, nil
+	return process.Start(cmd, immediateShutdown)
 }
 
-// kill shuts the server down at once and waits until it and its children are gone.
-func (s *server) kill() {
-	_ = s.process.Signal(syscall.SIGQUIT) // fails only if it has ended
-	timer := time.NewTimer(stopTimeout)
-	defer timer.Stop()
-	select {
-	case <-s.exited:
-	case <-timer.C:
-		_ = s.process.Kill()
-		<-s.exited
-	}
-}
-
-// combinedOutput runs a command to its end, with its parent thread kept alive.
-func combinedOutput(cmd *exec.Cmd) ([]byte, error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	return cmd.CombinedOutput()
-}
-
-// prepare makes a command run as the cluster's owner, in its folder, and end by a
-// signal when this process does.
-func (c *Cluster) prepare(cmd *exec.Cmd, onParentDeath syscall.Signal) {
+// prepare makes a command run as the cluster's owner, in its folder. Package process ties it to this
+// process.
+func (c *Cluster) prepare(cmd *exec.Cmd) {
 	cmd.Dir = c.dir // ours may be closed to the owner
 	cmd.Env = environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential: c.owner,
 		Setpgid:    true, // ^C at the terminal is for us; we then stop the server
 	}
-	setParentDeathSignal(cmd.SysProcAttr, onParentDeath)
 }
 
 // environment is ours without what would change a server's or initdb's behaviour.
@@ -124,7 +77,7 @@ type warden struct {
 func startWarden(dir string, owner *syscall.Credential) (*warden, error) {
 	cmd := exec.Command("/bin/sh", "-c", wardenScript, "sh", dir) //nolint:noctx // it ends when the pipe closes
 	cmd.Dir = "/"
-	// As the owner it may remove the folder, and can signal nobody else's process.
+	// As the owner it may remove the folder, and can signal no process of another user.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner, Setpgid: true}
 	// Close-on-exec: no other child of ours holds the pipe open.
 	pipe, err := cmd.StdinPipe()

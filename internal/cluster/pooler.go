@@ -8,12 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/sessiongate/sessiongate/internal/process"
 )
 
 // ErrPoolerNotInstalled is returned by [Cluster.StartPooler] where this machine
@@ -28,8 +29,7 @@ const poolerServers = 3
 // cluster's folder, on a socket only, and ends with it.
 type Pooler struct {
 	dir     string
-	process *os.Process
-	exited  chan struct{}
+	process *process.Process
 }
 
 // StartPooler starts a PgBouncer before the cluster, for these users beside the
@@ -45,7 +45,7 @@ func (c *Cluster) StartPooler(ctx context.Context, users ...string) (*Pooler, er
 	if err != nil {
 		return nil, err
 	}
-	p := &Pooler{dir: filepath.Join(c.dir, "pooler"), exited: make(chan struct{})}
+	p := &Pooler{dir: filepath.Join(c.dir, "pooler")}
 	if err := p.configure(c, append(users, superuser)); err != nil {
 		return nil, fmt.Errorf("starting PgBouncer: %w", err)
 	}
@@ -126,21 +126,10 @@ func (p *Pooler) start(c *Cluster, binary string) error {
 	}
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(binary, filepath.Join(p.dir, "ini")) //nolint:noctx // Stop ends it, in order
-	c.prepare(cmd, syscall.SIGKILL)                          // one process, with nothing to save
+	c.prepare(cmd)
 	cmd.Stdout, cmd.Stderr = log, log
-	started := make(chan error)
-	go func() {
-		defer close(p.exited)
-		runtime.LockOSThread() // see startServer
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		p.process = cmd.Process
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-	}()
-	return <-started
+	p.process, err = process.Start(cmd, syscall.SIGKILL) // one process, with nothing to save
+	return err
 }
 
 func (p *Pooler) awaitReady(ctx context.Context) error {
@@ -152,7 +141,7 @@ func (p *Pooler) awaitReady(ctx context.Context) error {
 			return conn.Close(ctx)
 		}
 		select {
-		case <-p.exited:
+		case <-p.process.Exited():
 			return errors.New("it ended")
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for its answer: %w: %w", ctx.Err(), err)
@@ -161,7 +150,4 @@ func (p *Pooler) awaitReady(ctx context.Context) error {
 	}
 }
 
-func (p *Pooler) kill() {
-	_ = p.process.Kill() // fails only if it has ended
-	<-p.exited
-}
+func (p *Pooler) kill() { p.process.Kill() }

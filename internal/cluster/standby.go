@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/sessiongate/sessiongate/internal/process"
 )
 
 // standbyName is how a standby calls itself at its primary.
@@ -76,8 +78,8 @@ func (c *Cluster) copyTo(ctx context.Context, to *Cluster, dir string) error {
 	backup := exec.CommandContext(ctx, filepath.Join(to.binDir, "pg_basebackup"), "--pgdata", dir, "--checkpoint", "fast", "--wal-method", "stream",
 		"--no-sync", "--host", c.dir, "--port", strconv.Itoa(c.port), "--username", superuser, "--no-password")
 	backup.WaitDelay = time.Second
-	to.prepare(backup, syscall.SIGKILL)
-	if out, err := combinedOutput(backup); err != nil {
+	to.prepare(backup)
+	if out, err := process.CombinedOutput(backup, syscall.SIGKILL); err != nil {
 		return fmt.Errorf("copying a cluster: %w: %s", cmp.Or(ctx.Err(), err), strings.TrimSpace(string(out)))
 	}
 	return nil
@@ -168,8 +170,8 @@ func (c *Cluster) signalAll(signal syscall.Signal) error {
 	if c.server == nil {
 		return errors.New("signalling postgres: it does not run")
 	}
-	parent := c.server.process.Pid
-	if err := c.server.process.Signal(signal); err != nil {
+	parent := c.server.PID()
+	if err := c.server.Signal(signal); err != nil {
 		return fmt.Errorf("signalling postgres: %w", err)
 	}
 	out, err := exec.Command("ps", "-A", "-o", "pid=,ppid=").Output() //nolint:noctx // it reads and ends

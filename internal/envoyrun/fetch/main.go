@@ -8,12 +8,12 @@ import (
 	"os"
 	"os/signal"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	path, err := envoy.Binary(ctx, os.Stderr)
+	path, err := envoyrun.Binary(ctx, os.Stderr)
 	stop()
 	if err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "fetch:", err)

@@ -1,4 +1,4 @@
-package envoy
+package envoyrun
 
 import (
 	"bytes"
@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,7 +19,11 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/internal/process"
 )
 
 const (
@@ -32,15 +35,13 @@ const (
 	readyInterval = 20 * time.Millisecond
 	// logFlush is how long an access log line may wait in Envoy (its default of 10 s is no use to someone who watches).
 	logFlush = 100 * time.Millisecond
-	// logTail is how much of Envoy's log, in bytes, is kept for the error of a failed start.
-	logTail = 16 << 10
 )
 
 // Options says how to run the shipped Envoy configuration.
 type Options struct {
 	// Binary is the path of Envoy. Empty: what [Binary] finds or fetches.
 	Binary string
-	// Listeners and Clusters give every name of envoy.yaml its address; see [Readdress]. A listener's port 0 lets the kernel choose.
+	// Listeners and Clusters give every name of envoy.yaml its address; see [envoy.Readdress]. A listener's port 0 lets the kernel choose.
 	Listeners map[string]string
 	Clusters  map[string][]string
 	// Edit, if set, changes the bootstrap after its addresses were replaced and before Envoy reads it.
@@ -57,10 +58,8 @@ type Proxy struct {
 	admin     string
 	listeners map[string]string
 
-	command  *exec.Cmd
-	log      *tail
-	exited   chan struct{} // closed once the process was waited for
-	exit     error         // how it ended; read after exited
+	process  *process.Process
+	log      *process.Tail
 	stopOnce sync.Once
 	stopErr  error
 }
@@ -69,16 +68,16 @@ type Proxy struct {
 // they found). ctx and a fixed limit bound the start only; the caller ends the process with [Proxy.Stop]. The error of a failed start carries
 // the end of Envoy's log.
 func Start(ctx context.Context, options Options) (*Proxy, error) {
-	bootstrap, err := Parse(shipped)
+	bootstrap, err := envoy.Parse(envoy.Shipped())
 	if err != nil {
 		return nil, err
 	}
-	if err := Readdress(bootstrap, options.Listeners, options.Clusters); err != nil {
+	if err := envoy.Readdress(bootstrap, options.Listeners, options.Clusters); err != nil {
 		return nil, err
 	}
-	if bootstrap.GetAdmin().Address, err = socketAddress("127.0.0.1:0"); err != nil {
-		return nil, err
-	}
+	bootstrap.GetAdmin().Address = &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 0}, // the kernel chooses
+	}}}
 	if options.Edit != nil {
 		if err := options.Edit(bootstrap); err != nil {
 			return nil, fmt.Errorf("editing Envoy bootstrap: %w", err)
@@ -99,7 +98,7 @@ func Start(ctx context.Context, options Options) (*Proxy, error) {
 		}
 	}
 
-	p := &Proxy{log: &tail{tee: options.Log}, exited: make(chan struct{})}
+	p := &Proxy{log: &process.Tail{Tee: options.Log}}
 	if p.dir, err = os.MkdirTemp("", "sessiongate-envoy-"); err != nil {
 		return nil, fmt.Errorf("starting Envoy: %w", err)
 	}
@@ -108,7 +107,7 @@ func Start(ctx context.Context, options Options) (*Proxy, error) {
 	if err := os.WriteFile(configPath, config, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting Envoy: %w", err), os.RemoveAll(p.dir))
 	}
-	p.command = exec.Command(binary, //nolint:noctx // the caller's binary; ctx bounds the start, not the process's life.
+	command := exec.Command(binary, //nolint:noctx // the caller's binary; ctx bounds the start, not the process's life.
 		"--config-path", configPath,
 		"--admin-address-path", adminPath,
 		"--disable-hot-restart", // it shares memory by a base id, which a second Envoy on this machine would collide with
@@ -116,9 +115,8 @@ func Start(ctx context.Context, options Options) (*Proxy, error) {
 		"--file-flush-interval-msec", strconv.FormatInt(logFlush.Milliseconds(), 10),
 		"--log-level", "warning",
 	)
-	p.command.Stdout, p.command.Stderr = p.log, p.log
-	p.command.SysProcAttr = dieWithParent()
-	if err := p.run(); err != nil {
+	command.Stdout, command.Stderr = p.log, p.log
+	if p.process, err = process.Start(command, syscall.SIGKILL); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting Envoy: %w", err), os.RemoveAll(p.dir))
 	}
 
@@ -131,24 +129,6 @@ func Start(ctx context.Context, options Options) (*Proxy, error) {
 	return p, nil
 }
 
-// run starts the process and the goroutine that waits for it. The goroutine keeps its OS thread from start to end: the kernel sends the
-// parent-death signal when the *thread* that forked ends, not the process.
-func (p *Proxy) run() error {
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := p.command.Start()
-		started <- err
-		if err != nil {
-			return
-		}
-		p.exit = p.command.Wait()
-		close(p.exited)
-	}()
-	return <-started
-}
-
 func (p *Proxy) awaitReady(ctx context.Context, adminPath string) error {
 	ticker := time.NewTicker(readyInterval)
 	defer ticker.Stop()
@@ -158,8 +138,8 @@ func (p *Proxy) awaitReady(ctx context.Context, adminPath string) error {
 			return nil
 		}
 		select {
-		case <-p.exited:
-			return fmt.Errorf("it ended: %w", cause(p.exit))
+		case <-p.process.Exited():
+			return fmt.Errorf("it ended: %w", process.Cause(p.process.Err()))
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for it to be ready: %w (%w)", ctx.Err(), reason)
 		case <-ticker.C:
@@ -246,37 +226,18 @@ func (p *Proxy) URL(listener string) string {
 func (p *Proxy) AdminURL() string { return p.admin }
 
 // Exited is closed when the process has ended, by [Proxy.Stop] or by itself.
-func (p *Proxy) Exited() <-chan struct{} { return p.exited }
+func (p *Proxy) Exited() <-chan struct{} { return p.process.Exited() }
 
 // Stop ends Envoy, kills it where it does not end within 10 s, and waits for it. Connections are not drained. It returns an error if Envoy had ended by
 // itself before, with the end of its log. Further calls wait too, and return the same.
 func (p *Proxy) Stop() error {
 	p.stopOnce.Do(func() {
 		defer func() { _ = os.RemoveAll(p.dir) }()
-		select {
-		case <-p.exited:
-			p.stopErr = fmt.Errorf("stopping Envoy: it had ended already: %w\n%s", cause(p.exit), p.log)
-			return
-		default:
-		}
-		_ = p.command.Process.Signal(syscall.SIGTERM) // fails only where it has just ended
-		select {
-		case <-p.exited:
-		case <-time.After(stopTimeout):
-			_ = p.command.Process.Kill()
-			<-p.exited
-			p.stopErr = fmt.Errorf("stopping Envoy: killed after %s without an end\n%s", stopTimeout, p.log)
+		if err := p.process.Stop(syscall.SIGTERM, stopTimeout); err != nil {
+			p.stopErr = fmt.Errorf("stopping Envoy: %w\n%s", err, p.log)
 		}
 	})
 	return p.stopErr
-}
-
-// cause gives an orderly exit that no one asked for a name.
-func cause(exit error) error {
-	if exit == nil {
-		return errors.New("exit status 0")
-	}
-	return exit
 }
 
 // Validate checks a bootstrap, YAML or JSON, with the binary's own --mode validate. The error carries what Envoy said.
@@ -295,31 +256,4 @@ func Validate(ctx context.Context, binary string, config []byte) error {
 		return fmt.Errorf("validating Envoy bootstrap: %w\n%s", err, strings.TrimSpace(string(output)))
 	}
 	return nil
-}
-
-// tail passes a log on and keeps its end.
-type tail struct {
-	tee io.Writer
-
-	mu   sync.Mutex
-	last []byte
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	t.last = append(t.last, b...)
-	if extra := len(t.last) - logTail; extra > 0 {
-		t.last = append(t.last[:0], t.last[extra:]...)
-	}
-	t.mu.Unlock()
-	if t.tee != nil {
-		_, _ = t.tee.Write(b) // a watcher who went away must not stop Envoy by a full pipe
-	}
-	return len(b), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.last))
 }

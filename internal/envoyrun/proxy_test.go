@@ -1,4 +1,4 @@
-package envoy
+package envoyrun
 
 import (
 	"bufio"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -16,6 +17,8 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+
+	"github.com/sessiongate/sessiongate/envoy"
 )
 
 // orphanEnv makes the test binary start an Envoy, print its admin URL and wait to be killed.
@@ -31,21 +34,29 @@ func TestMain(m *testing.M) {
 		_, _ = fmt.Fprintln(os.Stdout, proxy.AdminURL())
 		select {}
 	}
-	code := m.Run()
-	for _, stop := range AtEnd {
-		stop()
-	}
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
-func TestShippedFileIsValid(t *testing.T) {
-	if err := Validate(t.Context(), binary(t), Shipped()); err != nil {
-		t.Error(err)
+func binary(t *testing.T) string {
+	t.Helper()
+	path, err := Binary(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// nowhere runs Envoy with nothing behind it, at an address that refuses connections.
+func nowhere() Options {
+	const dead = "127.0.0.1:1"
+	return Options{
+		Listeners: map[string]string{"ingress": "127.0.0.1:0"},
+		Clusters:  map[string][]string{"sessiongate_authz": {dead}, "sessiongate_public": {dead}, "app": {dead}},
 	}
 }
 
 func TestValidateSaysWhatIsWrong(t *testing.T) {
-	broken := strings.Replace(string(Shipped()), "cluster: app", "cluster: nowhere", 1)
+	broken := strings.Replace(string(envoy.Shipped()), "cluster: app", "cluster: nowhere", 1)
 	if err := Validate(t.Context(), binary(t), []byte(broken)); err == nil || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("got %v, want an error that names the cluster", err)
 	}
@@ -62,8 +73,8 @@ func TestStopLeavesNothing(t *testing.T) {
 	if err := proxy.Stop(); err != nil {
 		t.Errorf("second Stop: %v", err)
 	}
-	if err := syscall.Kill(proxy.command.Process.Pid, 0); !errors.Is(err, syscall.ESRCH) {
-		t.Errorf("process %d is still there: %v", proxy.command.Process.Pid, err)
+	if err := syscall.Kill(proxy.process.PID(), 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("process %d is still there: %v", proxy.process.PID(), err)
 	}
 	if _, err := os.Stat(proxy.dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("folder %s is still there: %v", proxy.dir, err)
@@ -75,7 +86,7 @@ func TestStopReportsAnEnvoyThatDied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := proxy.command.Process.Kill(); err != nil {
+	if err := proxy.process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	<-proxy.Exited()
@@ -87,7 +98,7 @@ func TestStopReportsAnEnvoyThatDied(t *testing.T) {
 func TestStartSaysWhyEnvoyRefused(t *testing.T) {
 	options := nowhere()
 	options.Edit = func(bootstrap *bootstrapv3.Bootstrap) error {
-		return EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
+		return envoy.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
 			manager.GetRouteConfig().GetVirtualHosts()[0].Domains = []string{"*", "*"}
 			return nil
 		})
@@ -135,11 +146,31 @@ func TestKilledParentLeavesNoEnvoy(t *testing.T) {
 }
 
 func TestSeveralEnvoysRunSideBySide(t *testing.T) {
-	first, second := start(t, nowhere()), start(t, nowhere())
-	for _, proxy := range []*Proxy{first, second} {
-		send(t, proxy, "GET", "/", nil)
+	var urls [2]string
+	for i := range urls {
+		proxy, err := Start(t.Context(), nowhere())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := proxy.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		urls[i] = proxy.URL("ingress")
 	}
-	if first.URL("ingress") == second.URL("ingress") {
-		t.Errorf("both listen on %s", first.URL("ingress"))
+	for _, url := range urls {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := adminClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+	}
+	if urls[0] == urls[1] {
+		t.Errorf("both listen on %s", urls[0])
 	}
 }
