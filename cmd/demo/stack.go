@@ -21,7 +21,7 @@ const (
 	// replicas are the sessiongate processes behind the one Envoy: any may answer.
 	replicas = 2
 	anyPort  = "127.0.0.1:0"
-	// attemptMax is D of docs/protocol.md, short so that nobody waits long.
+	// attemptMax is D of docs/protocol.md. It is below the default, to keep the waits short.
 	attemptMax = "3s"
 	// readyTimeout bounds the start of all parts but Envoy and Postgres, which have their own.
 	readyTimeout = 60 * time.Second
@@ -49,7 +49,7 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 	if s.dir, err = os.MkdirTemp("", "sessiongate-demo-"); err != nil {
 		return s, fmt.Errorf("making a folder: %w", err)
 	}
-	// Closed to nobody but open to no secret: the unprivileged user of root's Postgres
+	// Open to all, but it shows no secret: the unprivileged user of root's Postgres
 	// passes through, and what follows in it is readable by its owner alone.
 	if err := os.Chmod(s.dir, 0o711); err != nil { //nolint:gosec // see above
 		return s, fmt.Errorf("making a folder: %w", err)
@@ -64,7 +64,7 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 	if s.database, err = startPostgres(ctx, s.dir, progress); err != nil {
 		return s, err
 	}
-	out.part("sessiongate", fmt.Sprintf("two processes; refresh_attempt_max is %s (default 10s), so that nobody waits long", attemptMax))
+	out.part("sessiongate", fmt.Sprintf("two processes; refresh_attempt_max is %s (default 10s), to keep the waits short", attemptMax))
 	out.part("", "responses.denial_header is on: each refusal says why, here as [code]")
 	var apiKey string
 	s.gates, apiKey, err = s.startSessiongates(ctx)
@@ -213,7 +213,7 @@ func (s *stack) url() string { return s.proxy.URL("ingress") }
 func (s *stack) watch(ctx context.Context) error {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended := make(chan string, len(s.processes)+1) // has room for all: nobody waits to tell
+	ended := make(chan string, len(s.processes)+1) // has room for all: no sender waits
 	tell := func(name string, exited <-chan struct{}) {
 		select {
 		case <-exited:

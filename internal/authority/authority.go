@@ -51,7 +51,7 @@ func (a *Authority) Issue(name string, validFor time.Duration) (Pair, error) {
 	return a.IssueTo(Subject{CommonName: name, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, validFor)
 }
 
-// Subject is whom a certificate names, in each way that there is.
+// Subject is what a certificate names, in each way that there is.
 type Subject struct {
 	CommonName  string
 	DNSNames    []string

@@ -11,7 +11,7 @@
 //   - Postgres refuses to run as root; called by root, the server belongs to an
 //     unprivileged user.
 //
-// It is not for data that anybody wants to keep.
+// It is not for data that must be kept.
 package cluster
 
 import (
@@ -163,7 +163,7 @@ func (c *Cluster) TCPURL(database string) string {
 // server's version.
 func (c *Cluster) BinDir() string { return c.binDir }
 
-// CreateDatabase creates a database as a copy of another, to which nobody may be
+// CreateDatabase creates a database as a copy of another, to which no client may be
 // connected meanwhile; with an empty template, an empty one.
 func (c *Cluster) CreateDatabase(ctx context.Context, name, template string) error {
 	conn, err := pgx.Connect(ctx, c.URL("postgres"))
@@ -332,7 +332,7 @@ func (c *Cluster) logTail() string {
 	return "\n" + string(log[max(0, len(log)-size):])
 }
 
-// freePort is a port of 127.0.0.1 that nobody listened on just now. Postgres has
+// freePort is a port of 127.0.0.1 that no process listened on just now. Postgres has
 // no port 0; should another process be faster, the start fails.
 func freePort() (int, error) {
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})

@@ -39,7 +39,7 @@ const (
 // link is one connection, on both sides of the proxy.
 type link struct {
 	client, server *net.TCPConn
-	dead           chan struct{} // closed when nothing crosses any more, and nobody is told
+	dead           chan struct{} // closed when nothing crosses any more, and neither end is told
 	gone           chan struct{} // closed with the connection
 	end            sync.Once
 }
@@ -103,7 +103,7 @@ func (p *Proxy) Delay(by time.Duration) {
 	p.delay = by
 }
 
-// Partition lets nothing cross in these directions, and tells nobody: as between
+// Partition lets nothing cross in these directions, and tells neither end: as between
 // two networks that a broken switch divides. New connections are accepted, and
 // silent. Heal ends it: what was sent meanwhile arrives then, as TCP repeats it.
 func (p *Proxy) Partition(directions ...Direction) {

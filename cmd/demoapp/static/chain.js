@@ -1,16 +1,16 @@
-// The line of refresh tokens ("The line" in docs/protocol.md), as far as answers have
-// told of it. Tokens are known by their marks, which are public. Nothing is guessed:
-// what no answer has told is not here.
+// The token chain of a session (docs/glossary.md), as far as answers have told of it.
+// Tokens are known by their hashes, which are public. Nothing is guessed: what no answer
+// has told is not here.
 
-const key = "demo.line";
+const key = "demo.chain";
 
-export class Line {
-  // tokens are oldest first: { mark, parent, sure, lost }. sure: an answer said that it
+export class Chain {
+  // tokens are oldest first: { hash, parent, sure, lost }. sure: an answer said that it
   // is current; lost: the answer that brought it did not arrive.
   tokens = [];
-  current = null; // mark
-  held = {}; // by "you" and "thief": the mark of the refresh token that each has
-  movedAt = null; // when the line moved last, if this browser saw it
+  current = null; // hash
+  held = {}; // by "you" and "thief": the hash of the refresh token that each has
+  movedAt = null; // when another token became current, if this browser saw it
   accessEnds = null; // when your access token expires
 
   constructor(session) {
@@ -18,12 +18,12 @@ export class Line {
     this.load();
   }
 
-  // signedIn begins the line of a new session.
+  // signedIn begins the chain of a new session.
   static signedIn(told) {
-    const line = new Line(told.session);
-    line.kept("you", told);
-    line.movedAt = Date.now();
-    line.begin();
+    const chain = new Chain(told.session);
+    chain.kept("you", told);
+    chain.movedAt = Date.now();
+    chain.begin();
   }
 
   #stored() {
@@ -40,36 +40,36 @@ export class Line {
     if (stored?.session === this.session) Object.assign(this, stored);
   }
 
-  // begin makes this line the browser's.
+  // begin makes this chain the browser's.
   begin() {
     localStorage.setItem(key, JSON.stringify(this));
   }
 
-  // left: another session has begun in this browser.
-  left() {
+  // replaced: another session has begun in this browser.
+  replaced() {
     const stored = this.#stored();
     return Boolean(stored) && stored.session !== this.session;
   }
 
   save() {
-    if (!this.left()) this.begin();
+    if (!this.replaced()) this.begin();
   }
 
-  token(mark) {
-    return this.tokens.find((token) => token.mark === mark);
+  token(hash) {
+    return this.tokens.find((token) => token.hash === hash);
   }
 
-  #know(mark, parent) {
-    let token = this.token(mark);
-    if (!token) this.tokens.push((token = { mark, sure: false }));
+  #know(hash, parent) {
+    let token = this.token(hash);
+    if (!token) this.tokens.push((token = { hash, sure: false }));
     if (parent) token.parent = parent;
     return token;
   }
 
-  #moveTo(mark) {
-    if (this.current === mark) return;
+  #moveTo(hash) {
+    if (this.current === hash) return;
     if (this.current) this.movedAt = Date.now();
-    this.current = mark;
+    this.current = hash;
   }
 
   #hold(who, told) {
@@ -81,12 +81,12 @@ export class Line {
   // issued: an answer brought a child. It returns whether that is known already, and
   // whether its last answer got lost.
   issued(who, told) {
-    const { mark, lost } = this.token(told.own) ?? {};
+    const { hash, lost } = this.token(told.own) ?? {};
     this.#know(told.parent).sure = true;
     this.#moveTo(told.parent);
     delete this.#know(told.own, told.parent).lost;
     this.#hold(who, told);
-    return { known: Boolean(mark), lost };
+    return { known: Boolean(hash), lost };
   }
 
   // lost: the same, but the answer did not reach you. It returns whether it is known.
@@ -110,7 +110,7 @@ export class Line {
   // use of a child, which makes it current (V4).
   used(who, told) {
     const before = this.token(told.own);
-    // An access token goes on naming the parent when others have moved the line on.
+    // An access token goes on naming the parent when another client has moved the chain on.
     const first = Boolean(told.parent) && this.current !== told.own && (!before || before.parent === this.current);
     if (told.parent) this.#know(told.parent);
     this.#know(told.own, told.parent);
@@ -121,13 +121,13 @@ export class Line {
 
   state(token) {
     if (!token) return "unknown";
-    if (token.mark === this.current) return "current";
+    if (token.hash === this.current) return "current";
     if (token.parent === this.current) return "child";
-    if (token.parent && token.parent === this.token(this.current)?.parent) return "beaten";
+    if (token.parent && token.parent === this.token(this.current)?.parent) return "superseded";
     return "retired";
   }
 
-  // grace is how long (ms) the current token stays, 0 if a refresh draws a child, null
+  // grace is how long (ms) the current token stays, 0 if a refresh generates a child, null
   // if this page cannot know.
   grace(attempt) {
     if (!attempt || !this.movedAt) return null;
@@ -135,33 +135,33 @@ export class Line {
   }
 }
 
-export const short = (mark) => mark.slice(0, 6);
+export const short = (hash) => hash.slice(0, 6);
 
 const states = {
   current: "current",
   child: "child, not used yet",
   retired: "retired",
-  beaten: "lost to its sibling",
+  superseded: "lost to its sibling",
 };
 const shown = 5;
 
-// draw shows the line, newest last. over: the session has ended, and with it each token.
-export function draw(line, list, over) {
-  const hidden = Math.max(0, line.tokens.length - shown);
-  const items = line.tokens.slice(hidden).map((token) => {
-    const state = line.state(token);
+// draw shows the chain, newest last. ended: the session has ended, and with it each token.
+export function draw(chain, list, ended) {
+  const hidden = Math.max(0, chain.tokens.length - shown);
+  const items = chain.tokens.slice(hidden).map((token) => {
+    const state = chain.state(token);
     const holders = [];
-    if (line.held.you === token.mark) holders.push("in your browser");
-    if (line.held.thief === token.mark) holders.push("in the thief’s hands");
+    if (chain.held.you === token.hash) holders.push("in your browser");
+    if (chain.held.thief === token.hash) holders.push("held by the thief");
     const item = document.createElement("li");
     item.className = `token ${state}`;
     item.dataset.state = state;
-    if (holders.length) item.dataset.held = Object.keys(line.held).filter((who) => line.held[who] === token.mark).join(" ");
+    if (holders.length) item.dataset.held = Object.keys(chain.held).filter((who) => chain.held[who] === token.hash).join(" ");
     const name = document.createElement("code");
-    name.textContent = short(token.mark);
+    name.textContent = short(token.hash);
     const tag = document.createElement("span");
     tag.className = "tag";
-    tag.textContent = over && ["current", "child"].includes(state) ? "ended" : states[state];
+    tag.textContent = ended && ["current", "child"].includes(state) ? "ended" : states[state];
     const where = document.createElement("p");
     where.textContent = token.lost ? "issued, but the answer got lost" : holders.join(" and ");
     item.append(name, " ", tag, where);
