@@ -90,6 +90,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	internal.Handle("/healthz", health)
 	internal.Handle("/readyz", health)
 	s.internal = newHTTPServer(c, &draining, sessionhttp.CleanPaths(internal, backends))
+	s.profiles = newProfileServer(c)
 
 	// The engine and the listeners outlive ctx by the drain.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -273,12 +274,15 @@ func cookies(c Config) browser.Cookies {
 	}
 }
 
-// servers are the three listeners and what answers on them.
+// servers are the three listeners and what answers on them. There is a fourth where
+// profiling is on.
 type servers struct {
 	authzListener, publicListener, internalListener *listener
+	profilesListener                                *listener // nil: off
 
 	authz            *grpc.Server
 	public, internal *httpServer
+	profiles         *http.Server
 }
 
 func listen(ctx context.Context, c Config, certs Certificates) (*servers, error) {
@@ -292,7 +296,11 @@ func listen(ctx context.Context, c Config, certs Certificates) (*servers, error)
 		{"listen.authz", c.Listen.Authz, certs.authz, &s.authzListener},
 		{"listen.public", c.Listen.Public, certs.public, &s.publicListener},
 		{"listen.internal", c.Listen.Internal, certs.internal, &s.internalListener},
+		{"profiling.listen", c.Profiling.Listen, nil, &s.profilesListener},
 	} {
+		if l.address == "" { // profiling is off
+			continue
+		}
 		plain, err := listenOn(ctx, l.address)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", l.key, err))
@@ -303,7 +311,7 @@ func listen(ctx context.Context, c Config, certs Certificates) (*servers, error)
 	if faults == nil {
 		return &s, nil
 	}
-	for _, l := range []*listener{s.authzListener, s.publicListener, s.internalListener} {
+	for _, l := range []*listener{s.authzListener, s.publicListener, s.internalListener, s.profilesListener} {
 		if l != nil {
 			faults = append(faults, l.Close())
 		}
@@ -359,6 +367,9 @@ func (s *servers) start(ctx context.Context, g *errgroup.Group, ready func() boo
 		return s.public.serve(s.publicListener)
 	})
 	g.Go(func() error { return s.internal.serve(s.internalListener) })
+	if s.profilesListener != nil {
+		g.Go(s.serveProfiles)
+	}
 }
 
 // stop lets what is under way finish, for at most timeout; see [httpServer.stop].
@@ -383,6 +394,9 @@ func (s *servers) stop(ctx context.Context, timeout, linger time.Duration, log *
 	if err := g.Wait(); err != nil {
 		log.Warn("shutdown cut what was still under way", "error", err.Error())
 	}
+	if s.profilesListener != nil { // the last, so that a stop can be profiled; no stop waits for a profile
+		_ = s.profiles.Close()
+	}
 }
 
 func (s *servers) addresses() map[string]string {
@@ -392,7 +406,11 @@ func (s *servers) addresses() map[string]string {
 		}
 		return l.Addr().String()
 	}
-	return map[string]string{"authz": text(s.authzListener), "public": text(s.publicListener), "internal": text(s.internalListener)}
+	all := map[string]string{"authz": text(s.authzListener), "public": text(s.publicListener), "internal": text(s.internalListener)}
+	if s.profilesListener != nil {
+		all["profiling"] = text(s.profilesListener)
+	}
+	return all
 }
 
 // writeAddresses tells whoever started us with port 0 where we listen. The file

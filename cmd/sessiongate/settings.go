@@ -368,6 +368,11 @@ func settings(c *Config) []setting {
 			key: "audit.output", kind: optional(text(&c.Audit.Output, "stdout, or an absolute path", func(s string) bool { return s == auditStdout || isAbsoluteFile(s) })),
 			doc: "Where what happened to sessions and keys is written, as lines of JSON: standard output, or a file that is appended to. None: ends alone are kept, in the database. The same on every replica; each event comes to one of them.",
 		},
+
+		{
+			key: "profiling.listen", kind: optional(loopbackAddress(&c.Profiling.Listen)),
+			doc: "Where profiles of the process are served (`/debug/pprof/`, HTTP). Empty: nowhere. A profile shows memory, so only this machine may ask for one: see [profiling.md](profiling.md).",
+		},
 	}...)
 }
 
