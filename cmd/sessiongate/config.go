@@ -144,6 +144,10 @@ type Config struct {
 	Profiling struct {
 		Listen string // LOOPBACK:PORT or unix:/PATH; empty: off
 	}
+	Tracing struct {
+		OTLPEndpoint  string // empty: off
+		SamplePercent int
+	}
 }
 
 // An origin is where a value came from; the zero origin is the default.
