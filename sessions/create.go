@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"errors"
 )
 
 // NewSession is what a login service says of the session it creates.
@@ -41,4 +42,26 @@ func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
 	}
 	e.cfg.Observe(Event{Kind: EventCreated, Handle: rec.Handle, UserID: rec.UserID})
 	return issued, nil
+}
+
+// create starts a session within the limit.
+func (e *Engine) create(ctx context.Context, n NewRecord) (Record, error) {
+	if e.cfg.PerUser.Max == 0 {
+		rec, err := e.store.Create(ctx, n)
+		if err != nil {
+			return Record{}, unavailable("creating session", err)
+		}
+		return rec, nil
+	}
+	rec, evicted, err := e.store.CreateWithin(ctx, n, e.cfg.PerUser)
+	switch {
+	case errors.Is(err, ErrTooManySessions):
+		return Record{}, ErrTooManySessions
+	case err != nil:
+		return Record{}, unavailable("creating session", err)
+	}
+	for _, h := range evicted {
+		e.ended(h, n.UserID, EvictedEnding)
+	}
+	return rec, nil
 }

@@ -2,9 +2,7 @@ package sessions
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,17 +74,6 @@ func New(store Store, cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-const (
-	startRetryFirst = 100 * time.Millisecond
-	startRetryLast  = 5 * time.Second
-)
-
-// errNoKey: every key of some kind is gone, or does not open here.
-var errNoKey = errors.New("there is no key of some kind")
-
-// errKeys: the keys in the store are not ours to open. Retrying is no use.
-var errKeys = errors.New("opening the keys in the store")
-
 // Run reads keys and feed, makes the first keys where there are none, and then
 // follows the feed, promotes, sweeps, rotates and deletes keys, and delivers audit
 // events until ctx ends; it returns when all that has stopped. A store that cannot
@@ -108,166 +95,6 @@ func (e *Engine) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (e *Engine) start(ctx context.Context) error {
-	for pause := startRetryFirst; ; pause = min(2*pause, startRetryLast) {
-		err := e.prepare(ctx)
-		if err == nil || errors.Is(err, errKeys) {
-			return err
-		}
-		if ctx.Err() == nil {
-			e.cfg.Observe(Event{Kind: EventStartRetried, Err: err})
-		}
-		select {
-		case <-ctx.Done():
-			return nil // told to stop while it waited
-		case <-time.After(pause):
-		}
-	}
-}
-
-func (e *Engine) prepare(ctx context.Context) error {
-	if err := e.prepareStore(ctx); err != nil {
-		return err
-	}
-	return e.poll(ctx)
-}
-
-// clockStepMax is by how much the store's clock may step, ahead and back again,
-// without forgetting an entry that still denies a token.
-const clockStepMax = 15 * time.Minute
-
-// prepareStore makes what must be there before the first token is made.
-func (e *Engine) prepareStore(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startRetryLast)
-	defer cancel()
-	retention := e.cfg.AccessTokenLife + leeway + e.cfg.RefreshAttemptMax + clockStepMax
-	if err := e.store.RaiseFeedRetention(ctx, retention); err != nil {
-		return fmt.Errorf("raising the feed retention: %w", err)
-	}
-	set, err := e.store.Keys(ctx)
-	if err != nil {
-		return fmt.Errorf("reading keys: %w", err)
-	}
-	for _, kind := range keyKinds {
-		if err := e.ensureKey(ctx, set, kind); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// poll reads the feed, and the keys where they changed.
-func (e *Engine) poll(ctx context.Context) error {
-	began := e.cfg.Now()
-	err := e.feed.poll(ctx, e.store, e.loadKeys, max(e.cfg.FeedBound, time.Second))
-	if ctx.Err() == nil { // a client that hangs up says nothing about the store
-		e.polls.count(err, e.cfg.Now().Sub(began))
-	}
-	if err != nil {
-		return fmt.Errorf("polling the feed: %w", err)
-	}
-	return nil
-}
-
-func (e *Engine) loadKeys(ctx context.Context) error {
-	_, err := e.readKeys(ctx)
-	return err
-}
-
-// readKeys reads the keys, and works with them from then on. Those that do not open
-// keep an engine from starting, but never one that runs from going on with what it has:
-// it hears of ends, and answers [ErrUnavailable] for tokens that others made with those
-// keys.
-func (e *Engine) readKeys(ctx context.Context) (KeySet, error) {
-	e.loading.Lock() // a set that was read before another one must not take its place
-	defer e.loading.Unlock()
-	set, err := e.store.Keys(ctx)
-	if err != nil {
-		return set, fmt.Errorf("reading keys: %w", err)
-	}
-	held := e.keys.Load()
-	if held.isOf(set.Keys) {
-		return set, nil
-	}
-	ring, err := newKeyring(set.Keys, e.cfg.keyEncryption(), held)
-	switch {
-	case held == nil && err != nil:
-		return set, fmt.Errorf("%w: %w", errKeys, err)
-	case held == nil && !ring.complete():
-		return set, errNoKey
-	case err != nil:
-		e.cfg.Observe(Event{Kind: EventKeysUnreadable, Err: err})
-	}
-	if held != nil && held.complete() && !ring.complete() {
-		select {
-		case e.keyless <- struct{}{}:
-		default:
-		}
-	}
-	e.keys.Store(ring)
-	held.markDeleted(ring)
-	return set, nil
-}
-
-// follow polls the feed until ctx ends.
-func (e *Engine) follow(ctx context.Context) {
-	pruned := e.feed.elapsed()
-	failing := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(jittered(e.cfg.FeedPoll)):
-		}
-		err := e.poll(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil && !failing:
-			failing = true
-			e.cfg.Observe(Event{Kind: EventFeedFailed, Err: err})
-		case err == nil && failing:
-			failing = false
-			e.cfg.Observe(Event{Kind: EventFeedRecovered})
-		}
-		if now := e.feed.elapsed(); now-pruned > time.Minute {
-			pruned = now
-			e.feed.prune()
-		}
-	}
-}
-
-// jittered is pause or up to a quarter less, so that replicas which began together,
-// as after an outage, do not go on asking the store in the same moment.
-func jittered(pause time.Duration) time.Duration {
-	return pause - rand.N(pause/4+1) //nolint:gosec // nobody gains by guessing it
-}
-
-// sweep removes expired rows in batches until ctx ends.
-func (e *Engine) sweep(ctx context.Context) {
-	tick := time.NewTicker(e.cfg.SweepPause)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		for full := true; full; {
-			n, err := e.store.Sweep(ctx, e.cfg.SweepBatch)
-			full = err == nil && n >= e.cfg.SweepBatch
-			switch {
-			case ctx.Err() != nil:
-				return
-			case err != nil:
-				e.cfg.Observe(Event{Kind: EventSweepFailed, Err: err})
-			case n > 0:
-				e.cfg.Observe(Event{Kind: EventSwept, Count: n})
-			}
-		}
-	}
-}
-
 // Ready says whether keys and feed have been read once. An outage of the store
 // does not take it back: it must not take every replica out of service.
 func (e *Engine) Ready() bool { return e.feed.clock.reading.Load() != nil }
@@ -280,17 +107,6 @@ func (e *Engine) fresh() bool { return e.feed.clock.age() <= e.cfg.FeedBound }
 
 // knowsAllKeys says whether a key that is unknown here is unknown to all.
 func (e *Engine) knowsAllKeys() bool { return e.fresh() && !e.keys.Load().partial }
-
-// JWKS is the JWK Set (RFC 7517) of the keys that verify access tokens, public
-// members only. It is unavailable where one of them does not open: whoever kept a
-// set without it would refuse what other engines sign.
-func (e *Engine) JWKS() ([]byte, error) {
-	ring := e.keys.Load()
-	if ring == nil || ring.partial {
-		return nil, ErrUnavailable
-	}
-	return ring.jwks()
-}
 
 func unavailable(doing string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrUnavailable, doing, err)

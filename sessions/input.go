@@ -7,7 +7,6 @@ import (
 	"io"
 	"math"
 	"strconv"
-	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -93,21 +92,6 @@ func checkClaims(text *[]byte) error {
 		return &InvalidError{"claims", fmt.Sprintf("at most %d levels deep, numbers within a double's range", claimsDepthMax)}
 	}
 	return nil
-}
-
-// dateMax is the last second that dates have a form for (RFC 3339, RFC 9110).
-const dateMax = 253_402_300_799 // 9999-12-31T23:59:59Z
-
-// datesFit says whether the dates of a token are of one that an engine made. None is
-// held against the clock: the store's may step back, and what it said before is then
-// ahead of it.
-func (c *accessClaims) datesFit() bool {
-	for _, date := range []int64{c.IssuedAt, c.Expires, c.AuthTime} {
-		if date <= 0 || date > dateMax {
-			return false
-		}
-	}
-	return c.Expires-c.IssuedAt <= int64(AbsoluteLifeMax/time.Second)
 }
 
 // plain says whether claims fit Envoy's dynamic metadata (a protobuf Struct: every

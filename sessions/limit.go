@@ -1,7 +1,6 @@
 package sessions
 
 import (
-	"context"
 	"errors"
 )
 
@@ -17,26 +16,4 @@ type UserLimit struct {
 	// EvictOldest ends the oldest ones, by their sign-in, for a new one. Otherwise
 	// the new one is refused.
 	EvictOldest bool
-}
-
-// create starts a session within the limit.
-func (e *Engine) create(ctx context.Context, n NewRecord) (Record, error) {
-	if e.cfg.PerUser.Max == 0 {
-		rec, err := e.store.Create(ctx, n)
-		if err != nil {
-			return Record{}, unavailable("creating session", err)
-		}
-		return rec, nil
-	}
-	rec, evicted, err := e.store.CreateWithin(ctx, n, e.cfg.PerUser)
-	switch {
-	case errors.Is(err, ErrTooManySessions):
-		return Record{}, ErrTooManySessions
-	case err != nil:
-		return Record{}, unavailable("creating session", err)
-	}
-	for _, h := range evicted {
-		e.ended(h, n.UserID, EvictedEnding)
-	}
-	return rec, nil
 }

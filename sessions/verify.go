@@ -1,8 +1,6 @@
 package sessions
 
 import (
-	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -10,9 +8,6 @@ import (
 // TokensMax bounds the values of one session cookie that are looked at: each may
 // cost a signature check.
 const TokensMax = 4
-
-// confirmsMax bounds how many checks ask the store at once.
-const confirmsMax = 512
 
 // Verify judges the access tokens that a request carries by one transport (V1 to
 // V5): those of the other transport or with no good signature are ignored, the
@@ -70,33 +65,6 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 // Now is the store's time, by which every engine judges. It is only asked once
 // the engine is ready.
 func (e *Engine) Now() time.Time { return e.feed.clock.now() }
-
-// CheckStore asks the store whether the session of a lives, with the claims that a
-// carries, where the feed is too old to tell: an end that this engine cannot hear
-// of then waits for no expiry. While the feed is fresh it reads memory only.
-func (e *Engine) CheckStore(ctx context.Context, a *Access) *Denial {
-	if e.fresh() {
-		return nil
-	}
-	select {
-	case e.confirming <- struct{}{}:
-		defer func() { <-e.confirming }()
-	default: // the store answers slowly, if at all, and checks that need no store wait behind
-		return DenyUnconfirmed
-	}
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.FeedBound)
-	defer cancel()
-	rec, err := e.Get(ctx, a.Handle)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return DenyEnded
-	case err != nil:
-		return DenyUnconfirmed
-	case rec.ClaimsVersion > a.version:
-		return DenyVersion
-	}
-	return nil
-}
 
 // verified is an access token of ours, and whether its first use was offered to the
 // promoter. signature is its right one: the token that came must have it, too. It is
