@@ -5,18 +5,18 @@ import (
 	"errors"
 )
 
-// NewSession is what a login service says of the session it creates.
+// NewSession is what a login service says of the session that it creates.
 type NewSession struct {
 	UserID    string
 	Claims    []byte // a JSON object, or nil
 	Data      []byte // a JSON object, or nil
 	Transport Transport
-	Client    Client // none: whoever holds the first refresh token
-	Actor     string // who creates it, for the audit event
+	Client    Client // zero: any client that has the first refresh token
+	Actor     string // names the caller, for the audit event
 }
 
-// Create starts a session. Bad input is an [*InvalidError]; [ErrTooManySessions]
-// says that Config.PerUser refuses another one.
+// Create starts a session. Bad input is an [*InvalidError]. [ErrTooManySessions] says that
+// Config.PerUser refuses another session.
 func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
 	if !e.Ready() {
 		return Issued{}, ErrUnavailable
@@ -44,7 +44,7 @@ func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
 	return issued, nil
 }
 
-// create starts a session within the limit.
+// create inserts the session, within the limit if there is one.
 func (e *Engine) create(ctx context.Context, n NewRecord) (Record, error) {
 	if e.cfg.PerUser.Max == 0 {
 		rec, err := e.store.Create(ctx, n)

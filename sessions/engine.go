@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Engine answers for the sessions of one store. Any number of engines may share
-// a store. All methods are safe for concurrent use.
+// Engine answers for the sessions of one store. Any number of engines may share a store. All
+// methods are safe for concurrent use.
 type Engine struct {
 	cfg     Config
 	store   Store
@@ -21,11 +21,12 @@ type Engine struct {
 	feed    feed
 	keys    atomic.Pointer[keyring]
 	loading sync.Mutex
-	keyless chan struct{} // has a value once all keys of a kind are gone
+	keyless chan struct{} // has a value once every key of a kind is deleted
 	cache   *otter.Cache[[32]byte, *verified]
-	// unverified bounds what tokens cost that may be anybody's.
+	// unverified bounds the CPU that tokens without a tag may cost: any client can invent such
+	// tokens.
 	unverified *cpuShare
-	confirming chan struct{} // has a place for each that asks the store now
+	confirming chan struct{} // one slot for each check that asks the store now
 	promoter   promoter
 
 	perSession rates[TokenHash]
@@ -34,8 +35,8 @@ type Engine struct {
 	polls pollCounts
 }
 
-// New checks the configuration and builds an engine. It does no I/O: [Engine.Run]
-// does, and until that has read keys and feed, everything is unavailable.
+// New checks the configuration and builds an engine. It does no I/O: [Engine.Run] does. Until Run
+// has read the keys and the feed, the engine answers [ErrUnavailable].
 func New(store Store, cfg Config) (*Engine, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -74,11 +75,12 @@ func New(store Store, cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-// Run reads keys and feed, makes the first keys where there are none, and then
-// follows the feed, promotes, sweeps, rotates and deletes keys, and delivers audit
-// events until ctx ends; it returns when all that has stopped. A store that cannot
-// be reached is waited for. The only other reason to return is that at the start the
-// stored keys do not all open under the given key-encryption keys.
+// Run reads the keys and the feed. It makes the first keys of a new store. Then it follows the
+// feed, promotes, sweeps, rotates and deletes keys, and delivers audit events until ctx ends. It
+// returns when all of that has stopped.
+//
+// Run waits for a store that cannot be reached. It returns an error in one case only: at the start,
+// a stored key does not open under the given key-encryption keys.
 func (e *Engine) Run(ctx context.Context) error {
 	if err := e.start(ctx); err != nil || ctx.Err() != nil {
 		return err
@@ -95,17 +97,17 @@ func (e *Engine) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Ready says whether keys and feed have been read once. An outage of the store
-// does not take it back: it must not take every replica out of service.
+// Ready says whether the keys and the feed were read once. An outage of the store does not take
+// that back: it must not take every replica out of service.
 func (e *Engine) Ready() bool { return e.feed.clock.reading.Load() != nil }
 
-// FeedAge is how old what this engine knows of the feed is.
+// FeedAge is the age of what this engine knows of the feed.
 func (e *Engine) FeedAge() time.Duration { return e.feed.clock.age() }
 
-// fresh says whether the feed, and with it the keys, is younger than its bound.
+// fresh says whether the engine has read the feed, and with it the keys, within Config.FeedBound.
 func (e *Engine) fresh() bool { return e.feed.clock.age() <= e.cfg.FeedBound }
 
-// knowsAllKeys says whether a key that is unknown here is unknown to all.
+// knowsAllKeys says whether a key that is unknown here is unknown to every engine.
 func (e *Engine) knowsAllKeys() bool { return e.fresh() && !e.keys.Load().partial }
 
 func unavailable(doing string, err error) error {

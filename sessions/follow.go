@@ -35,11 +35,11 @@ func (e *Engine) follow(ctx context.Context) {
 	}
 }
 
-// poll reads the feed, and the keys where they changed.
+// poll reads the feed, and the keys if they changed.
 func (e *Engine) poll(ctx context.Context) error {
 	began := e.cfg.Now()
 	err := e.feed.poll(ctx, e.store, e.loadKeys, max(e.cfg.FeedBound, time.Second))
-	if ctx.Err() == nil { // a client that hangs up says nothing about the store
+	if ctx.Err() == nil { // a caller that hung up says nothing about the store
 		e.polls.count(err, e.cfg.Now().Sub(began))
 	}
 	if err != nil {
@@ -48,8 +48,8 @@ func (e *Engine) poll(ctx context.Context) error {
 	return nil
 }
 
-// jittered is pause or up to a quarter less, so that replicas which began together,
-// as after an outage, do not go on asking the store in the same moment.
+// jittered is pause, shortened by up to a quarter. Replicas that start together, for example after
+// an outage, so spread their polls.
 func jittered(pause time.Duration) time.Duration {
-	return pause - rand.N(pause/4+1) //nolint:gosec // nobody gains by guessing it
+	return pause - rand.N(pause/4+1) //nolint:gosec // an attacker gains nothing by guessing it
 }

@@ -6,10 +6,10 @@ import (
 	"fmt"
 )
 
-// errNoKey: every key of some kind is gone, or does not open here.
-var errNoKey = errors.New("there is no key of some kind")
+// errNoKey: every key of some kind is deleted, or does not open here.
+var errNoKey = errors.New("a kind of key has no key that opens here")
 
-// errKeys: the keys in the store are not ours to open. Retrying is no use.
+// errKeys: a stored key does not open under the given key-encryption keys. A retry does not help.
 var errKeys = errors.New("opening the keys in the store")
 
 func (e *Engine) loadKeys(ctx context.Context) error {
@@ -17,12 +17,13 @@ func (e *Engine) loadKeys(ctx context.Context) error {
 	return err
 }
 
-// readKeys reads the keys, and works with them from then on. Those that do not open
-// keep an engine from starting, but never one that runs from going on with what it has:
-// it hears of ends, and answers [ErrUnavailable] for tokens that others made with those
-// keys.
+// readKeys reads the keys and uses them from then on.
+//
+// A key that does not open stops an engine that starts. It does not stop one that runs: that engine
+// continues with the keys it has, hears of ended sessions, and answers [ErrUnavailable] for tokens
+// that others made with that key.
 func (e *Engine) readKeys(ctx context.Context) (KeySet, error) {
-	e.loading.Lock() // a set that was read before another one must not take its place
+	e.loading.Lock() // an older set must not replace a newer one
 	defer e.loading.Unlock()
 	set, err := e.store.Keys(ctx)
 	if err != nil {
@@ -52,9 +53,9 @@ func (e *Engine) readKeys(ctx context.Context) (KeySet, error) {
 	return set, nil
 }
 
-// JWKS is the JWK Set (RFC 7517) of the keys that verify access tokens, public
-// members only. It is unavailable where one of them does not open: whoever kept a
-// set without it would refuse what other engines sign.
+// JWKS is the JWK Set (RFC 7517) of the keys that verify access tokens: public members only. It is
+// unavailable while one of the keys does not open here. A verifier that kept a set without that key
+// would refuse tokens that other engines sign.
 func (e *Engine) JWKS() ([]byte, error) {
 	ring := e.keys.Load()
 	if ring == nil || ring.partial {

@@ -12,10 +12,11 @@ const (
 	startRetryLast  = 5 * time.Second
 )
 
-// clockStepMax is by how much the store's clock may step, ahead and back again,
-// without forgetting an entry that still denies a token.
+// clockStepMax is the largest step of the store's clock, ahead and back again, after which the feed
+// still has every entry that denies a living token.
 const clockStepMax = 15 * time.Minute
 
+// start prepares the store, and tries again until it succeeds or ctx ends.
 func (e *Engine) start(ctx context.Context) error {
 	for pause := startRetryFirst; ; pause = min(2*pause, startRetryLast) {
 		err := e.prepare(ctx)
@@ -27,7 +28,7 @@ func (e *Engine) start(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil // told to stop while it waited
+			return nil // stopped while it waited
 		case <-time.After(pause):
 		}
 	}
@@ -40,7 +41,8 @@ func (e *Engine) prepare(ctx context.Context) error {
 	return e.poll(ctx)
 }
 
-// prepareStore makes what must be there before the first token is made.
+// prepareStore makes what must exist before the first token is issued: a feed retention that
+// outlives the tokens, and one key of each kind.
 func (e *Engine) prepareStore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startRetryLast)
 	defer cancel()
