@@ -18,7 +18,7 @@ import (
 // and a store that may forget its last write. No clock, network or store is
 // real, so that sequences can be tried by the million.
 
-type decider func(Row, refreshToken, Client, time.Time, Nonce, Windows) decision
+type decider func(Row, refreshToken, Client, time.Time, Nonce, windows) decision
 
 // answerAgain is what only a broken rule gives: the token that the attempt
 // presented, as a cookie, once more.
@@ -51,7 +51,7 @@ type reply struct {
 
 type world struct {
 	decide  decider
-	windows Windows
+	windows windows
 	now     time.Time
 	back    time.Duration // by which the store's clock was set back
 
@@ -479,56 +479,56 @@ func TestChainFindsBrokenRules(t *testing.T) {
 		life   string
 		decide decider
 	}{
-		{"R5 does not renew the window", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"R5 does not renew the window", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			d := decide(row, token, c, now, n, win)
 			if d.rule == R5 && d.end == "" {
 				d.next = row
 			}
 			return d
 		}},
-		{"no R3", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"no R3", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			if token.hash() == row.Current {
 				row.PromotedAt = now.Add(-testG)
 			}
 			return decide(row, token, c, now, n, win)
 		}},
-		{"R3 and R6 hand the refresh token out again", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"R3 and R6 hand the refresh token out again", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			d := decide(row, token, c, now, n, win)
 			if d.answer == answerKeep && d.rule != R7 {
 				d.answer = answerAgain
 			}
 			return d
 		}},
-		{"W is D", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"W is D", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			if token.hash() == row.Current && !row.IssuedAt.IsZero() && !now.Before(row.IssuedAt.Add(testD)) {
 				row.IssuedAt = time.Time{}
 			}
 			return decide(row, token, c, now, n, win)
 		}},
-		{"no R6", "a lost write", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"no R6", "a lost write", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			if token.parent == row.Current {
 				token.parent = TokenHash{}
 			}
 			return decide(row, token, c, now, n, win)
 		}},
-		{"no R7", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"no R7", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			row.Previous = TokenHash{}
 			return decide(row, token, c, now, n, win)
 		}},
-		{"the previous one stays for good", "a thief", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"the previous one stays for good", "a thief", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			if token.hash() == row.Previous {
 				row.PromotedAt = now
 			}
 			return decide(row, token, c, now, n, win)
 		}},
-		{"a grandchild is promoted", "a thief", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"a grandchild is promoted", "a thief", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			d := decide(row, token, c, now, n, win)
 			if d.end == ReasonTheft {
 				return decision{rule: R6, answer: answerKeep, next: promoted(row, token.hash(), c, now)}
 			}
 			return d
 		}},
-		{"sliding passes the absolute expiry", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"sliding passes the absolute expiry", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			d := decide(row, token, c, now, n, win)
 			if d.rule == R4 {
 				d.next.ExpiresAt = now.Add(win.Sliding)

@@ -8,9 +8,10 @@ import (
 // confirmsMax bounds how many checks ask the store at once.
 const confirmsMax = 512
 
-// CheckStore asks the store whether the session of a lives, with the claims that a
-// carries, where the feed is too old to tell: an end that this engine cannot hear
-// of then waits for no expiry. While the feed is fresh it reads memory only.
+// CheckStore asks the store whether the session of a lives with the claims that a carries. It does
+// so only while the feed is stale: then this engine cannot hear of an end, and an ended session
+// must not stay allowed until its token expires. While the feed is fresh, CheckStore reads memory
+// only.
 func (e *Engine) CheckStore(ctx context.Context, a *Access) *Denial {
 	if e.fresh() {
 		return nil
@@ -18,7 +19,7 @@ func (e *Engine) CheckStore(ctx context.Context, a *Access) *Denial {
 	select {
 	case e.confirming <- struct{}{}:
 		defer func() { <-e.confirming }()
-	default: // the store answers slowly, if at all, and checks that need no store wait behind
+	default: // the store is slow or away; do not queue more checks
 		return DenyUnconfirmed
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.FeedBound)

@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// clock is the store's clock as the polls tell it, carried forward by this
-// machine's monotonic clock. So a replica whose own clock is wrong, or is set
-// while it runs, judges expiry as every other one does.
+// clock is the store's clock as the polls report it, carried forward by this machine's monotonic
+// clock. So every replica judges expiry in the same way, even one whose own clock is wrong or is
+// set while it runs.
 type clock struct {
 	local   func() time.Time
 	reading atomic.Pointer[clockReading]
 }
 
-// clockReading is what the store's clock showed at a moment of the local one, and the
-// latest that it had ever shown until then.
+// clockReading is what the store's clock showed at a moment of the local clock, and the latest time
+// that it had shown until then.
 type clockReading struct{ store, local, latest time.Time }
 
 func (c *clock) set(store, local time.Time) {
@@ -28,11 +28,11 @@ func (c *clock) set(store, local time.Time) {
 // at is the store's time at a moment of the local clock.
 func (r *clockReading) at(local time.Time) time.Time { return r.store.Add(local.Sub(r.local)) }
 
-// now is the store's time. It is only asked after the first reading.
+// now is the store's time. Call it only after the first reading.
 func (c *clock) now() time.Time { return c.reading.Load().at(c.local()) }
 
-// latest is the latest time that the store's clock has shown: that of now, unless it
-// was set back.
+// latest is the latest time that the store's clock has shown. It is later than now if the clock was
+// set back.
 func (c *clock) latest() time.Time {
 	r := c.reading.Load()
 	return later(r.latest, r.at(c.local()))
@@ -45,7 +45,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// age is how long ago the last poll that succeeded began.
+// age is the time since the last successful poll began.
 func (c *clock) age() time.Duration {
 	r := c.reading.Load()
 	if r == nil {

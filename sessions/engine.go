@@ -17,7 +17,7 @@ import (
 type Engine struct {
 	cfg     Config
 	store   Store
-	windows Windows
+	windows windows
 	feed    feed
 	keys    atomic.Pointer[keyring]
 	loading sync.Mutex
@@ -56,7 +56,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg:        cfg,
 		store:      store,
-		windows:    Windows{Attempt: cfg.RefreshAttemptMax, IssuesMax: cfg.IssuesMax, Sliding: cfg.SlidingLife},
+		windows:    windows{Attempt: cfg.RefreshAttemptMax, IssuesMax: cfg.IssuesMax, Sliding: cfg.SlidingLife},
 		cache:      cache,
 		unverified: newCPUShare(cfg.UnverifiedCPU, cfg.Now),
 

@@ -7,9 +7,8 @@ import (
 
 const feedShards = 64
 
-// feedSet holds the young entries. It is sharded so that no lock is shared by
-// all Checks; handles and marks are random, so the shards fill evenly and
-// nobody can aim at one.
+// feedSet holds the young entries. It is sharded, so no lock is shared by all Checks. Handles and
+// token hashes are random: the shards fill evenly, and an attacker cannot aim at one.
 type feedSet struct {
 	shards [feedShards]feedShard
 }
@@ -23,22 +22,22 @@ type feedShard struct {
 	peak     int // the most entries since the maps were made
 }
 
-// stamp says how long an entry is kept. until is on this machine's clock, so that
-// a step of the store's clock forgets nothing that a token could still need.
+// stamp says how long an entry is kept. until is on this machine's clock: a step of the store's
+// clock must not forget an entry that still denies a token.
 type stamp struct {
 	until  int64  // nanoseconds, as [feed.elapsed] counts
-	resync uint32 // the last reading of the whole feed that told of it
+	resync uint32 // the last full resync that brought it
 }
 
 type ended struct {
 	stamp
 
 	at       int64 // microseconds of the Unix time, on the store's clock
-	replaced bool  // by its own client, which may have new cookies since
+	replaced bool  // by its own client, which may have new cookies
 }
 
-// version is the newest one of a session's claims that anybody told of. told is that
-// of the reading in its stamp.
+// version is the newest version of a session's claims that is known here. told is the one that the
+// resync in its stamp brought.
 type version struct {
 	stamp
 
@@ -47,14 +46,14 @@ type version struct {
 
 func (s *feedSet) shard(b byte) *feedShard { return &s.shards[b%feedShards] }
 
-// entryRead is an entry, and what its reading says of it.
+// entryRead is an entry with its stamp.
 type entryRead struct {
 	Entry
 	stamp
 }
 
-// apply adds entries. Each shard is locked once, and for its own part alone: a
-// Check waits for a few hundred entries at most, however many a page has.
+// apply adds entries. It locks each shard once, and for that shard's part alone. So a Check waits
+// for a few hundred entries at most, however many a page has.
 func (s *feedSet) apply(entries []entryRead) {
 	var parts [feedShards][]entryRead
 	for _, e := range entries {
@@ -68,7 +67,7 @@ func (s *feedSet) apply(entries []entryRead) {
 	}
 }
 
-// shardOf is where an entry is looked for.
+// shardOf is the shard that holds an entry.
 func shardOf(e Entry) int {
 	if e.Kind == EntryLost {
 		return int(e.TokenHash[0] % feedShards)
@@ -109,21 +108,21 @@ func (sh *feedShard) add(e entryRead) {
 	}
 }
 
-// settle ends a reading of the whole feed: lost marks and versions that it did not
-// tell of were taken back, by a store that was restored or lost its last writes. An
-// ended session stays ended.
-func (s *feedSet) settle(reading uint32) {
+// settle ends a full resync. It forgets lost token hashes and versions that the resync did not
+// bring: the store took them back, because it was restored or lost its last writes. An ended
+// session stays ended.
+func (s *feedSet) settle(resync uint32) {
 	for i := range s.shards {
-		s.shards[i].settle(reading)
+		s.shards[i].settle(resync)
 	}
 }
 
-func (sh *feedShard) settle(reading uint32) {
+func (sh *feedShard) settle(resync uint32) {
 	sh.Lock()
 	defer sh.Unlock()
-	maps.DeleteFunc(sh.lost, func(_ TokenHash, s stamp) bool { return s.resync != reading })
+	maps.DeleteFunc(sh.lost, func(_ TokenHash, s stamp) bool { return s.resync != resync })
 	for h, v := range sh.versions {
-		if v.resync != reading {
+		if v.resync != resync {
 			delete(sh.versions, h)
 		} else if v.number != v.told {
 			v.number = v.told
@@ -133,7 +132,7 @@ func (sh *feedShard) settle(reading uint32) {
 	sh.shrink()
 }
 
-// prune forgets what was to be kept until before elapsed.
+// prune forgets the entries whose time has passed.
 func (s *feedSet) prune(elapsed int64) {
 	for i := range s.shards {
 		s.shards[i].prune(elapsed)
@@ -149,8 +148,8 @@ func (sh *feedShard) prune(elapsed int64) {
 	sh.shrink()
 }
 
-// shrink gives memory back: a map by itself never does, so that one mass sign-out
-// would hold it for ever.
+// shrink gives memory back. A map never shrinks by itself, so one mass sign-out would hold its
+// memory forever.
 func (sh *feedShard) shrink() {
 	if n := sh.size(); n < sh.peak/4 {
 		sh.ended, sh.versions, sh.lost = refilled(sh.ended), refilled(sh.versions), refilled(sh.lost)
@@ -164,7 +163,7 @@ func refilled[K comparable, V any](m map[K]V) map[K]V {
 	return small
 }
 
-// deny is V2 and V3. It returns nil where the feed says nothing against a.
+// deny is V2 and V3. It returns nil if the feed has nothing against a.
 func (s *feedSet) deny(a *Access) *Denial {
 	sh := s.shard(a.Handle[0])
 	sh.RLock()

@@ -11,15 +11,17 @@ import (
 	"strings"
 )
 
-// KeyEncryptionKey wraps the secrets of keys. It comes from outside the store
-// and formats as [redacted].
+// KeyEncryptionKey wraps the secrets of keys. It comes from outside the store, and formats as
+// [redacted].
 type KeyEncryptionKey struct {
 	aead        cipher.AEAD
 	fingerprint KeyID
 }
 
-// ParseKeyEncryptionKey reads 32 bytes in standard base64, as `sessiongate keys
-// new` prints them. Space around the text is allowed, for it comes from files.
+// ParseKeyEncryptionKey reads 32 bytes in standard base64, as `sessiongate keys new` prints them.
+// Space around the text is allowed, because it comes from files.
+//
+// The label of the fingerprint is frozen: the store names key-encryption keys by it.
 func ParseKeyEncryptionKey(text string) (*KeyEncryptionKey, error) {
 	raw, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(text))
 	if err != nil || len(raw) != 32 {
@@ -34,7 +36,7 @@ func ParseKeyEncryptionKey(text string) (*KeyEncryptionKey, error) {
 func newGCM(key []byte) cipher.AEAD {
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		panic(err) // a key length that is a constant of this package
+		panic(err) // the key length is a constant of this package
 	}
 	aead, err := cipher.NewGCM(block)
 	if err != nil {
@@ -43,8 +45,9 @@ func newGCM(key []byte) cipher.AEAD {
 	return aead
 }
 
-// wrapAAD binds a wrapped secret to its key: a row of the keys table that was
-// given another's secret does not unwrap.
+// wrapAAD binds a wrapped secret to its key. An attacker who moves a secret to another row of the
+// keys table gets a secret that does not unwrap. The label is frozen: it is in every wrapped
+// secret.
 func wrapAAD(kind KeyKind, id KeyID) []byte {
 	return append([]byte("sessiongate wrap v1 "+string(kind)+" "), id[:]...)
 }
@@ -68,12 +71,11 @@ func (k *KeyEncryptionKey) open(s StoredKey) ([]byte, error) {
 	return secret, nil
 }
 
-// KeyEncryption is the key-encryption keys of a process: Key and, while one takes
-// the place of another, the Previous one, under which stored keys may be wrapped
-// yet. Previous may be nil.
+// KeyEncryption is the key-encryption keys of a process: Key and, while Key replaces another one,
+// the Previous one, under which stored keys may still be wrapped. Previous may be nil.
 type KeyEncryption struct{ Key, Previous *KeyEncryptionKey }
 
-// by is the key-encryption key of a fingerprint, nil where it is neither.
+// by is the key-encryption key with a fingerprint, or nil if it is neither of the two.
 func (e KeyEncryption) by(fingerprint KeyID) *KeyEncryptionKey {
 	for _, k := range []*KeyEncryptionKey{e.Key, e.Previous} {
 		if k != nil && k.fingerprint == fingerprint {

@@ -7,29 +7,28 @@ import (
 	"time"
 )
 
-// The life of keys (docs/protocol.md, "Keys"). What a key is at some time follows
-// from the generations of its kind; only making, wrapping again and deleting are
-// written.
+// The life of keys (docs/protocol.md, "Keys"). The state of a key at a given time follows from the
+// generations of its kind. Only making, rewrapping and deleting a key is written.
 
-// AbsoluteLifeMax is the longest that a session may live, and so the longest that
-// a refresh token may have to open: browsers keep no cookie for longer.
+// AbsoluteLifeMax is the longest that a session may live, and so the longest that a refresh token
+// must open. Browsers keep no cookie for longer.
 const AbsoluteLifeMax = 400 * 24 * time.Hour
 
 const (
-	// keysPause is the pause between two looks at whether keys are to be rotated
-	// or deleted, keysMax what one may take.
+	// keysPause is the pause between two rounds of rotation and deletion. keysMax is the longest
+	// that one round may take.
 	keysPause = time.Minute
 	keysMax   = 10 * time.Second
-	// keyMargin is how much longer a retired key is kept than anything that was
-	// made with it: for a replica that could not hear of the successor, and for
-	// others' clocks, by which they verify access tokens.
+	// keyMargin is how much longer a retired key is kept than anything that was made with it. It
+	// covers replicas that could not hear of the successor, and other verifiers whose clocks are
+	// wrong.
 	keyMargin = 24 * time.Hour
 )
 
 var keyKinds = []KeyKind{KeySigning, KeySealing}
 
-// keepKeys rotates and deletes keys when it is time, until ctx ends. Every engine
-// does, each at its own moment; whoever comes second finds it done.
+// keepKeys rotates and deletes keys in time, until ctx ends. Every engine does so, each at its own
+// moment; the second one finds it done.
 func (e *Engine) keepKeys(ctx context.Context) {
 	tick := time.NewTicker(keysPause)
 	defer tick.Stop()
@@ -41,17 +40,17 @@ func (e *Engine) keepKeys(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-e.keyless: // somebody deleted them: nobody can refresh or sign in until there is one
+		case <-e.keyless: // an operator deleted them: no refresh or sign-in works until there is a key
 		}
 	}
 }
 
-// lookAfterKeys does what is to be done about keys now.
+// lookAfterKeys does one round of rotation and deletion.
 func (e *Engine) lookAfterKeys(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, keysMax)
 	defer cancel()
-	// The feed tells of changes; but a key that it did not tell of, for whatever reason,
-	// would make users of it look like strangers. So what is read here is used, too.
+	// The feed reports changes of keys. If it ever misses one, tokens of a valid key would be
+	// refused as unknown. So the keys read here are used, too.
 	set, err := e.readKeys(ctx)
 	if err != nil {
 		return err
@@ -63,11 +62,11 @@ func (e *Engine) lookAfterKeys(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// rotateKey makes the next generation of a kind where the newest is old enough.
+// rotateKey makes the next generation of a kind if the newest is old enough.
 func (e *Engine) rotateKey(ctx context.Context, set KeySet, kind KeyKind) error {
 	newest, ok := set.newest(kind)
 	if !ok {
-		return e.ensureKey(ctx, set, kind) // somebody deleted them all
+		return e.ensureKey(ctx, set, kind) // an operator deleted them all
 	}
 	if set.Now.Sub(newest.CreatedAt) < e.cfg.RotateKeysEvery {
 		return nil
@@ -94,8 +93,8 @@ func (e *Engine) deleteKeys(ctx context.Context, set KeySet, kind KeyKind) error
 	return nil
 }
 
-// ensureKey makes the first key of a kind where set has none. Where another
-// process is faster, its key is the one.
+// ensureKey makes the first key of a kind if set has none. If another process is faster, its key is
+// used.
 func (e *Engine) ensureKey(ctx context.Context, set KeySet, kind KeyKind) error {
 	if _, ok := set.newest(kind); ok {
 		return nil

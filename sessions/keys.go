@@ -25,12 +25,11 @@ type KeyID [8]byte
 
 func (id KeyID) String() string { return encode(id[:]) }
 
-// StoredKey is a key as the store keeps it: its secret wrapped under the
-// key-encryption key, which the store never sees, so that a dump of the
-// database signs and opens nothing.
+// StoredKey is a key as the store keeps it. Its secret is wrapped under the key-encryption key,
+// which the store never sees. So a dump of the database can sign and open nothing.
 //
-// Its life: published (CreatedAt) → in use (from ActiveFrom until that of a
-// newer generation) → retired (still verifies and opens) → deleted.
+// Its life: published (CreatedAt) → in use (from ActiveFrom until that of a newer generation) →
+// retired (still verifies and opens) → deleted.
 type StoredKey struct {
 	Kind       KeyKind
 	Generation int
@@ -74,34 +73,32 @@ type signingKey struct {
 	private    *ecdsa.PrivateKey
 	activeFrom time.Time
 	tagSecret  []byte
-	// deleted: the key left the ring, and what it had signed is good no more. Tokens
-	// in the cache see it here.
+	// deleted: the key left the ring, and what it signed is no longer valid. Tokens in the cache
+	// see it here.
 	deleted *atomic.Bool
 }
 
-// keyring holds the unwrapped keys. It is immutable; a change of keys makes a
-// new one.
+// keyring holds the unwrapped keys. It is immutable; a change of keys makes a new one.
 type keyring struct {
-	stored  []StoredKey // of which it was made
+	stored  []StoredKey // it was made from these
 	sealing map[KeyID]*sealingKey
 	signing map[string]*signingKey // by header segment
 	sealers []*sealingKey          // by generation
 	signers []*signingKey
-	// partial: the store holds a key that this process cannot open. What others
+	// partial: the store holds a key that this process cannot open. A token that another process
 	// made with it looks here like a token of an unknown key.
 	partial bool
 }
 
-// newKeyring unwraps the stored keys. Those that held, which may be nil, has
-// already are not lost when they open no more: a key that was rewrapped under
-// a key-encryption key that is not given here is the same key. The error tells of
-// every key that did not open; the ring has all others.
+// newKeyring unwraps the stored keys. held is the ring in use, or nil. A key of held stays if it
+// does not open any more: a key that was rewrapped under a key-encryption key that is not given
+// here is still the same key. The error names every key that did not open; the ring has all others.
 func newKeyring(stored []StoredKey, keks KeyEncryption, held *keyring) (*keyring, error) {
 	r := &keyring{stored: stored, sealing: map[KeyID]*sealingKey{}, signing: map[string]*signingKey{}}
 	var errs []error
 	for _, s := range stored {
 		if s.Kind != KeySealing && s.Kind != KeySigning {
-			continue // a newer version's kind: not ours to use
+			continue // a kind of a newer version
 		}
 		err := r.add(s, keks, held)
 		if err == nil {
@@ -138,7 +135,7 @@ func (r *keyring) add(s StoredKey, keks KeyEncryption, held *keyring) error {
 	return nil
 }
 
-// take takes a key over from held, and says whether that has it.
+// take copies a key from held, and says whether held has it.
 func (r *keyring) take(s StoredKey, held *keyring) bool {
 	if held == nil {
 		return false
@@ -157,7 +154,7 @@ func (r *keyring) take(s StoredKey, held *keyring) bool {
 	return k != nil
 }
 
-// signingKey is the key of that id, nil where the ring, which may be nil, has none.
+// signingKey is the key with that id, or nil. The ring may be nil.
 func (r *keyring) signingKey(id KeyID) *signingKey {
 	if r == nil {
 		return nil
@@ -170,7 +167,7 @@ func (r *keyring) signingKey(id KeyID) *signingKey {
 	return nil
 }
 
-// markDeleted marks the keys of r that next has no more.
+// markDeleted marks the keys of r that next does not have.
 func (r *keyring) markDeleted(next *keyring) {
 	if r == nil {
 		return
@@ -182,7 +179,7 @@ func (r *keyring) markDeleted(next *keyring) {
 	}
 }
 
-// isOf says whether the ring, which may be nil, was made of just these keys.
+// isOf says whether the ring, which may be nil, was made from exactly these keys.
 func (r *keyring) isOf(stored []StoredKey) bool {
 	return r != nil && slices.EqualFunc(r.stored, stored, StoredKey.equal)
 }
@@ -202,7 +199,7 @@ func (r *keyring) addSigning(k *signingKey) {
 	r.signers = append(r.signers, k)
 }
 
-// signer is the signing key in use, sealer the sealing key; nil where there is none.
+// signer is the signing key in use, sealer the sealing key. They are nil if there is none.
 func (r *keyring) signer(now time.Time) *signingKey { return inUse(r.signers, now) }
 
 func (r *keyring) sealer(now time.Time) *sealingKey { return inUse(r.sealers, now) }
@@ -211,8 +208,7 @@ func (k *signingKey) active(now time.Time) bool { return !now.Before(k.activeFro
 
 func (k *sealingKey) active(now time.Time) bool { return !now.Before(k.activeFrom) }
 
-// inUse is the newest key that is active. The first one is in any case: there
-// was never another.
+// inUse is the newest active key. The first key counts as active in any case: there is no other.
 func inUse[K interface{ active(now time.Time) bool }](keys []K, now time.Time) K {
 	for i := len(keys) - 1; i > 0; i-- {
 		if keys[i].active(now) {

@@ -8,7 +8,7 @@ import (
 type KeySet struct {
 	Keys []StoredKey // ordered by kind and generation
 	Now  time.Time   // the store's clock
-	// Horizon is the store's: longer than any access token lives.
+	// FeedRetention is that of the store. It is longer than any access token lives.
 	FeedRetention time.Duration
 }
 
@@ -18,7 +18,7 @@ type KeyState string
 // The states of a key that is not deleted.
 const (
 	KeyPublished KeyState = "published" // verifies and opens, is in the JWK Set
-	KeyInUse     KeyState = "in use"    // signs or seals, too
+	KeyInUse     KeyState = "in use"    // also signs or seals
 	KeyRetired   KeyState = "retired"   // verifies and opens
 )
 
@@ -35,16 +35,16 @@ func (s KeySet) State(k StoredKey) KeyState {
 	}
 }
 
-// DeletedFrom is when a key of the set is deleted at the earliest: when nothing
-// that was made with it can be good any more. It says false where the key has no
-// successor, for then it is not known yet.
+// DeletedFrom is the earliest time at which a key of the set is deleted: when nothing that was made
+// with it can be valid any more. It returns false if the key has no successor, because the time is
+// not known yet.
 func (s KeySet) DeletedFrom(k StoredKey) (time.Time, bool) {
 	next, ok := s.successor(k)
 	return next.ActiveFrom.Add(keptFor(k.Kind, s.FeedRetention)), ok
 }
 
-// keptFor is how long a retired key is kept: an access token lives within the
-// horizon, a refresh token as long as its session.
+// keptFor is how long a retired key is kept: a signing key as long as an access token can live (at
+// most the feed retention), a sealing key as long as a session can live.
 func keptFor(kind KeyKind, retention time.Duration) time.Duration {
 	if kind == KeySealing {
 		return AbsoluteLifeMax + keyMargin
@@ -52,7 +52,7 @@ func keptFor(kind KeyKind, retention time.Duration) time.Duration {
 	return retention + keyMargin
 }
 
-// successor is the key that takes the place of k.
+// successor is the key that replaces k.
 func (s KeySet) successor(k StoredKey) (StoredKey, bool) {
 	for _, next := range s.Keys {
 		if next.Kind == k.Kind && next.Generation > k.Generation {
@@ -72,9 +72,9 @@ func (s KeySet) newest(kind KeyKind) (newest StoredKey, ok bool) {
 	return newest, ok
 }
 
-// wrapper is the key-encryption key for new keys: the one that wraps the newest
-// key. While a new one is rolled out, processes that have the old one alone can
-// so read what others add; when the keys were rewrapped, all have the new one.
+// wrapper is the key-encryption key for new keys: the one that wraps the newest key. While a new
+// key-encryption key is rolled out, processes that have only the old one can so read the keys that
+// others add. Once the keys are rewrapped, all processes have the new one.
 func (s KeySet) wrapper(keks KeyEncryption) *KeyEncryptionKey {
 	var newest StoredKey
 	for _, k := range s.Keys {

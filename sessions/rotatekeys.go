@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// PendingKeyError says that a generation is published and not active yet. The
-// next one waits for it.
+// PendingKeyError says that a generation is published and not active yet. The next generation must
+// wait for it.
 type PendingKeyError struct{ Key StoredKey }
 
 func (e *PendingKeyError) Error() string {
@@ -16,11 +16,12 @@ func (e *PendingKeyError) Error() string {
 		e.Key.Generation, e.Key.Kind, e.Key.ID, e.Key.ActiveFrom.Format(time.RFC3339))
 }
 
-// RotateKey makes the next generation of a kind, which becomes active after delay,
-// and returns it as the store has it. The error is a [*PendingKeyError] where a
-// generation is not active yet; of several callers at once, one succeeds. Nobody
-// makes a key who cannot open those that are there: he would shut everybody else
-// out.
+// RotateKey makes the next generation of a kind, which becomes active after delay, and returns it
+// as the store has it. The error is a [*PendingKeyError] if a generation is not active yet. Of
+// several callers at once, one succeeds.
+//
+// A caller that cannot open the existing keys gets an error: it would make a key that the other
+// processes cannot open.
 func RotateKey(ctx context.Context, store Store, keks KeyEncryption, kind KeyKind, delay time.Duration) (StoredKey, error) {
 	set, err := store.Keys(ctx)
 	if err != nil {
@@ -43,7 +44,7 @@ func RotateKey(ctx context.Context, store Store, keks KeyEncryption, kind KeyKin
 	if _, err := store.AddKey(ctx, k, delay); err != nil {
 		return StoredKey{}, fmt.Errorf("adding a %s key: %w", kind, err)
 	}
-	// The store knows the times; and where another was faster, the other's key.
+	// The store sets the times. If another caller was faster, the store has that caller's key.
 	if set, err = store.Keys(ctx); err != nil {
 		return StoredKey{}, fmt.Errorf("reading keys: %w", err)
 	}
@@ -53,11 +54,10 @@ func RotateKey(ctx context.Context, store Store, keks KeyEncryption, kind KeyKin
 	return newest, nil
 }
 
-// RewrapKeys rewraps every key that is not wrapped under keks.Key yet, of
-// whatever kind, and returns how many it did and the set as it is then. It may be
-// interrupted, repeated, and run several times at once; meanwhile every key opens
-// under one of the two. Keys that open under neither stay as they are, and are
-// the error.
+// RewrapKeys rewraps every key, of every kind, that is not wrapped under keks.Key yet. It returns
+// how many it rewrapped, and the resulting set. It may be interrupted, repeated and run several
+// times at once: every key opens under one of the two key-encryption keys all the time. Keys that
+// open under neither stay as they are, and are named in the error.
 func RewrapKeys(ctx context.Context, store Store, keks KeyEncryption) (int, KeySet, error) {
 	rewrapped := 0
 	for {
@@ -87,7 +87,7 @@ func RewrapKeys(ctx context.Context, store Store, keks KeyEncryption) (int, KeyS
 				rewrapped++
 			}
 		}
-		// Until a look finds none: an engine may have added one since the last.
+		// Read the keys again until none is left: an engine may have added one meanwhile.
 		if left == 0 {
 			return rewrapped, set, errors.Join(errs...)
 		}

@@ -16,7 +16,7 @@ const (
 )
 
 var (
-	testWindows      = Windows{Attempt: testD, IssuesMax: 20, Sliding: 30 * 24 * time.Hour}
+	testWindows      = windows{Attempt: testD, IssuesMax: 20, Sliding: 30 * 24 * time.Hour}
 	testEpoch        = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	netV, netW, netX = Client{'v'}, Client{'w'}, Client{'x'} // two networks of the client, one of a thief
 	nonceA           = Nonce{'a'}
