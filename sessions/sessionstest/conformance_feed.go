@@ -18,7 +18,7 @@ func ReadFeed(ctx context.Context, store sessions.Store, since sessions.Cursor) 
 	for err == nil && page.More {
 		var next sessions.Page
 		if next, err = store.Poll(ctx, page.Next); next.Resync {
-			err = errors.New("the reading began again in the middle")
+			err = errors.New("a full resync began in the middle of a poll")
 		}
 		page.Entries, page.Next, page.More = append(page.Entries, next.Entries...), next.Next, next.More
 	}
@@ -62,7 +62,7 @@ func pollYoung(s *suite) {
 	}
 	s.store.Advance(30 * time.Minute)
 	s.same("young ones", s.told(""), []sessions.Entry{ended(young, revoked.Reason)})
-	// A place in the feed brings what is behind it, however old.
+	// A poll from a cursor brings every later entry, however old.
 	if told := s.told(since); len(told) != 2 {
 		s.Errorf("since the beginning: %v", told)
 	}
@@ -92,8 +92,8 @@ func racingRetentions(s *suite) {
 	}
 }
 
-// followingTheFeed: whoever polls from cursor to cursor hears of every end, once,
-// while many end, whatever order their transactions commit in.
+// followingTheFeed: a reader that polls from cursor to cursor hears of every end, once, while many
+// sessions end, in whatever order the transactions commit.
 func followingTheFeed(s *suite) {
 	since := s.young()
 	const each = 30

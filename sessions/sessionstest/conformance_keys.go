@@ -10,9 +10,9 @@ import (
 )
 
 func storedKey(kind sessions.KeyKind, generation int) sessions.StoredKey {
-	m := randomHash()
+	hash := randomHash()
 	return sessions.StoredKey{
-		Kind: kind, Generation: generation, ID: sessions.KeyID(m[:8]), Wrapped: m[8:20], WrappedBy: sessions.KeyID(m[20:28]),
+		Kind: kind, Generation: generation, ID: sessions.KeyID(hash[:8]), Wrapped: hash[8:20], WrappedBy: sessions.KeyID(hash[20:28]),
 	}
 }
 
@@ -31,7 +31,7 @@ func (s *suite) addKey(k sessions.StoredKey, delay time.Duration) {
 	}
 }
 
-// rewrapped is k, wrapped otherwise.
+// rewrapped is k with another wrapped secret.
 func rewrapped(k sessions.StoredKey) sessions.StoredKey {
 	other := storedKey(k.Kind, k.Generation)
 	k.Wrapped, k.WrappedBy = other.Wrapped, other.WrappedBy
@@ -59,7 +59,7 @@ func keys(s *suite) {
 	got := set.Keys
 	after := s.page(since).Now
 	if set.Now.Before(before) || set.Now.After(after) || set.Now.Location() != time.UTC || set.FeedRetention != 1000*time.Hour {
-		s.Errorf("read at %s, with horizon %s", set.Now, set.FeedRetention)
+		s.Errorf("read at %s, with feed retention %s", set.Now, set.FeedRetention)
 	}
 	for i := range min(len(got), len(want)) {
 		at := got[i].CreatedAt
@@ -77,20 +77,20 @@ func keys(s *suite) {
 	}
 	s.same("keys", s.stored(), got)
 	if n := len(s.page("").Entries); n != entries {
-		s.Errorf("told of %d changes that were none", n-entries)
+		s.Errorf("the feed has %d changes that did not happen", n-entries)
 	}
 }
 
 func rewrapKey(s *suite) {
 	s.addKey(storedKey(sessions.KeySigning, 1), 0)
 	s.addKey(storedKey(sessions.KeySealing, 1), time.Minute)
-	s.addKey(storedKey("another", 1), 0) // of a version to come
+	s.addKey(storedKey("another", 1), 0) // a kind of a future version
 	before := s.stored()
 	want := slices.Clone(before)
 	for i, old := range before {
 		since := s.young()
 		want[i] = rewrapped(old)
-		next := want[i] // the rest of it must not matter
+		next := want[i] // its other fields must not matter
 		next.Generation, next.ActiveFrom, next.ID, next.Kind = 9, next.ActiveFrom.Add(time.Hour), sessions.KeyID{1}, "x"
 		if done, err := s.store.RewrapKey(s.Context(), old, next); !done || err != nil {
 			s.Fatalf("%v, %v", done, err)
@@ -99,7 +99,7 @@ func rewrapKey(s *suite) {
 		s.same("told", slices.Compact(s.told(since)), []sessions.Entry{{Kind: sessions.EntryKeys}})
 	}
 	entries := len(s.page("").Entries)
-	for _, old := range before { // rewrapped since; and one that is not there
+	for _, old := range before { // keys that were rewrapped since, and a key that does not exist
 		unknown := want[0]
 		unknown.ID = sessions.KeyID{7}
 		for _, k := range []sessions.StoredKey{old, unknown} {
@@ -110,12 +110,12 @@ func rewrapKey(s *suite) {
 	}
 	s.same("keys", s.stored(), want)
 	if n := len(s.page("").Entries); n != entries {
-		s.Errorf("told of %d changes that were none", n-entries)
+		s.Errorf("the feed has %d changes that did not happen", n-entries)
 	}
 }
 
-// deleteKeys: a key goes when a later one has been active for long enough, and
-// the newest stays however old it is.
+// deleteKeys: a key is deleted once a later one was active for long enough. The newest key stays,
+// however old it is.
 func deleteKeys(s *suite) {
 	const after = time.Hour
 	deleted := func(kind sessions.KeyKind) []sessions.StoredKey {
@@ -154,7 +154,7 @@ func deleteKeys(s *suite) {
 	}
 	s.same("keys", s.stored(), []sessions.StoredKey{all[1], all[4]})
 	if n := len(s.page("").Entries); n != entries {
-		s.Errorf("told of %d changes that were none", n-entries)
+		s.Errorf("the feed has %d changes that did not happen", n-entries)
 	}
 }
 
@@ -170,7 +170,7 @@ func racingKeys(s *suite) {
 	}
 }
 
-// racingRewraps: of many that rewrap one key, one does.
+// racingRewraps: of many callers that rewrap one key, one succeeds.
 func racingRewraps(s *suite) {
 	s.addKey(storedKey(sessions.KeySigning, 1), 0)
 	for range rounds {
@@ -184,7 +184,7 @@ func racingRewraps(s *suite) {
 	}
 }
 
-// racingDeletes: each key is deleted once, and no two told of it.
+// racingDeletes: each key is deleted once, and reported to one caller.
 func racingDeletes(s *suite) {
 	for generation := range 3 {
 		s.addKey(storedKey(sessions.KeySealing, generation+1), 0)

@@ -28,8 +28,8 @@ func swap(s *suite) {
 	s.same("promoted", got, rec)
 }
 
-// swapElse: what was read is not what is there.
-func swapElse(s *suite) {
+// swapChanged: the row changed since it was read.
+func swapChanged(s *suite) {
 	row := s.issueChild("alice")
 	other := s.create("alice")
 	for name, change := range map[string]func(*sessions.Row){
@@ -87,7 +87,7 @@ func promote(s *suite) {
 	s.same("told", s.told(since), []sessions.Entry(nil))
 }
 
-func promoteElse(s *suite) {
+func promoteLost(s *suite) {
 	since := s.young()
 	row := s.issueChild("alice")
 	child, sibling, ancestor := randomHash(), randomHash(), randomHash()
@@ -145,7 +145,7 @@ func racingSwaps(s *suite) {
 	}
 }
 
-// racingSiblings: I1. All losers are told of, and no winner.
+// racingSiblings is I1: every loser is in the feed, and the winner is not.
 func racingSiblings(s *suite) {
 	for range rounds {
 		since := s.young()
@@ -167,9 +167,9 @@ func racingSiblings(s *suite) {
 				told[e.TokenHash] = true
 			}
 		}
-		for _, m := range hashes {
-			if told[m] != (m != got.Current) {
-				s.Fatalf("told that a mark lost: %v, where it won: %v", told[m], m == got.Current)
+		for _, hash := range hashes {
+			if told[hash] != (hash != got.Current) {
+				s.Fatalf("the feed has the token hash as lost: %v, but it won: %v", told[hash], hash == got.Current)
 			}
 		}
 	}
@@ -201,7 +201,7 @@ func racingSwapAndPromotion(s *suite) {
 			continue
 		}
 		got, _ := s.get(row.Handle)
-		// Whichever order: the promotion stands, and a lost swap left no trace.
+		// In either order, the promotion stands, and a lost swap leaves no trace.
 		if got.Current != child || got.Issues != 0 || !got.IssuedAt.IsZero() {
 			s.Fatalf("swapped %v, and the promotion is gone: %+v", swapped.Load(), got.Row)
 		}

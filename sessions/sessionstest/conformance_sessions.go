@@ -44,7 +44,7 @@ func createAndGet(s *suite) {
 	s.same("read", got, rec)
 }
 
-// times: of the store, in UTC and whole microseconds.
+// times are those of the store, in UTC and whole microseconds.
 func times(s *suite) {
 	_, before := s.get(s.create("alice").Handle)
 	s.store.Advance(time.Hour)
@@ -73,10 +73,10 @@ func notFound(s *suite) {
 	if done, err := s.store.EndIf(s.Context(), row, revoked); done || err != nil {
 		s.Errorf("EndIf: %v, %v", done, err)
 	}
-	if gone, err := s.store.EndUser(s.Context(), "nobody", revoked); len(gone) > 0 || err != nil {
+	if gone, err := s.store.EndUser(s.Context(), "unknown", revoked); len(gone) > 0 || err != nil {
 		s.Errorf("EndUser: %v, %v", gone, err)
 	}
-	if list, err := s.store.ListUser(s.Context(), "nobody", 10); len(list) > 0 || err != nil {
+	if list, err := s.store.ListUser(s.Context(), "unknown", 10); len(list) > 0 || err != nil {
 		s.Errorf("ListUser: %v, %v", list, err)
 	}
 	s.must(s.store.Promote(s.Context(), []sessions.Promotion{{Handle: h, Parent: someHash, Own: randomHash()}}))
@@ -179,7 +179,7 @@ func update(s *suite) {
 	none("expired", rec.Handle)
 }
 
-// Of many updates at once each gets a version of its own, and the feed tells of each.
+// Of many updates at once, each gets a version of its own, and the feed reports each.
 func racingUpdates(s *suite) {
 	rec := s.create("alice")
 	from := s.page("").Next

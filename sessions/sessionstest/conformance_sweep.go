@@ -15,7 +15,7 @@ func (s *suite) sweep(limit int) int {
 	return n
 }
 
-// sweepSessions: by both ways to expire, and nobody else.
+// sweepSessions removes sessions that expired in either way, and no others.
 func sweepSessions(s *suite) {
 	idle, slid := s.create("alice"), s.create("alice")
 	next := generated(slid.Row, slid.CreatedAt)
@@ -39,8 +39,8 @@ func sweepSessions(s *suite) {
 	s.get(fresh.Handle)
 }
 
-// sweepGoesOn: a call is bounded, and calls reach every row, also behind many
-// that live.
+// sweepGoesOn: a call is bounded, and repeated calls reach every row, also after many rows that
+// live.
 func sweepGoesOn(s *suite) {
 	const limit, dead, living = 1, 4, 120
 	for _, rest := range []time.Duration{slidingLife, absoluteLife} {
@@ -70,8 +70,8 @@ func sweepGoesOn(s *suite) {
 			_, err := s.store.End(s.Context(), h, revoked)
 			s.must(err)
 		}
-		// the feed retention is 0, so that the entries of these ends are old at once;
-		// they are none of the next round's.
+		// The feed retention is 0, so the entries of these ends are old at once. They are swept
+		// here, before the next round.
 		for n := 1; n > 0; {
 			n = s.sweep(1000)
 		}
@@ -99,7 +99,7 @@ func sweepFeed(s *suite) {
 	}
 }
 
-// racingSweeps: each row is counted once, and nobody waits for a deadlock.
+// racingSweeps: each row is counted once, and no sweep runs into a deadlock.
 func racingSweeps(s *suite) {
 	const dead = 100
 	for range dead {

@@ -14,11 +14,11 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-func randomHash() (m sessions.TokenHash) {
-	for i := range m {
-		m[i] = byte(rand.Uint32())
+func randomHash() (hash sessions.TokenHash) {
+	for i := range hash {
+		hash[i] = byte(rand.Uint32())
 	}
-	return m
+	return hash
 }
 
 func (s *suite) must(err error) {
@@ -56,8 +56,8 @@ func (s *suite) gone(h sessions.Handle) {
 	}
 }
 
-// same compares wholly; times as [time.Time] == does, so that a zone or a part of
-// a microsecond shows.
+// same compares everything. It compares times as [time.Time] == does, so that a zone or a part of a
+// microsecond shows.
 func (s *suite) same(what string, got, want any) {
 	s.Helper()
 	exactly := cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) && a.Location() == b.Location() })
@@ -66,7 +66,7 @@ func (s *suite) same(what string, got, want any) {
 	}
 }
 
-// generated is what R4 makes of a row.
+// generated is the row that R4 makes of old.
 func generated(old sessions.Row, now time.Time) sessions.Row {
 	next := old
 	next.NextNonce, next.NextClient, next.IssuedAt = sessions.Nonce{9}, sessions.Client{8}, now
@@ -99,13 +99,13 @@ func (s *suite) page(since sessions.Cursor) sessions.Page {
 	page, err := ReadFeed(s.Context(), s.store, since)
 	s.must(err)
 	if page.Next == "" || page.Resync != (since == "") {
-		s.Fatalf("from %q: next %q, again %v", since, page.Next, page.Resync)
+		s.Fatalf("from %q: next %q, full resync %v", since, page.Next, page.Resync)
 	}
 	return page
 }
 
-// told waits for nothing: what a call reported is in the next poll. It returns
-// the entries since a cursor without their times, in no order.
+// told returns the entries since a cursor, without their times, sorted by handle. It does not wait:
+// what a call reported is in the next poll.
 func (s *suite) told(since sessions.Cursor) []sessions.Entry {
 	s.Helper()
 	entries := s.page(since).Entries
@@ -120,8 +120,8 @@ func ended(h sessions.Handle, why sessions.Reason) sessions.Entry {
 	return sessions.Entry{Kind: sessions.EntryEnded, Handle: h, Reason: why}
 }
 
-func lost(h sessions.Handle, m sessions.TokenHash) sessions.Entry {
-	return sessions.Entry{Kind: sessions.EntryLost, Handle: h, TokenHash: m}
+func lost(h sessions.Handle, hash sessions.TokenHash) sessions.Entry {
+	return sessions.Entry{Kind: sessions.EntryLost, Handle: h, TokenHash: hash}
 }
 
 // young makes entries stay young for the whole test.
@@ -133,7 +133,7 @@ func (s *suite) young() sessions.Cursor {
 
 const rounds = 8 // of a race
 
-// race calls f from many goroutines at once and counts those that say true.
+// race calls f from many goroutines at once, and counts how often f returned true.
 func (s *suite) race(n int, f func(ctx context.Context, i int) (bool, error)) int {
 	s.Helper()
 	var won atomic.Int64
