@@ -27,13 +27,13 @@ demo: ## run the journey through a real Envoy and a real Postgres (ONCE=1: then 
 	@exec bin/demo $(if $(ONCE),--once)
 
 test: ## run every test, with the race detector and in random order, and each fuzzer for FUZZTIME
-	@$(GO) run ./envoy/fetch
+	@$(GO) run ./internal/envoyrun/fetch
 	@$(MAKE) --no-print-directory websdk clients apps
 	$(GO) test -race -shuffle=on -timeout 45m $(TESTFLAGS) ./...
 	@$(MAKE) --no-print-directory fuzz
 
 soak: ## play every fault of the store and the network at full size: 1,000 clients, 200 kills (an hour)
-	@$(GO) run ./envoy/fetch
+	@$(GO) run ./internal/envoyrun/fetch
 	SESSIONGATE_SOAK=1 $(GO) test -race -count=1 -timeout 3h -v -run '^TestFault' $(TESTFLAGS) ./envoy
 
 websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published frontend SDKs, which the tests run in Chromium
@@ -70,10 +70,10 @@ bench: ## count what the hot path costs, as ratios measured in one run
 	$(GO) test -run '^$$' -bench . -benchmem ./sessions ./authz
 	$(GO) test -run '^$$' -bench 'Poll$$|Heard$$' -benchtime 3x ./sessions/postgres
 
-screenshots: ## take the README's pictures of the demo's page again (needs Chromium)
-	@$(GO) run ./envoy/fetch
+screenshots: ## take the pictures of docs/images again (needs Chromium and Prometheus)
+	@$(GO) run ./internal/envoyrun/fetch
 	@mkdir -p docs/images
-	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$' ./envoy
+	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$|^TestDashboard$$' ./envoy
 
 vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

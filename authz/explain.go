@@ -142,7 +142,7 @@ func (e *Route) fitsHost(name string) bool {
 type PolicySetting struct{ Key, Value string }
 
 // Settings are p as context_extensions would say it, in the order of
-// docs/protocol.md: With them, any policy becomes p. Without a limit of age there
+// docs/policy.md: With them, any policy becomes p. Without a limit of age there
 // is no max_age.
 func (p Policy) Settings() []PolicySetting {
 	session := "required"

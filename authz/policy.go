@@ -115,7 +115,7 @@ const (
 	requireAny    = requirePrefix + "<claim>"
 )
 
-// policyKeys are the keys of a policy, in the order of docs/protocol.md.
+// policyKeys are the keys of a policy, in the order of docs/policy.md.
 var policyKeys = []struct{ name, allowed string }{
 	{"session", "required or optional"},
 	{"anti_csrf", "attested, always, unsafe or off"},

@@ -28,7 +28,7 @@ func mustTable(tb testing.TB, entries ...Route) *table {
 
 var noPolicy = map[string]string{}
 
-// The order of docs/protocol.md: host before path before method.
+// The order of docs/policy.md: host before path before method.
 func TestMostSpecificRoute(t *testing.T) {
 	entries := []Route{
 		0:  {Policy: noPolicy},

@@ -58,8 +58,8 @@ func TestAccessLogSaysWhy(t *testing.T) {
 		{line{200, "via_upstream", "ALLOW", "session", "alice", handle}, "/log/allow", b, nil},
 		{line{440, denied, "TRY_REFRESH", "V1", nil, nil}, "/log/broken", none, []option{with("Cookie", "sAccessToken=rubbish")}},
 		{line{440, denied, "TRY_REFRESH", "anti-csrf", nil, nil}, "/log/forged", b, []option{without("Anti-Csrf"), without("Sec-Fetch-Site"), without("Sec-Fetch-Mode")}},
-		{line{302, denied, "UNAUTHORISED", "V0", nil, nil}, "/log/nobody", none, nil},
-		{line{401, denied, "UNAUTHORISED", "V0", nil, nil}, "/api/nobody", none, nil},
+		{line{302, denied, "UNAUTHORISED", "V0", nil, nil}, "/log/no-session", none, nil},
+		{line{401, denied, "UNAUTHORISED", "V0", nil, nil}, "/api/no-session", none, nil},
 		{line{403, denied, "FORBIDDEN", "origin", nil, nil}, "/log/foreign", b, []option{with("Accept", "text/event-stream"), with("Origin", "https://evil.example")}},
 		{line{503, denied, "UNAVAILABLE", "policy", nil, nil}, "/closed", b, nil},
 		{line{200, "via_upstream", "ALLOW", "pass", nil, nil}, "/optional/x", none, nil},
@@ -93,7 +93,7 @@ func TestAccessLogSaysWhy(t *testing.T) {
 		ids[toText(fields["request_id"])] = true
 	}
 
-	// sessiongate's own line of a denial joins Envoy's, and the trace of whoever called.
+	// sessiongate's own line of a denial joins Envoy's, and the caller's trace.
 	text, err := os.ReadFile(s.processes[0].log)
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,7 @@
 package envoy_test
 
 // Request forgery, with a real browser: pages of other origins make a signed-in user's browser send requests, in every way that there is.
-// A request must be seen to reach Envoy, with the user's cookies wherever the browser sends them; and the app must see nobody.
+// A request must be seen to reach Envoy, with the user's cookies wherever the browser sends them; and the app must see no one.
 
 import (
 	"bytes"
@@ -30,7 +30,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sessiongate/sessiongate/envoy"
-	"github.com/sessiongate/sessiongate/envoy/authority"
+	"github.com/sessiongate/sessiongate/internal/authority"
 )
 
 // way is one way in which a page makes a browser send a request.
@@ -200,7 +200,7 @@ var permissive = sync.OnceValues(func() (*permissiveBrowser, error) {
 	if err != nil {
 		return nil, err
 	}
-	envoy.AtEnd = append(envoy.AtEnd, func() { _ = os.RemoveAll(dir) })
+	atEnd = append(atEnd, func() { _ = os.RemoveAll(dir) })
 	b := &permissiveBrowser{extensions: map[string]string{}}
 	var dirs []string
 	for name, permissions := range map[string]string{"trusted": `"http://app.localhost/*"`, "untrusted": ""} {
@@ -579,7 +579,7 @@ func TestRequestForgery(t *testing.T) {
 	}{
 		{"site", source{at: b.page(in, b.theirs(site, "/")), base: app, ways: ways, silent: noRule, bare: anonymous}},
 		{"sibling", source{at: b.page(in, b.theirs(sibling, "/")), base: app, ways: ways, silent: asking, bare: anonymous}},
-		// The app's own page sends it to another origin, which sends it back: as with a link or an image in what a stranger wrote. A rule's
+		// The app's own page sends it to another origin, which sends it back: as with a link or an image in what a visitor wrote. A rule's
 		// requests tell nothing of that: they are left out.
 		{"through-site", source{
 			at: b.page(in, b.site("/page")), base: b.theirs(site, "/bounce"), ways: notCalled(byRule...), silent: detour, bare: anonymous,
@@ -773,7 +773,7 @@ func TestRequestForgeryUnderLax(t *testing.T) {
 }
 
 // TestRequestForgeryWithoutFetchMetadata: to plain http beyond localhost browsers send no Sec-Fetch headers, as old ones send none at all. A
-// foreign page still causes nothing but what looks like somebody opening a page.
+// foreign page still causes nothing but what looks like a person opening a page.
 func TestRequestForgeryWithoutFetchMetadata(t *testing.T) {
 	needChromium(t)
 	b := newBattle(t, "SESSIONGATE_COOKIES_SECURE=false")

@@ -76,13 +76,13 @@ func readAudit(t *testing.T, files ...string) audited {
 }
 
 // crash ends a process as a power cut does.
-func (p *process) crash() {
+func (p *replica) crash() {
 	p.Helper()
-	if err := p.command.Process.Kill(); err != nil {
+	if err := p.run.Signal(os.Kill); err != nil {
 		p.Fatal(err)
 	}
-	<-p.exited
-	p.exit = nil // as was meant
+	<-p.run.Exited()
+	p.killed = true
 }
 
 // TestAudit: what happened to sessions is told in files, each event at least once and in order, also where the process that tells it is
@@ -168,7 +168,7 @@ func TestAudit(t *testing.T) {
 	}
 	for handle, told := range got.sessions {
 		if want[handle] == nil && !strings.HasPrefix(told[0], "created clock") && !strings.HasPrefix(told[0], "created straggler") {
-			t.Errorf("%s: told %q of a session that nobody knows", handle, told)
+			t.Errorf("%s: told %q of a session that no one knows", handle, told)
 		}
 	}
 	if len(got.keys) != 2 {
@@ -184,7 +184,7 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// TestAuditOnStdout: standard output has events and nothing else; and when nobody reads it any more, they wait in the database.
+// TestAuditOnStdout: standard output has events and nothing else; and when no one reads it any more, they wait in the database.
 func TestAuditOnStdout(t *testing.T) {
 	reader, writer, err := os.Pipe()
 	if err != nil {

@@ -366,7 +366,7 @@ func (c *client) isOut(kept string) {
 		status, _ := c.ask("GET", callPath, "")
 		return status == http.StatusUnauthorized
 	})
-	// A page says so by a redirect, and whoever follows it sees the login page.
+	// A page says so by a redirect, and a client that follows it sees the login page.
 	if c.follows {
 		if saw := c.reached("/page"); saw.Path != "/login" {
 			c.Errorf("a page leads to %s", saw.Path)

@@ -22,7 +22,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 // unanswered fails unless an answer of the auth path tells the client to come back, and nothing else.
@@ -51,7 +51,7 @@ func (a answer) unanswered(t testing.TB, what string, statuses ...int) {
 }
 
 // TestUnansweredAuthPath: with the default settings, what waits for Postgres is answered by sessiongate before Envoy gives up, and what sessiongate
-// does not answer is answered by Envoy in the same form. Nobody is signed out.
+// does not answer is answered by Envoy in the same form. No one is signed out.
 func TestUnansweredAuthPath(t *testing.T) {
 	c, err := cluster.Start(t.Context(), clusterOptions())
 	if err != nil {
@@ -103,11 +103,11 @@ func TestUnansweredAuthPath(t *testing.T) {
 	s.eventually("a sign-in", func() bool { return b.do(http.MethodPost, "/login", withBody("alice")).status == http.StatusNoContent })
 
 	p := s.processes[0]
-	if err := p.command.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := p.run.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	both("sessiongate hangs", func(t *testing.T, what string, a answer) { a.unanswered(t, what, http.StatusGatewayTimeout) })
-	if err := p.command.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := p.run.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	b = s.newBrowser(networkV) // the sign-out was under way, and is carried out now
@@ -145,7 +145,7 @@ func (s *stack) freeze() (thaw func()) {
 	pids = append(pids, postmaster)
 	send := func(signal syscall.Signal) {
 		for _, pid := range pids {
-			_ = syscall.Kill(pid, signal) // one that has ended meanwhile holds nobody up
+			_ = syscall.Kill(pid, signal) // one that has ended meanwhile delays nothing
 		}
 	}
 	send(syscall.SIGSTOP)
@@ -191,7 +191,7 @@ func (s *stack) raw(text string) answer {
 	return a
 }
 
-// TestTwoHosts: of two Host lines Envoy makes one. It is nobody's own origin, and nothing goes upstream with it.
+// TestTwoHosts: of two Host lines Envoy makes one. It is no client's own origin, and nothing goes upstream with it.
 func TestTwoHosts(t *testing.T) {
 	s := newStack(t, stackOptions{processes: 1})
 	b := s.newBrowser(networkV)
@@ -216,7 +216,7 @@ func TestTwoHosts(t *testing.T) {
 		}
 	}
 	if s.endedFor(handle, "signed_out") != 0 {
-		t.Error("a request with two hosts signed somebody out")
+		t.Error("a request with two hosts signed a user out")
 	}
 	if n := s.app.requests.Load(); n != 1 {
 		t.Errorf("%d requests arrived at the app", n-1)
@@ -300,7 +300,7 @@ func (b *browser) lines(host string) [][2]string {
 	return lines
 }
 
-// TestHeaderRoom: sessiongate adds headers to a request, and Envoy has limits of their number and size. Whoever leaves no room is told so; it is
+// TestHeaderRoom: sessiongate adds headers to a request, and Envoy has limits of their number and size. A client that leaves no room is told so; it is
 // never a 500.
 func TestHeaderRoom(t *testing.T) {
 	s := newStack(t, stackOptions{processes: 1})
@@ -319,11 +319,11 @@ func TestHeaderRoom(t *testing.T) {
 	h2.SetUnencryptedHTTP2(true)
 	ended := map[string]*http.Protocols{"HTTP/1": nil, "HTTP/2": &h2}
 	for protocol, protocols := range ended {
-		for client, from := range map[string]*browser{"small": b, "large": heavy, "nobody": s.newBrowser(networkV)} {
+		for client, from := range map[string]*browser{"small": b, "large": heavy, "no session": s.newBrowser(networkV)} {
 			tab := s.newBrowserAt(from.target, networkV, protocols)
 			tab.jar, tab.antiCSRF = from.jar, from.antiCSRF
 			seen, path := map[int]int{}, "/"
-			if client == "nobody" {
+			if client == "no session" {
 				path = "/optional"
 			}
 			judge := func(what string, a answer, err error) {

@@ -48,7 +48,7 @@ var testClock = func() int64 {
 	return file
 }
 
-// TestFaultReplicaClock: one process believes that it is an hour later, the other that it is an hour earlier. Nobody notices.
+// TestFaultReplicaClock: one process believes that it is an hour later, the other that it is an hour earlier. No one notices.
 func TestFaultReplicaClock(t *testing.T) {
 	t.Parallel()
 	if !soak {
@@ -74,7 +74,7 @@ func TestFaultReplicaClock(t *testing.T) {
 	victims := s.victims(scale.ends)
 	s.allEnded(append(s.processes[0].end(victims[:scale.ends/2]), s.processes[1].end(victims[scale.ends/2:])...))
 	s.recovers(time.Now())
-	c.everybody()
+	c.everyone()
 	if n := c.unavailable.Load(); n > 0 {
 		t.Errorf("%d answers 503", n)
 	}

@@ -8,10 +8,10 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
-// TestFaultFailover: the primary dies in the middle of everybody's refreshes, and its synchronous standby is promoted. Nothing that was
+// TestFaultFailover: the primary dies in the middle of everyone's refreshes, and its synchronous standby is promoted. Nothing that was
 // answered is lost. sessiongate finds the new primary among several hosts of its URL, or behind an address that moves.
 func TestFaultFailover(t *testing.T) {
 	t.Parallel()
@@ -45,7 +45,7 @@ func TestFaultFailover(t *testing.T) {
 			front.Move(standby.Address())
 			s.recovers(mended)
 			s.allEnded(ended)
-			c.everybody()
+			c.everyone()
 			t.Logf("the last 503 came after %s", time.Unix(0, c.lastUnavailable.Load()).Sub(mended).Round(time.Millisecond))
 			c.settle()
 		})
@@ -58,7 +58,7 @@ func severalHosts(database string, primary, standby *cluster.Cluster) string {
 }
 
 // TestFaultSwitchover: a planned one. The former primary takes no writes any more and goes on answering, on the connections that are there
-// as well. Whoever stayed with it would refuse sign-ins, and never hear of what is ended at the new one.
+// as well. A replica that stayed with it would refuse sign-ins, and never hear of what is ended at the new one.
 func TestFaultSwitchover(t *testing.T) {
 	t.Parallel()
 	former := freshCluster(t, cluster.Options{TCP: true})
@@ -74,12 +74,12 @@ func TestFaultSwitchover(t *testing.T) {
 	mended := time.Now()
 	s.recovers(mended)
 	s.allEnded(s.processes[0].end(victims))
-	c.everybody()
+	c.everyone()
 
 	// And back, once the former one has followed: as a standby it answers reads for ever.
 	s.must(former.Follow(t.Context(), next))
 	s.must(next.Synchronous(t.Context(), true))
-	c.everybody()
+	c.everyone()
 	victims = s.victims(scale.ends)
 	next.Kill()
 	s.must(former.Promote(t.Context()))
@@ -89,8 +89,8 @@ func TestFaultSwitchover(t *testing.T) {
 	c.settle()
 }
 
-// TestFaultLostCommits: the store loses its last commits, because the standby lagged, or because a backup was restored. Who had tokens of
-// them may have to sign in again, but nobody is called a thief; everybody else goes on; and what is ended from now on is ended.
+// TestFaultLostCommits: the store loses its last commits, because the standby lagged, or because a backup was restored. Clients with tokens of
+// them may have to sign in again, but no one is called a thief; all others go on; and what is ended from now on is ended.
 func TestFaultLostCommits(t *testing.T) {
 	t.Parallel()
 	t.Run("a standby that lagged", func(t *testing.T) {
@@ -99,7 +99,7 @@ func TestFaultLostCommits(t *testing.T) {
 		standby := standbyOf(t, primary)
 		s := faultStack(t, stackOptions{cluster: primary, url: func(s *stack, _ int) string { return severalHosts(s.name, primary, standby) }})
 		c := s.newCrowd(scale.clients)
-		c.everybody()
+		c.everyone()
 		s.must(primary.Synchronous(t.Context(), false))
 		s.must(standby.Isolate(t.Context()))
 		lost(s, c)
@@ -113,7 +113,7 @@ func TestFaultLostCommits(t *testing.T) {
 		db := freshCluster(t, cluster.Options{TCP: true})
 		s := faultStack(t, stackOptions{cluster: db})
 		c := s.newCrowd(scale.clients)
-		c.everybody()
+		c.everyone()
 		s.must(db.Backup(t.Context()))
 		lost(s, c)
 		s.must(db.Restore(t.Context()))
@@ -142,7 +142,7 @@ func (s *stack) found(c *crowd) {
 	c.settle()
 }
 
-// TestFaultRestart: Postgres is restarted, twice, once with nobody to tell of it first.
+// TestFaultRestart: Postgres is restarted, twice, once with no one to tell of it first.
 func TestFaultRestart(t *testing.T) {
 	t.Parallel()
 	db := freshCluster(t, cluster.Options{TCP: true})
@@ -154,7 +154,7 @@ func TestFaultRestart(t *testing.T) {
 	for range 2 {
 		db.Kill()
 		c.trouble(scale.clients / 4)
-		for _, p := range s.processes { // what was ended is still known, and nobody is let in by a strict route
+		for _, p := range s.processes { // what was ended is still known, and no one is let in by a strict route
 			s.eventually(p.name+" closes strict routes", func() bool { return p.strict(victims[scale.ends-1]) == codes.Unavailable })
 			if status := p.check(ended[0].Tokens.Access, ended[0].Tokens.AntiCSRF); status != http.StatusUnauthorized {
 				t.Errorf("%s answers %d for an ended session", p.name, status)
@@ -164,7 +164,7 @@ func TestFaultRestart(t *testing.T) {
 		mended := time.Now()
 		s.reconnect()
 		s.recovers(mended)
-		c.everybody()
+		c.everyone()
 		c.midway()
 	}
 	ended = append(ended, s.processes[1].end(victims[scale.ends/2:])...)

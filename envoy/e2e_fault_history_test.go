@@ -6,10 +6,10 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
-// TestFaultHistories: what everybody is told while connections are reset, Postgres is killed, frozen, and cut off from one process is
+// TestFaultHistories: what everyone is told while connections are reset, Postgres is killed, frozen, and cut off from one process is
 // allowed by docs/protocol.md, too. What was answered 503 may have happened, or not.
 func TestFaultHistories(t *testing.T) {
 	t.Parallel()

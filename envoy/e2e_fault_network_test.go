@@ -7,7 +7,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 // parted is a deployment in which each process has a network of its own to Postgres.
@@ -22,7 +22,7 @@ func parted(t *testing.T) (s *stack, networks []*cluster.Proxy) {
 }
 
 // TestFaultPartition: one process cannot hear Postgres, and is not told so. Sessions end meanwhile through the other. On strict routes
-// nobody of them is let in; elsewhere, until the network is back.
+// none of them is let in; elsewhere, until the network is back.
 func TestFaultPartition(t *testing.T) {
 	t.Parallel()
 	cuts := map[string][]cluster.Direction{"both ways": {cluster.ToServer, cluster.FromServer}}
@@ -79,7 +79,7 @@ func TestFaultHalfOpen(t *testing.T) {
 		network.HalfOpen()
 		// What was under way holds its connection until it is told 503, and there may be no other.
 		s.recoversWithin(recovery+attempt/2, time.Now())
-		c.everybody()
+		c.everyone()
 	}
 	for _, n := range networks {
 		n.Reset()

@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc/codes"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 // TestFaultFrozen: Postgres is there and says nothing. Everybody is told so in time, before Envoy gives up waiting: its own answer would not
@@ -55,9 +55,9 @@ func TestFaultSlow(t *testing.T) {
 	victims := s.victims(scale.ends)
 	c.later()
 	network.Delay(100 * time.Millisecond)
-	c.everybody()
+	c.everyone()
 	c.later()
-	c.everybody()
+	c.everyone()
 	ended := s.processes[0].end(victims[:min(scale.ends, 10)])
 	s.allEnded(ended)
 	if n := c.unavailable.Load(); n > 0 {
@@ -109,7 +109,7 @@ func hog(ctx context.Context, address string) {
 	}
 }
 
-// TestFaultOutOfDisk: the disk of Postgres is full. It goes on, or crashes and cannot start again, until somebody makes room.
+// TestFaultOutOfDisk: the disk of Postgres is full. It goes on, or crashes and cannot start again, until someone makes room.
 func TestFaultOutOfDisk(t *testing.T) {
 	t.Parallel()
 	disk, remove, err := cluster.SmallDisk(192 << 20)
@@ -168,7 +168,7 @@ func fill(name string) error {
 	return nil
 }
 
-// TestFaultIsolation: somebody set another isolation level for the whole database.
+// TestFaultIsolation: someone set another isolation level for the whole database.
 func TestFaultIsolation(t *testing.T) {
 	t.Parallel()
 	levels := []string{"serializable"}
@@ -198,7 +198,7 @@ func TestFaultIsolation(t *testing.T) {
 				}()
 			}
 			s.allEnded(append(<-ends, <-ends...))
-			c.everybody()
+			c.everyone()
 			if n := c.unavailable.Load(); n > 0 {
 				t.Errorf("%d answers 503", n)
 			}
@@ -224,8 +224,8 @@ func TestFaultClock(t *testing.T) {
 		ended = append(ended, s.processes[1].end(victims[1:])...)
 		s.recovers(stepped)
 		s.allEnded(ended)
-		c.everybody()
-		// Whoever signs in now may come from another network at once, as always.
+		c.everyone()
+		// A user who signs in now may come from another network at once, as always.
 		b, fresh := s.newBrowser(networkW), s.processes[0].create("roaming")
 		b.take(answer{header: http.Header{"Set-Cookie": fresh.SetCookie, "Anti-Csrf": {fresh.Tokens.AntiCSRF}}})
 		if a := b.refresh(); a.status != http.StatusOK {

@@ -1,7 +1,7 @@
 package envoy_test
 
 // What the tests of faults share (e2e_fault_*_test.go): a crowd of honest clients that go on whatever happens, sessions that are ended
-// meanwhile, and what must be true of both in the end: nobody is signed out, no end is lost, nobody is called a thief.
+// meanwhile, and what must be true of both in the end: no one is signed out, no end is lost, no one is called a thief.
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/grpc/codes"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 // recovery is how soon everything works again, once what failed is mended: the promise to users.
@@ -42,16 +42,16 @@ type crowd struct {
 	*stack
 
 	clients []*honest
-	// lossy says that the store lost commits. Whoever had tokens of them is signed out, but never as a thief.
+	// lossy says that the store lost commits. A client with tokens of them is signed out, but never as a thief.
 	lossy bool
 	// pace is the mean pause of a client, so that the crowd's requests per second do not grow with it.
 	pace time.Duration
 
-	quiet  sync.RWMutex // held for reading by whoever waits for an answer
+	quiet  sync.RWMutex // held for reading by each client that waits for an answer
 	all    sync.WaitGroup
 	enough chan struct{}
 
-	asked atomic.Int64 // how often everybody was asked to refresh
+	asked atomic.Int64 // how often everyone was asked to refresh
 	base  int64        // of rotated, when time was moved last
 
 	refreshed, rotated, unavailable, ended, failed atomic.Int64
@@ -68,7 +68,7 @@ type honest struct {
 	ended  atomic.Bool  // signed out
 }
 
-// newCrowd signs everybody in and lets them begin.
+// newCrowd signs everyone in and lets them begin.
 func (s *stack) newCrowd(n int) *crowd {
 	s.Helper()
 	c := &crowd{stack: s, enough: make(chan struct{}), pace: time.Duration(n) * 5 * time.Millisecond}
@@ -134,7 +134,7 @@ func (c *crowd) turn(h *honest) time.Duration {
 // to come back; and anything that is neither that nor what was asked for has signed the client out.
 func (c *crowd) judge(h *honest, what string, a answer, err error) (wait time.Duration) {
 	if err != nil && c.Context().Err() != nil {
-		return 0 // the test is over
+		return 0 // the test has ended
 	}
 	if err != nil {
 		c.complainf("%s: %v: Envoy is always there", what, err)
@@ -170,7 +170,7 @@ func (c *crowd) complainf(format string, args ...any) {
 	}
 }
 
-// pause waits until nobody waits for an answer, and holds everybody until resume is called. Time is moved then: no honest attempt lasts as
+// pause waits until no client waits for an answer, and holds all of them until resume is called. Time is moved then: no honest attempt lasts as
 // long as the step.
 func (c *crowd) pause() (resume func()) {
 	c.quiet.Lock()
@@ -186,7 +186,7 @@ func (c *crowd) later() {
 	c.base = c.rotated.Load()
 }
 
-// midway has everybody's tokens rotate, and returns when some have and most have not.
+// midway has everyone's tokens rotate, and returns when some have and most have not.
 func (c *crowd) midway() {
 	c.Helper()
 	c.later()
@@ -207,11 +207,11 @@ func (c *crowd) trouble(n int) {
 	c.eventually(fmt.Sprintf("%d answers 503", n), func() bool { return c.unavailable.Load() >= goal })
 }
 
-// everybody waits until each client that is signed in has refreshed once more.
-func (c *crowd) everybody() {
+// everyone waits until each client that is signed in has refreshed once more.
+func (c *crowd) everyone() {
 	c.Helper()
 	asked := c.asked.Add(1)
-	c.eventually("everybody refreshes", func() bool {
+	c.eventually("everyone refreshes", func() bool {
 		return !slices.ContainsFunc(c.clients, func(h *honest) bool { return !h.ended.Load() && h.served.Load() < asked })
 	})
 }
@@ -225,14 +225,14 @@ func (c *crowd) stop() {
 	c.all.Wait()
 }
 
-// settle ends the crowd and says what became of it: everybody refreshes again, twice and with a rotation; then the store is asked.
+// settle ends the crowd and says what became of it: everyone refreshes again, twice and with a rotation; then the store is asked.
 func (c *crowd) settle() {
 	c.Helper()
-	c.everybody()
+	c.everyone()
 	c.later()
-	c.everybody()
+	c.everyone()
 	c.later()
-	c.everybody()
+	c.everyone()
 	c.stop()
 	c.Logf("%d clients: %d refreshes, %d rotations, %d answers 503, %d signed out", len(c.clients), c.refreshed.Load(), c.rotated.Load(),
 		c.unavailable.Load(), c.ended.Load())
@@ -265,7 +265,7 @@ func (s *stack) victims(n int) []created {
 }
 
 // end ends sessions at a process, and returns those of which it said so.
-func (p *process) end(list []created) (ended []created) {
+func (p *replica) end(list []created) (ended []created) {
 	for _, v := range list {
 		if status, _, err := p.tryAPI(http.MethodDelete, "/v1/sessions/"+v.Session.Handle, nil, nil); err == nil && status == http.StatusOK {
 			ended = append(ended, v)
@@ -309,7 +309,7 @@ func (s *stack) within(limit time.Duration, since time.Time, what string, happen
 	}
 }
 
-// first asks again every moment, as many people do, and returns the first good answer. Whoever asked when something failed may wait longer,
+// first asks again every moment, as many people do, and returns the first good answer. A client that asked when something failed may wait longer,
 // until it is told 503.
 func first[T any](s *stack, limit time.Duration, since time.Time, what string, ask func() (T, bool)) T {
 	s.Helper()
@@ -363,7 +363,7 @@ func (s *stack) recoversWithin(limit time.Duration, since time.Time) {
 }
 
 // strict asks for a route that is marked so.
-func (p *process) strict(c created) codes.Code {
+func (p *replica) strict(c created) codes.Code {
 	p.Helper()
 	request := checkRequest(c.Tokens.Access, c.Tokens.AntiCSRF)
 	request.GetAttributes().ContextExtensions["strict"] = "true"
@@ -452,7 +452,7 @@ func (s *stack) moveTo(c *cluster.Cluster) {
 	s.reconnect()
 }
 
-// steadyAddress is one that a process can have again after it was killed: the kernel gives a port of this range to nobody who only asks
+// steadyAddress is one that a process can have again after it was killed: the kernel gives no port of this range to a process that only asks
 // for any, as every client does.
 func steadyAddress(t *testing.T) string {
 	t.Helper()

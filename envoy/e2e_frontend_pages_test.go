@@ -111,7 +111,7 @@ func tryStream(t *testing.T, s *stack, path string) {
 
 	eval[any](tab, `timers.filter(({ ms }) => ms === 200).forEach(({ act }) => act())`) // the module lets go of its lock
 
-	// The session is over: the script gives up, and the page goes to the login page.
+	// the session has ended: the script gives up, and the page goes to the login page.
 	if status, _ := s.processes[0].api(http.MethodDelete, "/v1/users/alice/sessions", nil, nil); status != http.StatusOK {
 		t.Fatalf("ending: %d", status)
 	}

@@ -71,7 +71,7 @@ func TestFrontendScripts(t *testing.T) {
 	}
 	for page, rest := range scripts {
 		if len(rest) > 0 {
-			t.Errorf("docs/%s has %d more scripts that nobody runs", page, len(rest))
+			t.Errorf("docs/%s has %d more scripts that no one runs", page, len(rest))
 		}
 	}
 }
@@ -106,7 +106,7 @@ func tryCallsIn(t *testing.T, tab *tab) {
 	}
 }
 
-// tryModule: and what the page promises of many tabs, of refreshes that give nothing, and of a session that is over.
+// tryModule: and what the page promises of many tabs, of refreshes that give nothing, and of a session that has ended.
 func tryModule(t *testing.T, s *stack, path string) {
 	p := s.newProfileFor(t)
 	open := func() *tab {

@@ -54,7 +54,7 @@ func playHistories(t *testing.T, s *stack, happens func(round int)) {
 		s.advance(by)
 		r.Advanced(by)
 	}
-	moved(grace + moment) // the first tokens' grace is over
+	moved(grace + moment) // the first tokens' grace has passed
 	for round := range historyRounds {
 		stop := make(chan struct{})
 		var watching, playing sync.WaitGroup
@@ -85,7 +85,7 @@ func playHistories(t *testing.T, s *stack, happens func(round int)) {
 	}
 }
 
-// watch reads, again and again, how old a process's feed is: a poll that began so long ago is over.
+// watch reads, again and again, how old a process's feed is: a poll that began so long ago has ended.
 func watch(s *stack, r *sessionstest.Recorder, replica int, stop chan struct{}) {
 	for {
 		select {
@@ -155,7 +155,7 @@ func newPlay(s *stack, r *sessionstest.Recorder, random *rand.Rand, honest bool)
 	return p
 }
 
-// round starts what everybody does until the clock is moved.
+// round starts what everyone does until the clock is moved.
 func (p *play) round(all *sync.WaitGroup, random *rand.Rand, last bool) {
 	const steps = 3
 	for _, h := range p.holders {
@@ -198,7 +198,7 @@ func (p *play) step(h *holder, network string, random *rand.Rand) {
 		h.mu.Unlock()
 		p.check(access, random)
 	case 5:
-		if h == p.thief && random.IntN(3) == 0 { // he steals once more
+		if h == p.thief && random.IntN(3) == 0 { // the thief steals once more
 			p.holders[0].mu.Lock()
 			stolen := p.holders[0].jar
 			p.holders[0].mu.Unlock()
@@ -218,7 +218,7 @@ func (p *play) any(random *rand.Rand) string {
 	return p.access[random.IntN(len(p.access))]
 }
 
-func (p *play) do(random *rand.Rand, op sessionstest.Op, act func(at *process, op *sessionstest.Op)) sessionstest.Op {
+func (p *play) do(random *rand.Rand, op sessionstest.Op, act func(at *replica, op *sessionstest.Op)) sessionstest.Op {
 	op.Session, op.Replica = p.created.Session, random.IntN(len(p.processes))
 	op = p.r.Do(op, func(op *sessionstest.Op) {
 		op.Told = sessionstest.Unknown
@@ -230,7 +230,7 @@ func (p *play) do(random *rand.Rand, op sessionstest.Op, act func(at *process, o
 	return op
 }
 
-// over adds what everybody was told, and tells of the sign-in, now that it is known who kept to D.
+// over adds what each client was told, and tells of the sign-in, now that it is known who kept to D.
 func (p *play) ended(answers map[sessionstest.Told]int) {
 	p.created.Honest = p.created.Honest && !p.slow.Load()
 	p.r.Add(p.created)
@@ -248,7 +248,7 @@ func (p *play) refresh(h *holder, network string, random *rand.Rand) {
 		return // signed out
 	}
 	var got held
-	op := p.do(random, sessionstest.Op{Did: sessionstest.Refreshed, Token: mine.hash, Client: network}, func(at *process, op *sessionstest.Op) {
+	op := p.do(random, sessionstest.Op{Did: sessionstest.Refreshed, Token: mine.hash, Client: network}, func(at *replica, op *sessionstest.Op) {
 		a, err := at.post(refreshPath, "sRefreshToken="+mine.refresh, network)
 		if err != nil {
 			return
@@ -299,7 +299,7 @@ func (p *play) check(access string, random *rand.Rand) {
 		p.Error(err)
 		return
 	}
-	p.do(random, sessionstest.Op{Did: sessionstest.Checked, Access: pass}, func(at *process, op *sessionstest.Op) {
+	p.do(random, sessionstest.Op{Did: sessionstest.Checked, Access: pass}, func(at *replica, op *sessionstest.Op) {
 		response, err := at.gate.Check(p.Context(), checkRequest(access, p.antiCSRF), grpc.WaitForReady(true))
 		switch status := response.GetDeniedResponse().GetStatus().GetCode(); {
 		case err != nil:
@@ -318,7 +318,7 @@ func (p *play) check(access string, random *rand.Rand) {
 
 func (p *play) change(random *rand.Rand) {
 	claims := strconv.FormatInt(p.changes.Add(1), 10)
-	p.do(random, sessionstest.Op{Did: sessionstest.Changed, Claims: claims}, func(at *process, op *sessionstest.Op) {
+	p.do(random, sessionstest.Op{Did: sessionstest.Changed, Claims: claims}, func(at *replica, op *sessionstest.Op) {
 		status, _ := at.api(http.MethodPatch, "/v1/sessions/"+op.Session, map[string]any{"claims": map[string]any{"n": claims}}, nil)
 		switch status {
 		case http.StatusOK:
@@ -336,14 +336,14 @@ func (p *play) end(random *rand.Rand) {
 	token := browser.jar.refresh
 	browser.mu.Unlock()
 	if token != "" && random.IntN(2) == 0 {
-		p.do(random, sessionstest.Op{Did: sessionstest.SignedOut}, func(at *process, op *sessionstest.Op) {
+		p.do(random, sessionstest.Op{Did: sessionstest.SignedOut}, func(at *replica, op *sessionstest.Op) {
 			if a, err := at.post("/auth/signout", "sRefreshToken="+token, networkV); err == nil && a.status == http.StatusOK {
 				op.Told = sessionstest.Done
 			}
 		})
 		return
 	}
-	p.do(random, sessionstest.Op{Did: sessionstest.Ended}, func(at *process, op *sessionstest.Op) {
+	p.do(random, sessionstest.Op{Did: sessionstest.Ended}, func(at *replica, op *sessionstest.Op) {
 		var answer struct {
 			Ended bool `json:"ended"`
 		}
@@ -356,7 +356,7 @@ func (p *play) end(random *rand.Rand) {
 }
 
 // post asks this process as Envoy passes a browser's POST on.
-func (p *process) post(path, cookie, peer string) (answer, error) {
+func (p *replica) post(path, cookie, peer string) (answer, error) {
 	request, err := http.NewRequestWithContext(p.Context(), http.MethodPost, "http://"+p.public+path, nil)
 	if err != nil {
 		return answer{}, err

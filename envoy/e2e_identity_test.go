@@ -12,6 +12,7 @@ import (
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 
 	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
 // TestSignedIn: the app learns who it is, once, whatever else the client claims; and its cookies are its own.
@@ -69,7 +70,7 @@ func TestSignedIn(t *testing.T) {
 			}
 			for name := range a.app.Header {
 				if strings.HasPrefix(strings.ToLower(name), "x") && strings.Contains(strings.ToLower(name), "session") {
-					t.Errorf("%s: the app sees %s of somebody who is not signed in", path, name)
+					t.Errorf("%s: the app sees %s of a user who is not signed in", path, name)
 				}
 			}
 		}
@@ -79,7 +80,7 @@ func TestSignedIn(t *testing.T) {
 		asMap := s.startEnvoy("envoy-mapped", mapped)
 		var http2 http.Protocols
 		http2.SetUnencryptedHTTP2(true)
-		for name, proxy := range map[string]*envoy.Proxy{"raw": s.proxy, "mapped": asMap} {
+		for name, proxy := range map[string]*envoyrun.Proxy{"raw": s.proxy, "mapped": asMap} {
 			for version, protocols := range map[string]*http.Protocols{"HTTP/1.1": nil, "HTTP/2": &http2} {
 				t.Run(name+" "+version, func(t *testing.T) {
 					c := s.newBrowserAt(proxy.URL("ingress"), networkV, protocols)
@@ -94,7 +95,7 @@ func TestSignedIn(t *testing.T) {
 					} {
 						a := c.send(http.MethodGet, "/", script, without("Cookie"), with("Cookie", lines...))
 						if joined := name == "mapped" && version == "HTTP/1.1" && len(lines) > 1; joined {
-							// A comma may be part of a planted cookie: nobody is believed.
+							// A comma may be part of a planted cookie: no one is believed.
 							if a.app != nil {
 								t.Errorf("%s: allowed by lines that Envoy joined", title)
 							}
@@ -127,7 +128,7 @@ func TestStrippedCookies(t *testing.T) {
 	b.signIn("alice")
 	token := "sAccessToken=" + b.access()
 	asMap := s.startEnvoy("envoy-mapped", mapped)
-	for name, proxy := range map[string]*envoy.Proxy{"raw": s.proxy, "mapped": asMap} {
+	for name, proxy := range map[string]*envoyrun.Proxy{"raw": s.proxy, "mapped": asMap} {
 		for title, test := range map[string]struct {
 			lines []string
 			want  string
@@ -150,7 +151,7 @@ func TestStrippedCookies(t *testing.T) {
 			}
 		}
 		if name == "mapped" {
-			continue // there, lines that Envoy joined sign nobody in
+			continue // there, lines that Envoy joined sign no one in
 		}
 		several := b.newTab(proxy).send(http.MethodGet, "/", script, without("Cookie"), with("Cookie", "a=1", token, "b=2"))
 		if several.app == nil || strings.Contains(strings.Join(several.app.Header["Cookie"], ";"), "sAccessToken") {
@@ -316,7 +317,7 @@ func TestDenials(t *testing.T) {
 	})
 }
 
-// TestNoCheckIsCutShort: Envoy uses the longest pause between tries as the timeout of each try, which nobody would guess.
+// TestNoCheckIsCutShort: Envoy uses the longest pause between tries as the timeout of each try, which no one would guess.
 func TestNoCheckIsCutShort(t *testing.T) {
 	b, err := envoy.Parse(envoy.Shipped())
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 )
 
 // TestKeysUnderLoad has browsers check and refresh, and a backend verify their access tokens by itself, without a pause while keys are
-// rotated, wrapped under another key-encryption key, and deleted. Nobody is denied because of it.
+// rotated, wrapped under another key-encryption key, and deleted. No one is denied because of it.
 func TestKeysUnderLoad(t *testing.T) {
 	next := newSecret()
 	// D of a minute: G and W outlast the steps of this test.
@@ -40,7 +40,7 @@ func TestKeysUnderLoad(t *testing.T) {
 	}
 	early := l.browsers[0].access()
 
-	// Rotated: published everywhere, used by nobody.
+	// Rotated: published everywhere, used by no replica.
 	l.during(func() {
 		if out := s.mustRun(nil, "keys", "rotate"); strings.Count(out, "made generation 2") != 2 {
 			t.Errorf("printed %q", out)
@@ -56,7 +56,7 @@ func TestKeysUnderLoad(t *testing.T) {
 		t.Errorf("signed by %q before that is active, want %q", now, first)
 	}
 
-	// In use, while everybody is at work; and a refresh that is repeated across it.
+	// In use, while everyone is at work; and a refresh that is repeated across it.
 	before := pair.send(http.MethodPost, refreshPath, script)
 	s.advance(s.untilActive() - moment)
 	l.during(func() {
@@ -99,7 +99,7 @@ func TestKeysUnderLoad(t *testing.T) {
 	s.advance(s.untilActive() + moment)
 	l.during(func() { s.eventually("the third key signs", func() bool { return len(l.signers()) == 3 }) })
 
-	// Deleted: the first two signing keys, by a process that starts. The access tokens of everybody are long expired before.
+	// Deleted: the first two signing keys, by a process that starts. The access tokens of everyone are long expired before.
 	s.advance(26 * time.Hour)
 	for _, b := range l.browsers {
 		if a := b.do(http.MethodGet, "/", script); a.status != 440 {
@@ -163,7 +163,7 @@ func newKeyLoad(s *stack) *keyLoad {
 	return l
 }
 
-// during does a step under load: before it ends nobody rests, and nobody is refused anything.
+// during does a step under load: before it ends no one rests, and no one is refused anything.
 func (l *keyLoad) during(step func()) {
 	l.Helper()
 	var done atomic.Bool
@@ -234,7 +234,7 @@ var maxAge = regexp.MustCompile(`max-age=(\d+)`)
 func (b *backend) verify(token string) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := time.Now().Add(b.moved) // nobody moves the clock during a step
+	now := time.Now().Add(b.moved) // no one moves the clock during a step
 	if !now.Before(b.until) {
 		response, err := direct.Get(b.proxy.URL("ingress") + "/.well-known/jwks.json")
 		if err != nil {
@@ -342,7 +342,7 @@ func (s *stack) mustRun(more []string, args ...string) string {
 	return out
 }
 
-// TestForgottenReplica: a process that nobody gave the new key-encryption key goes on with what it has and says so, and none starts with the
+// TestForgottenReplica: a process that no one gave the new key-encryption key goes on with what it has and says so, and none starts with the
 // old one.
 func TestForgottenReplica(t *testing.T) {
 	s := newStack(t, stackOptions{processes: 1, noEnvoy: true})

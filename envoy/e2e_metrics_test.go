@@ -20,7 +20,7 @@ import (
 )
 
 // scrape is what a process answers to GET /metrics, and the values in it by series.
-func (p *process) scrape() (text []byte, series map[string]float64) {
+func (p *replica) scrape() (text []byte, series map[string]float64) {
 	p.Helper()
 	response, err := direct.Get("http://" + p.internal + "/metrics")
 	if err != nil {
@@ -123,7 +123,7 @@ func TestMetrics(t *testing.T) {
 		}
 	})
 
-	t.Run("nobody's secret", func(t *testing.T) {
+	t.Run("no secret", func(t *testing.T) {
 		if n := s.secrets.in(text); n > 0 {
 			t.Errorf("%d secrets are in the metrics", n)
 		}
@@ -260,7 +260,7 @@ func alertSelectors(t *testing.T) []string {
 	return all
 }
 
-// TestFloodOfDenials: strangers cannot fill the disk with lines about them, and the line that is written says how many were not.
+// TestFloodOfDenials: clients cannot fill the disk with lines about them, and the line that is written says how many were not.
 func TestFloodOfDenials(t *testing.T) {
 	s := newStack(t, stackOptions{processes: 1, noEnvoy: true, settings: []string{"SESSIONGATE_LOG_DENIALS_PER_SECOND=2"}})
 	p := s.processes[0]

@@ -151,11 +151,11 @@ func (m *moduleTab) finish() reply {
 	return eval[reply](m.tab, `started`)
 }
 
-// told is how often the page was told that nobody is signed in.
+// told is how often the page was told that no one is signed in.
 func (m *moduleTab) told(want int) {
 	m.Helper()
 	if n := eval[int](m.tab, `told`); n != want {
-		m.Errorf("told %d times that nobody is signed in, want %d", n, want)
+		m.Errorf("told %d times that no one is signed in, want %d", n, want)
 	}
 }
 
@@ -267,7 +267,7 @@ func TestModule(t *testing.T) {
 		m := start(t)
 		m.takes("/api/call", 1, 0, func() {
 			if r := m.get("/api/call"); r.Status != http.StatusUnauthorized {
-				t.Errorf("nobody's call: %s", r)
+				t.Errorf("a call without a session: %s", r)
 			}
 		})
 		m.told(1)
@@ -638,7 +638,7 @@ func testModuleEnds(t *testing.T, s *stack, start func(*testing.T) *moduleTab) {
 		{"anti_csrf", "/always/call", 2, 200, 0, func(m *moduleTab, _ string) {
 			eval[any](m.tab, `localStorage.setItem("sessiongate.anti-csrf", "stale")`)
 		}},
-		// The other child of one token was used. That is theft, and the session is over.
+		// The other child of one token was used. That is theft, and the session has ended.
 		{"lost", "/api/call", 1, 440, 1, func(m *moduleTab, handle string) {
 			s.advance(accessLife)
 			elsewhere := m.newBrowser(networkX)
@@ -649,7 +649,7 @@ func testModuleEnds(t *testing.T, s *stack, start func(*testing.T) *moduleTab) {
 				t.Fatalf("a second child: %d", status)
 			}
 			elsewhere.use(handle)
-			// The browser's own child, if it is asked for, is denied: its mark is on the feed.
+			// The browser's own child, if it is asked for, is denied: its hash is on the feed.
 			token, anti := access(m), m.token()
 			for _, p := range m.processes {
 				m.eventually("it is known as lost", func() bool { return p.check(token, anti) == 440 })
@@ -676,7 +676,7 @@ func testModuleEnds(t *testing.T, s *stack, start func(*testing.T) *moduleTab) {
 	}
 }
 
-// testModuleForeign: the token goes to the API's origin, also where the API sends the browser elsewhere, to somebody who would take it.
+// testModuleForeign: the token goes to the API's origin, also where the API sends the browser elsewhere, to a host that would take it.
 func testModuleForeign(t *testing.T, m *moduleTab) {
 	var mu sync.Mutex
 	var asked []http.Header
@@ -739,7 +739,7 @@ func TestModuleElsewhere(t *testing.T) {
 	m := s.newProfileFor(t).module(origin, s.site(""), map[string]any{"expired": 401})
 	m.takes("/api/call", 1, 1, func() {
 		if r := m.get("/api/call"); r.Status != http.StatusUnauthorized {
-			t.Errorf("nobody's call: %s", r)
+			t.Errorf("a call without a session: %s", r)
 		}
 	})
 	m.told(1)

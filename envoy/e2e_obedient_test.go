@@ -9,7 +9,7 @@ import (
 )
 
 // obeys sends a request again and again, as its answers ask for: 440 is "refresh, take over what that brings, and repeat". It returns the
-// last answer and the codes of the denials before it. Whoever loops would do so for ever.
+// last answer and the codes of the denials before it. A client that loops would do so for ever.
 func (b *browser) obeys(t *testing.T, path string, options ...option) (last answer, codes []string) {
 	t.Helper()
 	for range 10 {
@@ -83,7 +83,7 @@ func TestObedientClient(t *testing.T) {
 		"ended and expired": {spoil: func(_ *browser, handle string) {
 			s.processes[0].api(http.MethodDelete, "/v1/sessions/"+handle, nil, nil)
 			s.advance(accessLife + moment)
-		}, code: "expired", status: 440}, // of the refresh: the session is over
+		}, code: "expired", status: 440}, // of the refresh: the session has ended
 		"another site's page": {spoil: func(*browser, string) {}, options: []option{func(r *http.Request) {
 			r.Header.Del("Anti-Csrf")
 			r.Header.Set("Origin", "https://evil.example")

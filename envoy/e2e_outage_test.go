@@ -7,10 +7,10 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/grpc/codes"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
-// TestOutage: Postgres comes after sessiongate, goes and comes back; then sessiongate goes. Nobody is let in unchecked, nobody is signed
+// TestOutage: Postgres comes after sessiongate, goes and comes back; then sessiongate goes. No one is let in unchecked, no one is signed
 // out, and nothing has to be restarted.
 func TestOutage(t *testing.T) {
 	c, err := cluster.Start(t.Context(), clusterOptions())
@@ -76,7 +76,7 @@ func TestOutage(t *testing.T) {
 				t.Errorf("creating a session: %d", status)
 			}
 			if status, _ := p.api(http.MethodDelete, "/v1/sessions/"+handle, nil, nil); status != http.StatusServiceUnavailable {
-				t.Errorf("ending a session: %d; nobody may believe it ended", status)
+				t.Errorf("ending a session: %d; no one may believe it ended", status)
 			}
 		}
 		for range 4 {
@@ -84,7 +84,7 @@ func TestOutage(t *testing.T) {
 		}
 		unavailable(t, "sign-out", b.do(http.MethodPost, "/auth/signout", script))
 		if a := b.do(http.MethodGet, "/", script, without("Cookie")); a.status != http.StatusFound {
-			t.Errorf("nobody: %d", a.status)
+			t.Errorf("no session: %d", a.status)
 		}
 		for _, p := range s.processes { // each finds by itself that its feed is too old
 			strict := checkRequest(b.access(), b.antiCSRF)

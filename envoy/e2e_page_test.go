@@ -290,7 +290,7 @@ func TestRefreshPage(t *testing.T) {
 		if at, paths := tab.entries(); at != len(paths)-1 || paths[at] != "/login" || slices.Contains(paths, "/page") {
 			t.Errorf("history: %q", paths)
 		}
-		tab.goTo("/page") // nobody
+		tab.goTo("/page") // no session
 		tab.await(onLogin)
 		if n := refreshes(tab); n != 1 {
 			t.Errorf("%d refreshes: the first one took the cookies", n)

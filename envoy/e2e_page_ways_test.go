@@ -154,7 +154,7 @@ func testExpiredFrames(t *testing.T, s *stack) {
 		tab := p.signedIn("foreign")
 		tab.goTo(p.siteAt("b.app.localhost", "/login"))
 		tab.addFrame(p.site("/framed?living"))
-		// The cookies do reach the frame, of a sibling host, but the page in it would be shown to whoever made the page around it.
+		// The cookies do reach the frame, of a sibling host, but the page in it would be shown to the author of the page around it.
 		if x := tab.seen(func(x *exchange) bool { return x.path == "/framed?living" }); len(x) != 1 || x[0].status != http.StatusForbidden || framed.Load() != 0 {
 			t.Fatalf("a frame of another origin: %+v, and the app was asked %d times", x, framed.Load())
 		}
@@ -316,7 +316,7 @@ func testPrefetch(t *testing.T, s *stack) {
 			p.advance(accessLife)
 			way.do(tab, "/fetched?expired")
 			if n := refreshes(tab); n != 0 {
-				t.Errorf("%d refreshes for a page that nobody looks at", n)
+				t.Errorf("%d refreshes for a page that no one looks at", n)
 			}
 			follow(tab, "/fetched?expired")
 			if n := refreshes(tab); n != 1 {

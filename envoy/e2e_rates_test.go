@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestRefreshRates: whoever refreshes too often waits, through Envoy. A flood of one session, and one of garbage, sign nobody out, touch no
+// TestRefreshRates: a client that refreshes too often waits, through Envoy. A flood of one session, and one of garbage, sign no one out, touch no
 // cookie and no row, and cost honest clients beside them nothing.
 func TestRefreshRates(t *testing.T) {
 	s := newStack(t, stackOptions{settings: []string{

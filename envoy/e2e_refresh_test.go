@@ -13,7 +13,7 @@ import (
 // sessions/sessionstest, where they are played on the engine, at the exact boundaries of the windows.
 func TestRefresh(t *testing.T) {
 	s := newStack(t, stackOptions{edit: editRoutes(func(v *routev3.VirtualHost) error {
-		// Somebody forgot to exempt the auth path from the check.
+		// Someone forgot to exempt the auth path from the check.
 		if err := addRoute(v, "auth", "/auth", map[string]string{"session": "required"}); err != nil {
 			return err
 		}
@@ -29,7 +29,7 @@ func TestRefresh(t *testing.T) {
 		s.advance(grace + moment) // after it, a refresh rotates
 		return b, handle
 	}
-	// over is what a session is for everybody that was ended as stolen.
+	// over is what a session is for everyone that was ended as stolen.
 	stolen := func(t *testing.T, handle string, holders ...*browser) {
 		t.Helper()
 		if n := s.endedFor(handle, "theft"); n != 1 {
@@ -104,7 +104,7 @@ func TestRefresh(t *testing.T) {
 		}
 	})
 
-	t.Run("rubbish is over, and the client starts afresh", func(t *testing.T) {
+	t.Run("garbage ends the client's session, and the client starts again", func(t *testing.T) {
 		b, _ := signIn(t)
 		token := b.cookie("sRefreshToken")
 		for _, broken := range []string{"rubbish", token[:len(token)-1], token + "A", "sgr1_"} {
@@ -196,7 +196,7 @@ func TestRefresh(t *testing.T) {
 		b, handle := signIn(t)
 		other := b.stolenBy(networkV)
 		b.mustRefresh(t)
-		// Nobody chooses a network for himself.
+		// No client chooses its own network.
 		other.do(http.MethodPost, refreshPath, script, without("User-Agent"), with("User-Agent", "other"),
 			with("X-Sessiongate-Peer", networkV), with("X-Forwarded-For", networkV)).superseded(t)
 		thief := b.stolenBy(networkX)

@@ -35,7 +35,7 @@ func alwaysCrossSite(r *routev3.Route) error {
 }
 
 // TestStrictCookies: a person who comes by a link of another site, or back from an SSO there, is signed in, by one page that asks for itself
-// again; and nobody goes round in circles.
+// again; and no one goes round in circles.
 func TestStrictCookies(t *testing.T) {
 	needChromium(t)
 	s := newStack(t, stackOptions{processes: 1, settings: []string{"SESSIONGATE_COOKIES_SAME_SITE=strict"}, edit: editRoutes(func(v *routev3.VirtualHost) error {
@@ -113,7 +113,7 @@ func TestStrictCookies(t *testing.T) {
 			tab.quiet()
 		}
 		if n := asked.Load(); n != 0 {
-			t.Errorf("the SSO was asked %d times for somebody who is signed in", n)
+			t.Errorf("the SSO was asked %d times for a user who is signed in", n)
 		}
 	})
 
@@ -126,7 +126,7 @@ func TestStrictCookies(t *testing.T) {
 		}
 	})
 
-	t.Run("a link of another site, for nobody", func(t *testing.T) {
+	t.Run("a link of another site, no session", func(t *testing.T) {
 		tab := follow(s.newProfileFor(t), "/page"+address)
 		tab.await(onLogin)
 		if got := answers(tab, "/page"); !slices.Equal(got, []int{http.StatusUnauthorized, http.StatusFound}) {

@@ -18,7 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/sessiongate/sessiongate/envoy/authority"
+	"github.com/sessiongate/sessiongate/internal/authority"
 )
 
 // transportSocket is the fragment that the documentation gives for a cluster, with its files in dir.
@@ -90,7 +90,7 @@ func (f certificateFiles) writePair(p authority.Pair) {
 	f.write("tls.key", p.Key)
 }
 
-// TestTLS: Envoy speaks mutual TLS with the check and TLS with the auth path, as the documentation says; whoever has no certificate gets
+// TestTLS: Envoy speaks mutual TLS with the check and TLS with the auth path, as the documentation says; a client without a certificate gets
 // nothing; and certificates are renewed under load.
 func TestTLS(t *testing.T) {
 	ours, err := authority.New("ours")
@@ -167,7 +167,7 @@ func TestTLS(t *testing.T) {
 	})
 
 	t.Run("without a certificate", func(t *testing.T) {
-		outsider := s.startEnvoy("stranger", encrypt(false))
+		outsider := s.startEnvoy("outsider", encrypt(false))
 		for range 4 {
 			if a := b.newTab(outsider).do(http.MethodGet, "/", script); a.status != http.StatusServiceUnavailable || a.app != nil {
 				t.Errorf("through an Envoy without a certificate: %d", a.status)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestReadmeVerify runs the README's call as it stands there, with the token of somebody who is signed in, and of nobody.
+// TestReadmeVerify runs the README's call as it stands there, with the token of a signed-in user, and without a session.
 func TestReadmeVerify(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {

@@ -121,7 +121,7 @@ func TestVite(t *testing.T) {
 }
 
 // TestViteChunksAfterExpiry: a chunk that is asked for after the access token has expired. On a guarded route the page is loaded again, and
-// is then mended; on an open one nobody notices.
+// is then mended; on an open one no one notices.
 func TestViteChunksAfterExpiry(t *testing.T) {
 	needChromium(t)
 	for _, route := range []struct {

@@ -139,7 +139,7 @@ func refuseRefreshes(v *routev3.VirtualHost, statuses ...uint32) error {
 	return errors.New("there is no route auth")
 }
 
-// testFirstVisit: nobody is signed in yet, and nothing loops.
+// testFirstVisit: no one is signed in yet, and nothing loops.
 func testFirstVisit(t *testing.T, g *sdkPage) {
 	want := 0
 	if g.is20() {
@@ -240,7 +240,7 @@ func testParallel(t *testing.T, g *sdkPage) {
 	}
 }
 
-// testSignOut: the session is over here and there, and the SDK asks for none afterwards.
+// testSignOut: the session has ended here and there, and the SDK asks for none afterwards.
 func testSignOut(t *testing.T, g *sdkPage) {
 	handle := g.signIn("alice")
 	other := g.another()
@@ -461,7 +461,7 @@ func testClaims(t *testing.T, g *sdkPage) {
 
 // testForeignBearer: a bearer token of another system goes to the app, and does not touch the session.
 func testForeignBearer(t *testing.T, g *sdkPage) {
-	const foreign = "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJib2IifQ." // of bob, signed by nobody
+	const foreign = "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJib2IifQ." // of bob, with no signature
 	g.signIn("alice")
 	call := func() seen {
 		return g.reached("alice", eval[reply](g.tab, g.sending("GET", callPath, map[string]string{"authorization": foreign}, nil)))
@@ -474,7 +474,7 @@ func testForeignBearer(t *testing.T, g *sdkPage) {
 	}
 }
 
-// testPlanted: a sibling host's cookies make 20.x send the tokens of the sibling's session along. The user stays who he is.
+// testPlanted: a sibling host's cookies make 20.x send the tokens of the sibling's session along. The user stays the same.
 func testPlanted(t *testing.T, g *sdkPage) {
 	if !g.is20() {
 		return // has no header transport

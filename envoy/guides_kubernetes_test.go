@@ -138,7 +138,7 @@ func TestKubernetesPods(t *testing.T) {
 			pod := at(document, "spec", "template", "spec").(object)
 			container := at(pod, "containers", 0).(object)
 			for what, ok := range map[string]bool{
-				"runs as somebody":           at(pod, "securityContext", "runAsNonRoot") == true,
+				"does not run as root":       at(pod, "securityContext", "runAsNonRoot") == true,
 				"has a seccomp profile":      at(pod, "securityContext", "seccompProfile", "type") == "RuntimeDefault",
 				"cannot gain privileges":     at(container, "securityContext", "allowPrivilegeEscalation") == false,
 				"has no capabilities":        jsonOf(t, at(container, "securityContext", "capabilities", "drop")) == `["ALL"]`,
@@ -154,7 +154,7 @@ func TestKubernetesPods(t *testing.T) {
 			}
 			for _, volume := range pod["volumes"].([]any) {
 				if secret, ok := volume.(object)["secret"].(object); ok && secret["defaultMode"] != 0o440 {
-					t.Errorf("%v of %s: %v can be read by everybody", document["kind"], file, secret["secretName"])
+					t.Errorf("%v of %s: %v can be read by everyone", document["kind"], file, secret["secretName"])
 				}
 			}
 			return nil

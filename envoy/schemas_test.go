@@ -229,7 +229,7 @@ func (s *schemas) addDefinitions(file string) error {
 }
 
 // closeSchema refuses unknown fields wherever a structural schema lists fields and does not say that it keeps others. Kubernetes itself
-// drops them in silence, and with them the protection that somebody believes to have switched on.
+// drops them in silence, and with them the protection that someone believes to have switched on.
 func closeSchema(schema map[string]any) {
 	properties, lists := schema["properties"].(map[string]any)
 	if _, more := schema["additionalProperties"]; lists && !more && schema["x-kubernetes-preserve-unknown-fields"] != true {
@@ -302,7 +302,7 @@ func eachDocument(text []byte, do func(map[string]any) error) error {
 	}
 }
 
-// TestSchemasAreStrict holds the check of the manifests to what it is for: a field that nobody knows, a value that is none, a missing one.
+// TestSchemasAreStrict holds the check of the manifests to what it is for: a field that no one knows, a value that is none, a missing one.
 func TestSchemasAreStrict(t *testing.T) {
 	t.Parallel()
 	s, err := published()

@@ -20,7 +20,7 @@ import (
 const auditStdout = "stdout"
 
 // auditLine is an audit event as it is written: one line of JSON. The names are
-// documented in docs/protocol.md, and only added to.
+// documented in docs/audit.md, and only added to.
 type auditLine struct {
 	ID      int64  `json:"id"`
 	Time    string `json:"time"`

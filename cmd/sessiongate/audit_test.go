@@ -17,7 +17,7 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// The examples of docs/protocol.md are what the code writes.
+// The examples of docs/audit.md are what the code writes.
 func TestAuditLinesAreAsDocumented(t *testing.T) {
 	t.Parallel()
 	h, err := sessions.ParseHandle("lBHaXUMV5aSPyFcVCF2zFg")
@@ -40,12 +40,12 @@ func TestAuditLinesAreAsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile("../../docs/protocol.md")
+	page, err := os.ReadFile("../../docs/audit.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Contains(page, append([]byte("```json\n"), append(lines, "```"...)...)) {
-		t.Errorf("docs/protocol.md does not have\n%s", lines)
+		t.Errorf("docs/audit.md does not have\n%s", lines)
 	}
 }
 

@@ -286,7 +286,7 @@ routes:
 | ` + "`host`" + ` | a host name in lower case, or ` + "`*.NAME`" + ` for all names below one; none: any. Compared without port, case and a dot at the end |
 | ` + "`path`, `path_prefix`" + ` | one of them: exactly this path, or this path and what is below it; none: any. A slash at the end makes no difference |
 | ` + "`methods`" + ` | a list; none: any. GET does not mean HEAD, too |
-| ` + "`policy`" + ` | the keys and values of ` + "`context_extensions`" + ` ([Route policy](protocol.md#route-policy)); ` + "`{}`" + ` is the default policy |
+| ` + "`policy`" + ` | the keys and values of ` + "`context_extensions`" + ` ([Route policy](policy.md#the-keys)); ` + "`{}`" + ` is the default policy |
 
 Of the entries that fit a request one applies, the most specific by host, then path, then method, wherever it stands in the list: a name before
 a longer ` + "`*.suffix`" + ` before a shorter one before any; a path before a longer prefix before a shorter one before any; named methods before any.
@@ -294,7 +294,7 @@ Nothing is inherited from less specific entries. Two entries that tie for some r
 
 In the environment the list is the same text, as YAML or JSON: ` + "`SESSIONGATE_ROUTES='[{path: /, policy: {session: optional}}]'`" + `. What numbers and truth values
 look like, they are: ` + "`600`, `off`, `true`" + ` need no quotes here. ` + "`sessiongate config explain GET https://app.example.com/admin`" + ` says which entry applies to a request, and why; its exit status is 3 where the request is denied whoever sends it.
-[How a path is read](protocol.md#the-routes-table) says what becomes of ` + "`//admin` and `/%61dmin`" + `.
+[How a path is read](policy.md#how-a-path-is-read) says what becomes of ` + "`//admin` and `/%61dmin`" + `.
 `
 
 // routeYAML is a route as readRoute reads it.

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessiongate/sessiongate/envoy/authority"
+	"github.com/sessiongate/sessiongate/internal/authority"
 )
 
 func newAuthority(t *testing.T) *authority.Authority {

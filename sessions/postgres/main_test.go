@@ -13,8 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 

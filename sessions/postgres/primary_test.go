@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 )
 
 // pair is a primary and a standby of it, on TCP, with a migrated database.
