@@ -844,7 +844,9 @@ func TestConfigIsChecked(t *testing.T) {
 		"default login": func(c *Config) { c.Default.LoginURL = "javascript:x" },
 		"refresh path":  func(c *Config) { c.RefreshPath = "" },
 		"status":        func(c *Config) { c.SessionExpiredStatus = 200 },
+		"status 409":    func(c *Config) { c.SessionExpiredStatus = 409 },
 		"D":             func(c *Config) { c.RefreshAttemptMax = 0 },
+		"origin":        func(c *Config) { c.AllowedOrigins = []string{"partner.example"} },
 	} {
 		cfg := testConfig()
 		spoil(&cfg)

@@ -190,7 +190,7 @@ func TestAnswersVary(t *testing.T) {
 		t.Errorf("the sessions API: %q", r.Header.Values("Vary"))
 	}
 	// What a handler adds to it stays beside it.
-	s := newServer(b.engine, b.cfg)
+	s := b.server(t)
 	if r := do(s.wrap(func(w http.ResponseWriter, _ *http.Request) error {
 		w.Header().Add("Vary", "Accept-Language")
 		writeJSON(w, http.StatusOK, struct{}{})

@@ -47,7 +47,7 @@ func TestObserve(t *testing.T) {
 		}
 	}
 	seen = nil
-	s := newServer(b.engine, b.cfg)
+	s := b.server(t)
 	do(s.wrap(func(http.ResponseWriter, *http.Request) error { panic("hush") }), post("/"))
 	if !slices.Equal(seen, []Observation{{Route: "other", Method: "POST", Status: 500, Code: "internal"}}) {
 		t.Errorf("a panic: %+v", seen)

@@ -42,11 +42,11 @@ func TestVerify(t *testing.T) {
 
 	r := b.verify(t, at+anti+`}`)
 	want(t, r, http.StatusOK)
-	var got verified
+	var got verifyResponse
 	if err := json.Unmarshal([]byte(r.Body), &got, json.RejectUnknownMembers(true)); err != nil {
 		t.Fatal(err)
 	}
-	wanted := verified{"ALLOW", bearer{c.Session.Handle, "u1", []byte(`{"role":"admin"}`), c.Session.CreatedAt.Truncate(time.Second), c.Tokens.AccessExpires}}
+	wanted := verifyResponse{"ALLOW", verifiedSession{c.Session.Handle, "u1", []byte(`{"role":"admin"}`), c.Session.CreatedAt.Truncate(time.Second), c.Tokens.AccessExpires}}
 	if diff := cmp.Diff(wanted, got); diff != "" {
 		t.Errorf("session (-want +got):\n%s", diff)
 	}
