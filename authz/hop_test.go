@@ -15,7 +15,7 @@ func TestHop(t *testing.T) {
 	link := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "document", "sec-fetch-site", "cross-site")
 	again := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "document", "sec-fetch-site", "same-origin")
 	isHop := func(a got) bool { return a.status == 401 && strings.Contains(a.body, "location.reload()") }
-	// Handed on by a service worker, a link and the page of a frame look the same.
+	// Passed on by a service worker, a link and the page of a frame look the same.
 	byWorker := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "empty", "sec-fetch-site", "cross-site")
 	for name, a := range map[string]ask{
 		"guarded": link, "optional": link.under("session", "optional"), "401": link.under("on_unauthorised", "401"), "passed on": byWorker,

@@ -97,8 +97,8 @@ func TestMostSpecificRoute(t *testing.T) {
 	}
 }
 
-// What an attacker writes to get past an entry for /admin; the default, here,
-// would let anybody in who is signed in.
+// An attacker writes these paths to get past an entry for /admin. The default policy here
+// admits every signed-in user.
 func TestPathsThatEvade(t *testing.T) {
 	table := mustTable(t,
 		Route{PathPrefix: "/admin", Policy: noPolicy},

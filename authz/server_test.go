@@ -426,8 +426,8 @@ func TestSDKCopiesAreStripped(t *testing.T) {
 }
 
 // Several Cookie lines are told apart where Envoy sends raw headers. As a map they
-// come joined with a comma, and then no session is accepted: the text that looks like a second
-// line may be the value of a cookie that a sibling host planted.
+// come joined with a comma, and then no session is accepted: the text that looks like a
+// second line may be the value of a cookie that a sibling host planted.
 func TestCookieLines(t *testing.T) {
 	g := newGate(t)
 	alice, bob := access(g.alice), access(g.bob)

@@ -264,9 +264,9 @@ func TestHeaderTransport(t *testing.T) {
 	}
 }
 
-// What a script puts into Authorization is what it means; the cookies that come by
-// themselves, perhaps another session's, are left alone. Bearer tokens that are not
-// ours say nothing.
+// A script means the session whose token it puts into Authorization. The cookies that the
+// browser adds, perhaps another session's, are left as they are. Other systems' bearer
+// tokens count as none.
 func TestHeaderBesideCookies(t *testing.T) {
 	for name, tt := range map[string]struct {
 		call   func(string) call

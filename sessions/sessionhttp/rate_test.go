@@ -50,8 +50,8 @@ func TestTooManyRefreshes(t *testing.T) {
 	})
 }
 
-// A network that floods with tokens that are none waits, whichever way it takes;
-// another one, and a client without a token, do not.
+// A network that floods with invalid tokens waits, in both transports. Another network, and
+// a client without a token, do not.
 func TestTooManyRefreshesOfANetwork(t *testing.T) {
 	b := newBench(t)
 	mine := b.signIn(t)
