@@ -110,9 +110,8 @@ func (p Policy) With(settings map[string]string) (Policy, error) {
 // PolicySetting is a key of context_extensions and its value.
 type PolicySetting struct{ Key, Value string }
 
-// Settings are p as context_extensions would say it, in the order of
-// docs/policy.md: With them, any policy becomes p. Without a limit of age there
-// is no max_age.
+// Settings are p as context_extensions would have it, in the order of [PolicyKeys]: With
+// them, any policy becomes p. Without a limit of age there is no max_age.
 func (p Policy) Settings() []PolicySetting {
 	var settings []PolicySetting
 	for _, key := range policyKeys {

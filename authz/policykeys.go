@@ -27,7 +27,7 @@ const (
 	requireAny    = requirePrefix + "<claim>"
 )
 
-// policyKeys are the keys of a policy, in the order of docs/policy.md.
+// policyKeys are the keys of a policy.
 var policyKeys = []policyKey{
 	{
 		name: "session", allowed: "required or optional",

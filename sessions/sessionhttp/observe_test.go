@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestObserve: each answer is counted once, by words of which there are few.
+// TestObserve: each answer is counted once, and each label has few values.
 func TestObserve(t *testing.T) {
 	var mu sync.Mutex
 	var seen []Observation

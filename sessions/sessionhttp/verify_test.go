@@ -101,8 +101,8 @@ func mustHandle(t *testing.T, text string) sessions.Handle {
 	return h
 }
 
-// While the store is away, unexpired tokens are allowed; but with strict, once the
-// feed is stale, nobody is: 503 says that nothing can be said.
+// While the store is away, unexpired tokens are allowed. With strict, once the feed is
+// stale, none is: the answer is 503, for the token cannot be judged.
 func TestVerifyStrict(t *testing.T) {
 	b, start := newIdleBench(t)
 	wantDenied(t, b.verify(t, `{}`), http.StatusServiceUnavailable, "UNAVAILABLE")
