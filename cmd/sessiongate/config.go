@@ -141,6 +141,13 @@ type Config struct {
 	Audit struct {
 		Output string // stdout, a path, or empty
 	}
+	Profiling struct {
+		Listen string // LOOPBACK:PORT or unix:/PATH; empty: off
+	}
+	Tracing struct {
+		OTLPEndpoint  string // empty: off
+		SamplePercent int
+	}
 }
 
 // An origin is where a value came from; the zero origin is the default.
@@ -424,7 +431,7 @@ func rules(c *Config) []rule {
 		"shutdown.linger below shutdown.timeout, which it is a part of",
 	})
 	listeners := []struct{ key, address string }{
-		{"listen.authz", c.Listen.Authz}, {"listen.public", c.Listen.Public}, {"listen.internal", c.Listen.Internal},
+		{"listen.authz", c.Listen.Authz}, {"listen.public", c.Listen.Public}, {"listen.internal", c.Listen.Internal}, {"profiling.listen", c.Profiling.Listen},
 	}
 	for i, a := range listeners {
 		for _, b := range listeners[i+1:] {

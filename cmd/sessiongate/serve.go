@@ -35,8 +35,9 @@ import (
 //
 // Order of stop: readiness goes; the drain delay passes, so that Envoy sends no
 // more, and each HTTP answer closes its connection; the listeners close, and
-// what is under way is finished; the engine flushes its promotions and audit
-// events; the database connections close.
+// what is under way is finished; the listener of profiles closes, and spans are
+// exported; the engine flushes its promotions and audit events; the database
+// connections close.
 func serve(ctx context.Context, c Config, creds Credentials, certs Certificates, out *audit, log *slog.Logger) error {
 	limitMemory(c.Memory.LimitPercent, memlimit.FromCgroup, log)
 	store, err := openStore(ctx, c, creds)
@@ -44,8 +45,12 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 		return err
 	}
 	defer store.Close()
+	spans, err := newTracing(ctx, c, log)
+	if err != nil {
+		return err
+	}
 	counts := newMetrics()
-	engine, err := newEngine(store, c, creds, out, func(e sessions.Event) {
+	engine, err := newEngine(spans.store(store), c, creds, out, func(e sessions.Event) {
 		counts.event(e)
 		logEvent(ctx, log, e)
 	})
@@ -67,7 +72,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	ready := func() bool { return engine.Ready() && !draining.Load() }
 	s.authz = authz.NewGRPCServer(check, ready, grpcLimits(c))
 	public, api := httpConfig(c, creds, slog.New(logs.public)), httpConfig(c, creds, slog.New(logs.internal))
-	public.Observe, api.Observe = counts.request("public"), counts.request("internal")
+	public.Observe, api.Observe = spans.observe(counts.request("public")), spans.observe(counts.request("internal"))
 	browsers, err := sessionhttp.Public(engine, public)
 	if err != nil {
 		return err
@@ -76,6 +81,8 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	if err != nil {
 		return err
 	}
+	browsers = spans.handler(browsers, func(path string) bool { return path == c.Paths.Refresh || path == c.Paths.Signout })
+	backends = spans.handler(backends, func(path string) bool { return strings.HasPrefix(path, "/v1/") })
 	s.public = newHTTPServer(c, &draining, browsers)
 	internal := http.NewServeMux()
 	internal.Handle("/", certs.internal.withClientCertificate(backends))
@@ -90,6 +97,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	internal.Handle("/healthz", health)
 	internal.Handle("/readyz", health)
 	s.internal = newHTTPServer(c, &draining, sessionhttp.CleanPaths(internal, backends))
+	s.profiles = newProfileServer(c)
 
 	// The engine and the listeners outlive ctx by the drain.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -113,7 +121,9 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 		}
 		draining.Store(true)
 		pause(life, c.Shutdown.DrainDelay)
+		began := time.Now()
 		s.stop(context.WithoutCancel(ctx), c.Shutdown.Timeout, c.Shutdown.Linger, log)
+		spans.stop(context.WithoutCancel(ctx), c.Shutdown.Timeout-time.Since(began))
 		end()
 		return nil
 	})
@@ -273,12 +283,15 @@ func cookies(c Config) browser.Cookies {
 	}
 }
 
-// servers are the three listeners and what answers on them.
+// servers are the three listeners and what answers on them. There is a fourth where
+// profiling is on.
 type servers struct {
 	authzListener, publicListener, internalListener *listener
+	profilesListener                                *listener // nil: off
 
 	authz            *grpc.Server
 	public, internal *httpServer
+	profiles         *http.Server
 }
 
 func listen(ctx context.Context, c Config, certs Certificates) (*servers, error) {
@@ -292,7 +305,11 @@ func listen(ctx context.Context, c Config, certs Certificates) (*servers, error)
 		{"listen.authz", c.Listen.Authz, certs.authz, &s.authzListener},
 		{"listen.public", c.Listen.Public, certs.public, &s.publicListener},
 		{"listen.internal", c.Listen.Internal, certs.internal, &s.internalListener},
+		{"profiling.listen", c.Profiling.Listen, nil, &s.profilesListener},
 	} {
+		if l.address == "" { // profiling is off
+			continue
+		}
 		plain, err := listenOn(ctx, l.address)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", l.key, err))
@@ -303,7 +320,7 @@ func listen(ctx context.Context, c Config, certs Certificates) (*servers, error)
 	if faults == nil {
 		return &s, nil
 	}
-	for _, l := range []*listener{s.authzListener, s.publicListener, s.internalListener} {
+	for _, l := range []*listener{s.authzListener, s.publicListener, s.internalListener, s.profilesListener} {
 		if l != nil {
 			faults = append(faults, l.Close())
 		}
@@ -359,6 +376,9 @@ func (s *servers) start(ctx context.Context, g *errgroup.Group, ready func() boo
 		return s.public.serve(s.publicListener)
 	})
 	g.Go(func() error { return s.internal.serve(s.internalListener) })
+	if s.profilesListener != nil {
+		g.Go(s.serveProfiles)
+	}
 }
 
 // stop lets what is under way finish, for at most timeout; see [httpServer.stop].
@@ -383,6 +403,9 @@ func (s *servers) stop(ctx context.Context, timeout, linger time.Duration, log *
 	if err := g.Wait(); err != nil {
 		log.Warn("shutdown cut what was still under way", "error", err.Error())
 	}
+	if s.profilesListener != nil { // the last, so that a stop can be profiled; no stop waits for a profile
+		_ = s.profiles.Close()
+	}
 }
 
 func (s *servers) addresses() map[string]string {
@@ -392,7 +415,11 @@ func (s *servers) addresses() map[string]string {
 		}
 		return l.Addr().String()
 	}
-	return map[string]string{"authz": text(s.authzListener), "public": text(s.publicListener), "internal": text(s.internalListener)}
+	all := map[string]string{"authz": text(s.authzListener), "public": text(s.publicListener), "internal": text(s.internalListener)}
+	if s.profilesListener != nil {
+		all["profiling"] = text(s.profilesListener)
+	}
+	return all
 }
 
 // writeAddresses tells whoever started us with port 0 where we listen. The file

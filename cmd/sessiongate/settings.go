@@ -368,6 +368,20 @@ func settings(c *Config) []setting {
 			key: "audit.output", kind: optional(text(&c.Audit.Output, "stdout, or an absolute path", func(s string) bool { return s == auditStdout || isAbsoluteFile(s) })),
 			doc: "Where what happened to sessions and keys is written, as lines of JSON: standard output, or a file that is appended to. None: ends alone are kept, in the database. The same on every replica; each event comes to one of them.",
 		},
+
+		{
+			key: "profiling.listen", kind: optional(loopbackAddress(&c.Profiling.Listen)),
+			doc: "Where profiles of the process are served (`/debug/pprof/`, HTTP). Empty: nowhere. A profile shows memory, so only this machine may ask for one: see [profiling.md](profiling.md).",
+		},
+
+		{
+			key: "tracing.otlp_endpoint", kind: optional(text(&c.Tracing.OTLPEndpoint, "http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH], lower case, without a user, a query or a fragment", isOTLPEndpoint)),
+			doc: "Collector to which spans of refreshes, sign-outs and calls of the sessions API are sent (OTLP over HTTP); `/v1/traces` is appended. Empty: there are no spans. See [profiling.md](profiling.md#traces).",
+		},
+		{
+			key: "tracing.sample_percent", def: "100", kind: integer(&c.Tracing.SamplePercent, 0, 100),
+			doc: "How many of a hundred requests that belong to no trace get spans. A request with a `traceparent` gets spans where that says that the trace is sampled, and at no other time.",
+		},
 	}...)
 }
 

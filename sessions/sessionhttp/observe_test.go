@@ -1,6 +1,7 @@
 package sessionhttp
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,7 +14,7 @@ func TestObserve(t *testing.T) {
 	var mu sync.Mutex
 	var seen []Observation
 	b := newBench(t, func(c *Config) {
-		c.Observe = func(o Observation) {
+		c.Observe = func(_ context.Context, o Observation) {
 			mu.Lock()
 			defer mu.Unlock()
 			if o.Took < 0 {

@@ -1,6 +1,7 @@
 package sessionhttp
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -18,7 +19,7 @@ func TestRefusals(t *testing.T) {
 	var seen []Observation
 	b := newBench(t, func(c *Config) {
 		c.DenialHeader = true
-		c.Observe = func(o Observation) { seen = append(seen, o) }
+		c.Observe = func(_ context.Context, o Observation) { seen = append(seen, o) }
 		c.BodyMax = 4096
 		c.APIKeys["reader"] = APIKey{DigestKey("another key, of which only reading is allowed"), ScopeRead}
 	})

@@ -43,7 +43,8 @@ type Config struct {
 	DenialHeader bool
 	// Observe is called for every answer, from any goroutine; it must not wait.
 	// nil: nobody counts.
-	Observe func(Observation)
+	// ctx is the request's.
+	Observe func(ctx context.Context, o Observation)
 }
 
 // Observation is what may be counted of an answer: few values each, whatever a
@@ -54,6 +55,7 @@ type Observation struct {
 	Route, Method string
 	Status        int    // 0: the client was cut off
 	Code          string // of a refusal, one of Refusals or of sessions.Denials; empty for a success
+	Rule          string // of docs/protocol.md, that decided a refresh or denied an access token; empty where none did
 	Took          time.Duration
 }
 
@@ -168,7 +170,7 @@ func (s *server) wrap(h handler) http.Handler {
 			took := time.Since(began)
 			s.log(r, slog.LevelDebug, "request", "method", methodName(r.Method), "route", r.Pattern, "status", out.status, "duration", took)
 			if s.cfg.Observe != nil {
-				s.cfg.Observe(Observation{Route: routeName(r.Pattern), Method: methodName(r.Method), Status: out.status, Code: about.code, Took: took})
+				s.cfg.Observe(ctx, Observation{Route: routeName(r.Pattern), Method: methodName(r.Method), Status: out.status, Code: about.code, Rule: about.rule, Took: took})
 			}
 		}()
 		s.setDefaults(out.Header())
@@ -211,6 +213,9 @@ func (s *server) refusal(w http.ResponseWriter, r *http.Request, err error) prob
 	}
 	about := subjectOf(r)
 	about.code = p.Code
+	if denial := (*sessions.Denial)(nil); errors.As(err, &denial) {
+		about.rule = denial.Rule
+	}
 	if s.cfg.DenialHeader {
 		w.Header().Set(browser.HeaderDenial, p.Code)
 	}
@@ -229,6 +234,7 @@ type subject struct {
 	caller          string // of the sessions API
 	userID, session string // that a token which opened, or the caller, named
 	code            string // of the refusal
+	rule            string // that decided
 }
 
 type subjectKey struct{}
@@ -297,6 +303,7 @@ func (s *server) renew(r *http.Request, by sessions.Transport, tokens []string, 
 		return sessions.Issued{}, err
 	}
 	issued, err := s.engine.Refresh(r.Context(), by, tokens, sessions.NewClient(addr, userAgent))
+	subjectOf(r).rule = string(issued.Rule)
 	if err != nil {
 		subjectOf(r).names(issued)
 	}
