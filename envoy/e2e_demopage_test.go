@@ -213,7 +213,7 @@ func (d demoPage) wantsEnd(n int, first, last entry) {
 	}
 }
 
-// chain is the drawn token chain, oldest first: each token's state, and its holders.
+// chain is the token chain as the page shows it, oldest first: each token's state, and its holders.
 func (d demoPage) chain() []string {
 	d.Helper()
 	return eval[[]string](d.tab, `[...document.querySelectorAll("#chain .token")].map((li) => (li.dataset.state + " " + (li.dataset.held ?? "")).trim())`)

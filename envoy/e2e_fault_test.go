@@ -264,7 +264,7 @@ func (s *stack) victims(n int) []created {
 	return list
 }
 
-// end ends sessions at a process, and returns those of which it said so.
+// end ends sessions at a process, and returns those that it reported as ended.
 func (p *replica) end(list []created) (ended []created) {
 	for _, v := range list {
 		if status, _, err := p.tryAPI(http.MethodDelete, "/v1/sessions/"+v.Session.Handle, nil, nil); err == nil && status == http.StatusOK {

@@ -168,7 +168,7 @@ func (p *play) round(all *sync.WaitGroup, random *rand.Rand, last bool) {
 			})
 		}
 	}
-	// Two backends, of which one ends the session.
+	// Two backends: one ends the session.
 	for i := range 2 {
 		own := rand.New(rand.NewPCG(random.Uint64(), 2))
 		ends := i == 0 && last && own.IntN(4) > 0

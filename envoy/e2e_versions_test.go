@@ -98,7 +98,7 @@ func known(t *testing.T, program string, environ []string) []string {
 	})
 }
 
-// ownMark names the refresh token that came with the browser's access token.
+// ownHash names the refresh token that came with the browser's access token.
 func ownHash(t *testing.T, b *browser) string {
 	t.Helper()
 	parts := strings.Split(b.access(), ".")
