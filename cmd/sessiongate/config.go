@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/authz"
-	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // Config is the configuration of the process. What each field means, its
@@ -385,8 +385,8 @@ func rules(c *Config) []rule {
 		},
 		{
 			[]string{"responses.session_expired_status"},
-			sessionhttp.CanMeanExpired(c.Responses.SessionExpiredStatus),
-			sessionhttp.AllowedExpired,
+			browser.CanMeanExpired(c.Responses.SessionExpiredStatus),
+			browser.AllowedExpired,
 		},
 		{
 			[]string{"feed.bound", "feed.poll_interval"},

@@ -3,15 +3,14 @@ package sessionhttp
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
-// check says all that is wrong with a Config, so that none of it is found out by a
-// browser's request.
-func (c Config) check() error {
+// check says all that is wrong with a Config, so that no request of a browser finds it out
+// first. It returns the origins whose pages may refresh and sign out.
+func (c Config) check() (browser.Trust, error) {
 	var faults []error
 	fault := func(wrong bool, text string) {
 		if wrong {
@@ -27,35 +26,18 @@ func (c Config) check() error {
 	fault(!below(c.RefreshPath), "RefreshPath must be a path under Cookies.AuthPath, the only place to which browsers send the refresh token")
 	fault(!below(c.SignoutPath), "SignoutPath must be a path under Cookies.AuthPath, the only place to which browsers send the refresh token")
 	fault(c.RefreshPath == c.SignoutPath, "RefreshPath and SignoutPath must differ")
-	fault(!CanMeanExpired(c.SessionExpiredStatus), "SessionExpiredStatus must be "+AllowedExpired)
+	fault(!browser.CanMeanExpired(c.SessionExpiredStatus), "SessionExpiredStatus must be "+browser.AllowedExpired)
 	fault(c.BodyMax < 1, "BodyMax must be positive")
-	for _, text := range c.AllowedOrigins {
-		if _, ok := browser.ParseOrigin(text); !ok {
-			faults = append(faults, fmt.Errorf("AllowedOrigins: %q is no origin", text))
-		}
-	}
+	origins, err := browser.ParseOrigins(c.AllowedOrigins)
+	faults = append(faults, err)
 	for name, key := range c.APIKeys {
-		fault(name == "", "APIKeys: a caller's name must not be empty") // it would be nobody's in the audit
+		fault(name == "", "APIKeys: a caller's name must not be empty") // the audit would name no actor
 		fault(key.Digest == KeyDigest{}, fmt.Sprintf("APIKeys: %q has no digest", name))
 	}
 	if err := errors.Join(faults...); err != nil {
-		return fmt.Errorf("configuring sessionhttp: %w", err)
+		return browser.Trust{}, fmt.Errorf("configuring sessionhttp: %w", err)
 	}
-	return nil
+	return browser.Trust{Origins: origins}, nil
 }
 
 func isPath(s string) bool { return strings.HasPrefix(s, "/") && !strings.ContainsAny(s, "?#") }
-
-// AllowedExpired says which statuses [CanMeanExpired] takes.
-const AllowedExpired = "400 to 499 but for 403, 404, 405, 409, 413 and 429, which mean something else to clients"
-
-// CanMeanExpired says whether a status may be Config.SessionExpiredStatus: not one
-// that clients would take for something else than the end of a session.
-func CanMeanExpired(status int) bool {
-	switch status {
-	case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusConflict,
-		http.StatusRequestEntityTooLarge, http.StatusTooManyRequests:
-		return false
-	}
-	return status >= 400 && status <= 499
-}

@@ -11,8 +11,7 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
-// APIKey is what is known of a caller of the sessions API. The zero value may do
-// nothing.
+// APIKey is the key of a caller of the sessions API. The zero value may do nothing.
 type APIKey struct {
 	Digest KeyDigest
 	Scopes Scopes
@@ -27,8 +26,8 @@ func DigestKey(key string) KeyDigest { return sha256.Sum256([]byte(key)) }
 // String is the digest in lower-case hexadecimal.
 func (d KeyDigest) String() string { return hex.EncodeToString(d[:]) }
 
-// ParseKeyDigest reads what String gives. Its error does not repeat the text, which
-// may be a key that was put in the wrong place.
+// ParseKeyDigest reads what String gives. Its error does not repeat the text, which may be
+// a key in the wrong place.
 func ParseKeyDigest(text string) (KeyDigest, error) {
 	b, err := hex.DecodeString(text)
 	if err != nil || len(b) != sha256.Size || strings.ToLower(text) != text {
@@ -95,7 +94,7 @@ type scopeError struct{ scope Scopes }
 
 func (e *scopeError) Error() string { return "API key lacks the scope " + e.scope.String() }
 
-// as lets in whoever has an API key with a scope, as the caller of that name.
+// as serves callers whose API key has a scope, and tells h the caller's name.
 func (a *api) as(scope Scopes, h func(w http.ResponseWriter, r *http.Request, caller string) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		caller, scopes, err := a.caller(r)
@@ -110,13 +109,13 @@ func (a *api) as(scope Scopes, h func(w http.ResponseWriter, r *http.Request, ca
 	}
 }
 
-// caller finds whose API key r carries, and what it may do. Digests are compared,
-// each in constant time and all of them: how long a refusal takes tells nothing
-// about any key.
+// caller finds the caller whose API key r carries, and its scopes. All digests are
+// compared, each in constant time. This stops an attacker that guesses keys by timing:
+// how long a denial takes tells nothing about any key.
 func (a *api) caller(r *http.Request) (string, Scopes, error) {
 	key := browser.Bearer(authorization(r))
 	if key == "" {
-		return "", 0, errUnauthenticated
+		return "", 0, denyNoKey
 	}
 	digest := DigestKey(key)
 	caller, scopes, found := "", Scopes(0), false
@@ -126,7 +125,7 @@ func (a *api) caller(r *http.Request) (string, Scopes, error) {
 		}
 	}
 	if !found {
-		return "", 0, errUnknownKey
+		return "", 0, denyUnknownKey
 	}
 	return caller, scopes, nil
 }

@@ -9,28 +9,28 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// verification is the body of POST /v1/sessions/verify: what a request to a system
-// that no ext_authz filter stands before carries.
-type verification struct {
+// verifyRequest is the body of POST /v1/sessions/verify: what a request carries to a system
+// that has no ext_authz filter before it.
+type verifyRequest struct {
 	// AccessToken is empty where the request has none.
 	AccessToken string    `json:"access_token"`
 	Transport   transport `json:"transport"`
-	// AntiCSRF is the request header of that name. It is asked for in cookie
-	// transport unless CheckAntiCSRF says no: forgetting it lets nobody in.
+	// AntiCSRF is the request header of that name. It is required in cookie transport
+	// unless CheckAntiCSRF is false: a caller that forgets it admits no request.
 	AntiCSRF      string `json:"anti_csrf"`
 	CheckAntiCSRF *bool  `json:"check_anti_csrf"`
 	// Strict asks the store where the feed is stale, as a strict route does.
 	Strict bool `json:"strict"`
 }
 
-// verified is the answer to it, and has no other outcome than ALLOW.
-type verified struct {
-	Outcome string `json:"outcome"`
-	Session bearer `json:"session"`
+// verifyResponse has only the outcome ALLOW.
+type verifyResponse struct {
+	Outcome string          `json:"outcome"`
+	Session verifiedSession `json:"session"`
 }
 
-// bearer is a session as its access token tells of it.
-type bearer struct {
+// verifiedSession is a session as its access token describes it.
+type verifiedSession struct {
 	Handle        string         `json:"handle"`
 	UserID        string         `json:"user_id"`
 	Claims        jsontext.Value `json:"claims"`
@@ -38,14 +38,12 @@ type bearer struct {
 	AccessExpires time.Time      `json:"access_token_expires_at"`
 }
 
-var denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Code: "anti_csrf", Message: "anti-CSRF token is missing or wrong"}
-
-// verify judges a request's access token in memory. A denial is an error, so it is
-// never a 200: a caller that looks at nothing but the status lets nobody in. Nor is
-// it a 401, which says that the caller's own key is wrong: a key that was replaced
-// must not look like everybody having signed out.
+// verify judges a request's access token in memory. A denial is an error and never a 200: a
+// caller that reads only the status admits no denied request. Nor is it a 401, which says
+// that the caller's own key is wrong: a replaced key must not look as if all users had
+// signed out.
 func (a *api) verify(w http.ResponseWriter, r *http.Request, _ string) error {
-	body, err := decode[verification](w, r, a.cfg.BodyMax)
+	body, err := decode[verifyRequest](w, r, a.cfg.BodyMax)
 	if err != nil {
 		return err
 	}
@@ -59,7 +57,7 @@ func (a *api) verify(w http.ResponseWriter, r *http.Request, _ string) error {
 		return denial
 	}
 	asked := by == sessions.TransportCookie && (body.CheckAntiCSRF == nil || *body.CheckAntiCSRF)
-	if asked && !access.MatchesAntiCSRF(body.AntiCSRF) { // stops a request that a foreign page made the browser send
+	if asked && !access.MatchesAntiCSRF(body.AntiCSRF) { // this stops a request that a foreign page made the browser send
 		subjectOf(r).verified(access)
 		return denyAntiCSRF
 	}
@@ -69,9 +67,9 @@ func (a *api) verify(w http.ResponseWriter, r *http.Request, _ string) error {
 			return denial
 		}
 	}
-	writeJSON(w, http.StatusOK, verified{
+	writeJSON(w, http.StatusOK, verifyResponse{
 		Outcome: sessions.Allow.String(),
-		Session: bearer{
+		Session: verifiedSession{
 			Handle: access.Handle.String(), UserID: access.UserID, Claims: access.Claims,
 			AuthTime: access.AuthTime.UTC(), AccessExpires: access.Expires.UTC(),
 		},

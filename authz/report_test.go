@@ -7,9 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -17,20 +17,21 @@ import (
 )
 
 // observed remembers what a Server was seen to decide.
-type observed []Verdict
+type observed []Observation
 
-func (o *observed) see(v *Verdict, took time.Duration) {
-	if took < 0 {
+func (o *observed) see(seen Observation) {
+	if seen.Took < 0 {
 		panic("a check ended before it began")
 	}
-	*o = append(*o, Verdict{Outcome: v.Outcome, Rule: v.Rule, Code: v.Code, Why: v.Why})
+	seen.Took = 0
+	*o = append(*o, seen)
 }
 
-// Each Check is counted once, and told to Envoy with the same words, whatever came of it.
-func TestVerdict(t *testing.T) {
+// Each Check is counted once, and told to Envoy with the same words, whatever its result.
+func TestReport(t *testing.T) {
 	var seen observed
 	g := newGate(t, func(c *Config) { c.Observe = seen.see })
-	strange := func(o sessions.Outcome) *Server {
+	unlisted := func(o sessions.Outcome) *Server {
 		cfg := testConfig()
 		cfg.Observe = seen.see
 		s, err := New(denying(&sessions.Denial{Outcome: o, Rule: "V9", Message: "secret words"}), cfg)
@@ -58,7 +59,7 @@ func TestVerdict(t *testing.T) {
 		"preflight":        {g.server, ask{method: "OPTIONS", path: "/"}.with("origin", "https://x.example", "access-control-request-method", "PUT"), "ALLOW", "pass", "preflight"},
 		"login page":       {g.server, ask{method: "GET", path: "/login"}, "ALLOW", "pass", "login_page"},
 		"optional":         {g.server, navigation.under("session", "optional"), "ALLOW", "pass", "optional"},
-		"nobody":           {g.server, navigation, "UNAUTHORISED", "V0", "no_token"},
+		"no session":       {g.server, navigation, "UNAUTHORISED", "V0", "no_token"},
 		"expired":          {g.server, script.cookie(access(g.expired)), "TRY_REFRESH", "V1", "expired"},
 		"expired, by page": {g.server, navigation.cookie(access(g.expired)), "TRY_REFRESH", "V1", "expired"},
 		"ended":            {g.server, script.cookie(access(g.ended)), "UNAUTHORISED", "V2", "ended"},
@@ -67,9 +68,9 @@ func TestVerdict(t *testing.T) {
 		"claim":            {g.server, navigation.cookie(alice).under("require.role", "hush"), "FORBIDDEN", "require", "claim"},
 		"policy":           {g.server, navigation.cookie(alice).under("sesion", "hush"), "UNAVAILABLE", "policy", "policy"},
 		"panic":            {panics, navigation.cookie("sAccessToken=hush"), "UNAVAILABLE", "panic", "panic"},
-		"unknown":          {strange(sessions.Forbidden), navigation, "FORBIDDEN", "other", "other"},
-		"denied as ALLOW":  {strange(sessions.Allow), navigation, "UNAVAILABLE", "other", "other"},
-		"denied as 200":    {strange(200), navigation, "UNAVAILABLE", "other", "other"},
+		"unknown":          {unlisted(sessions.Forbidden), navigation, "FORBIDDEN", "other", "other"},
+		"denied as ALLOW":  {unlisted(sessions.Allow), navigation, "UNAVAILABLE", "other", "other"},
+		"denied as 200":    {unlisted(200), navigation, "UNAVAILABLE", "other", "other"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			seen = nil
@@ -84,20 +85,11 @@ func TestVerdict(t *testing.T) {
 			if len(seen) != 1 || seen[0].Outcome.String() != tt.outcome || seen[0].Rule != tt.rule || seen[0].Code != tt.code || told["code"] != tt.code {
 				t.Errorf("counted %+v", seen)
 			}
-			if !counts(seen[0]) {
-				t.Errorf("%+v is not in Verdicts", seen[0])
+			if !slices.Contains(Observations(), seen[0]) {
+				t.Errorf("%+v is not in Observations", seen[0])
 			}
 		})
 	}
-}
-
-func counts(seen Verdict) bool {
-	for _, v := range Verdicts() {
-		if v.Outcome == seen.Outcome && v.Rule == seen.Rule && v.Code == seen.Code && v.Why == seen.Why {
-			return true
-		}
-	}
-	return false
 }
 
 // A denial that is not in the list would be counted as "other".
@@ -116,32 +108,38 @@ func TestDenialsAreAll(t *testing.T) {
 			made += strings.Count(string(source), "&sessions.Denial{")
 		}
 	}
-	if made+len(sessions.Denials()) != len(denials) {
-		t.Errorf("%d are made here, %d are listed", made, len(denials)-len(sessions.Denials()))
+	if made != len(Denials()) {
+		t.Errorf("%d are made here, %d are listed", made, len(Denials()))
 	}
-	words := map[Verdict]bool{}
-	for _, v := range Verdicts() {
-		words[Verdict{Outcome: v.Outcome, Rule: v.Rule, Code: v.Code, Why: v.Why}] = true
+	if len(reports) != len(Denials())+len(sessions.Denials()) {
+		t.Errorf("%d denials have a report", len(reports))
 	}
-	if len(words) != len(Verdicts()) {
-		t.Error("two verdicts have the same words")
-	}
-	codes := map[string]string{}
-	for _, v := range Verdicts() {
-		if other, there := codes[v.Code]; there && v.Code != "other" {
-			t.Errorf("%q and %q have the code %q", v.Why, other, v.Code)
+	observations, codes, messages := map[Observation]bool{}, map[string]bool{}, map[string]bool{}
+	for _, o := range Observations() {
+		if observations[o] {
+			t.Errorf("%+v is listed twice", o)
 		}
-		codes[v.Code] = v.Why
-		if !regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`).MatchString(v.Code) {
-			t.Errorf("%q is no code", v.Code)
+		observations[o] = true
+		if codes[o.Code] && o.Code != "other" {
+			t.Errorf("two have the code %q", o.Code)
 		}
+		codes[o.Code] = true
+		if !regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`).MatchString(o.Code) {
+			t.Errorf("%q is no code", o.Code)
+		}
+	}
+	for _, d := range append(sessions.Denials(), Denials()...) {
+		if messages[d.Message] {
+			t.Errorf("two denials have the message %q", d.Message)
+		}
+		messages[d.Message] = true
 	}
 }
 
-// Telling who is who to whoever counts must not cost an allocation: a Check of a valid token has one, the cookies' slice.
+// Reporting a Check must not cost an allocation: a Check of a valid token has one, the cookies' slice.
 func TestAllowAllocates(t *testing.T) {
 	var counted int
-	g := newGate(t, func(c *Config) { c.Observe = func(*Verdict, time.Duration) { counted++ } })
+	g := newGate(t, func(c *Config) { c.Observe = func(Observation) { counted++ } })
 	request := navigation.cookie(access(g.alice)).with("traceparent", goodTrace).under("session", "required").mapped()
 	const runs = 100
 	if n := testing.AllocsPerRun(runs, func() { _, _ = g.server.Check(context.Background(), request) }); n > 1 {
@@ -178,7 +176,7 @@ func TestLogNamesTheTrace(t *testing.T) {
 	}
 }
 
-// The policy's fault is for the log, which says what to mend; it has no bounds, so nothing counts by it.
+// The policy's fault is for the log, which says what to mend. Its values have no bound, so it is no label of a metric.
 func TestPolicyFaultIsLogged(t *testing.T) {
 	var log bytes.Buffer
 	g := newGate(t, func(c *Config) { c.Log = slog.New(slog.NewJSONHandler(&log, nil)) })

@@ -13,18 +13,18 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
-// Each refusal is one line with its code and, where a token that opened or a key that is known named them, whom it is about. The same code is
-// counted beside the exact status and, where the deployment wants that, told to the client.
-func TestRefusals(t *testing.T) {
+// Each denial is one log line with its code and, where a valid token or a known key named them, with the user, session or caller. The same code is
+// counted with the exact status and, with DenialHeader, told to the client.
+func TestDenials(t *testing.T) {
 	var seen []Observation
 	b := newBench(t, func(c *Config) {
 		c.DenialHeader = true
 		c.Observe = func(_ context.Context, o Observation) { seen = append(seen, o) }
 		c.BodyMax = 4096
-		c.APIKeys["reader"] = APIKey{DigestKey("another key, of which only reading is allowed"), ScopeRead}
+		c.APIKeys["reader"] = APIKey{DigestKey("another key, with the scope read alone, 32 characters"), ScopeRead}
 	})
 	reader := func(c call) call {
-		c.header.Set("Authorization", "Bearer another key, of which only reading is allowed")
+		c.header.Set("Authorization", "Bearer another key, with the scope read alone, 32 characters")
 		return c
 	}
 	victim, mine, ended := b.signIn(t), b.signIn(t), b.signIn(t)
@@ -78,14 +78,13 @@ func TestRefusals(t *testing.T) {
 					t.Errorf("a secret is logged: %s", log)
 				}
 			}
-			if !slices.ContainsFunc(Refusals(), func(r Refusal) bool { return r.Code == tt.code }) &&
-				!slices.ContainsFunc(append(sessions.Denials(), denyAntiCSRF), func(d *sessions.Denial) bool { return d.Code == tt.code }) {
+			if !slices.ContainsFunc(append(sessions.Denials(), Denials()...), func(d *sessions.Denial) bool { return d.Code == tt.code }) {
 				t.Error("the code is in no table")
 			}
 		})
 	}
 	try(refused{b.internal, apiCall(http.MethodPost, "/v1/sessions/verify", `{"access_token":"`+mine.Tokens.Access+`"}`), 440, "anti_csrf", apiCaller, mine.Session.Handle})
-	// Twice refreshed and used: the token of the sign-in is none of the line's.
+	// Twice refreshed and used: the token of the sign-in has left the token chain.
 	retired := victim.Tokens.Refresh
 	b.pass(time.Hour)
 	next := do(b.public, refreshCall(refreshCookie(retired)))
@@ -119,8 +118,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// A client is not told codes that nobody asked for.
-func TestRefusalsWithoutTheHeader(t *testing.T) {
+// A client is told no code without DenialHeader.
+func TestDenialsWithoutTheHeader(t *testing.T) {
 	b := newBench(t)
 	for name, r := range map[string]*answer{
 		"ended": do(b.public, refreshCall()),
@@ -133,7 +132,7 @@ func TestRefusalsWithoutTheHeader(t *testing.T) {
 	}
 }
 
-// A Host is a stranger's word: only what can be one is logged.
+// A client chooses the Host: only a valid one is logged.
 func TestLoggedHost(t *testing.T) {
 	for text, want := range map[string]string{
 		"app.example.com": "app.example.com", "app.example.com:8443": "app.example.com:8443", "[::1]:80": "[::1]:80",
