@@ -66,6 +66,9 @@ func (c *Config) check() (browser.Trust, error) {
 	if !browser.CanMeanExpired(c.SessionExpiredStatus) {
 		faults = append(faults, errors.New("session-expired status must be "+browser.AllowedExpired))
 	}
+	if err := append(c.Cookies.Faults(), c.Faults()...).Err(); err != nil {
+		faults = append(faults, err)
+	}
 	if c.RefreshAttemptMax <= 0 {
 		faults = append(faults, errors.New("longest refresh attempt must be positive"))
 	}

@@ -104,40 +104,42 @@ func (c Config) keyEncryption() KeyEncryption {
 	return KeyEncryption{Key: c.KeyEncryptionKey, Previous: c.PreviousKeyEncryptionKey}
 }
 
-func (c Config) check() error {
-	switch {
-	case c.KeyEncryptionKey == nil:
-		return &InvalidError{"KeyEncryptionKey", "must be given"}
-	case c.Issuer == "":
-		return &InvalidError{"Issuer", "must not be empty"}
-	case c.RefreshAttemptMax < time.Millisecond:
-		return &InvalidError{"RefreshAttemptMax", "must be at least 1ms"}
-	case c.AccessTokenLife < 2*c.RefreshAttemptMax:
-		// A shorter-lived access token would expire while its own refresh is under way.
-		return &InvalidError{"AccessTokenLife", "must be at least twice RefreshAttemptMax"}
-	case c.SlidingLife < 2*c.AccessTokenLife+c.RefreshAttemptMax:
-		return &InvalidError{"SlidingLife", "must be at least twice AccessTokenLife and RefreshAttemptMax on top"}
-	case c.AbsoluteLife < c.SlidingLife:
-		return &InvalidError{"AbsoluteLife", "must be at least SlidingLife"}
-	case c.AbsoluteLife > AbsoluteLifeMax:
-		// The refresh token would outlive the key that sealed it.
-		return &InvalidError{"AbsoluteLife", "must be at most 400 days"}
-	case c.KeyActivationDelay <= c.FeedBound:
-		return &InvalidError{"KeyActivationDelay", "must be more than FeedBound"}
-	case c.RotateKeysEvery < 4*c.KeyActivationDelay:
-		return &InvalidError{"RotateKeysEvery", "must be at least four times KeyActivationDelay"}
-	case c.IssuesMax < 1, c.FeedPoll <= 0, c.FeedBound < c.FeedPoll, c.CachedTokens < 1,
-		c.PromotionQueue < 1, c.PromotionBatch < 1, c.SweepPause <= 0, c.SweepBatch < 1,
-		c.AuditPoll <= 0, c.AuditBatch < 1:
-		return &InvalidError{"Config", "counts and pauses must be positive, and FeedBound at least FeedPoll"}
-	case c.UnverifiedCPU < 1 || c.UnverifiedCPU > 100:
-		return &InvalidError{"UnverifiedCPU", "must be 1 to 100 percent"}
-	case !c.RefreshesPerSession.ok(), !c.RefreshesPerAddress.ok():
-		return &InvalidError{"RefreshesPerSession, RefreshesPerAddress", "must be 0 a second (no limit), or more with a positive burst"}
-	case c.PerUser.Max < 0:
-		return &InvalidError{"PerUser.Max", "must be 0 (no limit) or more"}
-	case c.Now == nil || c.Observe == nil:
-		return &InvalidError{"Config", "Now and Observe must be set"}
+// Faults are the rules between values that c breaks, and the values that no engine works with.
+func (c Config) Faults() (all ConfigFaults) {
+	all = all.Unless(c.KeyEncryptionKey != nil, "a key", "KeyEncryptionKey")
+	all = all.Unless(c.Issuer != "", "a text that is not empty", "Issuer")
+	all = all.Unless(c.RefreshAttemptMax >= time.Millisecond, "at least 1ms", "RefreshAttemptMax")
+	// A shorter one would expire while its own refresh is under way.
+	all = all.Unless(c.AccessTokenLife >= 2*c.RefreshAttemptMax, "AccessTokenLife at least twice RefreshAttemptMax", "AccessTokenLife", "RefreshAttemptMax")
+	all = all.Unless(c.SlidingLife >= 2*c.AccessTokenLife+c.RefreshAttemptMax, "SlidingLife at least twice AccessTokenLife plus RefreshAttemptMax",
+		"SlidingLife", "AccessTokenLife", "RefreshAttemptMax")
+	all = all.Unless(c.AbsoluteLife >= c.SlidingLife, "AbsoluteLife at least SlidingLife", "AbsoluteLife", "SlidingLife")
+	// The refresh token of a longer one would outlive the key that sealed it.
+	all = all.Unless(c.AbsoluteLife <= AbsoluteLifeMax, "at most 400 days", "AbsoluteLife")
+	all = all.Unless(c.KeyActivationDelay > c.FeedBound, "KeyActivationDelay more than FeedBound", "KeyActivationDelay", "FeedBound")
+	all = all.Unless(c.RotateKeysEvery >= 4*c.KeyActivationDelay, "RotateKeysEvery at least four times KeyActivationDelay", "RotateKeysEvery", "KeyActivationDelay")
+	for _, positive := range []struct {
+		field string
+		ok    bool
+	}{
+		{"IssuesMax", c.IssuesMax > 0},
+		{"FeedPoll", c.FeedPoll > 0},
+		{"CachedTokens", c.CachedTokens > 0},
+		{"PromotionBatch", c.PromotionBatch > 0},
+		{"SweepPause", c.SweepPause > 0},
+		{"SweepBatch", c.SweepBatch > 0},
+		{"AuditPoll", c.AuditPoll > 0},
+		{"AuditBatch", c.AuditBatch > 0},
+	} {
+		all = all.Unless(positive.ok, "more than 0", positive.field)
 	}
-	return nil
+	// One poll that is late by as long as it takes must not make the feed stale.
+	all = all.Unless(c.FeedBound >= 2*c.FeedPoll, "FeedBound at least twice FeedPoll", "FeedBound", "FeedPoll")
+	all = all.Unless(c.PromotionQueue >= c.PromotionBatch, "PromotionQueue at least PromotionBatch", "PromotionQueue", "PromotionBatch")
+	all = all.Unless(c.UnverifiedCPU >= 1 && c.UnverifiedCPU <= 100, "1 to 100 percent", "UnverifiedCPU")
+	all = all.Unless(c.RefreshesPerSession.ok(), "0 a second (no limit), or more with a positive burst", "RefreshesPerSession")
+	all = all.Unless(c.RefreshesPerAddress.ok(), "0 a second (no limit), or more with a positive burst", "RefreshesPerAddress")
+	all = all.Unless(c.PerUser.Max >= 0, "0 (no limit) or more", "PerUser.Max")
+	all = all.Unless(c.Now != nil && c.Observe != nil, "Now and Observe that are set", "Config")
+	return all
 }

@@ -38,7 +38,7 @@ type Engine struct {
 // New checks the configuration and builds an engine. It does no I/O: [Engine.Run] does. Until Run
 // has read the keys and the feed, the engine answers [ErrUnavailable].
 func New(store Store, cfg Config) (*Engine, error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.Faults().Err(); err != nil {
 		return nil, err
 	}
 	cache, err := otter.New(&otter.Options[[32]byte, *verified]{MaximumSize: cfg.CachedTokens, StatsRecorder: stats.NewCounter()})

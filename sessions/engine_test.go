@@ -140,7 +140,7 @@ func key(t testing.TB, fill string) *sessions.KeyEncryptionKey {
 func quiet(t testing.TB) sessions.Config {
 	cfg := sessions.Defaults()
 	cfg.KeyEncryptionKey = key(t, "k")
-	cfg.FeedPoll, cfg.FeedBound, cfg.SweepPause = time.Hour, time.Hour, time.Hour
+	cfg.FeedPoll, cfg.FeedBound, cfg.SweepPause = time.Hour/2, time.Hour, time.Hour
 	cfg.KeyActivationDelay = 2 * cfg.FeedBound
 	return cfg
 }
@@ -812,8 +812,8 @@ func TestConfigIsChecked(t *testing.T) {
 		"keys before the feed":  {func(c *sessions.Config) { c.KeyActivationDelay = c.FeedBound }, "KeyActivationDelay"},
 		"keys in a hurry":       {func(c *sessions.Config) { c.RotateKeysEvery = 4*c.KeyActivationDelay - 1 }, "RotateKeysEvery"},
 		"absolute below":        {func(c *sessions.Config) { c.AbsoluteLife = c.SlidingLife - 1 }, "AbsoluteLife"},
-		"no issues":             {func(c *sessions.Config) { c.IssuesMax = 0 }, "Config"},
-		"stale between polls":   {func(c *sessions.Config) { c.FeedBound = c.FeedPoll - 1 }, "Config"},
+		"no issues":             {func(c *sessions.Config) { c.IssuesMax = 0 }, "IssuesMax"},
+		"stale between polls":   {func(c *sessions.Config) { c.FeedBound = 2*c.FeedPoll - 1 }, "FeedBound"},
 		"no clock":              {func(c *sessions.Config) { c.Now = nil }, "Config"},
 	} {
 		t.Run(name, func(t *testing.T) {

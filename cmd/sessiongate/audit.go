@@ -13,11 +13,9 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/sessiongate/sessiongate/internal/settings"
 	"github.com/sessiongate/sessiongate/sessions"
 )
-
-// auditStdout is the value of audit.output that is no path.
-const auditStdout = "stdout"
 
 // auditLine is an audit event as it is written: one line of JSON. The names are
 // documented in docs/audit.md, and only added to.
@@ -58,7 +56,7 @@ func auditLines(events []sessions.AuditEvent) ([]byte, error) {
 
 // auditOutput is where audit.output sends the events; nil where it is empty. What
 // cannot be written to is a fault now, not a gap in the audit later.
-func auditOutput(c Config, at origins, stdout io.Writer) (*audit, error) {
+func auditOutput(c Config, at settings.Origins, stdout io.Writer) (*audit, error) {
 	switch c.Audit.Output {
 	case "":
 		return nil, nil //nolint:nilnil // no output is no fault
@@ -70,9 +68,9 @@ func auditOutput(c Config, at origins, stdout io.Writer) (*audit, error) {
 	}
 	file := fileOutput(c.Audit.Output)
 	if err := file.write(nil); err != nil {
-		return nil, faults{{
-			at: at["audit.output"], key: "audit.output", found: fmt.Sprintf("%q: %s", c.Audit.Output, reason(err)),
-			allowed: "stdout, or a file that this process may append to or create",
+		return nil, settings.Faults{{
+			At: at["audit.output"], Key: "audit.output", Found: fmt.Sprintf("%q: %s", c.Audit.Output, settings.Reason(err)),
+			Allowed: "stdout, or a file that this process may append to or create",
 		}}
 	}
 	return newAudit(file.write), nil

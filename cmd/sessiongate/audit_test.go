@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sessiongate/sessiongate/internal/settings"
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
@@ -149,7 +150,7 @@ func TestAuditOutputFaults(t *testing.T) {
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	at := origin{file: "test.yaml", line: 3}
+	at := settings.Origin{File: "test.yaml", Line: 3}
 	for path, found := range map[string]string{
 		dir:                           "no regular file",
 		pipe:                          "no regular file",
@@ -159,10 +160,10 @@ func TestAuditOutputFaults(t *testing.T) {
 	} {
 		var c Config
 		c.Audit.Output = path
-		out, err := auditOutput(c, origins{"audit.output": at}, nil)
-		all := faults(nil)
-		if out != nil || !errors.As(err, &all) || len(all) != 1 || all[0].at != at || all[0].key != "audit.output" ||
-			!strings.Contains(all[0].found, found) || !strings.Contains(all[0].found, path) {
+		out, err := auditOutput(c, settings.Origins{"audit.output": at}, nil)
+		all := settings.Faults(nil)
+		if out != nil || !errors.As(err, &all) || len(all) != 1 || all[0].At != at || all[0].Key != "audit.output" ||
+			!strings.Contains(all[0].Found, found) || !strings.Contains(all[0].Found, path) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -175,7 +176,7 @@ func TestServeRefusesAnAuditOutput(t *testing.T) {
 		"SESSIONGATE_KEY=" + newSecret(), "SESSIONGATE_DATABASE_URL=postgres://127.0.0.1:1/none", "SESSIONGATE_API_KEYS=app:" + newSecret(),
 		"SESSIONGATE_AUDIT_OUTPUT=" + t.TempDir(),
 	}, "serve")
-	if all := faultsOf(t, err); len(all) != 1 || all[0].at.env != "SESSIONGATE_AUDIT_OUTPUT" {
+	if all := faultsOf(t, err); len(all) != 1 || all[0].At.Env != "SESSIONGATE_AUDIT_OUTPUT" {
 		t.Errorf("%v", err)
 	}
 }

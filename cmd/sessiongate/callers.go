@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sessiongate/sessiongate/internal/settings"
 	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
 
@@ -22,18 +23,18 @@ func callers(c *Config) []string {
 // unknownCallers finds names in api.scopes that no caller has. A misspelt one would
 // leave the caller that was meant with every scope. It is no rule of a configuration
 // by itself, for a printed one has no secrets and so no callers.
-func unknownCallers(c Config) faults {
+func unknownCallers(c Config) settings.Faults {
 	known := make(map[string]bool)
 	for _, entry := range callers(&c) {
 		name, _, _ := strings.Cut(entry, ":")
 		known[name] = true
 	}
-	var all faults
+	var all settings.Faults
 	for _, entry := range c.API.Scopes {
 		if name, _, _ := strings.Cut(entry, ":"); !known[name] {
-			all = append(all, fault{
-				key: "api.scopes", found: "scopes for " + name + ", which is no caller",
-				allowed: "the names of callers that api.keys, api.key_files or api.key_hashes has",
+			all = append(all, settings.Fault{
+				Key: "api.scopes", Found: "scopes for " + name + ", which is no caller",
+				Allowed: "the names of callers that api.keys, api.key_files or api.key_hashes has",
 			})
 		}
 	}
@@ -41,12 +42,12 @@ func unknownCallers(c Config) faults {
 }
 
 // apiKeys are the callers of a sound configuration.
-func apiKeys(c Config, creds Credentials) map[string]sessionhttp.APIKey {
+func apiKeys(c Config, secrets map[string]settings.Secret) map[string]sessionhttp.APIKey {
 	keys := make(map[string]sessionhttp.APIKey)
 	add := func(name string, digest sessionhttp.KeyDigest) {
 		keys[name] = sessionhttp.APIKey{Digest: digest, Scopes: sessionhttp.AllScopes}
 	}
-	for name, secret := range creds.APIKeys {
+	for name, secret := range secrets {
 		add(name, sessionhttp.DigestKey(string(secret)))
 	}
 	for _, entry := range c.API.KeyHashes {
@@ -67,37 +68,20 @@ func apiKeys(c Config, creds Credentials) map[string]sessionhttp.APIKey {
 
 // sharedKeys finds callers with one key: whose name and whose scopes counted would
 // be chance.
-func sharedKeys(c Config, creds Credentials, at origins) faults {
-	var all faults
-	keys := apiKeys(c, creds)
+func sharedKeys(c Config, secrets map[string]settings.Secret, at settings.Origins) settings.Faults {
+	var all settings.Faults
+	keys := apiKeys(c, secrets)
 	holder := make(map[sessionhttp.KeyDigest]string)
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
 		digest := keys[name].Digest
 		other, shared := holder[digest]
 		if shared {
-			all = append(all, fault{
-				at: at["api.keys"], key: "api.keys",
-				found: fmt.Sprintf("one secret for both %s and %s", other, name), allowed: "a secret of its own for each caller, over api.keys, api.key_files and api.key_hashes",
+			all = append(all, settings.Fault{
+				At: at["api.keys"], Key: "api.keys",
+				Found: fmt.Sprintf("one secret for both %s and %s", other, name), Allowed: "a secret of its own for each caller, over api.keys, api.key_files and api.key_hashes",
 			})
 		}
 		holder[digest] = name
 	}
 	return all
-}
-
-type keysDigestCmd struct {
-	File string `arg:"" help:"File that holds the secret."`
-}
-
-// Run implements the command.
-func (k keysDigestCmd) Run(p process) error {
-	secret, err := readSecretFile(k.File)
-	if err != nil {
-		return fmt.Errorf("reading secret: %w", err)
-	}
-	if !isAPISecret(secret) {
-		return fmt.Errorf("unfit content (not shown) in %q; allowed: %s", k.File, allowedAPISecret)
-	}
-	_, err = fmt.Fprintln(p.stdout, sessionhttp.DigestKey(secret))
-	return err
 }

@@ -34,7 +34,7 @@ func TestAPIKeys(t *testing.T) {
 		"b": {Digest: hash("ab"), Scopes: sessionhttp.ScopeCreate | sessionhttp.ScopeRevoke},
 		"c": {Digest: hash("cd"), Scopes: sessionhttp.AllScopes}, // as nothing is said
 	}
-	if diff := cmp.Diff(want, apiKeys(c, creds)); diff != "" {
+	if diff := cmp.Diff(want, apiKeys(c, creds.APIKeys)); diff != "" {
 		t.Errorf("API keys (-want +got):\n%s", diff)
 	}
 }
@@ -89,7 +89,7 @@ func TestScopesOfUnknownCallers(t *testing.T) {
 	_, _, err := parse("", nil, environ, forServe)
 	var found bool
 	for _, f := range faultsOf(t, err) {
-		found = found || f.key == "api.scopes" && strings.Contains(f.found, "webap,")
+		found = found || f.Key == "api.scopes" && strings.Contains(f.Found, "webap,")
 	}
 	if !found {
 		t.Errorf("faults %v, want one that names webap", err)

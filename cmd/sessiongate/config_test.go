@@ -13,9 +13,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/sessiongate/sessiongate/authz"
+	"github.com/sessiongate/sessiongate/internal/settings"
+	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
+	"github.com/sessiongate/sessiongate/sessions/postgres"
+	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
 
 const (
@@ -34,16 +40,16 @@ func nested(key, value string) (content string, line int) {
 	return fmt.Sprintf("# comment\n%s:\n  %s: %s\n", section, name, value), 3
 }
 
-func faultsOf(t *testing.T, err error) faults {
+func faultsOf(t *testing.T, err error) settings.Faults {
 	t.Helper()
-	var all faults
+	var all settings.Faults
 	if err != nil && !errors.As(err, &all) {
 		t.Fatalf("error of type %T, want faults: %v", err, err)
 	}
 	return all
 }
 
-func mustParse(t *testing.T, content string, environ ...string) (Config, origins) {
+func mustParse(t *testing.T, content string, environ ...string) (Config, settings.Origins) {
 	t.Helper()
 	c, from, err := parse("test.yaml", []byte(content), environ)
 	if err != nil {
@@ -191,29 +197,29 @@ var badValues = map[string][]string{
 
 func TestEverySettingRefusesBadValues(t *testing.T) {
 	t.Parallel()
-	for _, s := range settings(new(Config)) {
-		values := badValues[s.key]
+	for _, s := range table(new(Config)).Settings {
+		values := badValues[s.Key]
 		if len(values) == 0 {
-			t.Errorf("%s: no bad value in the table", s.key)
+			t.Errorf("%s: no bad value in the table", s.Key)
 		}
 		for _, value := range values {
-			content, line := nested(s.key, value)
+			content, line := nested(s.Key, value)
 			_, _, err := parse("test.yaml", []byte(content), nil)
 			all := faultsOf(t, err)
 			if len(all) != 1 {
-				t.Errorf("%s: %s: faults %v, want one", s.key, value, all)
+				t.Errorf("%s: %s: faults %v, want one", s.Key, value, all)
 				continue
 			}
-			key, allowed := all[0].key, all[0].allowed
-			if !s.explains(key, allowed) || all[0].at != (origin{file: "test.yaml", line: line}) {
-				t.Errorf("%s: %s: fault %#v, want it in line %d, allowed %s", s.key, value, all[0], line, s.kind.allowed)
+			key, allowed := all[0].Key, all[0].Allowed
+			if !explains(s, key, allowed) || all[0].At != (settings.Origin{File: "test.yaml", Line: line}) {
+				t.Errorf("%s: %s: fault %#v, want it in line %d, allowed %s", s.Key, value, all[0], line, s.Kind.Allowed)
 			}
 			prefix := fmt.Sprintf("test.yaml:%d: %s: found ", line, key)
 			if !strings.HasPrefix(err.Error(), prefix) || !strings.HasSuffix(err.Error(), "; allowed: "+allowed) {
-				t.Errorf("%s: %s: error %q", s.key, value, err)
+				t.Errorf("%s: %s: error %q", s.Key, value, err)
 			}
 			if strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("%s: error shows a secret: %q", s.key, err)
+				t.Errorf("%s: error shows a secret: %q", s.Key, err)
 			}
 		}
 	}
@@ -221,79 +227,79 @@ func TestEverySettingRefusesBadValues(t *testing.T) {
 
 // explains says whether a fault's key names the setting, or a part of it, and
 // whether what is allowed there is told.
-func (s setting) explains(key, allowed string) bool {
-	if s.kind.read != nil && strings.HasPrefix(key, s.key+"[") {
+func explains(s settings.Setting, key, allowed string) bool {
+	if s.Kind.Read != nil && strings.HasPrefix(key, s.Key+"[") {
 		return allowed != ""
 	}
-	return key == s.key && allowed == s.kind.allowed
+	return key == s.Key && allowed == s.Kind.Allowed
 }
 
 // What the file refuses for more than its type in YAML, the environment refuses
 // as well.
 func TestEnvironmentRefusesWhatTheFileRefuses(t *testing.T) {
 	t.Parallel()
-	for _, s := range settings(new(Config)) {
+	for _, s := range table(new(Config)).Settings {
 		refused := 0
-		for _, value := range badValues[s.key] {
+		for _, value := range badValues[s.Key] {
 			text, typed := value, false
-			if s.kind.read == nil {
+			if s.Kind.Read == nil {
 				text, typed = asVariable(t, s, value)
 			}
 			if strings.Contains(text, "\x00") {
 				continue
 			}
-			_, _, err := parse("", nil, []string{s.env() + "=" + text})
+			_, _, err := parse("", nil, []string{envOf(s) + "=" + text})
 			all := faultsOf(t, err)
 			switch {
-			case len(all) == 0 && !typed && (s.kind.read == nil || text != ""):
-				t.Errorf("%s: %s is taken from the environment as %q", s.key, value, text)
+			case len(all) == 0 && !typed && (s.Kind.Read == nil || text != ""):
+				t.Errorf("%s: %s is taken from the environment as %q", s.Key, value, text)
 			case len(all) == 0: // nothing is an empty list there, and 5 a text
-			case !typed && !s.explains(all[0].key, all[0].allowed), all[0].at != origin{env: s.env()}: // [/x] is a path there, which lacks its partner
-				t.Errorf("%s=%s: fault %#v", s.env(), text, all[0])
+			case !typed && !explains(s, all[0].Key, all[0].Allowed), all[0].At != settings.Origin{Env: envOf(s)}: // [/x] is a path there, which lacks its partner
+				t.Errorf("%s=%s: fault %#v", envOf(s), text, all[0])
 			case strings.Contains(err.Error(), "hunter2"):
-				t.Errorf("%s: error shows a secret: %q", s.key, err)
+				t.Errorf("%s: error shows a secret: %q", s.Key, err)
 			default:
 				refused++
 			}
 		}
 		if refused == 0 {
-			t.Errorf("%s: no bad value for the environment in the table", s.key)
+			t.Errorf("%s: no bad value for the environment in the table", s.Key)
 		}
 	}
 }
 
 // asVariable is a value of YAML as the environment would say it, and whether its
 // type was among what is wrong with it.
-func asVariable(t *testing.T, s setting, value string) (text string, typed bool) {
+func asVariable(t *testing.T, s settings.Setting, value string) (text string, typed bool) {
 	t.Helper()
 	var document yaml.Node
 	if err := yaml.Unmarshal([]byte("x: "+value), &document); err != nil {
 		t.Fatal(err)
 	}
 	node := document.Content[0].Content[1]
-	typed = s.kind.list != (node.Kind == yaml.SequenceNode) || node.Kind == yaml.MappingNode
+	typed = s.Kind.List != (node.Kind == yaml.SequenceNode) || node.Kind == yaml.MappingNode
 	if node.Kind != yaml.SequenceNode {
-		return node.Value, typed || s.kind.tag != "" && node.ShortTag() != s.kind.tag
+		return node.Value, typed || s.Kind.Tag != "" && node.ShortTag() != s.Kind.Tag
 	}
 	var items []string
 	for _, item := range node.Content {
 		items = append(items, item.Value)
-		typed = typed || item.Kind != yaml.ScalarNode || item.ShortTag() != s.kind.tag || strings.Contains(item.Value, ",")
+		typed = typed || item.Kind != yaml.ScalarNode || item.ShortTag() != s.Kind.Tag || strings.Contains(item.Value, ",")
 	}
 	return strings.Join(items, ","), typed
 }
 
 func TestEnvironmentRefusesBadValues(t *testing.T) {
 	t.Parallel()
-	for _, s := range settings(new(Config)) {
+	for _, s := range table(new(Config)).Settings {
 		// No kind takes a control character, not even as part of a list.
-		_, _, err := parse("", nil, []string{s.env() + "=hunter2\x00"})
+		_, _, err := parse("", nil, []string{envOf(s) + "=hunter2\x00"})
 		all := faultsOf(t, err)
-		if len(all) != 1 || all[0].at.env != s.env() || all[0].key != s.key || all[0].allowed != s.kind.allowed {
-			t.Errorf("%s: faults %#v, want one with the variable's name", s.key, all)
+		if len(all) != 1 || all[0].At.Env != envOf(s) || all[0].Key != s.Key || all[0].Allowed != s.Kind.Allowed {
+			t.Errorf("%s: faults %#v, want one with the variable's name", s.Key, all)
 		}
-		if s.secret == strings.Contains(fmt.Sprint(err), "hunter2") {
-			t.Errorf("%s: error %q: must show what was found, but no secret", s.key, err)
+		if s.Secret == strings.Contains(fmt.Sprint(err), "hunter2") {
+			t.Errorf("%s: error %q: must show what was found, but no secret", s.Key, err)
 		}
 	}
 }
@@ -304,7 +310,7 @@ func TestEnvironmentIsAsStrictAsTheFile(t *testing.T) {
 		"STRIP_COOKIES=yes", "STRIP_COOKIES=1", "STRIP_COOKIES=", "DATABASE_MAX_CONNECTIONS=012", "DATABASE_MAX_CONNECTIONS=1.5", "DATABASE_MAX_CONNECTIONS= 5",
 		"SESSION_ACCESS_TOKEN_LIFE=3600", "API_BODY_MAX=65536", "ANTI_CSRF=OFF", "ISSUER=", "ALLOWED_ORIGINS=https://a.example, https://b.example",
 	} {
-		if _, _, err := parse("", nil, []string{envPrefix + entry}); len(faultsOf(t, err)) != 1 {
+		if _, _, err := parse("", nil, []string{"SESSIONGATE_" + entry}); len(faultsOf(t, err)) != 1 {
 			t.Errorf("%s: faults %v, want one", entry, err)
 		}
 	}
@@ -392,21 +398,30 @@ tracing: {otlp_endpoint: "https://collector.example:4318/tenant", sample_percent
 
 // withoutSecrets is what the printed configuration keeps.
 func withoutSecrets(c Config) Config {
-	c.Key, c.KeyPrevious, c.API.Keys, c.API.KeyHashes, c.Database.URL = "", "", nil, nil, Secret(withoutPassword(string(c.Database.URL)))
+	c.Key, c.KeyPrevious, c.API.Keys, c.API.KeyHashes, c.Database.URL = "", "", nil, nil, settings.Secret(withoutPassword(string(c.Database.URL)))
 	return c
 }
 
-func printed(t *testing.T, c Config, from origins) string {
+func printed(t *testing.T, c Config, from settings.Origins) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := writeConfig(&b, c, from); err != nil {
+	if err := table(&c).Print(&b, from); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
 }
 
-// Secret formats as [redacted], so cmp needs to be told how to see through it.
-var plainly = cmp.Comparer(func(a, b Secret) bool { return string(a) == string(b) })
+// Secret formats as [redacted], so cmp needs to be told how to see through it, and what no
+// setting fills.
+var plainly = cmp.Options{
+	cmp.Comparer(func(a, b settings.Secret) bool { return string(a) == string(b) }),
+	cmpopts.IgnoreUnexported(postgres.Config{}),
+	cmpopts.IgnoreFields(sessions.Config{}, "Now", "Observe", "Audit"),
+	cmpopts.IgnoreFields(sessionhttp.Config{}, "Log", "Observe"),
+	cmpopts.IgnoreFields(authz.Config{}, "Log", "Observe"),
+}
+
+func envOf(s settings.Setting) string { return table(new(Config)).Env(s) }
 
 func TestPrintedConfigLoadsAgain(t *testing.T) {
 	t.Parallel()
@@ -447,12 +462,26 @@ func TestDefaults(t *testing.T) {
 	if len(from) != 0 {
 		t.Errorf("origins %v of defaults", from)
 	}
-	for _, s := range settings(&c) {
-		if got := strings.Join(s.kind.texts(), ","); got != s.def {
-			t.Errorf("%s: %q, want its default %q in canonical form", s.key, got, s.def)
+	packages := defaults()
+	own := table(&packages).Settings
+	for i, s := range table(&c).Settings {
+		want := strings.Join(own[i].Kind.Texts(), ",")
+		if s.Default == want && want != "" {
+			t.Errorf("%s: the default %q stands in the table and in its package", s.Key, want)
+		}
+		if s.Default != "" {
+			want = s.Default
+		}
+		if got := strings.Join(s.Kind.Texts(), ","); got != want {
+			t.Errorf("%s: %q, want its default %q in canonical form", s.Key, got, want)
+		}
+		// What a package's default is, the setting must take.
+		if s.Kind.Reset(); s.Kind.Read == nil && want != "" && !s.Kind.List && (!s.Kind.Set(want) || s.Kind.Texts()[0] != want) {
+			t.Errorf("%s: refuses its default %q", s.Key, want)
 		}
 	}
-	if c.Session.SlidingLife != 30*24*time.Hour || c.API.BodyMax != 65536 || !c.Cookies.Secure {
+	c, _ = mustParse(t, "")
+	if c.Engine.SlidingLife != 30*24*time.Hour || c.HTTP.BodyMax != 65536 || !c.HTTP.Cookies.Secure {
 		t.Errorf("defaults read wrong: %+v", c)
 	}
 }
@@ -460,14 +489,14 @@ func TestDefaults(t *testing.T) {
 // Two settings that fill one field, or share a variable, would hide each other.
 func TestSettingsAreDistinct(t *testing.T) {
 	t.Parallel()
-	seen := map[string]string{envConfig: "--config"}
-	for _, s := range settings(new(Config)) {
-		if other, ok := seen[s.env()]; ok {
-			t.Errorf("%s and %s share %s", s.key, other, s.env())
+	seen := map[string]string{"SESSIONGATE_CONFIG": "--config"}
+	for _, s := range table(new(Config)).Settings {
+		if other, ok := seen[envOf(s)]; ok {
+			t.Errorf("%s and %s share %s", s.Key, other, envOf(s))
 		}
-		seen[s.env()] = s.key
-		if kubernetesLink.MatchString(s.env()) {
-			t.Errorf("%s is taken for a variable of Kubernetes", s.env())
+		seen[envOf(s)] = s.Key
+		if table(new(Config)).IsServiceLink(envOf(s)) {
+			t.Errorf("%s is taken for a variable of Kubernetes", envOf(s))
 		}
 	}
 	c, _ := mustParse(t, good)
@@ -475,11 +504,11 @@ func TestSettingsAreDistinct(t *testing.T) {
 		t.Fatal("nothing was read")
 	}
 	defaults, _ := mustParse(t, "")
-	want, got := settings(&defaults), settings(&c)
+	want, got := table(&defaults).Settings, table(&c).Settings
 	for i, s := range got {
 		unset := []string{"key_file", "key_previous_file", "database.password_file", "cookies.host_prefix", "cookies.secure"} // exclude others
-		if slices.Equal(s.kind.texts(), want[i].kind.texts()) && !slices.Contains(unset, s.key) {
-			t.Errorf("%s: good leaves the default %v, or nothing reads it", s.key, s.kind.texts())
+		if slices.Equal(s.Kind.Texts(), want[i].Kind.Texts()) && !slices.Contains(unset, s.Key) {
+			t.Errorf("%s: good leaves the default %v, or nothing reads it", s.Key, s.Kind.Texts())
 		}
 	}
 }
@@ -492,11 +521,11 @@ func TestCookieSettings(t *testing.T) {
 		AccessName: "at", RefreshName: "rt", Domain: "example.com", SameSite: http.SameSiteNoneMode, Secure: true, Partitioned: true,
 		AuthPath: "/session", FrontendDomain: "web.example", FormerPaths: []string{"/", "/api"},
 	}
-	if diff := cmp.Diff(want, cookies(c)); diff != "" {
+	if diff := cmp.Diff(want, c.HTTP.Cookies); diff != "" {
 		t.Errorf("cookies (-want +got):\n%s", diff)
 	}
-	c.Cookies.HostPrefix = true
-	if !cookies(c).HostPrefix {
+	c.HTTP.Cookies.HostPrefix = true
+	if !c.HTTP.Cookies.HostPrefix {
 		t.Error("host_prefix is lost")
 	}
 }
@@ -506,14 +535,14 @@ func TestEnvironmentWins(t *testing.T) {
 	c, from := mustParse(t, good,
 		"SESSIONGATE_ISSUER=env", "SESSIONGATE_ALLOWED_ORIGINS=https://a.example,https://b.example", "SESSIONGATE_COOKIES_FORMER_PATHS=",
 		"SESSIONGATE_COOKIES_DOMAIN=", "SESSIONGATE_SESSION_ACCESS_TOKEN_LIFE=20m", "SESSIONGATE_CONFIG=/elsewhere", "PATH=/bin", "SESSIONGATED=1")
-	if c.Issuer != "env" || c.Cookies.Domain != "" || c.Session.AccessTokenLife != 20*time.Minute {
+	if c.Engine.Issuer != "env" || c.HTTP.Cookies.Domain != "" || c.Engine.AccessTokenLife != 20*time.Minute {
 		t.Errorf("the file won: %+v", c)
 	}
-	if diff := cmp.Diff([]string{"https://a.example", "https://b.example"}, c.AllowedOrigins); diff != "" {
+	if diff := cmp.Diff([]string{"https://a.example", "https://b.example"}, c.HTTP.AllowedOrigins); diff != "" {
 		t.Errorf("allowed_origins: %s", diff)
 	}
-	if c.Cookies.FormerPaths != nil {
-		t.Errorf("an empty variable left %v", c.Cookies.FormerPaths)
+	if c.HTTP.Cookies.FormerPaths != nil {
+		t.Errorf("an empty variable left %v", c.HTTP.Cookies.FormerPaths)
 	}
 	if got := from["issuer"].String(); got != "SESSIONGATE_ISSUER" {
 		t.Errorf("origin %q", got)
@@ -605,7 +634,7 @@ allowed_origins: [x, https://ok.example, y]
 	all := faultsOf(t, err)
 	got := make([]string, len(all))
 	for i, f := range all {
-		got[i] = strings.TrimSpace(f.at.String() + " " + f.key)
+		got[i] = strings.TrimSpace(f.At.String() + " " + f.Key)
 	}
 	want := []string{
 		"test.yaml:1 issuer",
@@ -647,6 +676,7 @@ func TestRules(t *testing.T) {
 		{"cookies: {access_name: x, refresh_name: X}", "cookies.access_name"},
 		{"cookies: {former_paths: [/auth]}", "cookies.former_paths"},
 		{"paths: {refresh: /authors/refresh}", "paths.refresh"},
+		{"paths: {auth: /refresh, refresh: /refresh, signout: /refresh/end}", "paths.refresh"}, // serve would refuse it
 		{"paths: {signout: /signout}", "paths.signout"},
 		{"paths: {signout: /auth/session/refresh}", "paths.refresh"},
 		{"login_url: /auth/login?x", "login_url"},
@@ -666,7 +696,7 @@ func TestRules(t *testing.T) {
 	} {
 		_, _, err := parse("test.yaml", []byte(test.content), nil)
 		all := faultsOf(t, err)
-		if len(all) != 1 || all[0].key != test.key || all[0].at.line == 0 {
+		if len(all) != 1 || all[0].Key != test.key || all[0].At.Line == 0 {
 			t.Errorf("%s: faults\n%v\nwant one at %s with its line", test.content, err, test.key)
 		}
 		if err != nil && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), testKey)) {
@@ -677,7 +707,6 @@ func TestRules(t *testing.T) {
 		"session: {access_token_life: 20s}",
 		"session: {sliding_life: 2h10s}",
 		"session: {absolute_life: 30d}",
-		"paths: {auth: /refresh, refresh: /refresh, signout: /refresh/end}",
 		"login_url: https://login.example/auth/x",
 		"cookies: {host_prefix: true}",
 		"cookies: {partitioned: true, same_site: none, domain: example.com}",
@@ -710,7 +739,7 @@ func TestLoadFindsTheFile(t *testing.T) {
 		return file
 	}
 	flag, env := write("flag.yaml", "issuer: flag\n"), write("env.yaml", "issuer: env\n")
-	long := write("long.yaml", "#"+strings.Repeat("x", maxConfigFile))
+	long := write("long.yaml", "#"+strings.Repeat("x", settings.MaxFile))
 
 	for _, test := range []struct {
 		file    string
@@ -718,11 +747,11 @@ func TestLoadFindsTheFile(t *testing.T) {
 		want    string
 	}{
 		{"", nil, "sessiongate"},
-		{"", []string{envConfig + "=" + env}, "env"},
-		{flag, []string{envConfig + "=" + env}, "flag"},
+		{"", []string{"SESSIONGATE_CONFIG" + "=" + env}, "env"},
+		{flag, []string{"SESSIONGATE_CONFIG" + "=" + env}, "flag"},
 	} {
-		if c, _, err := load(test.file, test.environ); err != nil || c.Issuer != test.want {
-			t.Errorf("load(%q, %q): issuer %q, %v, want %q", test.file, test.environ, c.Issuer, err, test.want)
+		if c, _, err := load(test.file, test.environ); err != nil || c.Engine.Issuer != test.want {
+			t.Errorf("load(%q, %q): issuer %q, %v, want %q", test.file, test.environ, c.Engine.Issuer, err, test.want)
 		}
 	}
 	for _, file := range []string{filepath.Join(dir, "missing"), dir, long} {
@@ -749,7 +778,7 @@ func FuzzConfig(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content, name, value string) {
 		var environ []string
 		if name != "" {
-			environ = []string{envPrefix + name + "=" + value}
+			environ = []string{"SESSIONGATE_" + name + "=" + value}
 		}
 		c, from, err := parse("fuzz.yaml", []byte(content), environ)
 		if err != nil {
@@ -773,12 +802,12 @@ func FuzzConfig(f *testing.F) {
 func TestNeedsAreNamedWithFaults(t *testing.T) {
 	t.Parallel()
 	_, _, err := load("", []string{"SESSIONGATE_ANTI_CSRF=foo", "SESSIONGATE_KEY=short"}, forServe)
-	var all faults
+	var all settings.Faults
 	if !errors.As(err, &all) || len(all) != 3 {
 		t.Fatalf("want three faults:\n%v", err)
 	}
 	for _, key := range []string{"anti_csrf", "database.url", "key"} {
-		if !slices.ContainsFunc(all, func(f fault) bool { return f.key == key }) {
+		if !slices.ContainsFunc(all, func(f settings.Fault) bool { return f.Key == key }) {
 			t.Errorf("nothing is said of %s:\n%v", key, err)
 		}
 	}

@@ -54,7 +54,7 @@ Each denial has a stable code. The same code is in five places:
 | the response header, with the setting ` + "`responses.denial_header: true`" + ` | ` + "`x-sessiongate-denial`" + ` |
 | a problem (RFC 9457) of the sessions API | member ` + "`code`" + ` |
 
-The header is off by default: it helps you, and an attacker who looks for a way in.
+The header is off by default: it also helps an attacker who looks for a way in.
 
 ## Checks
 
@@ -83,5 +83,6 @@ outcomes mean the same.
 const denialsTail = `
 ## Allowed requests
 
-Where a request passes, the metric, the log (level ` + "`debug`" + `) and the metadata say what let it pass: ` + "`session`, `optional`, `login_page`, `auth_path` or `preflight`" + `.
+Where a request passes, the metric, the log (level ` + "`debug`" + `) and the metadata say what let it pass:
+` + "`session`, `optional`, `login_page`, `auth_path` or `preflight`" + `.
 `

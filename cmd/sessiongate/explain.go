@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/sessiongate/sessiongate/authz"
+	"github.com/sessiongate/sessiongate/internal/settings"
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
@@ -39,8 +40,8 @@ func (configExplainCmd) Help() string {
 }
 
 // Run implements the command.
-func (k configExplainCmd) Run(c *commands, p process) error {
-	config, from, err := load(c.ConfigFile, p.environ)
+func (k configExplainCmd) Run(f *flags, p process) error {
+	config, from, err := load(f.ConfigFile, p.environ)
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (k configExplainCmd) request() (asked, error) {
 	q := asked{method: k.Method, url: k.URL, extensions: make(map[string]string)}
 	var faults []error
 	if !onlyOf(k.Method, upper+"-") || k.Method == "" {
-		faults = append(faults, fmt.Errorf("METHOD: found %s; allowed: a method in capitals, such as GET", quoted(k.Method)))
+		faults = append(faults, fmt.Errorf("METHOD: found %s; allowed: a method in capitals, such as GET", settings.Quoted(k.Method)))
 	}
 	scheme, rest, ok := strings.Cut(k.URL, "://")
 	end := strings.IndexAny(rest+"/", `/?#\`)
@@ -83,19 +84,19 @@ func (k configExplainCmd) request() (asked, error) {
 		q.path = "/" // RFC 9112 §3.2.1
 	}
 	if !ok || scheme != "http" && scheme != "https" || q.host == "" || strings.Contains(q.host, "@") || strings.Contains(k.URL, "#") || !isVisible(k.URL) || q.path[0] != '/' {
-		faults = append(faults, fmt.Errorf("URL: found %s; allowed: http or https, a host and a path, in visible ASCII as it is sent, without a user or a fragment, such as https://app.example.com/admin?x=1", quoted(k.URL)))
+		faults = append(faults, fmt.Errorf("URL: found %s; allowed: http or https, a host and a path, in visible ASCII as it is sent, without a user or a fragment, such as https://app.example.com/admin?x=1", settings.Quoted(k.URL)))
 	}
 	for _, e := range k.Extension {
 		key, value, ok := strings.Cut(e, "=")
 		if _, again := q.extensions[key]; again || !ok || key == "" {
-			faults = append(faults, fmt.Errorf("--extension: found %s; allowed: KEY=VALUE, each key once", quoted(e)))
+			faults = append(faults, fmt.Errorf("--extension: found %s; allowed: KEY=VALUE, each key once", settings.Quoted(e)))
 		}
 		q.extensions[key] = value
 	}
 	return q, errors.Join(faults...)
 }
 
-func writeExplanation(w io.Writer, c Config, from origins, q asked, x authz.Explanation) error {
+func writeExplanation(w io.Writer, c Config, from settings.Origins, q asked, x authz.Explanation) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s\n\n", q.method, q.url)
 	writeEntries(&b, c, from, x)
@@ -114,7 +115,7 @@ func writeExplanation(w io.Writer, c Config, from origins, q asked, x authz.Expl
 	return err
 }
 
-func writeEntries(b *strings.Builder, c Config, from origins, x authz.Explanation) {
+func writeEntries(b *strings.Builder, c Config, from settings.Origins, x authz.Explanation) {
 	if len(x.Entries) == 0 {
 		b.WriteString("There are no entries in routes: the default policy holds.\n")
 		return
@@ -126,7 +127,7 @@ func writeEntries(b *strings.Builder, c Config, from origins, x authz.Explanatio
 		if why == "" {
 			why = "APPLIES: it is the most specific that fits"
 		}
-		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", entryPosition(from, e.Index), routeWords(c.Routes[e.Index]), why)
+		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", entryPosition(from, e.Index), routeWords(c.Check.Routes[e.Index]), why)
 	}
 	_ = t.Flush()
 	if x.Entry < 0 && x.Denial == nil {
@@ -135,30 +136,30 @@ func writeEntries(b *strings.Builder, c Config, from origins, x authz.Explanatio
 }
 
 // entryPlace is where an entry stands; several of one variable have numbers.
-func entryPosition(from origins, i int) string {
+func entryPosition(from settings.Origins, i int) string {
 	name := fmt.Sprintf("routes[%d]", i)
 	at := from[name]
-	if at.env != "" {
-		return name + " of " + at.env
+	if at.Env != "" {
+		return name + " of " + at.Env
 	}
-	return quoteUnlessPlain(at.String())
+	return settings.QuoteUnlessPlain(at.String())
 }
 
 // writePolicy prints each setting of the policy and who said so: Envoy's route
 // before the entry before the default.
-func writePolicy(b *strings.Builder, c Config, from origins, q asked, x authz.Explanation) {
+func writePolicy(b *strings.Builder, c Config, from settings.Origins, q asked, x authz.Explanation) {
 	defaults := map[string]string{"anti_csrf": "anti_csrf", "on_unauthorised": "responses.on_unauthorised", "login_url": "login_url"}
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	for _, s := range x.Policy.Settings() {
 		position := "default"
-		if key := defaults[s.Key]; key != "" && from[key] != (origin{}) {
-			position = fmt.Sprintf("default, from %s in %s", key, quoteUnlessPlain(from[key].String()))
+		if key := defaults[s.Key]; key != "" && from[key] != (settings.Origin{}) {
+			position = fmt.Sprintf("default, from %s in %s", key, settings.QuoteUnlessPlain(from[key].String()))
 		}
 		if x.Entry >= 0 {
-			if value, ok := c.Routes[x.Entry].Policy[s.Key]; ok && value == s.Value {
+			if value, ok := c.Check.Routes[x.Entry].Policy[s.Key]; ok && value == s.Value {
 				position = entryPosition(from, x.Entry)
-				if at := from[fmt.Sprintf("routes[%d].policy.%s", x.Entry, s.Key)]; at.env == "" {
-					position = quoteUnlessPlain(at.String())
+				if at := from[fmt.Sprintf("routes[%d].policy.%s", x.Entry, s.Key)]; at.Env == "" {
+					position = settings.QuoteUnlessPlain(at.String())
 				}
 			} else if _, said := q.extensions[s.Key]; ok && !said { // Only optional gives way unasked.
 				position = "the context_extensions ask for a session, so optional in " + entryPosition(from, x.Entry) + " does not count"
@@ -167,7 +168,7 @@ func writePolicy(b *strings.Builder, c Config, from origins, q asked, x authz.Ex
 		if _, ok := q.extensions[s.Key]; ok {
 			position = "context_extensions (--extension)"
 		}
-		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", s.Key, quoteUnlessPlain(s.Value), position)
+		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", s.Key, settings.QuoteUnlessPlain(s.Value), position)
 	}
 	_ = t.Flush()
 }
@@ -192,14 +193,14 @@ func consequences(c Config, q asked, x authz.Explanation) []string {
 	case authz.PassesLogin:
 		lines = append(lines, "It is the login page: it passes whatever the outcome, without identity unless the policy allows it.")
 	case "":
-		answer := map[string]string{"redirect": "is sent to " + settings["login_url"], "auto": "is sent to " + settings["login_url"] + "; a script gets 401", "401": "gets 401", "403": "gets 403", "440": fmt.Sprintf("gets %d", c.Responses.SessionExpiredStatus)}[settings["on_unauthorised"]]
+		answer := map[string]string{"redirect": "is sent to " + settings["login_url"], "auto": "is sent to " + settings["login_url"] + "; a script gets 401", "401": "gets 401", "403": "gets 403", "440": fmt.Sprintf("gets %d", c.HTTP.SessionExpiredStatus)}[settings["on_unauthorised"]]
 		if settings["session"] == "optional" {
 			answer = "passes, without identity"
 		}
 		lines = append(lines, "Who has no session "+answer+".")
 	}
-	if isBelow(q.path, c.Paths.Auth) {
-		lines = append(lines, fmt.Sprintf("It is under %s, which Envoy should route to sessiongate without a check; POST %s and POST %s would pass one.", c.Paths.Auth, c.Paths.Refresh, c.Paths.Signout))
+	if isBelow(q.path, c.HTTP.Cookies.AuthPath) {
+		lines = append(lines, fmt.Sprintf("It is under %s, which Envoy should route to sessiongate without a check; POST %s and POST %s would pass one.", c.HTTP.Cookies.AuthPath, c.HTTP.RefreshPath, c.HTTP.SignoutPath))
 	}
 	if q.method == "OPTIONS" {
 		lines = append(lines, "A CORS preflight passes whatever the policy, without identity.")

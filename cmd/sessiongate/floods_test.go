@@ -129,7 +129,7 @@ func TestServeAlone(t *testing.T) {
 		t.Skip("for the test of floods")
 	}
 	environ := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "SESSIONGATE_TEST_") })
-	if err := (serveCmd{}).Run(&commands{}, process{ctx: t.Context(), environ: environ, stdout: io.Discard, stderr: io.Discard}); err != nil {
+	if err := (serveCmd{}).Run(&flags{}, process{ctx: t.Context(), environ: environ, stdout: io.Discard, stderr: io.Discard}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -19,8 +19,8 @@ const healthcheckTimeout = 3 * time.Second
 type healthcheckCmd struct{}
 
 // Run implements the command.
-func (healthcheckCmd) Run(c *commands, p process) error {
-	config, _, err := load(c.ConfigFile, p.environ)
+func (healthcheckCmd) Run(f *flags, p process) error {
+	config, _, err := load(f.ConfigFile, p.environ)
 	if err != nil {
 		return err
 	}

@@ -31,12 +31,12 @@ func newHTTPServer(c Config, draining *atomic.Bool, h http.Handler) *httpServer 
 		ConnContext: withConnection,
 		// HTTP/1 alone: HTTP/2's floods (resets, CONTINUATION) have nothing to meet.
 		Protocols:         http1(),
-		ReadHeaderTimeout: c.HTTP.ReadTimeout,
-		ReadTimeout:       c.HTTP.ReadTimeout,
+		ReadHeaderTimeout: c.Listen.ReadTimeout,
+		ReadTimeout:       c.Listen.ReadTimeout,
 		// The work ends after AnswerWithin(D) or RequestMax; what is left is for a small answer.
-		WriteTimeout:   c.HTTP.ReadTimeout + c.Session.RefreshAttemptMax + sessionhttp.RequestMax,
-		IdleTimeout:    c.HTTP.IdleTimeout,
-		MaxHeaderBytes: c.HTTP.HeaderMax,
+		WriteTimeout:   c.Listen.ReadTimeout + c.Engine.RefreshAttemptMax + sessionhttp.RequestMax,
+		IdleTimeout:    c.Listen.IdleTimeout,
+		MaxHeaderBytes: c.Listen.HeaderMax,
 		// net/http would log a broken handshake with the peer's bytes in it.
 		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 		ConnState: s.count,

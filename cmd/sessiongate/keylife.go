@@ -20,8 +20,8 @@ type keysListCmd struct{}
 
 // Run implements the command. It needs no key-encryption key and prints no secret,
 // wrapped or not.
-func (keysListCmd) Run(c *commands, p process) error {
-	_, store, err := openDatabase(c, p)
+func (keysListCmd) Run(f *flags, p process) error {
+	_, store, err := openDatabase(f, p)
 	if err != nil {
 		return err
 	}
@@ -41,15 +41,15 @@ type keysRotateCmd struct {
 
 // Run implements the command. Each kind is its own attempt, so that a repetition
 // makes what the first one did not.
-func (k keysRotateCmd) Run(c *commands, p process) error {
+func (k keysRotateCmd) Run(f *flags, p process) error {
 	kinds := []sessions.KeyKind{sessions.KeySigning, sessions.KeySealing}
 	if k.Kind != "both" {
 		kinds = []sessions.KeyKind{sessions.KeyKind(k.Kind)}
 	}
-	return withKeys(c, p, func(ctx context.Context, store *postgres.Store, keks sessions.KeyEncryption, config Config) error {
+	return withKeys(f, p, func(ctx context.Context, store *postgres.Store, keks sessions.KeyEncryption, config Config) error {
 		var errs []error
 		for _, kind := range kinds {
-			made, err := sessions.RotateKey(ctx, store, keks, kind, config.Keys.ActivationDelay)
+			made, err := sessions.RotateKey(ctx, store, keks, kind, config.Engine.KeyActivationDelay)
 			if err == nil {
 				_, err = fmt.Fprintf(p.stdout, "made generation %d of the %s key: %s, active from %s\n",
 					made.Generation, kind, made.ID, made.ActiveFrom.Format(time.RFC3339))
@@ -63,8 +63,8 @@ func (k keysRotateCmd) Run(c *commands, p process) error {
 type keysRewrapCmd struct{}
 
 // Run implements the command. It can be interrupted and repeated at any time.
-func (keysRewrapCmd) Run(c *commands, p process) error {
-	return withKeys(c, p, func(ctx context.Context, store *postgres.Store, keks sessions.KeyEncryption, _ Config) error {
+func (keysRewrapCmd) Run(f *flags, p process) error {
+	return withKeys(f, p, func(ctx context.Context, store *postgres.Store, keks sessions.KeyEncryption, _ Config) error {
 		n, set, err := sessions.RewrapKeys(ctx, store, keks)
 		if n > 0 || err == nil {
 			_, printed := fmt.Fprintf(p.stdout, "rewrapped %d of %d keys\n", n, len(set.Keys))
@@ -79,8 +79,8 @@ func (keysRewrapCmd) Run(c *commands, p process) error {
 
 // withKeys has do work on the keys in the database, with the key-encryption keys and
 // no other secret.
-func withKeys(c *commands, p process, do func(context.Context, *postgres.Store, sessions.KeyEncryption, Config) error) error {
-	config, from, err := load(c.ConfigFile, p.environ, forMigrate, forKeys)
+func withKeys(f *flags, p process, do func(context.Context, *postgres.Store, sessions.KeyEncryption, Config) error) error {
+	config, from, err := load(f.ConfigFile, p.environ, forMigrate, forKeys)
 	if err != nil {
 		return err
 	}
@@ -105,17 +105,6 @@ func withKeys(c *commands, p process, do func(context.Context, *postgres.Store, 
 		store.AuditChanges()
 	}
 	return do(ctx, store, keks, config)
-}
-
-// keyEncryption is the key-encryption keys among the secrets.
-func keyEncryption(creds Credentials) (keks sessions.KeyEncryption, err error) {
-	if keks.Key, err = sessions.ParseKeyEncryptionKey(string(creds.Key)); err != nil {
-		return keks, err
-	}
-	if creds.KeyPrevious != "" {
-		keks.Previous, err = sessions.ParseKeyEncryptionKey(string(creds.KeyPrevious))
-	}
-	return keks, err
 }
 
 // writeKeys prints what may be known of keys, as a table.

@@ -331,7 +331,7 @@ func TestKeyCommandsWithoutDatabase(t *testing.T) {
 	away := "SESSIONGATE_DATABASE_URL=postgres://u:" + testSecret + "@" + l.Addr().String() + "/d"
 	for _, args := range [][]string{{"keys", "list"}, {"keys", "rotate"}, {"keys", "rewrap"}} {
 		_, err := run(t, []string{withKey(testKey)}, args...)
-		if all := faultsOf(t, err); len(all) != 1 || all[0].key != "database.url" {
+		if all := faultsOf(t, err); len(all) != 1 || all[0].Key != "database.url" {
 			t.Errorf("%v without a database: %v", args, err)
 		}
 		out, err := run(t, []string{withKey(testKey), away}, args...)

@@ -10,6 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"github.com/sessiongate/sessiongate/internal/settings"
+	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
 
 type keysCmd struct {
@@ -69,7 +72,7 @@ func writeSecret(w io.Writer, file string, mode fs.FileMode) error {
 		return keepSecret(w, file)
 	}
 	if err != nil {
-		return fmt.Errorf("writing secret into %s: %w", file, reason(err))
+		return fmt.Errorf("writing secret into %s: %w", file, settings.Reason(err))
 	}
 	_, err = fmt.Fprintf(w, "made %s: a new 256-bit secret, mode %04o\n", file, mode)
 	return err
@@ -110,11 +113,19 @@ func createWhole(file, content string, mode fs.FileMode) (err error) {
 	return syncDir(dir)
 }
 
-// syncDir makes a new name survive a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the folder of a file that the caller of the command names
+type keysDigestCmd struct {
+	File string `arg:"" help:"File that holds the secret."`
+}
+
+// Run implements the command.
+func (k keysDigestCmd) Run(p process) error {
+	secret, err := readSecretFile(k.File)
 	if err != nil {
-		return err
+		return fmt.Errorf("reading secret: %w", err)
 	}
-	return errors.Join(d.Sync(), d.Close())
+	if !isAPISecret(secret) {
+		return fmt.Errorf("unfit content (not shown) in %q; allowed: %s", k.File, allowedAPISecret)
+	}
+	_, err = fmt.Fprintln(p.stdout, sessionhttp.DigestKey(secret))
+	return err
 }

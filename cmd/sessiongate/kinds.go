@@ -1,236 +1,35 @@
 package main
 
 import (
+	"encoding/base64"
 	"fmt"
-	"math"
 	"net/netip"
 	"net/url"
 	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
-	"unicode"
-	"unicode/utf8"
 
-	"go.yaml.in/yaml/v3"
+	"github.com/sessiongate/sessiongate/internal/settings"
+	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
-
-// A kind reads, describes and prints the values of one setting. It is bound to
-// the field of a [Config] that it fills. Every kind has one strict text form,
-// the same in the file and in the environment.
-type kind struct {
-	allowed string // continues "allowed: "
-	tag     string // the YAML type of its scalars; "" for any
-	list    bool   // set appends, and may be called any number of times
-	reset   func()
-	set     func(text string) bool // false: not allowed, nothing changed
-	texts   func() []string        // what set would read back; exactly one unless list
-	// read takes the place of set where a value is more than a scalar or a list
-	// of scalars; in the environment it is YAML, too.
-	read func(r *reader, key string, value *yaml.Node)
-}
-
-// The YAML types (YAML 1.2 §10.3.2) of scalars.
-const (
-	tagText    = "!!str"
-	tagInteger = "!!int"
-	tagBoolean = "!!bool"
-)
-
-func scalar[T any](p *T, tag, allowed string, parse func(string) (T, bool), format func(T) string) kind {
-	return kind{
-		allowed: allowed,
-		tag:     tag,
-		reset:   func() { *p = *new(T) },
-		set: func(text string) bool {
-			v, ok := parse(text)
-			if ok {
-				*p = v
-			}
-			return ok
-		},
-		texts: func() []string { return []string{format(*p)} },
-	}
-}
-
-func text[T ~string](p *T, allowed string, ok func(string) bool) kind {
-	return scalar(p, tagText, allowed,
-		func(s string) (T, bool) { return T(s), ok(s) },
-		func(v T) string { return string(v) })
-}
-
-// optional makes a kind that also takes the empty text, for "not set".
-func optional(k kind) kind {
-	set, reset := k.set, k.reset
-	k.allowed = "empty, or " + k.allowed
-	k.set = func(text string) bool {
-		if text == "" {
-			reset()
-			return true
-		}
-		return set(text)
-	}
-	return k
-}
-
-// list takes any number of items, none of them twice. In the environment a
-// comma separates them, so none may contain one.
-func list[T ~string](p *[]T, allowed string, ok func(string) bool) kind {
-	return kind{
-		allowed: "a list (in the environment: separated by commas), without repetition, of " + allowed,
-		tag:     tagText,
-		list:    true,
-		reset:   func() { *p = nil },
-		set: func(text string) bool {
-			if !ok(text) || strings.Contains(text, ",") || slices.Contains(*p, T(text)) {
-				return false
-			}
-			*p = append(*p, T(text))
-			return true
-		},
-		texts: func() []string {
-			texts := make([]string, len(*p))
-			for i, v := range *p {
-				texts[i] = string(v)
-			}
-			return texts
-		},
-	}
-}
-
-func oneOf(p *string, choices ...string) kind {
-	k := text(p, "one of "+strings.Join(choices, ", "), func(s string) bool { return slices.Contains(choices, s) })
-	k.tag = "" // 401 and off are not text in every dialect of YAML
-	return k
-}
-
-func boolean(p *bool) kind {
-	return scalar(p, tagBoolean, "true or false",
-		func(s string) (bool, bool) { return s == "true", s == "true" || s == "false" },
-		strconv.FormatBool)
-}
-
-// integer takes plain decimal digits: 012 is neither 12 nor 10 here.
-func integer(p *int, lowest, highest int) kind {
-	return scalar(p, tagInteger, fmt.Sprintf("a whole number from %d to %d", lowest, highest),
-		func(s string) (int, bool) {
-			n, err := strconv.Atoi(s)
-			return n, err == nil && strconv.Itoa(n) == s && n >= lowest && n <= highest
-		},
-		strconv.Itoa)
-}
-
-func duration(p *time.Duration, lowest, highest time.Duration) kind {
-	return scalar(p, tagText,
-		fmt.Sprintf("a duration from %s to %s, in whole d, h, m, s and ms, such as 1h30m", formatDuration(lowest), formatDuration(highest)),
-		func(s string) (time.Duration, bool) {
-			n, ok := parseUnits(s, durationUnits)
-			return time.Duration(n), ok && time.Duration(n) >= lowest && time.Duration(n) <= highest
-		},
-		formatDuration)
-}
-
-func formatDuration(d time.Duration) string { return formatUnits(int64(d), durationUnits) }
-
-// size is a number of bytes.
-func size(p *int, lowest, highest int) kind {
-	format := func(n int) string { return formatUnits(int64(n), sizeUnits) }
-	return scalar(p, tagText,
-		fmt.Sprintf("a size from %s to %s, in whole MiB, KiB and B, such as 64KiB", format(lowest), format(highest)),
-		func(s string) (int, bool) {
-			n, ok := parseUnits(s, sizeUnits)
-			return int(n), ok && n >= int64(lowest) && n <= int64(highest)
-		},
-		format)
-}
-
-type unit struct {
-	name string
-	size int64
-}
-
-// From largest to smallest; the last is the resolution of the kind.
-var (
-	durationUnits = []unit{
-		{"d", int64(24 * time.Hour)},
-		{"h", int64(time.Hour)},
-		{"m", int64(time.Minute)},
-		{"s", int64(time.Second)},
-		{"ms", int64(time.Millisecond)},
-	}
-	sizeUnits = []unit{{"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
-)
-
-// parseUnits reads counts with units, largest first, each at most once. Counts
-// are whole, for [time.ParseDuration] silently cuts 0.1ns to 0, and a number
-// without unit is refused, for nobody sees whether 10 means seconds.
-func parseUnits(s string, units []unit) (int64, bool) {
-	var total int64
-	for s != "" {
-		end := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' })
-		if end < 1 || (s[0] == '0' && end > 1) {
-			return 0, false
-		}
-		count, err := strconv.ParseInt(s[:end], 10, 64)
-		if err != nil {
-			return 0, false
-		}
-		s = s[end:]
-		end = strings.IndexAny(s, digits)
-		if end < 0 {
-			end = len(s)
-		}
-		i := slices.IndexFunc(units, func(u unit) bool { return u.name == s[:end] })
-		if i < 0 || count > (math.MaxInt64-total)/units[i].size {
-			return 0, false
-		}
-		total += count * units[i].size
-		units, s = units[i+1:], s[end:]
-		if s == "" {
-			return total, true
-		}
-	}
-	return 0, false
-}
-
-func formatUnits(n int64, units []unit) string {
-	if n == 0 {
-		return "0" + units[max(0, len(units)-2)].name
-	}
-	var b strings.Builder
-	for _, u := range units {
-		if n >= u.size {
-			fmt.Fprintf(&b, "%d%s", n/u.size, u.name)
-			n %= u.size
-		}
-	}
-	return b.String()
-}
 
 func isVisible(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// isText refuses what a terminal, a log or a printed configuration would show
-// as something else than it is.
-func isText(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-}
+func isAbsoluteFile(s string) bool { return settings.IsText(s) && filepath.IsAbs(s) }
 
-func isAbsoluteFile(s string) bool { return isText(s) && filepath.IsAbs(s) }
-
-func tcpAddress(p *string) kind {
-	return text(p, "HOST:PORT, such as 127.0.0.1:9001 (port 0: any free one; no host: every interface)", isTCPAddress)
+func tcpAddress(p *string) settings.Kind {
+	return settings.Text(p, "HOST:PORT, such as 127.0.0.1:9001 (port 0: any free one; no host: every interface)", isTCPAddress)
 }
 
 // maxSocketPath is the shortest sun_path of the systems we run on (macOS),
 // without its closing zero; the kernel would refuse, or a library cut, more.
 const maxSocketPath = 103
 
-func tcpOrUnixAddress(p *string) kind {
-	return text(p, fmt.Sprintf("HOST:PORT, such as 127.0.0.1:9001 (port 0: any free one; no host: every interface), or unix:/PATH of at most %d bytes", maxSocketPath),
+func tcpOrUnixAddress(p *string) settings.Kind {
+	return settings.Text(p, fmt.Sprintf("HOST:PORT, such as 127.0.0.1:9001 (port 0: any free one; no host: every interface), or unix:/PATH of at most %d bytes", maxSocketPath),
 		func(s string) bool {
 			if strings.HasPrefix(s, "unix:") {
 				return isSocket(s)
@@ -389,6 +188,14 @@ func parseDatabaseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
+// publicURL is the part of a database URL that may be printed, and what to say of the rest.
+func publicURL(s string) (text, rest string) {
+	if hasPassword(s) {
+		rest = "password " + settings.Redacted
+	}
+	return withoutPassword(s), rest
+}
+
 // withoutPassword is the part of a database URL that may be printed.
 func withoutPassword(s string) string {
 	u, err := parseDatabaseURL(s)
@@ -399,4 +206,88 @@ func withoutPassword(s string) string {
 		u.User = url.User(u.User.Username())
 	}
 	return u.String()
+}
+
+const (
+	allowedKey       = "the standard base64 of 32 bytes (44 characters)"
+	allowedAPISecret = "32 to 256 visible ASCII characters without a comma" //nolint:gosec // describes secrets, is none
+)
+
+func isKey(s string) bool {
+	raw, err := base64.StdEncoding.DecodeString(s)
+	// Decoding skips line ends and loose last bits, so only what encodes to itself is canonical.
+	return err == nil && len(raw) == 32 && base64.StdEncoding.EncodeToString(raw) == s
+}
+
+func isAPISecret(s string) bool {
+	return len(s) >= 32 && len(s) <= 256 && isVisible(s) && !strings.Contains(s, ",")
+}
+
+func isAPIName(s string) bool {
+	return len(s) >= 1 && len(s) <= 64 && onlyOf(s, lower+digits+"-_")
+}
+
+func isLine(s string) bool { return s != "" && settings.IsText(s) }
+
+const (
+	lower  = "abcdefghijklmnopqrstuvwxyz"
+	upper  = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits = "0123456789"
+)
+
+// onlyOf says whether s holds no character outside set.
+func onlyOf(s, set string) bool { return strings.Trim(s, set) == "" }
+
+const allowedCookieName = "1 to 64 characters of a cookie name, without a $ in front or the prefixes __Host-, __Secure- and __Http-"
+
+func isAPIKey(s string) bool {
+	name, secret, ok := strings.Cut(s, ":")
+	return ok && isAPIName(name) && isAPISecret(secret)
+}
+
+func isAPIKeyFile(s string) bool {
+	name, file, ok := strings.Cut(s, ":")
+	return ok && isAPIName(name) && isAbsoluteFile(file)
+}
+
+func isAPIKeyHash(s string) bool {
+	name, digest, ok := strings.Cut(s, ":")
+	_, err := sessionhttp.ParseKeyDigest(digest)
+	return ok && isAPIName(name) && err == nil
+}
+
+func isAPIScopes(s string) bool {
+	name, scopes, ok := strings.Cut(s, ":")
+	_, err := sessionhttp.ParseScopes(scopes)
+	return ok && isAPIName(name) && err == nil
+}
+
+func hasPassword(databaseURL string) bool {
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		return false
+	}
+	_, has := u.User.Password()
+	return has
+}
+
+func isClientName(s string) bool {
+	if rest, ok := strings.CutPrefix(s, "spiffe://"); ok {
+		return isSPIFFE(rest)
+	}
+	return isCookieDomain(s)
+}
+
+// isSPIFFE takes TRUST-DOMAIN/PATH of a SPIFFE id (SPIFFE-ID §2), which has one text.
+func isSPIFFE(s string) bool {
+	domain, path, ok := strings.Cut(s, "/")
+	if !ok || domain == "" || len(domain) > 255 || len(s) > 2000 || !onlyOf(domain, lower+digits+"-._") {
+		return false
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "" || segment == "." || segment == ".." || !onlyOf(segment, lower+upper+digits+"-._") {
+			return false
+		}
+	}
+	return true
 }

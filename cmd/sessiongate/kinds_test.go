@@ -1,13 +1,9 @@
 package main
 
 import (
-	"math"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
-
-	"pgregory.net/rapid"
 )
 
 var describedRange = regexp.MustCompile(`from (\S+?) to (\S+?)(,|$)`)
@@ -16,15 +12,15 @@ var describedRange = regexp.MustCompile(`from (\S+?) to (\S+?)(,|$)`)
 func TestDescribedRangesAreTaken(t *testing.T) {
 	t.Parallel()
 	ranges := 0
-	for _, s := range settings(new(Config)) {
-		m := describedRange.FindStringSubmatch(s.kind.allowed)
+	for _, s := range table(new(Config)).Settings {
+		m := describedRange.FindStringSubmatch(s.Kind.Allowed)
 		if m == nil {
 			continue
 		}
 		ranges++
 		for _, end := range m[1:3] {
-			if !s.kind.set(end) || s.kind.texts()[0] != end {
-				t.Errorf("%s: %s is refused, or printed as %s", s.key, end, s.kind.texts()[0])
+			if !s.Kind.Set(end) || s.Kind.Texts()[0] != end {
+				t.Errorf("%s: %s is refused, or printed as %s", s.Key, end, s.Kind.Texts()[0])
 			}
 		}
 	}
@@ -35,50 +31,17 @@ func TestDescribedRangesAreTaken(t *testing.T) {
 
 func TestDescribedChoicesAreTaken(t *testing.T) {
 	t.Parallel()
-	for _, s := range settings(new(Config)) {
-		choices, ok := strings.CutPrefix(s.kind.allowed, "one of ")
+	for _, s := range table(new(Config)).Settings {
+		choices, ok := strings.CutPrefix(s.Kind.Allowed, "one of ")
 		if !ok {
 			continue
 		}
 		for c := range strings.SplitSeq(choices, ", ") {
-			if content, _ := nested(s.key, c); !s.kind.set(c) {
-				t.Errorf("%s: %s is refused", s.key, c)
+			if content, _ := nested(s.Key, c); !s.Kind.Set(c) {
+				t.Errorf("%s: %s is refused", s.Key, c)
 			} else if _, _, err := parse("", []byte(content), nil); err != nil {
-				t.Errorf("%s: %s is refused in YAML: %v", s.key, c, err)
+				t.Errorf("%s: %s is refused in YAML: %v", s.Key, c, err)
 			}
-		}
-	}
-}
-
-func TestUnitsReadBackWhatTheyPrint(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		d := time.Duration(rapid.Int64Range(0, math.MaxInt64/int64(time.Millisecond)).Draw(t, "ms")) * time.Millisecond
-		if n, ok := parseUnits(formatDuration(d), durationUnits); !ok || time.Duration(n) != d {
-			t.Fatalf("%v printed as %s, read as %v, %v", d, formatDuration(d), time.Duration(n), ok)
-		}
-		b := rapid.Int64Min(0).Draw(t, "bytes")
-		if n, ok := parseUnits(formatUnits(b, sizeUnits), sizeUnits); !ok || n != b {
-			t.Fatalf("%d printed as %s, read as %d, %v", b, formatUnits(b, sizeUnits), n, ok)
-		}
-	})
-}
-
-func TestParseUnits(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]time.Duration{
-		"0s": 0, "0ms": 0, "1d2h3m4s5ms": 26*time.Hour + 3*time.Minute + 4*time.Second + 5*time.Millisecond, "90m": 90 * time.Minute, "1h500ms": time.Hour + 500*time.Millisecond,
-	} {
-		if n, ok := parseUnits(text, durationUnits); !ok || time.Duration(n) != want {
-			t.Errorf("%s: %v, %v", text, time.Duration(n), ok)
-		}
-	}
-	for _, text := range []string{
-		"", "0", "5", "s", "1 s", " 1s", "1s ", "01s", "00s", "1.5s", ".5s", "+1s", "-1s", "1s1s", "1m1h", "1H", "1us", "1e3s", "1_0s", "١s",
-		"106752d", "106751d24h", "9223372036855s", "99999999999999999999s",
-	} {
-		if n, ok := parseUnits(text, durationUnits); ok {
-			t.Errorf("%q is taken as %v", text, time.Duration(n))
 		}
 	}
 }

@@ -30,7 +30,7 @@ func run(t *testing.T, environ []string, args ...string) (string, error) {
 	var c commands
 	var out bytes.Buffer
 	p := process{ctx: t.Context(), environ: environ, stdout: &out, stderr: &out}
-	parser, err := kong.New(&c, kong.Vars{"version": version()}, kong.Bind(p, &c), kong.Writers(&out, &out), kong.Exit(func(int) { t.Error("exit") }))
+	parser, err := kong.New(&c, kong.Vars{"version": version()}, kong.Bind(p, &c.flags), kong.Writers(&out, &out), kong.Exit(func(int) { t.Error("exit") }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,9 +60,10 @@ func TestConfigCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range settings(new(Config)) {
-		if !strings.Contains(out, "| `"+s.key+"`<br>`"+s.env()+"` | ") || !strings.Contains(out, s.doc) {
-			t.Errorf("%s is not in the reference", s.key)
+	oneLine := func(text string) string { return strings.Join(strings.Fields(text), " ") }
+	for _, s := range table(new(Config)).Settings {
+		if !strings.Contains(out, "\n### `"+s.Key+"`\n") || !strings.Contains(out, "\n- Environment variable: `"+envOf(s)+"`\n") || !strings.Contains(oneLine(out), oneLine(s.Doc)) {
+			t.Errorf("%s is not in the reference", s.Key)
 		}
 	}
 }

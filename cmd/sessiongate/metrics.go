@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/sessiongate/sessiongate/authz"
+	"github.com/sessiongate/sessiongate/internal/settings"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
@@ -99,18 +100,20 @@ func (m *metrics) table() []metric {
 	outcome := label{"outcome", "`ALLOW`, `TRY_REFRESH`, `UNAUTHORISED`, `FORBIDDEN`, `UNAVAILABLE`"}
 	listener := label{"listener", "`public`, `internal`"}
 	route := label{"route", "the pattern that the path matched, or `other`"}
-	method := label{"method", "of HTTP's own, or `other`"}
+	method := label{"method", "a method of HTTP itself, or `other`"}
+	answer := label{"answer", "`tokens`, `superseded`, `ended`, `theft`, `limited`, `unavailable`"}
+	kind := label{"kind", "`signing`, `sealing`"}
 	return []metric{
 		counter(&m.checks, "sessiongate_checks_total", "Checks that Envoy asked for.", outcome,
-			label{"rule", "the rule that decided, as in the log and in docs/protocol.md: `V0` to `V3`, `anti-csrf`, `origin`, `require`, `max_age`, `policy`, ...; `session` or `pass` where the request was allowed"},
+			label{"rule", "the rule that decided, as in the log and in [protocol.md](protocol.md): `V0` to `V3`, `anti-csrf`, `origin`, `require`, `max_age`, `policy` and others; `session` or `pass` where the request was allowed"},
 			label{"code", "the denial's code, or what passed, as in [denials.md](denials.md)"}),
 		histogram(&m.checkTook, "sessiongate_check_duration_seconds", "How long checks took, without Envoy's part and the network's.", checkBuckets, outcome),
 
 		counter(&m.refreshes, "sessiongate_refreshes_total", "Refreshes of sessions.",
 			label{"rule", "`R1` to `R8`, or `none` where nothing was decided"},
-			label{"answer", "`tokens`, `superseded`, `ended`, `theft`, `limited`, `unavailable`"}),
+			answer),
 		histogram(&m.refreshTook, "sessiongate_refresh_duration_seconds", "How long refreshes took.", requestBuckets,
-			label{"answer", "as above"}),
+			answer),
 		counter(&m.created, "sessiongate_sessions_created_total", "Sessions created by this process."),
 		counter(&m.ended, "sessiongate_sessions_ended_total", "Sessions ended by this process; those that expire are not counted.",
 			label{"reason", "`signed_out`, `revoked`, `evicted`, `theft`, `refresh_abuse`, `rolled_back`"}),
@@ -161,13 +164,13 @@ func (m *metrics) table() []metric {
 				for _, k := range s.engine.Keys {
 					put(float64(k.Known), string(k.Kind))
 				}
-			}, label{"kind", "`signing`, `sealing`"}),
+			}, kind),
 		gauge("sessiongate_key_age_seconds", "How long the key in use has been in use.",
 			func(s state, put putter) {
 				for _, k := range s.engine.Keys {
 					put(k.Age.Seconds(), string(k.Kind))
 				}
-			}, label{"kind", "`signing`, `sealing`"}),
+			}, kind),
 
 		gauge("sessiongate_database_connections", "Connections of the pool; the feed has one of its own.",
 			func(s state, put putter) {
@@ -189,7 +192,7 @@ func (m *metrics) table() []metric {
 		counter(&m.sweepErrors, "sessiongate_sweeps_failed_total", "Removals of expired rows that failed."),
 
 		counter(&m.requests, "sessiongate_http_requests_total", "Requests of the HTTP listeners, but health and metrics.",
-			listener, route, method, label{"status", "of the answer, or `none` where the client was cut off"}, label{"code", "the refusal's code, as in [denials.md](denials.md); empty for a success"}),
+			listener, route, method, label{"status", "the status of the answer, or `none` where the client was cut off"}, label{"code", "the refusal's code, as in [denials.md](denials.md); empty for a success"}),
 		histogram(&m.requestTook, "sessiongate_http_request_duration_seconds", "How long they took.", requestBuckets, listener, route, method),
 
 		total("sessiongate_log_lines_withheld_total", "Log lines that were not written (`log.denials_per_second`).",
@@ -428,12 +431,22 @@ func built() (version, revision string) {
 func writeMetrics(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(metricsHead)
+	var labels []label
+	of := make(map[label][]string) // metrics
 	for _, line := range newMetrics().table() {
-		var labels []string
-		for _, l := range line.labels {
-			labels = append(labels, "`"+l.name+"`: "+l.values)
+		marked := names(line.labels)
+		for i, l := range line.labels {
+			marked[i] = "`" + l.name + "`"
+			if of[l] == nil {
+				labels = append(labels, l)
+			}
+			of[l] = append(of[l], "`"+line.name+"`")
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", line.name, line.kind, line.help, strings.Join(labels, "<br>"))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", line.name, line.kind, line.help, strings.Join(marked, ", "))
+	}
+	b.WriteString("\n## Labels\n\n")
+	for _, l := range labels {
+		fmt.Fprintf(&b, "- %s\n", settings.Wrap("`"+l.name+"` of "+strings.Join(of[l], ", ")+": "+l.values+".", "  "))
 	}
 	b.WriteString(metricsTail)
 	_, err := io.WriteString(w, b.String())
@@ -444,14 +457,16 @@ const metricsHead = `# Metrics
 
 <!-- Made by "sessiongate metrics" from the table in cmd/sessiongate/metrics.go. -->
 
-The internal listener answers GET /metrics, without an API key, in the text format of Prometheus; no other listener does. What there can be is
-there from the start, as 0, so that the first of something is a rise. No label has a value that a stranger chooses.
-[monitoring](monitoring/README.md) says how to scrape it, and has alert rules and a dashboard.
+The internal listener answers GET /metrics, without an API key, in the text format of Prometheus.
+No other listener does. Every series that can exist is there from the start, as 0, so that the first
+event is a rise. No label has a value that a client chooses. [monitoring](monitoring/README.md) says
+how to scrape the page, and has alert rules and a dashboard.
 
 | Metric | Type | Meaning | Labels |
 |---|---|---|---|
 `
 
 const metricsTail = `
-Beside these there are those of Go's runtime (` + "`go_*`" + `) and of the process (` + "`process_*`" + `: CPU, memory, open files, start).
+Beside these there are the metrics of Go's runtime (` + "`go_*`" + `) and of the process (` + "`process_*`" + `: CPU,
+memory, open files, start).
 `

@@ -146,7 +146,7 @@ func TestProfilingRefusesOtherAddresses(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"0.0.0.0:6060", ":6060", "192.0.2.1:6060", "[::]:6060", "sessiongate.internal:6060"} {
 		_, err := run(t, withoutDatabase("SESSIONGATE_PROFILING_LISTEN="+address), "serve")
-		if all := faultsOf(t, err); len(all) != 1 || all[0].key != "profiling.listen" || !strings.Contains(err.Error(), "SESSIONGATE_PROFILING_LISTEN") || !strings.Contains(err.Error(), "a loopback address as HOST") {
+		if all := faultsOf(t, err); len(all) != 1 || all[0].Key != "profiling.listen" || !strings.Contains(err.Error(), "SESSIONGATE_PROFILING_LISTEN") || !strings.Contains(err.Error(), "a loopback address as HOST") {
 			t.Errorf("%s: %v", address, err)
 		}
 	}

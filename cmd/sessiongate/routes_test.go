@@ -79,15 +79,15 @@ func TestRoutesOfTheEnvironmentWin(t *testing.T) {
 	const file = "routes:\n  - {path: /file, policy: {session: optional}}\n  - {path: /file2, policy: {}}\n"
 	c, from := mustParse(t, file, `SESSIONGATE_ROUTES=[{"path": "/env", "policy": {"session": "optional"}}]`)
 	want := []authz.Route{{Path: "/env", Policy: map[string]string{"session": "optional"}}}
-	if diff := cmp.Diff(want, c.Routes); diff != "" {
+	if diff := cmp.Diff(want, c.Check.Routes); diff != "" {
 		t.Error(diff)
 	}
 	if out := printed(t, c, from); !strings.Contains(out, "routes: # SESSIONGATE_ROUTES\n  - {path: \"/env\", policy: {session: \"optional\"}} # SESSIONGATE_ROUTES\n") {
 		t.Errorf("printed:\n%s", out)
 	}
 	for _, none := range []string{"", "[]", "# none"} {
-		if c, _ := mustParse(t, file, "SESSIONGATE_ROUTES="+none); c.Routes != nil {
-			t.Errorf("%q leaves %v", none, c.Routes)
+		if c, _ := mustParse(t, file, "SESSIONGATE_ROUTES="+none); c.Check.Routes != nil {
+			t.Errorf("%q leaves %v", none, c.Check.Routes)
 		}
 	}
 	for _, broken := range []string{"[", "[] ---\n[]", "[]\n---\n[]", "{}", "x", "- *a", "&a []"} {
@@ -102,7 +102,7 @@ func TestPolicyScalars(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"off", "no", "600", "-5", "0", "true", "false", "1.5", `"010"`, "'0x10'", "admin|owner", "a b"} {
 		c, _ := mustParse(t, "routes: [{policy: {require.x: "+text+"}}]")
-		if got := c.Routes[0].Policy["require.x"]; got != strings.Trim(text, `"'`) {
+		if got := c.Check.Routes[0].Policy["require.x"]; got != strings.Trim(text, `"'`) {
 			t.Errorf("%s is read as %q", text, got)
 		}
 	}
@@ -117,12 +117,12 @@ func TestPolicyScalars(t *testing.T) {
 func TestRoutesExampleIsTaken(t *testing.T) {
 	t.Parallel()
 	example := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindStringSubmatch(routesReference)
-	if c, _ := mustParse(t, example[1]); len(c.Routes) != 4 {
-		t.Errorf("%d entries", len(c.Routes))
+	if c, _ := mustParse(t, example[1]); len(c.Check.Routes) != 4 {
+		t.Errorf("%d entries", len(c.Check.Routes))
 	}
 	variable := regexp.MustCompile("`SESSIONGATE_ROUTES='(.*?)'`").FindStringSubmatch(routesReference)
-	if c, _ := mustParse(t, "", "SESSIONGATE_ROUTES="+variable[1]); len(c.Routes) != 1 {
-		t.Errorf("%d entries", len(c.Routes))
+	if c, _ := mustParse(t, "", "SESSIONGATE_ROUTES="+variable[1]); len(c.Check.Routes) != 1 {
+		t.Errorf("%d entries", len(c.Check.Routes))
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sessiongate/sessiongate/internal/settings"
 )
 
 func TestNoOutputHoldsASecret(t *testing.T) {
@@ -17,7 +19,7 @@ func TestNoOutputHoldsASecret(t *testing.T) {
 	c, from := mustParse(t, good)
 
 	var out bytes.Buffer
-	if err := writeConfig(&out, c, from); err != nil {
+	if err := table(&c).Print(&out, from); err != nil {
 		t.Fatal(err)
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
@@ -25,7 +27,7 @@ func TestNoOutputHoldsASecret(t *testing.T) {
 		fmt.Fprintf(&out, verb+"\n", c.Key)
 		fmt.Fprintf(&out, verb+"\n", c.KeyPrevious)
 	}
-	creds := Credentials{Key: testKey, KeyPrevious: testSecret, DatabasePassword: testSecret, APIKeys: map[string]Secret{"a": testSecret}}
+	creds := Credentials{Key: testKey, KeyPrevious: testSecret, DatabasePassword: testSecret, APIKeys: map[string]settings.Secret{"a": testSecret}}
 	for _, v := range []any{c, &c, creds, &creds, []any{c, &c, creds, &creds}, map[string]any{"c": &c, "creds": &creds}} {
 		for _, verb := range "vTtbcdoOqxXUeEfFgGs!" { // the wrong ones among them
 			fmt.Fprintf(&out, "%"+string(verb)+" %+"+string(verb)+" %#"+string(verb)+"\n", v, v, v)
@@ -43,7 +45,7 @@ func TestNoOutputHoldsASecret(t *testing.T) {
 			t.Errorf("%q is in the output:\n%s", secret, &out)
 		}
 	}
-	if n := strings.Count(out.String(), redacted); n < 20 {
+	if n := strings.Count(out.String(), settings.Redacted); n < 20 {
 		t.Errorf("only %d redactions: the test looks at too little", n)
 	}
 }
@@ -62,7 +64,7 @@ func TestCredentials(t *testing.T) {
 	c, from := mustParse(t, "", "SESSIONGATE_KEY_FILE="+write("key", testKey+"\n"), "SESSIONGATE_KEY_PREVIOUS_FILE="+write("previous", otherKey), "SESSIONGATE_DATABASE_PASSWORD_FILE="+write("password", "p w\r\n"),
 		"SESSIONGATE_API_KEYS=a:"+testSecret+":x", "SESSIONGATE_API_KEY_FILES=b:"+write("api", testSecret))
 	got, err := credentials(c, from)
-	want := Credentials{Key: testKey, KeyPrevious: otherKey, DatabasePassword: "p w", APIKeys: map[string]Secret{"a": testSecret + ":x", "b": testSecret}}
+	want := Credentials{Key: testKey, KeyPrevious: otherKey, DatabasePassword: "p w", APIKeys: map[string]settings.Secret{"a": testSecret + ":x", "b": testSecret}}
 	if diff := cmp.Diff(want, got, plainly); err != nil || diff != "" {
 		t.Errorf("error %v, credentials (-want +got):\n%s", err, diff)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sessiongate/sessiongate/internal/settings"
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
@@ -20,11 +21,11 @@ type sessionsEndCmd struct {
 }
 
 // Run implements the command. It needs the database and no key.
-func (k sessionsEndCmd) Run(c *commands, p process) error {
+func (k sessionsEndCmd) Run(f *flags, p process) error {
 	if !isAPIName(k.Actor) {
-		return fmt.Errorf("--actor: found %s; allowed: 1 to 64 of a-z, 0-9, - and _", quoted(k.Actor))
+		return fmt.Errorf("--actor: found %s; allowed: 1 to 64 of a-z, 0-9, - and _", settings.Quoted(k.Actor))
 	}
-	config, store, err := openDatabase(c, p)
+	config, store, err := openDatabase(f, p)
 	if err != nil {
 		return err
 	}
@@ -36,7 +37,7 @@ func (k sessionsEndCmd) Run(c *commands, p process) error {
 	case k.Handle != "":
 		handle, err := sessions.ParseHandle(k.Handle)
 		if err != nil {
-			return fmt.Errorf("--handle: found %s; allowed: 22 characters of base64url", quoted(k.Handle))
+			return fmt.Errorf("--handle: found %s; allowed: 22 characters of base64url", settings.Quoted(k.Handle))
 		}
 		done, err := store.End(p.ctx, handle, ending)
 		if err != nil {
@@ -60,7 +61,7 @@ func (k sessionsEndCmd) Run(c *commands, p process) error {
 	if ended == 1 {
 		noun = "session"
 	}
-	_, err = fmt.Fprintf(p.stdout, "ended %d %s; every replica that hears the feed denies within %s\n", ended, noun, formatDuration(config.Feed.Bound))
+	_, err = fmt.Fprintf(p.stdout, "ended %d %s; every replica that hears the feed denies within %s\n", ended, noun, settings.FormatDuration(config.Engine.FeedBound))
 	return err
 }
 
@@ -76,7 +77,7 @@ func (i *instant) UnmarshalText(text []byte) error {
 	}
 	t, err := time.Parse(time.RFC3339, string(text))
 	if err != nil {
-		return fmt.Errorf("found %s; allowed: a time with its zone (RFC 3339), such as 2026-01-31T13:00:00Z, or now", quoted(string(text)))
+		return fmt.Errorf("found %s; allowed: a time with its zone (RFC 3339), such as 2026-01-31T13:00:00Z, or now", settings.Quoted(string(text)))
 	}
 	*i = instant(t)
 	return nil

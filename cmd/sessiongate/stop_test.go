@@ -46,7 +46,7 @@ func serving(t *testing.T, client *tls.Config, environ ...string) *served {
 	done := make(chan error, 1)
 	go func() {
 		p := process{ctx: ctx, environ: environ, stdout: io.Discard, stderr: writer}
-		done <- serveCmd{}.Run(&commands{}, p)
+		done <- serveCmd{}.Run(&flags{}, p)
 		_ = writer.Close()
 	}()
 	var log bytes.Buffer

@@ -14,13 +14,9 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
-)
 
-// TLSFiles are the PEM files of one listener's TLS; without Cert it speaks none.
-type TLSFiles struct {
-	Cert, Key string
-	ClientCA  string // whose certificates clients must show; "": none is asked for
-}
+	"github.com/sessiongate/sessiongate/internal/settings"
+)
 
 const (
 	// tlsLookPause is between two looks whether the files changed. Certificates
@@ -30,39 +26,15 @@ const (
 	maxTLSFile = 1 << 20
 )
 
-// tlsKeys are the settings of one listener's TLS.
-func tlsKeys(listener string) (cert, key, clientCA string) {
-	return "tls." + listener + "_cert_file", "tls." + listener + "_key_file", "tls." + listener + "_client_ca_file"
-}
-
-// tlsRules are the rules that join the settings of one listener's TLS.
-func (c *Config) tlsRules() []rule {
-	var all []rule
-	for _, l := range []struct {
-		name    string
-		files   TLSFiles
-		clients []string
-	}{{"authz", c.TLS.Authz, c.TLS.Names.Authz}, {"public", c.TLS.Public, c.TLS.Names.Public}, {"internal", c.TLS.Internal, c.TLS.Names.Internal}} {
-		cert, key, ca := tlsKeys(l.name)
-		names := clientNamesKey(l.name)
-		all = append(all,
-			rule{[]string{cert, key}, (l.files.Cert == "") == (l.files.Key == ""), "both " + cert + " and " + key + ", or neither"},
-			rule{[]string{ca, cert}, l.files.ClientCA == "" || l.files.Cert != "", ca + " only with " + cert + ": without TLS no client can show a certificate"},
-			rule{[]string{names, ca}, len(l.clients) == 0 || l.files.ClientCA != "", names + " only with " + ca + ": without it no certificate is asked for"},
-		)
-	}
-	return all
-}
-
 // Certificates are the TLS of the three listeners; nil: plain.
 type Certificates struct {
 	authz, public, internal *certificate
 }
 
 // certificates reads the files that c names. It reports every unreadable or unfit
-// one at once, as [faults] that never quote what a file holds.
-func certificates(c Config, at origins, now time.Time) (Certificates, error) {
-	var all faults
+// one at once, as [settings.Faults] that never quote what a file holds.
+func certificates(c Config, at settings.Origins, now time.Time) (Certificates, error) {
+	var all settings.Faults
 	read := func(name string, files TLSFiles, clients []string, auth tls.ClientAuthType, protocol string) *certificate {
 		if files.Cert == "" {
 			return nil
@@ -70,7 +42,7 @@ func certificates(c Config, at origins, now time.Time) (Certificates, error) {
 		l := &certificate{name: name, files: files, clients: clients, auth: auth, protocol: protocol}
 		config, digest, found := l.read(now)
 		for _, f := range found {
-			f.at = at[f.key]
+			f.At = at[f.Key]
 			all = append(all, f)
 		}
 		l.config.Store(config)
@@ -162,14 +134,14 @@ func (l *certificate) look(now time.Time, log *slog.Logger) {
 }
 
 // read makes a configuration of the files, with a digest of their content.
-func (l *certificate) read(now time.Time) (*tls.Config, [sha256.Size]byte, faults) {
-	var all faults
+func (l *certificate) read(now time.Time) (*tls.Config, [sha256.Size]byte, settings.Faults) {
+	var all settings.Faults
 	report := func(key, found, allowed string) {
-		all = append(all, fault{key: key, found: found, allowed: allowed})
+		all = append(all, settings.Fault{Key: key, Found: found, Allowed: allowed})
 	}
 	digest := sha256.New()
 	file := func(key, name string) []byte {
-		content, err := readFile(name, maxTLSFile)
+		content, err := settings.ReadFile(name, maxTLSFile)
 		if err != nil {
 			report(key, err.Error(), "a readable PEM file of at most 1MiB")
 		}
@@ -204,7 +176,7 @@ func (l *certificate) read(now time.Time) (*tls.Config, [sha256.Size]byte, fault
 	}
 	if l.files.ClientCA != "" {
 		config.ClientAuth, config.ClientCAs = l.auth, x509.NewCertPool()
-		config.VerifyConnection = l.verifyClient
+		config.VerifyConnection = func(state tls.ConnectionState) error { return verifyClient(l.clients, state) }
 		if content := file(caKey, l.files.ClientCA); content != nil {
 			const allowed = "PEM certificates of authorities, at least one of them valid now"
 			certs, err := parseCertificates(content)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/internal/authority"
+	"github.com/sessiongate/sessiongate/internal/settings"
 )
 
 func newAuthority(t *testing.T) *authority.Authority {
@@ -118,9 +119,9 @@ func TestTLSFaultsAtStart(t *testing.T) {
 			}
 			var c Config
 			c.TLS.Public = d.files()
-			_, err := certificates(c, origins{test.key: {file: "c.yaml", line: 7}}, time.Now())
+			_, err := certificates(c, settings.Origins{test.key: {File: "c.yaml", Line: 7}}, time.Now())
 			all := faultsOf(t, err)
-			if len(all) != 1 || all[0].key != test.key || !strings.HasPrefix(all[0].Error(), "c.yaml:7: "+test.key+": found ") || all[0].allowed == "" {
+			if len(all) != 1 || all[0].Key != test.key || !strings.HasPrefix(all[0].Error(), "c.yaml:7: "+test.key+": found ") || all[0].Allowed == "" {
 				t.Fatalf("faults:\n%v\nwant one at %s", err, test.key)
 			}
 			for _, want := range test.want {

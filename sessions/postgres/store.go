@@ -41,15 +41,18 @@ type Config struct {
 	lookup pgconn.LookupFunc // nil: the system's; for tests
 }
 
-const (
-	defaultConnections = 10
-	maxConnections     = 1000
-	defaultTimeout     = 5 * time.Second
-	// defaultConnect leaves room for the eight round trips of a connection with TLS and a password
-	// at 200 ms each, and for the next host within five seconds.
-	defaultConnect   = 3 * time.Second
-	defaultAuditKeep = 90 * 24 * time.Hour
-)
+const maxConnections = 1000
+
+// Defaults is a Config that lacks only the URL.
+func Defaults() Config {
+	return Config{
+		MaxConnections: 10, StatementTimeout: 5 * time.Second,
+		// This leaves room for the eight round trips of a connection with TLS and a password
+		// at 200 ms each, and for the next host within five seconds.
+		ConnectTimeout: 3 * time.Second,
+		AuditKeep:      90 * 24 * time.Hour,
+	}
+}
 
 // Store implements [sessions.Store]. It is safe for concurrent use.
 type Store struct {
@@ -87,6 +90,7 @@ var _ sessions.Store = (*Store)(nil)
 // Open prepares the pools. They connect when they are first used, so an unreachable database is no
 // error here. Its errors never contain the password.
 func Open(ctx context.Context, c Config) (*Store, error) {
+	defaults := Defaults()
 	pc, err := pgxpool.ParseConfig(c.URL)
 	if err != nil {
 		// pgx redacts what it recognises as a password. A URL that cannot be parsed may contain one
@@ -96,8 +100,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.Password != "" {
 		pc.ConnConfig.Password = c.Password
 	}
-	pc.MaxConns = int32(min(cmp.Or(c.MaxConnections, defaultConnections), maxConnections)) //nolint:gosec // bounded
-	pc.ConnConfig.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultConnect)
+	pc.MaxConns = int32(min(cmp.Or(c.MaxConnections, defaults.MaxConnections), maxConnections)) //nolint:gosec // bounded
+	pc.ConnConfig.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaults.ConnectTimeout)
 	d := newDialer(&pc.ConnConfig.Config)
 	pc.ConnConfig.DialFunc = d.dial
 	if c.lookup == nil {
@@ -116,13 +120,13 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if params["application_name"] == "" {
 		params["application_name"] = "sessiongate"
 	}
-	timeout := cmp.Or(c.StatementTimeout, defaultTimeout)
+	timeout := cmp.Or(c.StatementTimeout, defaults.StatementTimeout)
 	params["statement_timeout"] = milliseconds(timeout)
 	params["idle_in_transaction_session_timeout"] = milliseconds(2 * timeout)
 	params["client_encoding"] = "UTF8"
 	s := &Store{
 		deliverMax: deliverMax, pingIdle: pingIdle, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
-		auditKeep: cmp.Or(c.AuditKeep, defaultAuditKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
+		auditKeep: cmp.Or(c.AuditKeep, defaults.AuditKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
 	}
 	for i := range s.creating {
 		s.creating[i] = make(chan struct{}, 1)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
@@ -18,15 +19,11 @@ func (c Config) check() (browser.Trust, error) {
 		}
 	}
 	fault(c.Cookies.AccessName == "" || c.Cookies.RefreshName == "", "Cookies: names must not be empty")
-	fault(strings.EqualFold(c.Cookies.AccessName, c.Cookies.RefreshName), "Cookies: names must differ")
 	fault(!isPath(c.Cookies.AuthPath), "Cookies.AuthPath must be a path")
-	below := func(path string) bool {
-		return isPath(path) && strings.HasPrefix(path, strings.TrimSuffix(c.Cookies.AuthPath, "/")+"/")
+	fault(!isPath(c.RefreshPath) || !isPath(c.SignoutPath), "RefreshPath and SignoutPath must be paths")
+	if err := append(c.Cookies.Faults(), c.Faults()...).Err(); err != nil {
+		faults = append(faults, err)
 	}
-	fault(!below(c.RefreshPath), "RefreshPath must be a path under Cookies.AuthPath, the only place to which browsers send the refresh token")
-	fault(!below(c.SignoutPath), "SignoutPath must be a path under Cookies.AuthPath, the only place to which browsers send the refresh token")
-	fault(c.RefreshPath == c.SignoutPath, "RefreshPath and SignoutPath must differ")
-	fault(!browser.CanMeanExpired(c.SessionExpiredStatus), "SessionExpiredStatus must be "+browser.AllowedExpired)
 	fault(c.BodyMax < 1, "BodyMax must be positive")
 	origins, err := browser.ParseOrigins(c.AllowedOrigins)
 	faults = append(faults, err)
@@ -38,6 +35,22 @@ func (c Config) check() (browser.Trust, error) {
 		return browser.Trust{}, fmt.Errorf("configuring sessionhttp: %w", err)
 	}
 	return browser.Trust{Origins: origins}, nil
+}
+
+// Faults are the rules between values that c breaks, without those of its Cookies.
+func (c Config) Faults() (all sessions.ConfigFaults) {
+	const under = " under AuthPath, the only place to which browsers send the refresh token"
+	all = all.Unless(c.isBelowAuth(c.RefreshPath), "RefreshPath"+under, "RefreshPath", "AuthPath")
+	all = all.Unless(c.isBelowAuth(c.SignoutPath), "SignoutPath"+under, "SignoutPath", "AuthPath")
+	all = all.Unless(c.RefreshPath != c.SignoutPath, "two different paths", "RefreshPath", "SignoutPath")
+	all = all.Unless(browser.CanMeanExpired(c.SessionExpiredStatus), browser.AllowedExpired, "SessionExpiredStatus")
+	return all
+}
+
+// isBelowAuth says whether path is below AuthPath: a cookie of that Path is sent there (RFC 6265
+// §5.1.4).
+func (c Config) isBelowAuth(path string) bool {
+	return strings.HasPrefix(path, strings.TrimSuffix(c.Cookies.AuthPath, "/")+"/")
 }
 
 func isPath(s string) bool { return strings.HasPrefix(s, "/") && !strings.ContainsAny(s, "?#") }

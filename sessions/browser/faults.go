@@ -1,0 +1,23 @@
+package browser
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// Faults are the rules between values that c breaks: browsers would refuse such cookies, or the
+// two tokens would be in one place.
+func (c Cookies) Faults() (all sessions.ConfigFaults) {
+	all = all.Unless(!c.HostPrefix || c.Secure, "HostPrefix only with Secure, for browsers refuse such a cookie", "HostPrefix", "Secure")
+	all = all.Unless(!c.HostPrefix || c.Domain == "", "HostPrefix only without Domain, for browsers refuse such a cookie", "HostPrefix", "Domain")
+	all = all.Unless(c.SameSite != http.SameSiteNoneMode || c.Secure, "SameSite none only with Secure, for browsers refuse such a cookie", "SameSite", "Secure")
+	all = all.Unless(!c.Partitioned || c.Secure, "Partitioned only with Secure, for browsers refuse such a cookie", "Partitioned", "Secure")
+	all = all.Unless(!c.Partitioned || c.SameSite == http.SameSiteNoneMode,
+		"Partitioned only with SameSite none, for browsers send no other cookie from another site's frame", "Partitioned", "SameSite")
+	all = all.Unless(!strings.EqualFold(c.AccessName, c.RefreshName), "two different cookie names", "AccessName", "RefreshName")
+	all = all.Unless(!slices.Contains(c.FormerPaths, c.AuthPath), "FormerPaths without AuthPath, where the refresh token lives now", "FormerPaths", "AuthPath")
+	return all
+}
