@@ -10,7 +10,7 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// issueChild creates a session and hands a child out; the promotion is the child's.
+// issueChild creates a session and issues a child; the promotion is the child's.
 func issueChild(t *testing.T, s sessions.Store, user string) (sessions.Row, sessions.Promotion) {
 	t.Helper()
 	h := sessions.NewHandle()

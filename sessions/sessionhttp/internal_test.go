@@ -229,15 +229,15 @@ func TestList(t *testing.T) {
 			t.Errorf("%q: %d sessions, more %t", tt.query, len(found), got.More)
 		}
 	}
-	if r := do(b.internal, apiCall(http.MethodGet, "/v1/users/nobody/sessions", "")); r.Body != `{"sessions":[],"more":false}` {
+	if r := do(b.internal, apiCall(http.MethodGet, "/v1/users/unknown/sessions", "")); r.Body != `{"sessions":[],"more":false}` {
 		t.Errorf("a user without sessions: %s", r.Body)
 	}
 	for _, query := range []string{"?limit=0", "?limit=1001", "?limit=-1", "?limit=01", "?limit=1.5", "?limit=x", "?limit=1&limit=2", "?host=a", "?limit=1&host=a", "?%zz"} {
-		wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/nobody/sessions"+query, "")), http.StatusBadRequest)
+		wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/unknown/sessions"+query, "")), http.StatusBadRequest)
 	}
 	wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/%20/sessions", "")), http.StatusBadRequest)
 	b.store.down.Store(true)
-	wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/nobody/sessions", "")), http.StatusServiceUnavailable)
+	wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/unknown/sessions", "")), http.StatusServiceUnavailable)
 }
 
 func TestEndUser(t *testing.T) {
