@@ -8,12 +8,13 @@ TESTFLAGS ?=
 WEBSDK    := envoy/testdata/websdk
 APPS      := envoy/testdata/vite envoy/testdata/nextjs
 CLIENTS   := envoy/testdata/clients
+DIAGRAMS  := docs/testdata/mermaid
 BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 
-.PHONY: help build demo test soak websdk clients apps fuzz check bench screenshots vuln fmt clean
+.PHONY: help build demo test soak websdk clients apps diagrams fuzz check bench screenshots vuln fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,13 +28,13 @@ demo: ## run the journey through a real Envoy and a real Postgres (ONCE=1: then 
 	@exec bin/demo $(if $(ONCE),--once)
 
 test: ## run every test, with the race detector and in random order, and each fuzzer for FUZZTIME
-	@$(GO) run ./envoy/fetch
-	@$(MAKE) --no-print-directory websdk clients apps
+	@$(GO) run ./internal/envoyrun/fetch
+	@$(MAKE) --no-print-directory websdk clients apps diagrams
 	$(GO) test -race -shuffle=on -timeout 45m $(TESTFLAGS) ./...
 	@$(MAKE) --no-print-directory fuzz
 
 soak: ## play every fault of the store and the network at full size: 1,000 clients, 200 kills (an hour)
-	@$(GO) run ./envoy/fetch
+	@$(GO) run ./internal/envoyrun/fetch
 	SESSIONGATE_SOAK=1 $(GO) test -race -count=1 -timeout 3h -v -run '^TestFault' $(TESTFLAGS) ./envoy
 
 websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published frontend SDKs, which the tests run in Chromium
@@ -42,7 +43,10 @@ websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published front
 clients: $(CLIENTS)/node_modules/.package-lock.json ## install the cookie jar that the tests give to Node
 	@:
 
-apps: $(APPS:%=%/node_modules/.package-lock.json) ## install Vite and Next.js, of which the tests build an app each (350 MB)
+apps: $(APPS:%=%/node_modules/.package-lock.json) ## install Vite and Next.js, with which the tests build an app each (350 MB)
+	@:
+
+diagrams: $(DIAGRAMS)/node_modules/.package-lock.json ## install Mermaid, which the tests give the documents' diagrams (150 MB)
 	@:
 
 %/node_modules/.package-lock.json: %/package-lock.json %/.npmrc
@@ -71,7 +75,7 @@ bench: ## count what the hot path costs, as ratios measured in one run
 	$(GO) test -run '^$$' -bench 'Poll$$|Heard$$' -benchtime 3x ./sessions/postgres
 
 screenshots: ## take the pictures of docs/images again (needs Chromium and Prometheus)
-	@$(GO) run ./envoy/fetch
+	@$(GO) run ./internal/envoyrun/fetch
 	@mkdir -p docs/images
 	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$|^TestDashboard$$' ./envoy
 
@@ -79,7 +83,7 @@ vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 clean: ## remove what make made
-	rm -rf bin .cache $(WEBSDK)/node_modules $(CLIENTS)/node_modules $(APPS:%=%/node_modules) $(APPS:%=%/dist*) $(APPS:%=%/.next)
+	rm -rf bin .cache $(WEBSDK)/node_modules $(CLIENTS)/node_modules $(DIAGRAMS)/node_modules $(APPS:%=%/node_modules) $(APPS:%=%/dist*) $(APPS:%=%/.next)
 
 $(GOLANGCI_LINT):
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

@@ -3,15 +3,14 @@ package authz
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
 // policies chooses the policy of each request: the default one, over it the most
 // specific entry of the table, over that the context_extensions of Envoy's route,
-// key by key. So whoever reads a route in Envoy's configuration sees what holds
-// there; what it does not say is the entry's.
+// key by key. So a reader of a route in Envoy's configuration sees what holds there;
+// for keys that the route does not name, the entry holds.
 type policies struct {
 	normal Policy
 	table  *table
@@ -49,8 +48,8 @@ func (p *policies) choose(r *request, extensions map[string]string) (Policy, int
 	policy := p.normal
 	if entry >= 0 {
 		policy = p.entries[entry]
-		// Claims, and the time of a sign-in, are a session's: who asks for them
-		// on Envoy's route has not opened it, whatever an entry says.
+		// Claims, and the time of a sign-in, are a session's: a route of Envoy's that
+		// asks for them is not open, whatever an entry says.
 		policy.Optional = policy.Optional && !asksOfSession(extensions)
 	}
 	policy, err := policy.With(extensions)
@@ -65,9 +64,10 @@ func refused(err error) decision {
 	return decision{denial: denyPolicy, fault: err}
 }
 
+// asksOfSession says whether any of the keys asks for what only a session has.
 func asksOfSession(extensions map[string]string) bool {
-	for key := range extensions {
-		if key == "max_age" || key == "strict" || strings.HasPrefix(key, requirePrefix) {
+	for name := range extensions {
+		if key, _ := findPolicyKey(name); key != nil && key.session {
 			return true
 		}
 	}

@@ -14,10 +14,18 @@ import (
 // Requirement is what a route asks of one custom claim of the session.
 type Requirement struct {
 	Claim string
-	// OneOf are the values of which the claim must be one; where it is a list,
-	// one of its items must. Booleans are true and false, numbers plain decimals
-	// (1000, not 1e3) below 2^53. None: any string, number or boolean will do.
+	// OneOf are the allowed values. Where the claim is a list, one of its items must
+	// have one. Booleans are true and false, numbers plain decimals (1000, not 1e3) below
+	// 2^53. None: any string, number or boolean will do.
 	OneOf []string
+}
+
+// value is the requirement as a setting has it.
+func (q Requirement) value() string {
+	if q.OneOf == nil {
+		return anyValue
+	}
+	return strings.Join(q.OneOf, "|")
 }
 
 // anyValue is the setting for a claim that only has to be there.
@@ -30,8 +38,8 @@ const (
 )
 
 // parseRequirement reads the setting require.<claim>: a value, several with "|"
-// between them, or "*". What no session can have is refused: the route would be
-// closed for ever, and nobody would know why.
+// between them, or "*". A value that no session can have is refused: the route would be
+// closed for ever, and the reason would be hard to find.
 func parseRequirement(claim, value string) (Requirement, bool) {
 	if claim == "" || sessions.IsReservedClaim(claim) {
 		return Requirement{}, false

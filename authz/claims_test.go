@@ -127,8 +127,8 @@ func TestRequire(t *testing.T) {
 		{"not met, in header transport", script.with("authorization", "Bearer "+g.header.Access.Reveal()).under(admin...), 403, "", wrong},
 		{"not met, on the login page", ask{method: "GET", path: "/login", headers: asScript(g.bob).headers}.under(admin...), 0, "", ""},
 		{"not met, on an optional route", asScript(g.bob).under("session", "optional", "require.role", "admin"), 403, "", wrong},
-		{"nobody, on an optional route", script.under("session", "optional", "require.role", "admin"), 0, "", ""},
-		{"nobody", script.under(admin...), 302, "", ""},
+		{"no session, on an optional route", script.under("session", "optional", "require.role", "admin"), 0, "", ""},
+		{"no session", script.under(admin...), 302, "", ""},
 		{"expired", asScript(g.expired).under(admin...), 440, "", pleaseRefresh},
 		{"without anti-CSRF", script.cookie(access(g.bob)).under(admin...), 440, "", pleaseRefresh + tokenMissing},
 		{"two of three", asScript(g.alice).under("require.role", "admin", "require.b", "*", "require.a", "x|y"), 403, "", `{"message":"invalid claim","claimValidationErrors":[` +

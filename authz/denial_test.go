@@ -15,10 +15,10 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
-// Each denial, by its code: the client's answer and header, the log's line, what is counted and what Envoy is told.
+// Each denial, by its code: the client's answer and header, the log line, what is counted and what Envoy is told.
 func TestEachDenial(t *testing.T) {
 	table := []Route{{Path: "/admin", Policy: map[string]string{"session": "required"}}, {Host: "app.example", Path: "/host", Policy: map[string]string{}}}
-	// What takes a request of its own. The others are what a Verifier says.
+	// These denials need a request of their own. A Verifier gives the others.
 	requests := map[string]func(*gate) ask{
 		"legacy_cookie":  func(*gate) ask { return script.cookie(browser.LegacyCookie + "=x") },
 		"anti_csrf":      func(g *gate) ask { return curl.cookie(access(g.alice)) },
@@ -37,16 +37,13 @@ func TestEachDenial(t *testing.T) {
 		},
 	}
 	statuses := map[sessions.Outcome]int{sessions.TryRefresh: 440, sessions.Unauthorised: 302, sessions.Forbidden: 403, sessions.Unavailable: 503}
-	for _, v := range Verdicts() {
-		if v.Outcome == sessions.Allow || v.Code == "other" {
-			continue
-		}
-		t.Run(v.Code, func(t *testing.T) {
+	for _, denial := range append(sessions.Denials(), Denials()...) {
+		t.Run(denial.Code, func(t *testing.T) {
 			var log bytes.Buffer
 			var seen observed
 			change := func(c *Config) {
 				c.DenialHeader, c.Observe, c.Routes, c.Default.AntiCSRF = true, seen.see, table, AntiCSRFAttested
-				c.Cookies.SameSite = map[bool]http.SameSite{true: http.SameSiteStrictMode, false: http.SameSiteLaxMode}[v.Code == "same_site_hop"]
+				c.Cookies.SameSite = map[bool]http.SameSite{true: http.SameSiteStrictMode, false: http.SameSiteLaxMode}[denial.Code == "same_site_hop"]
 				c.Log = slog.New(slog.NewJSONHandler(&log, nil))
 			}
 			g := newGate(t, change)
@@ -54,18 +51,18 @@ func TestEachDenial(t *testing.T) {
 			cfg := testConfig()
 			change(&cfg)
 			var engine Verifier
-			switch request, own := requests[v.Code]; {
-			case v.Code == "max_age":
+			switch request, own := requests[denial.Code]; {
+			case denial.Code == "max_age":
 				engine, a = aged{g.engine, time.Hour, nil}, request(g)
-			case v.Code == "identity":
+			case denial.Code == "identity":
 				engine = verifierFunc(func([]string) (*sessions.Access, *sessions.Denial) { return &sessions.Access{}, nil })
-			case v.Code == "panic":
+			case denial.Code == "panic":
 				engine = verifierFunc(func([]string) (*sessions.Access, *sessions.Denial) { panic("hush") })
 			case own:
 				a = request(g)
 			default:
 				for _, d := range sessions.Denials() {
-					if d.Code == v.Code {
+					if d.Code == denial.Code {
 						engine = denying(d)
 					}
 				}
@@ -83,21 +80,21 @@ func TestEachDenial(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, status := read(t, response), statuses[v.Outcome]
-			if v.Code == "same_site_hop" {
+			r, status := read(t, response), statuses[denial.Outcome]
+			if denial.Code == "same_site_hop" {
 				status = 401
 			}
-			if v.Code == "header_lines" {
+			if denial.Code == "header_lines" {
 				status = 431
 			}
-			if r.status != status || r.headers[browser.HeaderDenial] != v.Code {
+			if r.status != status || r.headers[browser.HeaderDenial] != denial.Code {
 				t.Errorf("answered %d, header %q", r.status, r.headers[browser.HeaderDenial])
 			}
-			if len(seen) != 1 || seen[0].Code != v.Code {
+			if len(seen) != 1 || seen[0].Code != denial.Code {
 				t.Errorf("counted %+v", seen)
 			}
 			told := response.GetDynamicMetadata().AsMap()
-			if told["code"] != v.Code || told["rule"] != v.Rule || told["outcome"] != v.Outcome.String() {
+			if told["code"] != denial.Code || told["rule"] != denial.Rule || told["outcome"] != denial.Outcome.String() {
 				t.Errorf("Envoy is told %v", told)
 			}
 			var line struct {
@@ -110,16 +107,16 @@ func TestEachDenial(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			level := map[bool]string{true: "WARN", false: "INFO"}[v.Outcome == sessions.Unavailable]
-			if v.Code == "panic" {
+			level := map[bool]string{true: "WARN", false: "INFO"}[denial.Outcome == sessions.Unavailable]
+			if denial.Code == "panic" {
 				line.Msg, line.Why, level = strings.TrimSuffix(line.Msg, " panicked"), "in the panic's own words", "ERROR"
 			}
-			if line.Msg != "check" || line.Code != v.Code || line.Rule != v.Rule || line.Outcome != v.Outcome.String() || line.Why == "" || line.Level != level {
+			if line.Msg != "check" || line.Code != denial.Code || line.Rule != denial.Rule || line.Outcome != denial.Outcome.String() || line.Why == "" || line.Level != level {
 				t.Errorf("logged %s", log.String())
 			}
-			named := slices.Contains([]string{"anti_csrf", "foreign_origin", "claim", "max_age"}, v.Code) // by a good token
+			named := slices.Contains([]string{"anti_csrf", "foreign_origin", "claim", "max_age"}, denial.Code) // by a good token
 			if named != (line.User == "alice" && line.Session == g.alice.Session.Handle.String()) {
-				t.Errorf("names somebody, or not: %s", log.String())
+				t.Errorf("names a user, or does not: %s", log.String())
 			}
 			if strings.Contains(log.String(), "hush") || strings.Contains(log.String(), g.alice.Access.Reveal()) {
 				t.Errorf("a secret is logged: %s", log.String())

@@ -3,9 +3,7 @@ package authz
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
@@ -17,17 +15,17 @@ type Explanation struct {
 	Entry int
 	// Entries are all of the table, the most specific first.
 	Entries []ExplainedEntry
-	// Denial is why the request is denied whoever sends it, or nil. Then what
-	// follows means nothing.
+	// Denial is why the request is denied whichever client sends it, or nil. Where it is
+	// not nil, the fields below mean nothing.
 	Denial *sessions.Denial
 	// Policy is what holds.
 	Policy Policy
-	// Passes says that the request passes whoever sends it, or is empty.
+	// Passes says why the request passes without a session, or is empty.
 	Passes Passes
 }
 
-// ExplainedEntry is an entry, by its index, and why it does not apply: empty for
-// the one that does.
+// ExplainedEntry is an entry, by its index, and why it does not apply. Why is empty for
+// the one that applies.
 type ExplainedEntry struct {
 	Index int
 	Why   string
@@ -43,10 +41,10 @@ const (
 	PassesLogin   Passes = "login page"
 )
 
-// Explain says what Check would make of a request's method, host, path (without
-// query) and context_extensions. It chooses by the code that Check uses.
+// Explain says which policy a request has by its method, host, path (without query) and
+// context_extensions. It chooses by the code that Check uses.
 func Explain(cfg Config, method, host, path string, extensions map[string]string) (Explanation, error) {
-	if err := cfg.check(); err != nil {
+	if _, err := cfg.check(); err != nil {
 		return Explanation{}, err
 	}
 	p, err := newPolicies(cfg)
@@ -136,36 +134,4 @@ func (e *Route) compare(o *Route) int {
 func (e *Route) fitsHost(name string) bool {
 	suffix, wild := strings.CutPrefix(e.Host, "*")
 	return e.Host == "" || name == e.Host || wild && strings.HasSuffix(name, suffix)
-}
-
-// PolicySetting is a key of context_extensions and its value.
-type PolicySetting struct{ Key, Value string }
-
-// Settings are p as context_extensions would say it, in the order of
-// docs/policy.md: With them, any policy becomes p. Without a limit of age there
-// is no max_age.
-func (p Policy) Settings() []PolicySetting {
-	session := "required"
-	if p.Optional {
-		session = "optional"
-	}
-	settings := []PolicySetting{
-		{"session", session},
-		{"anti_csrf", AntiCSRFModes()[p.AntiCSRF]},
-		{"on_unauthorised", OnUnauthorisedNames()[p.OnUnauthorised]},
-		{"login_url", p.LoginURL},
-		{"return_to", strconv.FormatBool(p.ReturnTo)},
-	}
-	if p.MaxAge > 0 {
-		settings = append(settings, PolicySetting{"max_age", strconv.FormatInt(int64(p.MaxAge/time.Second), 10)})
-	}
-	settings = append(settings, PolicySetting{"strict", strconv.FormatBool(p.Strict)})
-	for _, q := range p.Require {
-		value := anyValue
-		if q.OneOf != nil {
-			value = strings.Join(q.OneOf, "|")
-		}
-		settings = append(settings, PolicySetting{requirePrefix + q.Claim, value})
-	}
-	return settings
 }

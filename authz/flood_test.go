@@ -22,11 +22,11 @@ import (
 
 const (
 	floodRate  = 5000 // invented tokens a second
-	honestRate = 500  // Checks a second of one who is signed in
+	honestRate = 500  // Checks a second of a signed-in client
 	floodStint = 500 * time.Millisecond
 )
 
-// BenchmarkFlood is what a signed-in client feels of a flood, over gRPC: the median and
+// BenchmarkFlood measures what a flood costs a signed-in client, over gRPC: the median and
 // the 99th percentile of its Checks beside each, to what they are without one. Both
 // are measured in turns, and of the turns' ratios the median is taken, for the machine
 // has other work, too. "nothing" is a flood of requests without a token. What the

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// FuzzCheck: whatever a request holds, the answer is well formed, and nobody
-// gets an identity whose token was not in the Cookie or Authorization header.
+// FuzzCheck: whatever a request holds, the answer is well formed, and no request gets an
+// identity whose token was not in the Cookie or Authorization header.
 func FuzzCheck(f *testing.F) {
 	g := newGate(f, func(c *Config) { c.StripCookies = true })
 	for _, a := range []ask{

@@ -15,7 +15,7 @@ func TestHop(t *testing.T) {
 	link := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "document", "sec-fetch-site", "cross-site")
 	again := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "document", "sec-fetch-site", "same-origin")
 	isHop := func(a got) bool { return a.status == 401 && strings.Contains(a.body, "location.reload()") }
-	// Handed on by a service worker, a link and the page of a frame look the same.
+	// Passed on by a service worker, a link and the page of a frame look the same.
 	byWorker := ask{method: "GET", path: "/page"}.with("accept", "text/html", "sec-fetch-mode", "navigate", "sec-fetch-dest", "empty", "sec-fetch-site", "cross-site")
 	for name, a := range map[string]ask{
 		"guarded": link, "optional": link.under("session", "optional"), "401": link.under("on_unauthorised", "401"), "passed on": byWorker,
@@ -57,7 +57,7 @@ func TestHop(t *testing.T) {
 	}
 }
 
-// Every denial says its code to the client where the deployment wants that, and to nobody where it does not.
+// Every denial tells the client its code with DenialHeader, and without it no denial does.
 func TestDenialHeader(t *testing.T) {
 	telling := newGate(t, func(c *Config) { c.DenialHeader = true })
 	silent := newGate(t)
@@ -75,7 +75,7 @@ func TestDenialHeader(t *testing.T) {
 			t.Errorf("%s: told %q", code, r.headers[browser.HeaderDenial])
 		}
 		if r := check(t, silent.server, of(silent)); r.headers[browser.HeaderDenial] != "" {
-			t.Errorf("%s: told %q, though nobody asked for it", code, r.headers[browser.HeaderDenial])
+			t.Errorf("%s: told %q without DenialHeader", code, r.headers[browser.HeaderDenial])
 		}
 	}
 	if r := check(t, telling.server, navigation.cookie(access(telling.alice))); r.headers[browser.HeaderDenial] != "" {

@@ -32,8 +32,8 @@ func heavy(alice string) map[string]func(n int) *authv3.CheckRequest {
 		}
 		for kind, text := range map[string]func(n int) string{
 			"commas": of(","), "semicolons": of(";"), "names": of("sAccessToken "), "spaces": of(" "),
-			"cookies": of("sAccessToken=x; "), "cookies behind commas": of("st-access-token=a,"), "attributes": of("$Path=/; "),
-			"tokens": of("Bearer sgr1_x, "), "dots": of("ey."), "tokens of ours": of(alice + "; "), "broken bytes": of("st-access-token=\xff; a=\xfe;"),
+			"cookies": of("sAccessToken=x; "), "cookies after commas": of("st-access-token=a,"), "attributes": of("$Path=/; "),
+			"tokens": of("Bearer sgr1_x, "), "dots": of("ey."), "sessiongate's tokens": of(alice + "; "), "broken bytes": of("st-access-token=\xff; a=\xfe;"),
 		} {
 			all[kind+" in "+name] = func(n int) *authv3.CheckRequest { return base.with(name, text(n)).raw() }
 			all[kind+" in "+name+", mapped"] = func(n int) *authv3.CheckRequest { return base.with(name, strings.ToValidUTF8(text(n), "?")).mapped() }

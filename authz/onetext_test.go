@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// respelled are texts that say the same as a token to somebody, each with its name.
+// respelled are texts that some reader takes for the token, each with its name.
 func respelled(t testing.TB, token string) map[string]string {
 	t.Helper()
 	parts := strings.Split(token, ".")
@@ -41,16 +41,16 @@ func respelled(t testing.TB, token string) map[string]string {
 		"half a pair":        `"` + token,
 	}
 	for name, blank := range map[string]string{"space": " ", "tab": "\t", "no-break space": "\u00a0", "vertical tab": "\v", "line": "\n", "return": "\r", "NUL": "\x00", "DEL": "\x7f", "BOM": "\ufeff"} {
-		texts[name+" behind"], texts[name+" before"] = token+blank, blank+token
+		texts[name+" after"], texts[name+" before"] = token+blank, blank+token
 		texts[name+" amid"] = parts[0] + "." + parts[1] + blank + "." + parts[2]
 		texts[name+" in quotes"] = `"` + token + blank + `"`
 	}
 	return texts
 }
 
-// A token has one text, however it comes: whatever else says the same to somebody is
-// refused, before and after the token itself was seen. The one pair of quotes around
-// a cookie's value is no part of it.
+// A token has one text in every transport. Every other text that some reader takes for the
+// token is refused, before and after the token itself was seen. The one pair of quotes
+// around a cookie's value is no part of the text.
 func TestTokenHasOneText(t *testing.T) {
 	cookies, header := newGate(t), newGate(t)
 	alice, carol := cookies.alice.Access.Reveal(), header.header.Access.Reveal()

@@ -15,14 +15,14 @@ import (
 var pageTemplate string
 
 // pageCSP (CSP Level 3) allows the page its one script and one style, by their
-// hashes, and requests to its own origin. What varies is in attributes that the
+// hashes, and requests to its own origin. Values that vary are in attributes that the
 // script reads, so the hashes hold for every answer.
 var pageCSP = fmt.Sprintf("default-src 'none'; script-src '%s'; style-src '%s'; connect-src 'self'; "+
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
 	hashOf(pageTemplate, "script"), hashOf(pageTemplate, "style"))
 
-// pagePolicy is pageCSP, with frames of whoever may hold the app's pages beside the
-// page's own: it only refreshes, and those may do that anyway.
+// pagePolicy is pageCSP and the origins, beside the page's own, whose pages may show it in
+// a frame. The page only refreshes, which the pages of those origins may do anyway.
 func pagePolicy(allowedOrigins []string, framedByAny bool) string {
 	if framedByAny {
 		return pageCSP + " *"
@@ -45,13 +45,14 @@ func hashOf(page, element string) string {
 type refreshPage struct {
 	refreshPath   string
 	expiredStatus int
-	// attempt is when a refresh is given up.
+	// attempt is how long the page waits for a refresh.
 	attempt time.Duration
 	login   string
-	// resend: the request was a form's; repeating it is for the person to do.
+	// resend: the request was a form's, and only the person may repeat it.
 	resend bool
-	// reloadsWhenOver: the address can be seen without a session.
-	reloadsWhenEnded bool
+	// optional: the address can be seen without a session, so the page reloads it where
+	// the session has ended.
+	optional bool
 }
 
 func (p refreshPage) html() string {
@@ -61,6 +62,6 @@ func (p refreshPage) html() string {
 		"{{expired}}", strconv.Itoa(p.expiredStatus),
 		"{{attempt}}", strconv.FormatInt(max(1, p.attempt.Milliseconds()), 10),
 		"{{resend}}", strconv.FormatBool(p.resend),
-		"{{public}}", strconv.FormatBool(p.reloadsWhenEnded),
+		"{{optional}}", strconv.FormatBool(p.optional),
 	).Replace(pageTemplate)
 }

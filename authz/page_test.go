@@ -50,10 +50,10 @@ func TestPageKnowsItsRequest(t *testing.T) {
 	}{
 		{
 			navigation.cookie(access(g.expired)).under("return_to", "true"),
-			[]string{`data-refresh="/auth/session/refresh"`, `data-login="/login?return_to=%2Fpage%3Fq%3D1"`, `data-expired="440"`, `data-attempt="5000"`, `data-resend="false"`, `data-public="false"`},
+			[]string{`data-refresh="/auth/session/refresh"`, `data-login="/login?return_to=%2Fpage%3Fq%3D1"`, `data-expired="440"`, `data-attempt="5000"`, `data-resend="false"`, `data-optional="false"`},
 		},
 		{formPost.cookie(access(g.expired)), []string{`data-resend="true"`}},
-		{navigation.cookie(access(g.expired)).under("session", "optional"), []string{`data-public="true"`}},
+		{navigation.cookie(access(g.expired)).under("session", "optional"), []string{`data-optional="true"`}},
 	} {
 		body := check(t, g.server, tt.ask).body
 		for _, want := range append(tt.want, pleaseRefresh, `role="status"`, `lang="en"`, "prefers-color-scheme: dark") {

@@ -2,6 +2,8 @@ package authz
 
 import (
 	"errors"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,4 +113,17 @@ func FuzzPolicy(f *testing.F) {
 			t.Errorf("%q %q opened the route", key, value)
 		}
 	})
+}
+
+// docs/policy.md has a row for each key of a policy.
+func TestPolicyKeysAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range PolicyKeys() {
+		if !strings.Contains(string(page), "\n| `"+key+"` |") && !strings.Contains(string(page), "\n| [`"+key+"`](") {
+			t.Errorf("no row of %s", key)
+		}
+	}
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
-// request is what the rules need of a CheckRequest. A header that came several
-// times has its values joined, as RFC 9110 §5.3 has it: where one value is
-// asked for, a joined one is none of the known, and the rule fails closed.
+// request is what the rules need of a CheckRequest. The values of a header that came
+// several times are joined (RFC 9110 §5.3). A rule that asks for one value does not know
+// the joined one, and fails closed.
 type request struct {
 	method, path, query, host, scheme, id string
 
@@ -20,22 +20,22 @@ type request struct {
 	cookie, antiCSRF, origin, accept, upgrade string
 	authorization, authMode, requestedWith    string
 	traceparent                               string // for the log, as it came
-	bearer                                    string // the access token of ours in it that is judged
-	holdsOurs                                 bool   // any token of ours in it, judged or not
+	bearer                                    string // sessiongate's access token in authorization, to be judged
+	holdsOurs                                 bool   // any of sessiongate's tokens in authorization, judged or not
 	fetchMode, fetchSite, fetchDest           string
 	purpose, referer, preflightMethod         string
 
 	fetchMetadata bool // any Sec-Fetch header
 	scriptHeader  bool // any header that only scripts send
-	repeats       bool // a header more often than linesMax
+	repeats       bool // a header came more often than linesMax
 }
 
 // linesMax bounds how often one header may come. Envoy by default takes 100 headers
-// in all; a client that means well repeats none but Cookie, and that a few times.
+// in all. An honest client repeats only Cookie, and that a few times.
 const linesMax = 64
 
-// varied are the headers on which an answer depends, for Vary: all that field knows
-// but those for the log. A cache must not give one client another's denial.
+// varied are the headers on which an answer depends, for Vary: all that field knows but
+// those for the log. A cache must not give one client the denial of another.
 const varied = "Cookie, Authorization, Anti-CSRF, Origin, Accept, Upgrade, Access-Control-Request-Method, " +
 	"Sec-Fetch-Mode, Sec-Fetch-Site, Sec-Fetch-Dest, Sec-Fetch-User, Sec-Purpose, Referer, " +
 	"St-Auth-Mode, RID, SuperTokens-SDK-Name, X-Requested-With, X-Forwarded-Proto"
@@ -45,24 +45,24 @@ func readRequest(c *authv3.CheckRequest) request {
 	http := attributes.GetRequest().GetHttp()
 	r := request{method: http.GetMethod(), host: http.GetHost(), scheme: strings.ToLower(http.GetScheme()), id: http.GetId()}
 	r.path, r.query, _ = strings.Cut(http.GetPath(), "?")
-	// Envoy sends one or the other, as encode_raw_headers says.
-	var again repeated
+	// Envoy sends one or the other, by encode_raw_headers.
+	var more repeated
 	for name, value := range http.GetHeaders() {
-		r.add(&again, name, value)
+		r.add(&more, name, value)
 	}
 	for _, h := range http.GetHeaderMap().GetHeaders() {
 		if raw := h.GetRawValue(); len(raw) > 0 {
-			r.add(&again, h.GetKey(), string(raw))
+			r.add(&more, h.GetKey(), string(raw))
 		} else {
-			r.add(&again, h.GetKey(), h.GetValue())
+			r.add(&more, h.GetKey(), h.GetValue())
 		}
 	}
-	for name, values := range again {
-		field, joint := r.field(name)
-		*field = strings.Join(values, joint)
+	for name, values := range more {
+		field, separator := r.field(name)
+		*field = strings.Join(values, separator)
 	}
 	if r.forwardedProto == "http" || r.forwardedProto == "https" {
-		r.scheme = r.forwardedProto // what the browser used, where TLS ended before Envoy
+		r.scheme = r.forwardedProto // the browser's scheme, where TLS ended before Envoy
 	}
 	if browser.IsRequestID(r.requestID) {
 		r.id = r.requestID
@@ -76,9 +76,9 @@ func readRequest(c *authv3.CheckRequest) request {
 	return r
 }
 
-// field is where a header's value goes, and what joins several; nil for a
-// header whose value is not needed.
-func (r *request) field(name string) (field *string, joint string) {
+// field is where a header's value goes, and what separates several values. It is nil for
+// a header whose value is not needed.
+func (r *request) field(name string) (field *string, separator string) {
 	switch strings.ToLower(name) {
 	case "cookie":
 		return &r.cookie, "; "
@@ -130,10 +130,10 @@ func (r *request) field(name string) (field *string, joint string) {
 // repeated has the values of the headers that came more than once, by name.
 type repeated map[string][]string
 
-// add takes one header. Those that come again are joined at the end, all at once: a
-// client chooses how many there are, and joining each to what is there already
-// costs the square of that.
-func (r *request) add(again *repeated, name, value string) {
+// add takes one header. The values of a header that comes several times are kept in more
+// and joined at the end, all at once: a client chooses how many there are, and joining
+// them one by one would cost the square of that.
+func (r *request) add(more *repeated, name, value string) {
 	field, _ := r.field(name)
 	switch {
 	case field == nil:
@@ -141,10 +141,10 @@ func (r *request) add(again *repeated, name, value string) {
 		*field = value
 	default:
 		name = strings.ToLower(name)
-		if *again == nil {
-			*again = repeated{}
+		if *more == nil {
+			*more = repeated{}
 		}
-		values := (*again)[name]
+		values := (*more)[name]
 		switch {
 		case values == nil:
 			values = []string{*field}
@@ -152,13 +152,13 @@ func (r *request) add(again *repeated, name, value string) {
 			r.repeats = true
 			return
 		}
-		(*again)[name] = append(values, value)
+		(*more)[name] = append(values, value)
 	}
 }
 
-// readBearer finds an access token of ours (RFC 6750 §2.1). Other bearer tokens,
-// and other schemes, are the upstream's business; so is one of ours where the
-// script says that it keeps its session in cookies.
+// readBearer finds sessiongate's access token in Authorization (RFC 6750 §2.1). Other
+// bearer tokens and other schemes are for the upstream. sessiongate's token is not judged
+// where the script says that it keeps its session in cookies.
 func (r *request) readBearer() {
 	if token := browser.SessionBearer(r.authorization, r.authMode); sessions.IsAccessToken(token) {
 		r.bearer, r.scriptHeader, r.holdsOurs = token, true, true
@@ -170,27 +170,27 @@ func (r *request) readBearer() {
 	}
 }
 
-// cookies returns the values of a cookie, each once. Where Envoy sends headers as
-// a map, two Cookie lines of HTTP/1 (browsers send one) come joined with a comma.
-// They are not cut there: a sibling host may plant a cookie whose value has a
-// comma and a session cookie's name behind it, past what __Host- promises.
+// cookies returns the values of a cookie, each once. Where Envoy sends headers as a map,
+// two Cookie lines of HTTP/1 (browsers send one) come joined with a comma. They are not
+// split there. This stops a sibling host that plants a cookie whose value has a comma and
+// then a session cookie's name: it would evade what __Host- promises.
 func (r *request) cookies(name string) []string {
 	return browser.AppendCookies(nil, r.cookie, name)
 }
 
-// withoutCookies is the Cookie header without the named ones, and whether there
-// was one. Here joined lines are told apart, as cookies does not: rather a planted
-// cookie loses a part than an upstream sees a token.
+// withoutCookies is the Cookie header without the named cookies, and whether any was
+// there. Unlike cookies, it splits joined lines: a planted cookie may lose a part, but no
+// upstream sees a token.
 func (r *request) withoutCookies(names []string) (string, bool) {
 	rest, stripped := browser.StripCookies(r.cookie, names...)
 	if stripped && !utf8.ValidString(rest) {
-		rest = validPairs(rest) // protobuf carries no others, and would answer nothing at all
+		rest = validPairs(rest) // protobuf carries only UTF-8: with other bytes there would be no answer
 	}
 	return rest, stripped
 }
 
-// validPairs is a Cookie header without the pairs that are not UTF-8. It looks for
-// those, not at each pair: a client chooses how many there are.
+// validPairs is a Cookie header without the pairs that are not UTF-8. It searches for
+// the invalid bytes and does not look at each pair: a client chooses how many there are.
 func validPairs(header string) string {
 	var kept []string
 	keep := func(pairs string) {
@@ -198,7 +198,7 @@ func validPairs(header string) string {
 			kept = append(kept, pairs)
 		}
 	}
-	from := 0 // of what is not yet kept or left out
+	from := 0 // where the part begins that is neither kept nor left out yet
 	for at, r := range header {
 		if r != utf8.RuneError || at < from || strings.HasPrefix(header[at:], string(utf8.RuneError)) {
 			continue
@@ -213,14 +213,14 @@ func validPairs(header string) string {
 	return strings.Join(kept, "; ")
 }
 
-// modeNavigate is the Sec-Fetch-Mode (W3C Fetch Metadata) of following a link,
-// typing an address or sending a form. No script can set it.
+// modeNavigate is the Sec-Fetch-Mode (W3C Fetch Metadata) of a request that follows a
+// link, a typed address or a sent form. No script can set it.
 const modeNavigate = "navigate"
 
 func (r *request) reads() bool { return r.method == "GET" || r.method == "HEAD" }
 
-// navigates says whether a person waits for a page. Scripts cannot set
-// Sec-Fetch headers; without them a guess is made.
+// navigates says whether a person waits for a page. Scripts cannot set Sec-Fetch headers.
+// Without them, the answer is a guess.
 func (r *request) navigates() bool {
 	if r.fetchMetadata {
 		return r.fetchMode == modeNavigate
@@ -228,11 +228,10 @@ func (r *request) navigates() bool {
 	return r.reads() && accepts(r.accept, "text/html") && !r.scripted()
 }
 
-// wantsPage says whether a person will see the answer: that of a navigation, or
-// of what a service worker made of one. To Sec-Fetch-Mode the latter is a script's;
-// what gives it away is the Accept header that only navigations have. It chooses
-// between two forms of a denial, and must not decide what passes: scripts can set
-// Accept.
+// wantsPage says whether a person will see the answer: to a navigation, or to the request
+// that a service worker made from one. By its Sec-Fetch-Mode the latter is a script's; its
+// Accept header is one that only navigations have. wantsPage chooses between two forms of a
+// denial. It must not decide what passes, for scripts can set Accept.
 func (r *request) wantsPage() bool {
 	return r.navigates() || r.reads() && !r.scriptHeader && accepts(r.accept, "text/html") && accepts(r.accept, "*/*")
 }
@@ -260,7 +259,7 @@ func accepts(header, mediaRange string) bool {
 	return false
 }
 
-// evidence is what r says of who made the browser send it.
+// evidence is what r says of the page that made the browser send it.
 func (r *request) evidence() browser.Evidence {
 	return browser.Evidence{
 		Reads: r.reads(), Scheme: r.scheme, Host: r.host, Origin: r.origin, Referer: r.referer,
@@ -268,43 +267,43 @@ func (r *request) evidence() browser.Evidence {
 	}
 }
 
-// arrives says whether r is of a person who comes from another site: then the
-// browser keeps strict cookies back, and sends them with what the page does next.
+// arrives says whether r is a link that a person followed from another site. Then the
+// browser keeps strict cookies back, and sends them with the next request of the page.
 func (r *request) arrives(from browser.Initiator) bool {
 	opens := (r.fetchDest == "document" || r.fetchDest == "") && from == browser.InitiatorUser
 	return r.method == "GET" && r.fetchSite == "cross-site" && (opens || r.fromWorker())
 }
 
-// handedOn says whether r may be a link of another site that a service worker of ours
-// has passed on: of a link as of a frame's page the browser then says "empty".
+// fromWorker says whether r may be a link of another site that a service worker of this
+// site passed on. The browser then says "empty" both of a link and of a frame's page.
 func (r *request) fromWorker() bool {
 	return r.method == "GET" && r.fetchMode == modeNavigate && r.fetchDest == "empty" && r.purpose == ""
 }
 
-// canCarryToken says whether what sent r could have added a header: a script can, a
+// canCarryToken says whether the sender of r could have added a header. A script can. A
 // link, a form, an image or an event stream cannot.
 func (r *request) canCarryToken() bool {
 	loads := r.fetchMode == "no-cors" && r.fetchSite == "same-origin"
 	return !r.isForm() && (!r.reads() || !r.navigates() && !r.isStream() && !loads)
 }
 
-// isStream: its answer is read as long as it lasts.
+// isStream says whether the answer to r is a stream that a page reads while it lasts.
 func (r *request) isStream() bool { return r.isSocket() || r.isEventSource() }
 
-// isSocket: a WebSocket upgrade (RFC 6455 §4.1; Envoy turns the extended CONNECT
-// of HTTP/2 into this form).
+// isSocket says whether r is a WebSocket upgrade (RFC 6455 §4.1; Envoy turns the extended
+// CONNECT of HTTP/2 into this form).
 func (r *request) isSocket() bool {
 	return r.upgrade != "" && strings.Contains(strings.ToLower(r.upgrade), "websocket")
 }
 
-// isEventSource: what HTML's EventSource always asks for.
+// isEventSource says whether r accepts what HTML's EventSource always asks for.
 func (r *request) isEventSource() bool { return accepts(r.accept, "text/event-stream") }
 
-// isForm: a form that was sent by navigating.
+// isForm says whether r is a form that was sent by navigating.
 func (r *request) isForm() bool { return r.method == "POST" && r.fetchMode == modeNavigate }
 
-// isPreflight: a CORS preflight (Fetch standard), which carries no credentials
-// and cannot be answered by signing in.
+// isPreflight says whether r is a CORS preflight (Fetch standard). It carries no
+// credentials, and signing in would not help it.
 func (r *request) isPreflight() bool {
 	return r.method == "OPTIONS" && r.origin != "" && r.preflightMethod != "" && (r.fetchMode == "" || r.fetchMode == "cors")
 }

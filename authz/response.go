@@ -3,7 +3,6 @@ package authz
 import (
 	"encoding/json"
 	"maps"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -20,31 +19,31 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
-// What an upstream learns of the session.
+// What an upstream is told of the session.
 const (
 	headerUserID = "x-session-user-id"
 	headerHandle = "x-session-handle"
 	headerClaims = "x-session-claims" // base64url of the custom claims' JSON
 )
 
-// retryAfter is told with UNAVAILABLE, in seconds.
+// retryAfter is the Retry-After of UNAVAILABLE, in seconds.
 const retryAfter = "1"
 
-// answer is what Envoy is to do. status 0 lets the request pass.
+// reply is what Envoy is to do. status 0 lets the request pass.
 type reply struct {
 	code    code.Code
 	status  typev3.StatusCode // HTTP
 	headers []*corev3.HeaderValueOption
 	body    string
 	remove  []string
-	// metadata is for Envoy's access log and filters, which take it of an allow
-	// and of a denial.
+	// metadata is for Envoy's access log and filters. Envoy takes it from an allow and
+	// from a denial.
 	metadata *structpb.Struct
 }
 
-// checkResponse is the only place where a CheckResponse is made. Envoy decides
-// by status.code, and its zero value is OK: so it is set from what is asked for,
-// and denied unless that is to pass.
+// checkResponse is the only place where a CheckResponse is made. Envoy decides by
+// status.code, whose zero value means OK. So the code is always set, and is a denial
+// unless the reply lets the request pass.
 func checkResponse(a reply) *authv3.CheckResponse {
 	if a.status == 0 && a.code == code.Code_OK {
 		return &authv3.CheckResponse{
@@ -70,8 +69,8 @@ func checkResponse(a reply) *authv3.CheckResponse {
 	}
 }
 
-// header replaces whatever has that name. Unset, append means "append" to some
-// versions of Envoy, and a client's own x-session-user-id would survive.
+// header replaces every header of that name. An unset append means "append" to some
+// versions of Envoy, and then a client's own x-session-user-id would survive.
 func header(name, value string) *corev3.HeaderValueOption {
 	return &corev3.HeaderValueOption{
 		Header: &corev3.HeaderValue{Key: name, Value: value},
@@ -79,8 +78,8 @@ func header(name, value string) *corev3.HeaderValueOption {
 	}
 }
 
-// replaces is shared by all headers: one for each would be a tenth of what a cached
-// identity costs.
+// replaces is shared by all headers: one value for each header would be a tenth of the
+// memory of a cached identity.
 var replaces = wrapperspb.Bool(false)
 
 // identity is what Envoy is told of a session. It is shared by answers and must
@@ -92,9 +91,9 @@ type identity struct {
 	response *authv3.CheckResponse // for a request whose tokens stay
 }
 
-// identityOf returns what Envoy is told of access, or nil where that cannot be
-// said: then nothing may pass, for what Envoy decides by it would be missing. It is
-// kept beside the token, for as long as the engine has that in its cache.
+// identityOf returns what Envoy is told of access, or nil where it cannot be told. Then
+// nothing may pass, for Envoy's filters may decide by it. The identity is kept beside the
+// token, for as long as the engine has the token in its cache.
 func identityOf(access *sessions.Access) *identity {
 	if id, ok := access.Kept().(*identity); ok {
 		return id
@@ -104,7 +103,7 @@ func identityOf(access *sessions.Access) *identity {
 		return nil
 	}
 	handle := access.Handle.String()
-	fields := maps.Clone(verdictSession.metadata.GetFields()) // its values are shared by all
+	fields := maps.Clone(passSession.metadata.GetFields()) // its values are shared by all
 	fields["user_id"] = structpb.NewStringValue(access.UserID)
 	fields["handle"] = structpb.NewStringValue(handle)
 	fields["claims"] = structpb.NewStructValue(&claims)
@@ -122,7 +121,7 @@ func identityOf(access *sessions.Access) *identity {
 	return id
 }
 
-// allow lets the request pass as who it is.
+// allow lets the request pass with an identity.
 func (s *Server) allow(r *request, id *identity) *authv3.CheckResponse {
 	if !s.strips(r) {
 		return id.response
@@ -133,19 +132,19 @@ func (s *Server) allow(r *request, id *identity) *authv3.CheckResponse {
 	return checkResponse(a)
 }
 
-// In header transport the web SDKs keep the tokens themselves in cookies that
-// scripts can read, and the browser sends them along.
+// In header transport the web SDKs keep copies of the tokens in cookies that scripts can
+// read, and the browser sends them with every request.
 const copiedAccess, copiedRefresh = "st-access-token", "st-refresh-token"
 
-// strips says whether anything may have to go from r. The SDKs' copies always do:
-// no server but ours is to receive a refresh token. So does a token of ours in
-// Authorization that was not judged: an upstream that verifies tokens by itself
-// would take it for the session.
+// strips says whether anything may have to be removed from r. The SDKs' copies always
+// are: no other server is to receive a refresh token. So is one of sessiongate's tokens in
+// Authorization that was not judged: an upstream that verifies tokens by itself would take
+// it for the session.
 func (s *Server) strips(r *request) bool {
 	return s.cfg.StripCookies || r.holdsOurs && r.bearer == "" || strings.Contains(r.cookie, copiedAccess) || strings.Contains(r.cookie, copiedRefresh)
 }
 
-// strip takes tokens out of what goes upstream.
+// strip removes tokens from the request that goes upstream.
 func (s *Server) strip(a *reply, r *request) {
 	names := []string{copiedAccess, copiedRefresh}
 	if s.cfg.StripCookies {
@@ -156,19 +155,19 @@ func (s *Server) strip(a *reply, r *request) {
 	}
 	switch rest, found := r.withoutCookies(names); {
 	case !found:
-	case rest == "": // Envoy drops, or keeps, an empty value: no header says it
+	case rest == "": // versions of Envoy drop or keep an empty value, so the header itself is removed
 		a.remove = append(a.remove, "cookie")
 	default:
 		a.headers = append(a.headers, header("cookie", rest))
 	}
 }
 
-// respond answers what is not allowed, or passes without identity.
+// respond answers a request that is denied, or passes without identity.
 func (s *Server) respond(r *request, p Policy, d decision) *authv3.CheckResponse {
-	a, v := s.reply(r, p, d), d.verdict()
-	a.metadata = v.metadata
-	if s.cfg.DenialHeader && v.Outcome != sessions.Allow {
-		a.headers = append(a.headers, header(browser.HeaderDenial, v.Code))
+	a, told := s.reply(r, p, d), d.report()
+	a.metadata = told.metadata
+	if s.cfg.DenialHeader && told.Outcome != sessions.Allow {
+		a.headers = append(a.headers, header(browser.HeaderDenial, told.Code))
 	}
 	return checkResponse(a)
 }
@@ -201,28 +200,28 @@ func (s *Server) expired() typev3.StatusCode {
 	return typev3.StatusCode(s.cfg.SessionExpiredStatus) //nolint:gosec // 400 to 499, checked by New
 }
 
-// tokenMissing is what a refresh alone does not mend. Who only refreshes, as the
-// sentence before it says, would be told so for ever.
+// tokenMissing is what to do beside a refresh. A client that only refreshes, as the
+// sentence before it says, would be told to refresh for ever.
 const tokenMissing = "\nThe request has no anti-csrf header, or a wrong one. A refresh alone does not help: " +
 	"repeat the request with the anti-csrf header of the refresh's answer."
 
-func (s *Server) tryRefresh(r *request, p Policy, why *sessions.Denial) reply {
+func (s *Server) tryRefresh(r *request, p Policy, denial *sessions.Denial) reply {
 	if !r.wantsPage() {
-		words := browser.PleaseRefresh
-		if why == denyAntiCSRF {
-			words += tokenMissing
+		body := browser.PleaseRefresh
+		if denial == denyAntiCSRF {
+			body += tokenMissing
 		}
-		return text(code.Code_UNAUTHENTICATED, s.expired(), words)
+		return text(code.Code_UNAUTHENTICATED, s.expired(), body)
 	}
 	refresh := refreshPage{
 		refreshPath: s.cfg.RefreshPath, expiredStatus: s.cfg.SessionExpiredStatus,
 		attempt: s.cfg.RefreshAttemptMax / 2, login: loginLocation(r, p), resend: !r.reads(),
-		reloadsWhenEnded: p.Optional,
+		optional: p.Optional,
 	}
 	return page(s.expired(), refresh.html(), s.pagePolicy)
 }
 
-// page is one of ours, which asks for its own address again, under its
+// page is a page of this package, which asks for its own address again, and its
 // Content-Security-Policy.
 func page(status typev3.StatusCode, body, policy string) reply {
 	return reply{
@@ -237,8 +236,8 @@ func page(status typev3.StatusCode, body, policy string) reply {
 	}
 }
 
-func (s *Server) unauthorised(r *request, p Policy, why *sessions.Denial) reply {
-	if why == denyHop {
+func (s *Server) unauthorised(r *request, p Policy, denial *sessions.Denial) reply {
+	if denial == denyHop {
 		return hop()
 	}
 	var fixed typev3.StatusCode
@@ -259,20 +258,20 @@ func (s *Server) unauthorised(r *request, p Policy, why *sessions.Denial) reply 
 		return message(code.Code_UNAUTHENTICATED, fixed, "unauthorised")
 	}
 	location := loginLocation(r, p)
-	if why == denyMaxAge {
-		location = withQuery(location, "reauth=1") // or the login page would send who is signed in straight back
+	if denial == denyMaxAge {
+		location = withQuery(location, "reauth=1") // else the login page would send a user who is signed in straight back
 	}
 	a := text(code.Code_UNAUTHENTICATED, 302, "")
 	a.headers = append(a.headers, header("location", location))
 	return a
 }
 
-func forbidden(r *request, why *sessions.Denial, claims []claimError) reply {
-	if why == denyLines {
+func forbidden(r *request, denial *sessions.Denial, claims []claimError) reply {
+	if denial == denyLines {
 		return text(code.Code_PERMISSION_DENIED, 431, "Request Header Fields Too Large: a header is repeated too often. Send each once.")
 	}
 	if r.navigates() || r.isForm() {
-		if why == denyForeign {
+		if denial == denyForeign {
 			return text(code.Code_PERMISSION_DENIED, 403, "Forbidden: a page of another site sent this. Open the page here, and try again.")
 		}
 		return text(code.Code_PERMISSION_DENIED, 403, "Forbidden")
@@ -294,8 +293,8 @@ func text(c code.Code, status typev3.StatusCode, body string, more ...*corev3.He
 }
 
 // message is the JSON answer that the web SDKs read.
-func message(c code.Code, status typev3.StatusCode, words string) reply {
-	return jsonText(c, status, `{"message":`+strconv.Quote(words)+`}`)
+func message(c code.Code, status typev3.StatusCode, text string) reply {
+	return jsonText(c, status, `{"message":`+strconv.Quote(text)+`}`)
 }
 
 func jsonText(c code.Code, status typev3.StatusCode, body string) reply {
@@ -303,30 +302,4 @@ func jsonText(c code.Code, status typev3.StatusCode, body string) reply {
 		code: c, status: status, body: body,
 		headers: []*corev3.HeaderValueOption{header("content-type", "application/json")},
 	}
-}
-
-// returnToMax bounds what of a request goes into a Location header.
-const returnToMax = 2048 // bytes
-
-// loginLocation is the login address, with return_to where the route wants it
-// and the browser would come back by the same request.
-func loginLocation(r *request, p Policy) string {
-	if !p.ReturnTo || !r.reads() || !r.wantsPage() {
-		return p.LoginURL
-	}
-	target := r.path
-	if r.query != "" {
-		target += "?" + r.query
-	}
-	if !isLocal(target) || !isVisible(target) || len(target) > returnToMax {
-		return p.LoginURL
-	}
-	return withQuery(p.LoginURL, "return_to="+url.QueryEscape(target))
-}
-
-func withQuery(address, parameter string) string {
-	if strings.Contains(address, "?") {
-		return address + "&" + parameter
-	}
-	return address + "?" + parameter
 }

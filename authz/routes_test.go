@@ -97,8 +97,8 @@ func TestMostSpecificRoute(t *testing.T) {
 	}
 }
 
-// What an attacker writes to get past an entry for /admin; the default, here,
-// would let anybody in who is signed in.
+// An attacker writes these paths to get past an entry for /admin. The default policy here
+// admits every signed-in user.
 func TestPathsThatEvade(t *testing.T) {
 	table := mustTable(t,
 		Route{PathPrefix: "/admin", Policy: noPolicy},
@@ -475,11 +475,11 @@ func TestCheckWithRoutes(t *testing.T) {
 	}{
 		{"open", at("/open/x?y=/admin"), 0, ""},
 		{"open, signed in", at("/open").cookie(bob), 0, "bob"},
-		{"guarded, nobody", at("/admin/x"), 401, ""},
+		{"guarded, no session", at("/admin/x"), 401, ""},
 		{"guarded, claim missing", at("/admin").cookie(bob), 403, ""},
 		{"guarded, claim met", at("/admin/x").cookie(alice), 0, "alice"},
 		{"guarded, by method", deletes.cookie(alice), 403, ""},
-		{"no entry, nobody", at("/other"), 302, ""},
+		{"no entry, no session", at("/other"), 302, ""},
 		{"no entry, signed in", at("/other").cookie(bob), 0, "bob"},
 		{"host before path", elsewhere, 0, ""},
 		{"evading", at("//admin").cookie(bob), 403, ""},

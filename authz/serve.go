@@ -13,21 +13,21 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Limits bound what a connection may cost. Start from [DefaultLimits]: what is not
-// positive is as there, for a bound that was forgotten must not be none.
+// Limits bound what a connection may cost. Start from [DefaultLimits]. A limit that is
+// not positive is the default: forgetting one must not remove the bound.
 type Limits struct {
 	// MaxMessage is the largest CheckRequest that is read, in bytes.
 	MaxMessage int
 	// MaxStreams is how many Checks one connection may have under way.
 	MaxStreams uint32
 	// MaxCalls is how many all connections may have under way together. Beyond it each
-	// may still have a few.
+	// connection may still have a few.
 	MaxCalls int
-	// ConnectionAge closes a connection gently after so long, so that Envoy
-	// finds new replicas; ConnectionAgeGrace is left to what is under way then.
+	// ConnectionAge is when a connection is closed gently, so that Envoy finds new
+	// replicas. ConnectionAgeGrace is the time that calls under way get then.
 	ConnectionAge, ConnectionAgeGrace time.Duration
-	// Handshake is what a connection gets to begin HTTP/2 (and TLS, where that is
-	// spoken): who connects and says nothing holds nothing for long.
+	// Handshake is the time that a connection gets to begin HTTP/2, and TLS where that
+	// is spoken. A client that connects and sends nothing is disconnected then.
 	Handshake time.Duration
 }
 
@@ -59,21 +59,21 @@ const (
 	// shortestPing is how often Envoy may ping (connection_keepalive). By itself
 	// grpc-go closes a connection that pings more often than every 5 minutes.
 	shortestPing = 5 * time.Second
-	// pingAfter and pingTimeout find an Envoy that vanished without a word.
+	// pingAfter and pingTimeout detect an Envoy that vanished without closing.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 10 * time.Second
 	// headerListMax bounds the gRPC metadata of one call, in bytes as RFC 9113
-	// §6.5.2 counts them; what Envoy checks is in the message.
+	// §6.5.2 counts them. The request to check is in the message.
 	headerListMax = 32 << 10
-	// readBuffer bounds how many streams one read can begin, some hundred of the
-	// smallest: after it those who serve them get their turn.
+	// readBuffer bounds how many streams one read can begin: some hundred of the
+	// smallest. After a read, the goroutines that serve the streams get their turn.
 	readBuffer = 4 << 10
 )
 
 // NewGRPCServer returns a server of Check and of the gRPC health protocol
-// (grpc.health.v1), for the caller to give a listener and to stop. Its health is
-// what ready says at the moment of asking: false before the first keys and feed
-// were read, and during drain.
+// (grpc.health.v1). The caller gives it a listener and stops it. Its health is what ready
+// says when a client asks: ready must be false before the first keys and feed were read,
+// and during drain.
 func NewGRPCServer(s *Server, ready func() bool, limits Limits) *grpc.Server {
 	limits = limits.orDefault()
 	g := grpc.NewServer(
@@ -95,8 +95,8 @@ func NewGRPCServer(s *Server, ready func() bool, limits Limits) *grpc.Server {
 	return g
 }
 
-// health answers from the readiness itself, so there is no copy of it to forget.
-// Envoy and Kubernetes poll Check; nothing here uses Watch.
+// health answers from the readiness itself: a copy could be out of date. Envoy and
+// Kubernetes poll Check; they do not use Watch.
 type health struct {
 	healthv1.UnimplementedHealthServer
 

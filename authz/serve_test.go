@@ -104,7 +104,7 @@ func TestMessageLimit(t *testing.T) {
 	}
 }
 
-// What a connection may cost is told to it, and who says nothing is hung up on.
+// A connection is told its limits, and a client that sends nothing is disconnected.
 func TestConnectionLimits(t *testing.T) {
 	g := newGate(t)
 	limits := DefaultLimits()
@@ -207,7 +207,7 @@ func (allowAll) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckRespo
 // that of a server that allows everything, in turn in one run.
 func BenchmarkCheckToAllowAll(b *testing.B) {
 	g := newGate(b)
-	ours := authv3.NewAuthorizationClient(dial(b, g, g.engine.Ready))
+	checked := authv3.NewAuthorizationClient(dial(b, g, g.engine.Ready))
 	server := grpc.NewServer()
 	authv3.RegisterAuthorizationServer(server, allowAll{})
 	least := authv3.NewAuthorizationClient(connect(b, server))
@@ -215,7 +215,7 @@ func BenchmarkCheckToAllowAll(b *testing.B) {
 	request := navigation.cookie(access(g.alice)).with("user-agent", "Mozilla/5.0").under("session", "required").raw()
 	spent := map[authv3.AuthorizationClient]time.Duration{}
 	for b.Loop() {
-		for _, client := range []authv3.AuthorizationClient{ours, least} {
+		for _, client := range []authv3.AuthorizationClient{checked, least} {
 			began := time.Now()
 			if r, err := client.Check(b.Context(), request); err != nil || r.GetStatus().GetCode() != 0 {
 				b.Fatal(r, err)
@@ -223,7 +223,7 @@ func BenchmarkCheckToAllowAll(b *testing.B) {
 			spent[client] += time.Since(began)
 		}
 	}
-	b.ReportMetric(float64(spent[ours])/float64(spent[least]), "check/allow-all")
+	b.ReportMetric(float64(spent[checked])/float64(spent[least]), "check/allow-all")
 }
 
 // countedConn is a connection whose address counts what is under way, as a listener's may.

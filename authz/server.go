@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime"
-	"runtime/debug"
-	"strings"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -21,36 +18,39 @@ import (
 // is what a route's own policy starts from.
 type Config struct {
 	Cookies browser.Cookies
-	// LoginURL is where who has no session is sent, unless the route says
+	// LoginURL is where a request without a session is sent, unless the route says
 	// otherwise. Where it is a path, requests for that path always pass.
 	LoginURL string
 	// RefreshPath, and SignoutPath where it is set, are served by sessionhttp:
 	// a POST to them passes untouched.
 	RefreshPath, SignoutPath string
-	// SessionExpiredStatus is the HTTP status of TRY_REFRESH, 400 to 499.
+	// SessionExpiredStatus is the HTTP status of TRY_REFRESH
+	// ([browser.CanMeanExpired]).
 	SessionExpiredStatus int
 	Default              Policy
 	// Routes are policies for hosts, paths and methods. See [CheckRoutes].
 	Routes []Route
-	// AllowedOrigins may send requests as the signed-in user, beside the request's
-	// own origin: SCHEME://HOST[:PORT], lower case, no default port.
+	// AllowedOrigins are other origins whose pages may send requests as the signed-in
+	// user: SCHEME://HOST[:PORT], lower case, no default port.
 	AllowedOrigins []string
 	// DenialHeader tells clients the code of a denial, in [browser.HeaderDenial].
 	DenialHeader bool
-	// StripCookies takes the session's tokens out of what goes upstream.
+	// StripCookies removes the session's tokens from requests that go upstream.
 	StripCookies bool
-	// RefreshAttemptMax is D: the page of TRY_REFRESH gives a refresh up after
-	// half of it.
+	// RefreshAttemptMax is D: the page of TRY_REFRESH waits for a refresh half as long.
 	RefreshAttemptMax time.Duration
 	// Log gets a line for every denial. nil: slog.Default().
 	Log *slog.Logger
-	// Observe is called for every Check, with how long it took, from any
-	// goroutine; it must not wait. nil: nobody counts.
-	Observe func(v *Verdict, took time.Duration)
+	// Observe is called for every Check, from any goroutine. It must not wait. nil: Checks
+	// are not counted.
+	Observe func(Observation)
 }
 
-func (c *Config) check() error {
-	var faults []error
+// check says all that is wrong with a Config but its routes, and returns the origins
+// whose requests are trusted.
+func (c *Config) check() (browser.Trust, error) {
+	origins, err := browser.ParseOrigins(c.AllowedOrigins)
+	faults := []error{err}
 	if c.Cookies.AccessName == "" || c.Cookies.RefreshName == "" {
 		faults = append(faults, errors.New("cookie names must not be empty"))
 	}
@@ -63,8 +63,8 @@ func (c *Config) check() error {
 	if !isLocal(c.RefreshPath) || c.SignoutPath != "" && !isLocal(c.SignoutPath) {
 		faults = append(faults, errors.New("refresh and sign-out address must be paths"))
 	}
-	if c.SessionExpiredStatus < 400 || c.SessionExpiredStatus > 499 {
-		faults = append(faults, errors.New("session-expired status must be 400 to 499"))
+	if !browser.CanMeanExpired(c.SessionExpiredStatus) {
+		faults = append(faults, errors.New("session-expired status must be "+browser.AllowedExpired))
 	}
 	if err := append(c.Cookies.Faults(), c.Faults()...).Err(); err != nil {
 		faults = append(faults, err)
@@ -72,13 +72,13 @@ func (c *Config) check() error {
 	if c.RefreshAttemptMax <= 0 {
 		faults = append(faults, errors.New("longest refresh attempt must be positive"))
 	}
-	return errors.Join(faults...)
+	return browser.Trust{Origins: origins, Frames: c.Cookies.Partitioned}, errors.Join(faults...)
 }
 
 // Verifier judges access tokens: a [*sessions.Engine].
 type Verifier interface {
 	Verify(by sessions.Transport, tokens []string) (*sessions.Access, *sessions.Denial)
-	// Confirm asks the store where Verify's memory is too old.
+	// CheckStore asks the store where Verify's memory is too old.
 	CheckStore(ctx context.Context, access *sessions.Access) *sessions.Denial
 	// Now is the clock of the tokens' times.
 	Now() time.Time
@@ -105,7 +105,8 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 	if verifier == nil {
 		return nil, errors.New("configuring authz: a verifier must be given")
 	}
-	if err := cfg.check(); err != nil {
+	trust, err := cfg.check()
+	if err != nil {
 		return nil, fmt.Errorf("configuring authz: %w", err)
 	}
 	policies, err := newPolicies(cfg)
@@ -116,15 +117,7 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 		cfg.Log = slog.Default()
 	}
 	if cfg.Observe == nil {
-		cfg.Observe = func(*Verdict, time.Duration) {}
-	}
-	trust := browser.Trust{Origins: make([]browser.Origin, len(cfg.AllowedOrigins)), Frames: cfg.Cookies.Partitioned}
-	for i, text := range cfg.AllowedOrigins {
-		origin, ok := browser.ParseOrigin(text)
-		if !ok {
-			return nil, fmt.Errorf("configuring authz: AllowedOrigins: %q is no origin", text)
-		}
-		trust.Origins[i] = origin
+		cfg.Observe = func(Observation) {}
 	}
 	return &Server{
 		cfg: cfg, verifier: verifier, log: cfg.Log, policies: policies, trust: trust, pagePolicy: pagePolicy(cfg.AllowedOrigins, trust.Frames),
@@ -135,33 +128,19 @@ func New(verifier Verifier, cfg Config) (*Server, error) {
 	}, nil
 }
 
-// The denials of this package, beside those of Verify.
-var (
-	denyLegacy   = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "legacy", Code: "legacy_cookie", Message: "no access token, but a cookie of an older backend"}
-	denyAntiCSRF = &sessions.Denial{Outcome: sessions.TryRefresh, Rule: "anti-csrf", Code: "anti_csrf", Message: "anti-CSRF token is missing, wrong or repeated"}
-	denyForeign  = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "origin", Code: "foreign_origin", Message: "a page of another origin sent the request, and that origin is not allowed"}
-	denyHop      = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "same-site", Code: "same_site_hop", Message: "a link from another site, which a browser follows without strict cookies, or a service worker passed on; the page asks again by itself"}
-	denyClaims   = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "require", Code: "claim", Message: "a claim is not what the route requires"}
-	denyMaxAge   = &sessions.Denial{Outcome: sessions.Unauthorised, Rule: "max_age", Code: "max_age", Message: "the sign-in is longer ago than the route allows"}
-	denyIdentity = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "identity", Code: "identity", Message: "the session's claims cannot be told to Envoy"}
-	denyPolicy   = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "policy", Code: "policy", Message: "the route's policy is not understood"}
-	denyLines    = &sessions.Denial{Outcome: sessions.Forbidden, Rule: "lines", Code: "header_lines", Message: "the request repeats a header more than 64 times; send each once"}
-	denyPanic    = &sessions.Denial{Outcome: sessions.Unavailable, Rule: "panic", Code: "panic", Message: "the check panicked"}
-)
-
-// decision is what is decided about a request: allowed for somebody, denied, or,
+// decision is what is decided about a request: it is allowed with an identity, denied or,
 // with neither, passed without identity.
 type decision struct {
 	identity *identity
 	denial   *sessions.Denial
-	// access is of the session that is denied, where there is one.
+	// access is that of the session whose request is denied, where there is one.
 	access *sessions.Access
 	// claims are why denial is denyClaims, fault why it is denyPolicy.
 	claims []claimError
 	fault  error
 	// passed says why a request passes without identity.
-	passed *Verdict
-	// untouched leaves its cookies as they are.
+	passed *report
+	// untouched leaves the request's cookies as they are.
 	untouched bool
 }
 
@@ -175,7 +154,9 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 			d = decision{denial: denyPanic}
 			response = s.respond(&request{}, Policy{}, d)
 		}
-		s.cfg.Observe(d.verdict(), time.Since(began))
+		seen := d.report().Observation
+		seen.Took = time.Since(began)
+		s.cfg.Observe(seen)
 	}()
 	r := readRequest(c)
 	policy, _, err := s.policies.choose(&r, c.GetAttributes().GetContextExtensions())
@@ -188,8 +169,8 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 		d = s.decide(ctx, &r, policy)
 	}
 	if d.denial == nil && !browser.IsHost(r.host) {
-		// Whatever passes has one host. With two, an origin that is the one's would
-		// be taken for the other's, and each server behind us picks its own.
+		// A request that passes has one host. With two, an origin that is that of one
+		// host would be taken for that of the other, and each upstream picks its own.
 		d = decision{denial: denyHostForm}
 	}
 	s.logDecision(ctx, &r, d)
@@ -199,13 +180,13 @@ func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *a
 	return s.respond(&r, policy, d), nil
 }
 
-// decide is the whole of what may pass.
+// decide says whether a request may pass. No other code lets one pass.
 func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 	switch {
 	case s.cfg.isAuthPath(r):
-		return decision{passed: verdictAuthPath, untouched: true}
+		return decision{passed: passAuthPath, untouched: true}
 	case r.isPreflight():
-		return decision{passed: verdictPreflight, untouched: true}
+		return decision{passed: passPreflight, untouched: true}
 	}
 	from := r.evidence().Initiator(s.trust)
 	d := s.identify(ctx, r, p, from)
@@ -214,15 +195,15 @@ func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 		return d
 	case s.cfg.isLoginPage(r, p):
 		// Sending the login page to itself would never end.
-		return decision{passed: verdictLoginPage}
+		return decision{passed: passLoginPage}
 	case d.denial == sessions.DenyNoToken && s.cfg.Cookies.SameSite == http.SameSiteStrictMode && r.arrives(from):
 		return decision{denial: denyHop}
 	case p.Optional && (noSession(d.denial) || from == browser.InitiatorForeign):
-		// What another site's page causes is answered as without cookies: it does
-		// not even learn that there is a session.
-		return decision{passed: verdictOptional}
+		// A request that another site's page causes is answered as one without cookies:
+		// that page does not even learn that there is a session.
+		return decision{passed: passOptional}
 	case d.denial == denyForeign && r.fromWorker():
-		// The page is shown in a tab, and in no frame.
+		// The page of the answer is shown in a tab, and in no frame.
 		return decision{denial: denyHop, access: d.access}
 	default:
 		return d
@@ -234,12 +215,12 @@ func (c *Config) isAuthPath(r *request) bool {
 	return r.method == "POST" && (r.path == c.RefreshPath || c.SignoutPath != "" && r.path == c.SignoutPath)
 }
 
-// isLoginPage: a page to which p, or the default, sends who has no session.
+// isLoginPage: a page to which p, or the default, sends requests without a session.
 func (c *Config) isLoginPage(r *request, p Policy) bool {
 	return isPathOf(c.LoginURL, r.path) || isPathOf(p.LoginURL, r.path)
 }
 
-// identify asks who there is, and whether the route is for them.
+// identify says which identity a request has, and whether the route is open to it.
 func (s *Server) identify(ctx context.Context, r *request, p Policy, from browser.Initiator) decision {
 	access, denial := s.judge(r, p, from)
 	if denial != nil {
@@ -263,17 +244,19 @@ func (s *Server) identify(ctx context.Context, r *request, p Policy, from browse
 	return decision{identity: id}
 }
 
-// judge asks whether there is a session and whether its owner means the request:
-// there may be one, and a denial.
+// judge says whether a request has a session, and whether the session's owner means the
+// request. Where there is a session but its owner may not mean the request, there are both
+// an access and a denial.
 func (s *Server) judge(r *request, p Policy, from browser.Initiator) (*sessions.Access, *sessions.Denial) {
 	if from == browser.InitiatorForeign && r.isStream() {
-		// Another site's page would read the answers with its visitor's
-		// cookies: no CORS check stands before a WebSocket.
+		// This stops cross-site WebSocket hijacking: browsers check no CORS before a
+		// WebSocket, so another site's page would read the answers with its visitor's
+		// cookies.
 		return nil, denyForeign
 	}
 	if r.bearer != "" {
-		// A script put it there, so no other site made the browser do it, and
-		// it is what the script means, whatever cookies came by themselves.
+		// A script put the token there, so no other site made the browser send it. The
+		// script means this session, whatever cookies the browser added.
 		return s.verifier.Verify(sessions.TransportHeader, []string{r.bearer})
 	}
 	tokens := r.cookies(s.cfg.Cookies.Access())
@@ -287,12 +270,12 @@ func (s *Server) judge(r *request, p Policy, from browser.Initiator) (*sessions.
 	return access, checkForgery(r, p.AntiCSRF, from, access)
 }
 
-// checkForgery stops what another site's page makes the browser send with the
-// user's cookies: the browser must attest that no such page did, or the request
-// must repeat a token that no such page can read.
+// checkForgery stops cross-site request forgery: requests that another site's page makes
+// the browser send with the user's cookies. The browser must attest that no such page did,
+// or the request must repeat a token that no such page can read.
 func checkForgery(r *request, mode AntiCSRF, from browser.Initiator, access *sessions.Access) *sessions.Denial {
 	vouched := from == browser.InitiatorOwn || from == browser.InitiatorUser ||
-		from == browser.InitiatorUnknown && r.reads() && r.navigates() // an old browser's, by a guess
+		from == browser.InitiatorUnknown && r.reads() && r.navigates() // a guess, for old browsers
 	switch {
 	case mode == AntiCSRFOff,
 		mode == AntiCSRFUnsafe && (r.reads() || r.method == "OPTIONS"),
@@ -306,8 +289,8 @@ func checkForgery(r *request, mode AntiCSRF, from browser.Initiator, access *ses
 	}
 }
 
-// nobody says whether a denial means that there is no session. The others have
-// one to come back to by a refresh, or say nothing at all.
+// noSession says whether a denial means that there is no session. The other denials are
+// of a session that a refresh brings back, or say nothing about a session.
 func noSession(d *sessions.Denial) bool {
 	switch d {
 	case sessions.DenyNoToken, sessions.DenyEnded, sessions.DenyMalformed, sessions.DenySignature,
@@ -316,63 +299,4 @@ func noSession(d *sessions.Denial) bool {
 	default:
 		return false
 	}
-}
-
-// isPathOf says whether path is that of a login address on the same host.
-func isPathOf(loginURL, path string) bool {
-	local, _, _ := strings.Cut(loginURL, "?")
-	return isLocal(local) && local == path
-}
-
-// loggedMax bounds what a line holds of a request's path, method and id.
-const loggedMax = 256 // bytes
-
-// logDecision writes one line, without query (it may hold secrets), headers or
-// cookies.
-func (s *Server) logDecision(ctx context.Context, r *request, d decision) {
-	level, v := slog.LevelDebug, d.verdict()
-	outcome, rule, code, why := v.Outcome, v.Rule, v.Code, v.Why
-	if d.denial != nil {
-		level, outcome, rule, why = slog.LevelInfo, d.denial.Outcome, d.denial.Rule, d.denial.Message
-	}
-	if outcome == sessions.Unavailable {
-		level = slog.LevelWarn
-	}
-	if !s.log.Enabled(ctx, level) {
-		return
-	}
-	switch {
-	case len(d.claims) > 0:
-		why += ": " + d.claims[0].ID
-	case d.fault != nil:
-		why = d.fault.Error()
-	}
-	attrs := append(make([]slog.Attr, 0, 11),
-		slog.String("outcome", outcome.String()), slog.String("rule", rule), slog.String("code", code), slog.String("why", why),
-		slog.String("method", clip(r.method)), slog.String("path", clip(r.path)), slog.String("request_id", clip(r.id)))
-	if d.access != nil {
-		attrs = append(attrs, slog.String("user_id", d.access.UserID), slog.String("session", d.access.Handle.String()))
-	}
-	if traceID, spanID, ok := browser.ParseTraceparent(r.traceparent); ok {
-		attrs = append(attrs, slog.String("trace_id", traceID), slog.String("span_id", spanID))
-	}
-	s.log.LogAttrs(ctx, level, "check", attrs...)
-}
-
-// logPanic tells where, but of what only a runtime error's own words: a panic's
-// value may hold part of the request.
-func (s *Server) logPanic(ctx context.Context, v any) {
-	what := fmt.Sprintf("%T", v)
-	if err, ok := v.(runtime.Error); ok {
-		what = err.Error()
-	}
-	s.log.LogAttrs(ctx, slog.LevelError, "check panicked",
-		slog.String("outcome", denyPanic.Outcome.String()), slog.String("rule", denyPanic.Rule), slog.String("code", denyPanic.Code), slog.String("panic", what), slog.String("stack", string(debug.Stack())))
-}
-
-func clip(text string) string {
-	if len(text) > loggedMax {
-		return text[:loggedMax]
-	}
-	return text
 }

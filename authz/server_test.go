@@ -205,7 +205,7 @@ func TestMaxAge(t *testing.T) {
 		{"too old, script", asScript.under("max_age", "900", "on_unauthorised", "auto"), time.Hour, 401, ""},
 		{"too old, optional route", page.under("max_age", "900", "session", "optional"), time.Hour, 0, ""},
 		{"no limit", page, time.Hour, 0, ""},
-		{"nobody", navigation.under("max_age", "900"), 0, 302, "/login"},
+		{"no session", navigation.under("max_age", "900"), 0, 302, "/login"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, err := New(aged{Engine: g.engine, by: tt.ago}, testConfig())
@@ -306,7 +306,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// A bearer token of ours is what a script means, whatever cookies came beside it;
+// A bearer token of sessiongate is the session that a script means, whatever cookies came with it;
 // nothing more is asked of the script, for no other site can make a browser send
 // it. Bearer tokens of other systems are the upstream's.
 func TestBearerTokens(t *testing.T) {
@@ -332,8 +332,8 @@ func TestBearerTokens(t *testing.T) {
 		{"the cookie transport's, optional route", bearer(script, g.alice.Access.Reveal()).under("session", "optional"), 0, ""},
 		{"broken", bearer(script, carol+"x"), 440, ""},
 		{"broken, beside a cookie", bearer(navigation, carol+"x").cookie(alice), 440, ""},
-		{"ours twice", bearer(bearer(script, carol), carol), 440, ""},
-		{"ours behind a foreign one", bearer(bearer(script, foreign), carol), 302, ""},
+		{"sessiongate's token twice", bearer(bearer(script, carol), carol), 440, ""},
+		{"sessiongate's token after a foreign one", bearer(bearer(script, foreign), carol), 302, ""},
 		{"other scheme", script.with("authorization", "Basic "+carol), 302, ""},
 		{"no scheme", script.with("authorization", carol), 302, ""},
 		{"empty", script.with("authorization", "Bearer "), 302, ""},
@@ -341,7 +341,7 @@ func TestBearerTokens(t *testing.T) {
 		{"another system's, beside a cookie", bearer(navigation, foreign).cookie(alice), 0, "alice"},
 		{"another system's, beside a cookie, script without anti-CSRF", bearer(script, foreign).cookie(alice), 440, ""},
 		{"opaque, beside a cookie", bearer(navigation, "opaque").cookie(alice), 0, "alice"},
-		{"a refresh token of ours", bearer(script, g.header.Refresh.Reveal()), 302, ""},
+		{"a refresh token", bearer(script, g.header.Refresh.Reveal()), 302, ""},
 		{"planted beside a cookie, page keeps to cookies", bearer(script, carol).with("st-auth-mode", "cookie", "anti-csrf", g.alice.AntiCSRF.Reveal()).cookie(alice), 0, "alice"},
 		{"planted, page keeps to cookies", bearer(script, carol).with("st-auth-mode", "cookie"), 302, ""},
 		{"page keeps to headers", bearer(script, carol).with("st-auth-mode", "header").cookie(alice), 0, "carol"},
@@ -359,7 +359,7 @@ func TestBearerTokens(t *testing.T) {
 	}
 }
 
-// A token of ours that was not judged does not go upstream, where it might be taken
+// A token of sessiongate that was not judged does not go upstream, where it might be taken
 // for the session; nor, with strip_cookies, does any.
 func TestAuthorizationIsStripped(t *testing.T) {
 	for _, strip := range []bool{false, true} {
@@ -370,16 +370,16 @@ func TestAuthorizationIsStripped(t *testing.T) {
 			ask     ask
 			removed bool
 		}{
-			"judged":                          {script.with("authorization", "Bearer "+at), strip},
-			"beside it, page keeps cookies":   {alice.with("authorization", "Bearer "+at, "st-auth-mode", "cookie"), true},
-			"a refresh token":                 {alice.with("authorization", "Bearer "+rt), true},
-			"a refresh token, nobody":         {script.with("authorization", "Bearer "+rt).under("session", "optional"), true},
-			"behind a foreign one":            {alice.with("authorization", "Bearer foreign, Bearer "+at), true},
-			"behind a foreign one, two lines": {alice.with("authorization", "Bearer foreign").with("authorization", "Bearer "+at), true},
-			"behind another scheme":           {alice.with("authorization", "Basic eDp5, bearer "+rt), true},
-			"behind a tab":                    {alice.with("authorization", "Bearer\t"+at), true},
-			"foreign":                         {alice.with("authorization", "Bearer foreign"), false},
-			"another scheme":                  {alice.with("authorization", "Basic eDp5"), false},
+			"judged":                         {script.with("authorization", "Bearer "+at), strip},
+			"beside it, page keeps cookies":  {alice.with("authorization", "Bearer "+at, "st-auth-mode", "cookie"), true},
+			"a refresh token":                {alice.with("authorization", "Bearer "+rt), true},
+			"a refresh token, no session":    {script.with("authorization", "Bearer "+rt).under("session", "optional"), true},
+			"after a foreign one":            {alice.with("authorization", "Bearer foreign, Bearer "+at), true},
+			"after a foreign one, two lines": {alice.with("authorization", "Bearer foreign").with("authorization", "Bearer "+at), true},
+			"after another scheme":           {alice.with("authorization", "Basic eDp5, bearer "+rt), true},
+			"after a tab":                    {alice.with("authorization", "Bearer\t"+at), true},
+			"foreign":                        {alice.with("authorization", "Bearer foreign"), false},
+			"another scheme":                 {alice.with("authorization", "Basic eDp5"), false},
 		} {
 			r := check(t, g.server, tt.ask)
 			if got := slices.Contains(r.removed, "authorization"); r.status != 0 || got != tt.removed {
@@ -426,8 +426,8 @@ func TestSDKCopiesAreStripped(t *testing.T) {
 }
 
 // Several Cookie lines are told apart where Envoy sends raw headers. As a map they
-// come joined with a comma, and then nobody is believed: what looks like a second
-// line may be the value of a cookie that a sibling host planted.
+// come joined with a comma, and then no session is accepted: the text that looks like a
+// second line may be the value of a cookie that a sibling host planted.
 func TestCookieLines(t *testing.T) {
 	g := newGate(t)
 	alice, bob := access(g.alice), access(g.bob)
@@ -440,7 +440,7 @@ func TestCookieLines(t *testing.T) {
 		"first line":              {navigation.cookie(alice).cookie("a=1"), 0, 440},
 		"crumbs":                  {navigation.cookie(alice).cookie("a=1").cookie("b=2,3"), 0, 440},
 		"several sessions":        {navigation.cookie(alice).cookie(bob), 440, 440},
-		"planted behind a comma":  {navigation.cookie("a=1," + bob), 302, 302},
+		"planted after a comma":   {navigation.cookie("a=1," + bob), 302, 302},
 		"planted, beside a token": {navigation.cookie("a=1," + bob + "; " + alice), 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -554,7 +554,7 @@ func TestAntiCSRF(t *testing.T) {
 		{"navigation of a frame of another site", crossNavigation.with("sec-fetch-dest", "iframe"), never, never, ok, ok},
 		{"navigation of a frame of an allowed origin", crossNavigation.with("sec-fetch-dest", "iframe", "referer", "https://partner.example/"), ok, ok, ok, ok},
 		{"prerendering by another site", crossNavigation.with("sec-purpose", "prefetch;prerender"), never, never, ok, ok},
-		{"prerendering by nobody knows which page", navigation.with("sec-purpose", "prefetch;prerender"), never, never, ok, ok},
+		{"prerendering by an unknown page", navigation.with("sec-purpose", "prefetch;prerender"), never, never, ok, ok},
 		{"prerendering by the own page", navigation.with("sec-purpose", "prefetch;prerender", "referer", own+"/page"), ok, ok, ok, ok},
 		{"navigation, old browser", oldBrowser, ok, ok, ok, ok},
 		{"an extension's script", ask{method: "GET", path: "/"}.with("sec-fetch-mode", "cors", "sec-fetch-site", "none"), again, again, ok, ok},
@@ -600,11 +600,11 @@ func TestAntiCSRF(t *testing.T) {
 				if r.status != want || (r.user == "alice") != (want == 0) {
 					t.Errorf("%s: got %d %q, want %d", mode, r.status, r.user, want)
 				}
-				// Without a session nothing passes, whoever sent it.
+				// Without a session nothing passes, whichever page sent it.
 				if r := check(t, g.server, tt.ask.under("anti_csrf", mode)); r.status == 0 {
 					t.Errorf("%s: passes without a session", mode)
 				}
-				// Where no session is needed, another site's page gets the answer of who has none.
+				// Where no session is needed, another site's page gets the answer to a request without one.
 				r = check(t, g.server, tt.ask.cookie(access(g.alice)).under("anti_csrf", mode, "session", "optional"))
 				if bare := check(t, g.server, tt.ask.under("anti_csrf", mode, "session", "optional")); want == never && (r.status != bare.status || r.status != 0 || r.user != "") {
 					t.Errorf("%s, optional: got %d %q, without a session %d", mode, r.status, r.user, bare.status)
@@ -683,7 +683,7 @@ func TestWhatPassesWithoutSession(t *testing.T) {
 		{"refresh", at("POST", "/auth/session/refresh"), true},
 		{"refresh, query", at("POST", "/auth/session/refresh?x"), true},
 		{"refresh, GET", at("GET", "/auth/session/refresh"), false},
-		{"refresh, slash behind", at("POST", "/auth/session/refresh/"), false},
+		{"refresh, slash after it", at("POST", "/auth/session/refresh/"), false},
 		{"refresh, in front", at("POST", "/x/auth/session/refresh"), false},
 		{"refresh, in the query", at("POST", "/api?/auth/session/refresh"), false},
 		{"refresh, encoded", at("POST", "/auth/session/%72efresh"), false},
@@ -715,7 +715,7 @@ func TestWhatPassesWithoutSession(t *testing.T) {
 		})
 	}
 	if r := check(t, g.server, ask{method: "GET", path: "/login"}.with("sec-fetch-mode", "navigate").cookie(access(g.alice))); r.user != "alice" {
-		t.Errorf("the login page does not learn who is signed in: %d %q", r.status, r.user)
+		t.Errorf("the login page does not learn which user is signed in: %d %q", r.status, r.user)
 	}
 	for _, d := range []*sessions.Denial{sessions.DenyStarting, sessions.DenyEnded, sessions.DenyExpired} {
 		s, err := New(denying(d), testConfig())
@@ -738,7 +738,7 @@ func TestStripCookies(t *testing.T) {
 		untouched bool
 	}{
 		{"alone", []string{alice}, "", false},
-		{"all of ours", []string{alice + "; sRefreshToken=r; sIdRefreshToken=i; st-access-token=a; st-refresh-token=b; sAntiCsrf=c"}, "", false},
+		{"all session cookies", []string{alice + "; sRefreshToken=r; sIdRefreshToken=i; st-access-token=a; st-refresh-token=b; sAntiCsrf=c"}, "", false},
 		{"among others", []string{"a=1; " + alice + "; b=x=y"}, "a=1; b=x=y", false},
 		{"commas of others", []string{"a=1,2; " + alice + "; b=3"}, "a=1,2; b=3", false},
 		{"not UTF-8", []string{"a=1; " + alice + "; b=\xff; c=3"}, "a=1; c=3", false},
@@ -844,7 +844,9 @@ func TestConfigIsChecked(t *testing.T) {
 		"default login": func(c *Config) { c.Default.LoginURL = "javascript:x" },
 		"refresh path":  func(c *Config) { c.RefreshPath = "" },
 		"status":        func(c *Config) { c.SessionExpiredStatus = 200 },
+		"status 409":    func(c *Config) { c.SessionExpiredStatus = 409 },
 		"D":             func(c *Config) { c.RefreshAttemptMax = 0 },
+		"origin":        func(c *Config) { c.AllowedOrigins = []string{"partner.example"} },
 	} {
 		cfg := testConfig()
 		spoil(&cfg)

@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// streamMax is how long a call may take to arrive and be answered. gRPC by itself
-	// would wait for the message of a call for as long as its connection lives.
+	// streamMax is how long a call may take to arrive and be answered. Without it, gRPC
+	// waits for the message of a call for as long as the connection lives.
 	streamMax = 15 * time.Second
-	// streamsFair are the calls that a connection may have under way however many
-	// others have: an Envoy that asks beside a flood is answered.
+	// streamsFair is how many calls a connection may have under way, however many the
+	// others have: an Envoy that asks during a flood is answered.
 	streamsFair = 32
 )
 
-// streams counts the calls under way, each of which holds some 14 KiB from its
-// header on: over all connections, which are bounded one by one alone by gRPC.
+// streams bounds the calls under way over all connections; gRPC bounds only those of each
+// connection. A call holds some 14 KiB from its header on.
 type streams struct {
 	most int
 
 	mu    sync.Mutex
 	total int
-	of    map[*peer.Peer]int // a connection has one of its own
+	of    map[*peer.Peer]int // each connection has a Peer of its own
 }
 
 func newStreams(most int) *streams { return &streams{most: most, of: make(map[*peer.Peer]int)} }
@@ -42,8 +42,8 @@ type stream struct {
 
 type streamKey struct{}
 
-// begin takes a call in at its header, before it has a goroutine, or refuses it.
-// It ends with its context (a reset ends that) or when it has been answered.
+// begin counts a call at its header, before it has a goroutine, or refuses it. The call
+// ends when it has been answered, or with its context, which a reset ends.
 func (s *streams) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	conn, _ := peer.FromContext(ctx)
 	s.mu.Lock()
@@ -58,7 +58,7 @@ func (s *streams) begin(ctx context.Context, _ *tap.Info) (context.Context, erro
 	if until, ok := ctx.Deadline(); !ok || time.Until(until) > streamMax {
 		ctx, cancel = context.WithTimeout(ctx, streamMax)
 	}
-	// Not before: the answer is still to be written under this context.
+	// cancel must not run earlier: the answer is written under this context.
 	call.stop = context.AfterFunc(ctx, func() { cancel(); call.end() })
 	return context.WithValue(ctx, streamKey{}, call), nil
 }
@@ -72,8 +72,8 @@ func (c *stream) end() {
 	}
 }
 
-// Counted is a connection that knows what it has under way, so that a listener that is
-// full closes one that has nothing. The address of a connection may be one:
+// Counted is a connection that counts its calls under way, so that a full listener can
+// close one that has none. The address of a connection may implement it:
 // [NewGRPCServer]'s server tells it of each call that has arrived whole.
 type Counted interface {
 	// Begin is false where the connection has been closed.
@@ -82,7 +82,7 @@ type Counted interface {
 }
 
 // endAnswered ends a call once it is answered. The end of its context would do that,
-// too, but in a goroutine of its own.
+// too, but in another goroutine.
 func endAnswered(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if call, ok := ctx.Value(streamKey{}).(*stream); ok {
 		defer func() {

@@ -102,7 +102,7 @@ type logged struct {
 	Status       int
 }
 
-// traffic is all that Envoy answered so far, to whichever part of a browser: also to workers, of which no tab tells.
+// traffic is all that Envoy answered so far, to whichever part of a browser: also to workers, which no tab reports.
 func (s *stack) traffic() []logged {
 	s.Helper()
 	hash := fmt.Sprintf("/static/mark-%d", s.hashes.Add(1))

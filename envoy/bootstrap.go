@@ -152,7 +152,7 @@ func socketAddress(hostport string) (*corev3.Address, error) {
 }
 
 // EditConnectionManager lets edit change the HTTP connection manager of a listener, and with it its filters and
-// its routes (GetRouteConfig), inside the bootstrap. It is meant for [Options.Edit].
+// its routes (GetRouteConfig), inside the bootstrap.
 func EditConnectionManager(bootstrap *bootstrapv3.Bootstrap, listener string, edit func(*hcmv3.HttpConnectionManager) error) error {
 	for _, candidate := range bootstrap.GetStaticResources().GetListeners() {
 		if candidate.GetName() != listener {

@@ -1,4 +1,4 @@
-package envoy
+package envoy_test
 
 import (
 	"net"
@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+
+	"github.com/sessiongate/sessiongate/envoy"
 )
 
 // everywhere gives each name of the shipped file an address.
@@ -20,12 +22,12 @@ func everywhere() (map[string]string, map[string][]string) {
 }
 
 func TestReaddressReplacesEveryAddress(t *testing.T) {
-	bootstrap, err := Parse(Shipped())
+	bootstrap, err := envoy.Parse(envoy.Shipped())
 	if err != nil {
 		t.Fatal(err)
 	}
 	listeners, clusters := everywhere()
-	if err := Readdress(bootstrap, listeners, clusters); err != nil {
+	if err := envoy.Readdress(bootstrap, listeners, clusters); err != nil {
 		t.Fatal(err)
 	}
 	for _, listener := range bootstrap.GetStaticResources().GetListeners() {
@@ -77,13 +79,13 @@ func TestReaddressRefuses(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bootstrap, err := Parse(Shipped())
+			bootstrap, err := envoy.Parse(envoy.Shipped())
 			if err != nil {
 				t.Fatal(err)
 			}
 			listeners, clusters := everywhere()
 			test.spoil(listeners, clusters)
-			if err := Readdress(bootstrap, listeners, clusters); err == nil || !strings.Contains(err.Error(), test.want) {
+			if err := envoy.Readdress(bootstrap, listeners, clusters); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want an error with %q", err, test.want)
 			}
 		})
@@ -98,7 +100,7 @@ func TestParseRefuses(t *testing.T) {
 		"no mapping":    "- admin",
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := Parse([]byte(document)); err == nil {
+			if _, err := envoy.Parse([]byte(document)); err == nil {
 				t.Error("accepted")
 			}
 		})

@@ -22,8 +22,6 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
-
-	"github.com/sessiongate/sessiongate/envoy"
 )
 
 // chromium starts the one browser process. It ends with the test program, however that ends.
@@ -63,7 +61,7 @@ func startChromium(preferences string, more ...chromedp.ExecAllocatorOption) (co
 	}
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	ctx, cancel := chromedp.NewContext(allocator)
-	envoy.AtEnd = append(envoy.AtEnd, func() { cancel(); stop(); _ = os.RemoveAll(dir) })
+	atEnd = append(atEnd, func() { cancel(); stop(); _ = os.RemoveAll(dir) })
 	if err := chromedp.Do(ctx); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", file, err)
 	}

@@ -1,4 +1,4 @@
-package envoy
+package envoy_test
 
 // What envoy.yaml promises, asked of the real Envoy. The check is dead, or hostile: the tests with the real sessiongate are elsewhere.
 
@@ -40,6 +40,9 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
 // dead is an address that refuses connections: port 1 (tcpmux) has no server on a machine of today.
@@ -47,7 +50,7 @@ const dead = "127.0.0.1:1"
 
 func binary(t *testing.T) string {
 	t.Helper()
-	path, err := Binary(t.Context(), os.Stderr)
+	path, err := envoyrun.Binary(t.Context(), os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,10 +58,16 @@ func binary(t *testing.T) string {
 }
 
 // nowhere runs Envoy with nothing behind it.
-func nowhere() Options {
-	return Options{
+func nowhere() envoyrun.Options {
+	return envoyrun.Options{
 		Listeners: map[string]string{"ingress": "127.0.0.1:0"},
 		Clusters:  map[string][]string{"sessiongate_authz": {dead}, "sessiongate_public": {dead}, "app": {dead}},
+	}
+}
+
+func TestShippedFileIsValid(t *testing.T) {
+	if err := envoyrun.Validate(t.Context(), binary(t), envoy.Shipped()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -68,7 +77,7 @@ func patient(bootstrap *bootstrapv3.Bootstrap) error {
 	for _, cluster := range bootstrap.GetStaticResources().GetClusters() {
 		cluster.ConnectTimeout = durationpb.New(patience)
 	}
-	return EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
+	return envoy.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
 		for _, filter := range manager.GetHttpFilters() {
 			check, packed := new(extauthzv3.ExtAuthz), filter.GetTypedConfig()
 			if !packed.MessageIs(check) {
@@ -86,12 +95,12 @@ func patient(bootstrap *bootstrapv3.Bootstrap) error {
 }
 
 // start runs Envoy until the test ends, with a patient check unless the options edit otherwise.
-func start(t *testing.T, options Options) *Proxy {
+func start(t *testing.T, options envoyrun.Options) *envoyrun.Proxy {
 	t.Helper()
 	if options.Edit == nil {
 		options.Edit = patient
 	}
-	proxy, err := Start(t.Context(), options)
+	proxy, err := envoyrun.Start(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +141,7 @@ func newUpstream(t *testing.T, name string) *upstream {
 	return u
 }
 
-type answer struct {
+type received struct {
 	status   int
 	body     string
 	header   http.Header
@@ -141,7 +150,7 @@ type answer struct {
 }
 
 // send writes the request target as it is: net/url would clean what some of these tests are about.
-func send(t *testing.T, proxy *Proxy, method, target string, header http.Header) answer {
+func send(t *testing.T, proxy *envoyrun.Proxy, method, target string, header http.Header) received {
 	t.Helper()
 	connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(proxy.URL("ingress"), "http://"))
 	if err != nil {
@@ -171,7 +180,7 @@ func send(t *testing.T, proxy *Proxy, method, target string, header http.Header)
 			t.Fatal(err)
 		}
 	}
-	result := answer{status: response.StatusCode, body: string(body), header: response.Header, upstream: response.Header.Get("X-Upstream")}
+	result := received{status: response.StatusCode, body: string(body), header: response.Header, upstream: response.Header.Get("X-Upstream")}
 	if result.upstream != "" && len(body) > 0 {
 		if err := json.Unmarshal(body, &result.seen); err != nil {
 			t.Fatal(err)
@@ -181,7 +190,7 @@ func send(t *testing.T, proxy *Proxy, method, target string, header http.Header)
 }
 
 // withoutCheck runs Envoy with an app and a public listener, but no sessiongate to ask.
-func withoutCheck(t *testing.T) (proxy *Proxy, app, public *upstream) {
+func withoutCheck(t *testing.T) (proxy *envoyrun.Proxy, app, public *upstream) {
 	t.Helper()
 	app, public = newUpstream(t, "app"), newUpstream(t, "public")
 	options := nowhere()
@@ -350,8 +359,8 @@ func TestOnlyEnvoySpeaksCORS(t *testing.T) {
 	}
 }
 
-// check answers as a test tells it to, and keeps what it was asked.
-type check struct {
+// fakeCheck answers as a test tells it to, and keeps what it was asked.
+type fakeCheck struct {
 	authv3.UnimplementedAuthorizationServer
 
 	mu     sync.Mutex
@@ -360,7 +369,7 @@ type check struct {
 	hangs  bool
 }
 
-func (c *check) Check(ctx context.Context, request *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+func (c *fakeCheck) Check(ctx context.Context, request *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = request
@@ -372,20 +381,20 @@ func (c *check) Check(ctx context.Context, request *authv3.CheckRequest) (*authv
 }
 
 // lastAsked returns the attributes of the latest request.
-func (c *check) lastAsked() *authv3.AttributeContext {
+func (c *fakeCheck) lastAsked() *authv3.AttributeContext {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.asked.GetAttributes()
 }
 
-func (c *check) say(answer *authv3.CheckResponse) {
+func (c *fakeCheck) say(answer *authv3.CheckResponse) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answer = answer
 }
 
 // newCheck serves on a unix socket and returns its endpoint.
-func newCheck(t *testing.T) (*check, string) {
+func newCheck(t *testing.T) (*fakeCheck, string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "check")
 	if err != nil {
@@ -397,7 +406,7 @@ func newCheck(t *testing.T) (*check, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, server := new(check), grpc.NewServer()
+	c, server := new(fakeCheck), grpc.NewServer()
 	authv3.RegisterAuthorizationServer(server, c)
 	healthv1.RegisterHealthServer(server, health.NewServer())
 	served := make(chan error, 1)
@@ -671,7 +680,7 @@ func TestAccessLogNamesTheUserAndNoSecret(t *testing.T) {
 // shippedParts are the connection manager of the shipped file and its clusters, by name.
 func shippedParts(t *testing.T) (*hcmv3.HttpConnectionManager, map[string]*clusterv3.Cluster) {
 	t.Helper()
-	bootstrap, err := Parse(Shipped())
+	bootstrap, err := envoy.Parse(envoy.Shipped())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -680,7 +689,7 @@ func shippedParts(t *testing.T) (*hcmv3.HttpConnectionManager, map[string]*clust
 		clusters[cluster.GetName()] = cluster
 	}
 	manager := new(hcmv3.HttpConnectionManager)
-	if err := EditConnectionManager(bootstrap, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+	if err := envoy.EditConnectionManager(bootstrap, "ingress", func(m *hcmv3.HttpConnectionManager) error {
 		manager = m
 		return nil
 	}); err != nil {

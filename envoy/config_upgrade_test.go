@@ -1,4 +1,4 @@
-package envoy
+package envoy_test
 
 // What a client can say of Connection where it asks for an upgrade. A proxy drops each header that Connection names (RFC 9110 §7.6.1). So a
 // client that names x-session-user-id there would have a proxy between Envoy and the app drop the identity that sessiongate set.
@@ -19,6 +19,9 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
 // rawApp keeps the lines of each request's head as they came, and echoes what follows an upgrade.
@@ -87,7 +90,7 @@ func field(head []string, name string) (values []string) {
 }
 
 // identified runs the shipped file in front of a raw app, with a check that says who it is.
-func identified(t *testing.T, edit func(*hcmv3.HttpConnectionManager)) (*Proxy, *rawApp) {
+func identified(t *testing.T, edit func(*hcmv3.HttpConnectionManager)) (*envoyrun.Proxy, *rawApp) {
 	t.Helper()
 	app := newRawApp(t)
 	check, endpoint := newCheck(t)
@@ -98,7 +101,7 @@ func identified(t *testing.T, edit func(*hcmv3.HttpConnectionManager)) (*Proxy, 
 		if err := patient(bootstrap); err != nil || edit == nil {
 			return err
 		}
-		return EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
+		return envoy.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
 			edit(manager)
 			return nil
 		})
@@ -106,7 +109,7 @@ func identified(t *testing.T, edit func(*hcmv3.HttpConnectionManager)) (*Proxy, 
 	return start(t, options), app
 }
 
-func dialIngress(t *testing.T, proxy *Proxy) net.Conn {
+func dialIngress(t *testing.T, proxy *envoyrun.Proxy) net.Conn {
 	t.Helper()
 	connection, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(proxy.URL("ingress"), "http://"))
 	if err != nil {

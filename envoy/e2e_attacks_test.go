@@ -30,7 +30,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sessiongate/sessiongate/envoy"
-	"github.com/sessiongate/sessiongate/envoy/authority"
+	"github.com/sessiongate/sessiongate/internal/authority"
 )
 
 // way is one way in which a page makes a browser send a request.
@@ -200,7 +200,7 @@ var permissive = sync.OnceValues(func() (*permissiveBrowser, error) {
 	if err != nil {
 		return nil, err
 	}
-	envoy.AtEnd = append(envoy.AtEnd, func() { _ = os.RemoveAll(dir) })
+	atEnd = append(atEnd, func() { _ = os.RemoveAll(dir) })
 	b := &permissiveBrowser{extensions: map[string]string{}}
 	var dirs []string
 	for name, permissions := range map[string]string{"trusted": `"http://app.localhost/*"`, "untrusted": ""} {

@@ -76,13 +76,13 @@ func readAudit(t *testing.T, files ...string) audited {
 }
 
 // crash ends a process as a power cut does.
-func (p *process) crash() {
+func (p *replica) crash() {
 	p.Helper()
-	if err := p.command.Process.Kill(); err != nil {
+	if err := p.run.Signal(os.Kill); err != nil {
 		p.Fatal(err)
 	}
-	<-p.exited
-	p.exit = nil // as was meant
+	<-p.run.Exited()
+	p.killed = true
 }
 
 // TestAudit: what happened to sessions is told in files, each event at least once and in order, also where the process that tells it is

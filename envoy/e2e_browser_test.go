@@ -14,7 +14,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
 // host is the name that browsers reach Envoy by. It has a parent domain, where cookies might be planted.
@@ -57,7 +57,7 @@ func (s *stack) newBrowserAt(target, network string, protocols *http.Protocols) 
 }
 
 // newTab shares what the browser holds, and reaches another Envoy.
-func (b *browser) newTab(proxy *envoy.Proxy) *browser {
+func (b *browser) newTab(proxy *envoyrun.Proxy) *browser {
 	tab := b.stack.newBrowserAt(proxy.URL("ingress"), networkV, nil)
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 // ownCluster is for tests of roles, which are a server's and not a database's.
@@ -32,7 +32,7 @@ func asRole(t *testing.T, address, role string) string {
 }
 
 // lines counts the lines of the process's log that hold text.
-func (p *process) lines(text string) int {
+func (p *replica) lines(text string) int {
 	p.Helper()
 	log, err := os.ReadFile(p.log)
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -30,7 +29,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	gocmp "github.com/google/go-cmp/cmp"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/internal/process"
 )
 
 var demoProgram = sync.OnceValues(func() (string, error) {
@@ -38,7 +37,7 @@ var demoProgram = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	envoy.AtEnd = append(envoy.AtEnd, func() { _ = os.RemoveAll(dir) })
+	atEnd = append(atEnd, func() { _ = os.RemoveAll(dir) })
 	file := filepath.Join(dir, "demoapp")
 	if output, err := exec.Command("go", "build", "-race", "-o", file, "../cmd/demoapp").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building demoapp: %w\n%s", err, output)
@@ -81,32 +80,19 @@ func (s *stack) startDemoApp(urlFile string) (address string) {
 		"SESSIONS_API_KEY=" + s.apiKey,
 	}
 	command.Stdout, command.Stderr = log, log
-	command.SysProcAttr = envoy.DieWithParent()
-	started, exited := make(chan error), make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // the parent-death signal is the thread's
-		defer runtime.UnlockOSThread()
-		err := command.Start()
-		started <- err
-		if err == nil {
-			exited <- command.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	run, err := process.Start(command, syscall.SIGKILL)
+	_ = log.Close() // the child has its own
+	if err != nil {
 		s.Fatal(err)
 	}
 	s.Cleanup(func() {
-		_ = command.Process.Signal(syscall.SIGTERM)
-		select {
-		case err := <-exited:
-			if err != nil {
-				s.Errorf("demoapp: %v", err)
-			}
-		case <-time.After(patience):
-			_ = command.Process.Kill()
-			s.Error("demoapp did not end after SIGTERM")
+		err := run.Stop(syscall.SIGTERM, patience)
+		if err == nil {
+			err = run.Err()
 		}
-		_ = log.Close()
+		if err != nil {
+			s.Errorf("demoapp: %v", err)
+		}
 	})
 	s.eventually("the demo app listens", func() bool {
 		text, err := os.ReadFile(addressFile)
@@ -227,16 +213,16 @@ func (d demoPage) wantsEnd(n int, first, last entry) {
 	}
 }
 
-// line is the drawn line, oldest first: state, and who holds it.
+// chain is the token chain as the page shows it, oldest first: each token's state, and its holders.
 func (d demoPage) chain() []string {
 	d.Helper()
-	return eval[[]string](d.tab, `[...document.querySelectorAll("#line .token")].map((li) => (li.dataset.state + " " + (li.dataset.held ?? "")).trim())`)
+	return eval[[]string](d.tab, `[...document.querySelectorAll("#chain .token")].map((li) => (li.dataset.state + " " + (li.dataset.held ?? "")).trim())`)
 }
 
 func (d demoPage) wantsChain(want ...string) {
 	d.Helper()
 	if diff := gocmp.Diff(want, d.chain()); diff != "" {
-		d.Errorf("line (-want +got):\n%s", diff)
+		d.Errorf("chain (-want +got):\n%s", diff)
 	}
 }
 
@@ -250,9 +236,9 @@ func (d demoPage) pass(by time.Duration) {
 // shift makes the page believe that what it saw was longer ago.
 func (d demoPage) shift(by time.Duration) {
 	d.Helper()
-	eval[bool](d.tab, fmt.Sprintf(`(() => { const line = JSON.parse(localStorage.getItem("demo.line"));
-		if (line.movedAt) line.movedAt -= %[1]d; if (line.accessEnds) line.accessEnds -= %[1]d;
-		localStorage.setItem("demo.line", JSON.stringify(line)); dispatchEvent(new Event("storage")); return true })()`, by.Milliseconds()))
+	eval[bool](d.tab, fmt.Sprintf(`(() => { const chain = JSON.parse(localStorage.getItem("demo.chain"));
+		if (chain.movedAt) chain.movedAt -= %[1]d; if (chain.accessEnds) chain.accessEnds -= %[1]d;
+		localStorage.setItem("demo.chain", JSON.stringify(chain)); dispatchEvent(new Event("storage")); return true })()`, by.Milliseconds()))
 }
 
 func (d demoPage) handle() string {
@@ -395,22 +381,22 @@ func TestDemoPage(t *testing.T) {
 		late.clean()
 	})
 
-	t.Run("a thief of somebody whose access token is no good", func(t *testing.T) {
+	t.Run("a thief of a user whose access token is no good", func(t *testing.T) {
 		d := openDemo(t, s, "ada")
 		d.pass(accessLife)
 		d.press("thief-open")
 		d.wants(1, entry{you, "POST /api/thief", "440 TRY_REFRESH"}, entry{you, renew, "200 new tokens"}, opening)
 		d.wantsChain("retired thief", "current you")
-		d.hints("Once the grace is over")
+		d.hints("After the grace, reusing it is theft")
 		s.awaitPromoted(d.handle())
 		d.pass(grace)
-		d.hints("left the line: using it is theft")
+		d.hints("is retired: reusing it is theft")
 
 		// The grace is the parent's alone.
 		d.press("refresh")
 		d.press("call")
 		d.wantsChain("retired thief", "retired", "current you")
-		d.hints("left the line: using it is theft")
+		d.hints("is retired: reusing it is theft")
 		s.awaitPromoted(d.handle())
 		d.press("thief-refresh")
 		d.wantsLane("thief", "THEFT at gate")
@@ -457,7 +443,7 @@ func TestDemoPage(t *testing.T) {
 		d.press("expire")
 		before := len(d.entries())
 		d.press("thief-refresh")
-		d.wants(before, entry{them, renew, "440 THEFT"}, entry{you, me, "440 TRY_REFRESH"}, entry{you, renew, "440 over"})
+		d.wants(before, entry{them, renew, "440 THEFT"}, entry{you, me, "440 TRY_REFRESH"}, entry{you, renew, "440 ended"})
 		d.ended("for you and for the thief")
 		d.clean()
 	})
@@ -503,9 +489,9 @@ func TestDemoPage(t *testing.T) {
 		phone.awaitPath("/login")
 		s.eventually("the desk is out", func() bool {
 			desk.press("call")
-			return eval[bool](desk.tab, `!document.getElementById("over").hidden`)
+			return eval[bool](desk.tab, `!document.getElementById("ended").hidden`)
 		})
-		desk.ended("Your session is over")
+		desk.ended("Your session has ended")
 		desk.clean()
 		phone.clean()
 	})
@@ -517,10 +503,10 @@ func TestDemoPage(t *testing.T) {
 		other.goTo("/")
 		other.await(`document.querySelector("#log li") && document.getElementById("demo").dataset.busy === "false"`)
 		other.press("signout button")
-		d.await(`!document.getElementById("over").hidden`)
-		d.ended("Your session is over")
+		d.await(`!document.getElementById("ended").hidden`)
+		d.ended("Your session has ended")
 		d.wants(1, entry{you, me, "401 UNAUTHORISED"})
-		if why := eval[string](d.tab, `document.querySelector("#log li p").textContent`); !strings.Contains(why, "somebody signed out here") {
+		if why := eval[string](d.tab, `document.querySelector("#log li p").textContent`); !strings.Contains(why, "this browser was signed out") {
 			t.Errorf("the log says %q", why)
 		}
 		d.clean()
@@ -529,19 +515,19 @@ func TestDemoPage(t *testing.T) {
 
 	// What the page then does must neither break the other's session nor tell of it as its own.
 	for _, action := range []string{"call", "refresh", "expire", "lose", "thief-open"} {
-		t.Run("somebody else signed in: "+action, func(t *testing.T) {
+		t.Run("another user signed in: "+action, func(t *testing.T) {
 			d := openDemo(t, s, "ada")
-			const memory = `localStorage.getItem("demo.line")`
+			const memory = `localStorage.getItem("demo.chain")`
 			before := eval[string](d.tab, memory)
 			// Not by the page's own script, so that the page does not hear of it.
 			eval[bool](d.tab, `fetch("/login", { method: "POST", headers: { "content-type": "application/json" }, body: '{"user":"eve"}' })
 				.then((answer) => (localStorage.setItem("anti-csrf", answer.headers.get("anti-csrf")), answer.ok))`)
-			line := d.chain()
+			chain := d.chain()
 			d.press(action)
-			d.endedForThief()
-			d.wantsChain(line...)
+			d.endedForOther()
+			d.wantsChain(chain...)
 			if after := eval[string](d.tab, memory); after != before {
-				t.Error("the line of ada's session was told what eve's has done")
+				t.Error("the chain of ada's session was told what eve's has done")
 			}
 			if user := eval[string](d.tab, `fetch("/api/me", { headers: { "anti-csrf": localStorage.getItem("anti-csrf") } }).then((answer) => answer.json()).then((said) => said.user_id)`); user != "eve" {
 				t.Errorf("the browser is signed in as %q, want eve as before", user)
@@ -550,18 +536,18 @@ func TestDemoPage(t *testing.T) {
 		})
 	}
 
-	t.Run("somebody else signs in, in another tab", func(t *testing.T) {
+	t.Run("another user signs in, in another tab", func(t *testing.T) {
 		d := openDemo(t, s, "ada")
 		other := demoPage{d.newTab()}
 		other.media("light", "reduce")
 		other.goTo("/login")
 		other.signIn("eve")
-		d.await(`!document.getElementById("over").hidden`)
-		d.endedForThief()
+		d.await(`!document.getElementById("ended").hidden`)
+		d.endedForOther()
 		other.press("call")
 		other.wants(1, entry{you, me, "200 ALLOW"})
 		other.wantsChain("current you")
-		if err := chromedp.Do(d.ctx, chromedp.Click("#over-link")); err != nil {
+		if err := chromedp.Do(d.ctx, chromedp.Click("#ended-link")); err != nil {
 			t.Fatal(err)
 		}
 		d.await(`document.getElementById("user")?.textContent === "eve" && document.querySelector("#log li") && document.getElementById("demo").dataset.busy === "false"`)
@@ -599,7 +585,7 @@ func TestDemoPage(t *testing.T) {
 			}
 		}
 		if now := d.said(); now != said {
-			t.Errorf("the timer announces %q: nobody asked", now)
+			t.Errorf("the timer announces %q, though the user did nothing", now)
 		}
 		d.clean()
 	})
@@ -643,7 +629,7 @@ func TestDemoPage(t *testing.T) {
 			Element.prototype.animate = function (...how) { window.moves++; return animate.apply(this, how); }; return true })()`)
 		d.press("call")
 		if n := eval[int](d.tab, `moves`); n != 0 {
-			t.Errorf("%d moves for somebody who wants none", n)
+			t.Errorf("%d moves for a user who wants none", n)
 		}
 		d.media("light", "no-preference")
 		d.press("call")
@@ -688,7 +674,7 @@ func TestDemoPage(t *testing.T) {
 		d.fits()
 		for _, scheme := range []string{"light", "dark"} {
 			d.media(scheme, "reduce")
-			d.legible(scheme + ", over")
+			d.legible(scheme + ", ended")
 		}
 		d.goTo("/login")
 		d.fits()
@@ -708,15 +694,15 @@ func (d demoPage) scripts(on bool) {
 	})
 }
 
-// over is the page's last word, with the way to a new session.
+// ended is the page's last word, with the way to a new session.
 func (d demoPage) ended(words string) {
 	d.Helper()
-	// Whatever a test pressed has ended: if the session is not over now, it never will be.
-	if eval[bool](d.tab, `document.getElementById("over").hidden`) {
-		d.Fatalf("the session is not over; the log: %v", d.entries())
+	// Whatever a test pressed is done: a session that has not ended now never will.
+	if eval[bool](d.tab, `document.getElementById("ended").hidden`) {
+		d.Fatalf("the session has not ended; the log: %v", d.entries())
 	}
-	d.await(`document.activeElement.id === "over-link"`)
-	if title := eval[string](d.tab, `document.getElementById("over").hidden ? "" : document.getElementById("over-title").textContent`); !strings.Contains(title, words) {
+	d.await(`document.activeElement.id === "ended-link"`)
+	if title := eval[string](d.tab, `document.getElementById("ended").hidden ? "" : document.getElementById("ended-title").textContent`); !strings.Contains(title, words) {
 		d.Errorf("the page ends with %q, want %q in it", title, words)
 	}
 	if path := eval[string](d.tab, `document.activeElement.getAttribute("href")`); path != "/login" {
@@ -724,13 +710,13 @@ func (d demoPage) ended(words string) {
 	}
 }
 
-// overForStranger is the page's last word where its browser has somebody else's session.
-func (d demoPage) endedForThief() {
+// endedForOther is the page's last word where its browser has another user's session.
+func (d demoPage) endedForOther() {
 	d.Helper()
-	if title := eval[string](d.tab, `document.getElementById("over").hidden ? "" : document.getElementById("over-title").textContent`); title != "This browser is now signed in as somebody else." {
+	if title := eval[string](d.tab, `document.getElementById("ended").hidden ? "" : document.getElementById("ended-title").textContent`); title != "This browser is now signed in as another user." {
 		d.Fatalf("the page ends with %q; the log: %v", title, d.entries())
 	}
-	d.await(`document.activeElement.id === "over-link" && document.activeElement.getAttribute("href") === "/"`)
+	d.await(`document.activeElement.id === "ended-link" && document.activeElement.getAttribute("href") === "/"`)
 	if able := eval[int](d.tab, `document.querySelectorAll('button:not([aria-disabled="true"])').length`); able > 0 {
 		d.Errorf("%d buttons can still be pressed", able)
 	}
@@ -806,7 +792,7 @@ func (d demoPage) reachable() {
 		}
 		got = append(got, eval[string](d.tab, `document.activeElement.id === "wait" ? "wait" : document.activeElement.textContent || document.activeElement.id`))
 		if !eval[bool](d.tab, `[document.activeElement, document.activeElement.closest("label") ?? document.activeElement].some((e) => parseFloat(getComputedStyle(e).outlineWidth) >= 2 && getComputedStyle(e).outlineStyle !== "none")`) {
-			d.Errorf("nobody sees the focus on %s", got[len(got)-1])
+			d.Errorf("the focus cannot be seen on %s", got[len(got)-1])
 		}
 	}
 	if diff := gocmp.Diff(want, got); diff != "" {

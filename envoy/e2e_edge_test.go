@@ -22,7 +22,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 // unanswered fails unless an answer of the auth path tells the client to come back, and nothing else.
@@ -103,11 +103,11 @@ func TestUnansweredAuthPath(t *testing.T) {
 	s.eventually("a sign-in", func() bool { return b.do(http.MethodPost, "/login", withBody("alice")).status == http.StatusNoContent })
 
 	p := s.processes[0]
-	if err := p.command.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := p.run.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	both("sessiongate hangs", func(t *testing.T, what string, a answer) { a.unanswered(t, what, http.StatusGatewayTimeout) })
-	if err := p.command.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := p.run.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	b = s.newBrowser(networkV) // the sign-out was under way, and is carried out now

@@ -8,7 +8,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 // TestFaultFailover: the primary dies in the middle of everyone's refreshes, and its synchronous standby is promoted. Nothing that was

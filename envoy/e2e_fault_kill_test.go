@@ -58,7 +58,7 @@ func (s *stack) killAgain(which ...int) {
 	}
 	for _, i := range which {
 		p := s.processes[i]
-		s.processes[i] = s.launch(p.command.Path, fmt.Sprintf("%s-%d", p.name[:len("sessiongate-1")], len(s.logs)), s.options[i])
+		s.processes[i] = s.launch(p.run.Path(), fmt.Sprintf("%s-%d", p.name[:len("sessiongate-1")], len(s.logs)), s.options[i])
 	}
 	for _, i := range which {
 		s.processes[i].awaitAddresses()
@@ -67,10 +67,9 @@ func (s *stack) killAgain(which ...int) {
 }
 
 // kill ends a process as a crash of its machine would.
-func (p *process) kill() {
+func (p *replica) kill() {
 	p.killed = true
-	_ = p.command.Process.Kill()
-	<-p.exited
+	p.run.Kill()
 }
 
 // signOut has the browsers of sessions sign out through Envoy, each until it is told that it is, and counts them.
@@ -102,7 +101,7 @@ func (s *stack) signOut(list []created, stop chan struct{}) (n int) {
 }
 
 // endAgain has a backend end sessions, each until it is told so by either process, and counts them.
-func endAgain(processes []*process, list []created, stop chan struct{}) (n int) {
+func endAgain(processes []*replica, list []created, stop chan struct{}) (n int) {
 	for _, v := range list {
 		for i := 0; ; i++ {
 			select {

@@ -22,7 +22,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/grpc/codes"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 // recovery is how soon everything works again, once what failed is mended: the promise to users.
@@ -264,8 +264,8 @@ func (s *stack) victims(n int) []created {
 	return list
 }
 
-// end ends sessions at a process, and returns those of which it said so.
-func (p *process) end(list []created) (ended []created) {
+// end ends sessions at a process, and returns those that it reported as ended.
+func (p *replica) end(list []created) (ended []created) {
 	for _, v := range list {
 		if status, _, err := p.tryAPI(http.MethodDelete, "/v1/sessions/"+v.Session.Handle, nil, nil); err == nil && status == http.StatusOK {
 			ended = append(ended, v)
@@ -363,7 +363,7 @@ func (s *stack) recoversWithin(limit time.Duration, since time.Time) {
 }
 
 // strict asks for a route that is marked so.
-func (p *process) strict(c created) codes.Code {
+func (p *replica) strict(c created) codes.Code {
 	p.Helper()
 	request := checkRequest(c.Tokens.Access, c.Tokens.AntiCSRF)
 	request.GetAttributes().ContextExtensions["strict"] = "true"

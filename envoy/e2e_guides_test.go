@@ -156,7 +156,7 @@ func TestStandaloneGuide(t *testing.T) {
 	if err := envoy.Readdress(mine, map[string]string{"ingress": "127.0.0.1:0"}, addresses); err != nil {
 		t.Fatal(err)
 	}
-	if err := envoy.Patient(mine); err != nil {
+	if err := patient(mine); err != nil {
 		t.Fatal(err)
 	}
 	s.proxy = s.startEnvoy("envoy", func(shipped *bootstrapv3.Bootstrap) error {

@@ -19,7 +19,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,7 +40,9 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/sessiongate/sessiongate/envoy"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
+	"github.com/sessiongate/sessiongate/internal/envoyrun"
+	"github.com/sessiongate/sessiongate/internal/process"
 )
 
 const (
@@ -63,7 +64,7 @@ var program = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	envoy.AtEnd = append(envoy.AtEnd, func() { _ = os.RemoveAll(dir) })
+	atEnd = append(atEnd, func() { _ = os.RemoveAll(dir) })
 	file := filepath.Join(dir, "sessiongate")
 	args := []string{"build", "-race", "-o", file}
 	if overlay := os.Getenv("SESSIONGATE_TEST_OVERLAY"); overlay != "" {
@@ -80,7 +81,7 @@ var program = sync.OnceValues(func() (string, error) {
 var database = sync.OnceValues(func() (*cluster.Cluster, error) {
 	c, err := cluster.Start(context.Background(), clusterOptions())
 	if err == nil {
-		envoy.AtEnd = append(envoy.AtEnd, c.Stop)
+		atEnd = append(atEnd, c.Stop)
 	}
 	return c, err
 })
@@ -97,10 +98,10 @@ type stack struct {
 
 	db        *pgx.Conn // of the test itself
 	name, url string    // of the database
-	processes []*process
+	processes []*replica
 	options   []stackOptions // of each process
 	app       *app
-	proxy     *envoy.Proxy
+	proxy     *envoyrun.Proxy
 	secrets   secrets
 	logs      []string // files
 	key       string   // key-encryption key
@@ -226,15 +227,15 @@ func (s *stack) connect() {
 }
 
 // startEnvoy runs the shipped configuration in front of the stack, with edit on top.
-func (s *stack) startEnvoy(name string, edit func(*bootstrapv3.Bootstrap) error) *envoy.Proxy {
+func (s *stack) startEnvoy(name string, edit func(*bootstrapv3.Bootstrap) error) *envoyrun.Proxy {
 	s.Helper()
 	log := s.logFile(name)
-	options := envoy.Options{
+	options := envoyrun.Options{
 		Listeners: map[string]string{"ingress": "127.0.0.1:0"},
 		Clusters:  map[string][]string{"app": {s.app.address}},
 		Log:       log,
 		Edit: func(b *bootstrapv3.Bootstrap) error {
-			if err := envoy.Patient(b); err != nil {
+			if err := patient(b); err != nil {
 				return err
 			}
 			if edit != nil {
@@ -247,7 +248,7 @@ func (s *stack) startEnvoy(name string, edit func(*bootstrapv3.Bootstrap) error)
 		options.Clusters["sessiongate_authz"] = append(options.Clusters["sessiongate_authz"], p.authz)
 		options.Clusters["sessiongate_public"] = append(options.Clusters["sessiongate_public"], p.public)
 	}
-	proxy, err := envoy.Start(s.Context(), options)
+	proxy, err := envoyrun.Start(s.Context(), options)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -263,7 +264,7 @@ func (s *stack) startEnvoy(name string, edit func(*bootstrapv3.Bootstrap) error)
 }
 
 // stats are Envoy's counters of the check and of the clusters behind it, those that are not 0.
-func stats(proxy *envoy.Proxy) string {
+func stats(proxy *envoyrun.Proxy) string {
 	response, err := direct.Get(proxy.AdminURL() + "/stats?usedonly&filter=sessiongate|ext_authz")
 	if err != nil {
 		return err.Error()
@@ -394,12 +395,12 @@ func (s *stack) eventually(what string, happened func() bool) {
 	}
 }
 
-// process is one running sessiongate.
-type process struct {
+// replica is one running sessiongate.
+type replica struct {
 	*stack
 
 	name                    string
-	command                 *exec.Cmd
+	run                     *process.Process
 	log                     string
 	addressFile             string
 	authz, public, internal string
@@ -407,16 +408,14 @@ type process struct {
 	tls, internalTLS        *tls.Config
 
 	terminate sync.Once
-	killed    bool
-	exited    chan struct{}
-	exit      error
+	killed    bool // on purpose
 }
 
 // launch starts a process and returns at once.
-func (s *stack) launch(file, name string, o stackOptions) *process {
+func (s *stack) launch(file, name string, o stackOptions) *replica {
 	s.Helper()
 	log := s.logFile(name)
-	p := &process{stack: s, tls: o.tls, internalTLS: o.internal, name: name, log: log.Name(), addressFile: filepath.Join(s.dir, name+".addresses"), exited: make(chan struct{})}
+	p := &replica{stack: s, tls: o.tls, internalTLS: o.internal, name: name, log: log.Name(), addressFile: filepath.Join(s.dir, name+".addresses")}
 	listen := "127.0.0.1:0"
 	if o.sockets {
 		// Not in s.dir, whose name may be longer than a socket's may be.
@@ -427,8 +426,8 @@ func (s *stack) launch(file, name string, o stackOptions) *process {
 		s.Cleanup(func() { _ = os.RemoveAll(dir) })
 		listen = "unix:" + filepath.Join(dir, "authz.sock")
 	}
-	p.command = exec.Command(file, "serve")
-	p.command.Env = append([]string{
+	command := exec.Command(file, "serve")
+	command.Env = append([]string{
 		"GORACE=atexit_sleep_ms=0", // by default every race-built process waits a second at its end
 		"SESSIONGATE_KEY=" + s.key,
 		"SESSIONGATE_API_KEYS=app:" + s.apiKey,
@@ -441,26 +440,16 @@ func (s *stack) launch(file, name string, o stackOptions) *process {
 		"SESSIONGATE_LOG_LEVEL=debug", // whatever may be logged is held against the secrets
 	}, o.settings...)
 	if file == o.former {
-		p.command.Env = known(s.T, file, p.command.Env)
+		command.Env = known(s.T, file, command.Env)
 	}
-	p.command.Stdout, p.command.Stderr = log, log
+	command.Stdout, command.Stderr = log, log
 	if o.stdout != nil {
-		p.command.Stdout = o.stdout
+		command.Stdout = o.stdout
 	}
-	p.command.SysProcAttr = envoy.DieWithParent()
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the parent-death signal is the thread's
-		defer runtime.UnlockOSThread()
-		err := p.command.Start()
-		started <- err
-		if err == nil {
-			p.exit = p.command.Wait()
-			_ = log.Close()
-			close(p.exited)
-		}
-	}()
-	if err := <-started; err != nil {
+	var err error
+	p.run, err = process.Start(command, syscall.SIGKILL)
+	_ = log.Close() // the child has its own
+	if err != nil {
 		s.Fatal(err)
 	}
 	s.Cleanup(p.stop)
@@ -482,42 +471,41 @@ func (s *stack) migrate(address string) {
 }
 
 // stop ends the process as an orchestrator does. It must end by itself, and well.
-func (p *process) stop() {
+func (p *replica) stop() {
 	select {
-	case <-p.exited:
+	case <-p.run.Exited():
 	default:
 		p.signal()
 		select {
-		case <-p.exited:
+		case <-p.run.Exited():
 		case <-time.After(patience):
-			_ = p.command.Process.Kill()
-			<-p.exited
+			p.run.Kill()
 			p.Errorf("%s did not end after SIGTERM", p.name)
 			return
 		}
 	}
-	if p.exit != nil && !p.killed {
-		p.Errorf("%s: %v", p.name, p.exit)
+	if err := p.run.Err(); err != nil && !p.killed {
+		p.Errorf("%s: %v", p.name, err)
 	}
 }
 
 // signal asks the process to end, once: a second SIGTERM ends it at once.
-func (p *process) signal() {
-	p.terminate.Do(func() { _ = p.command.Process.Signal(syscall.SIGTERM) })
+func (p *replica) signal() {
+	p.terminate.Do(func() { _ = p.run.Signal(syscall.SIGTERM) })
 }
 
 // alive fails the test where the process has ended.
-func (p *process) alive() bool {
+func (p *replica) alive() bool {
 	select {
-	case <-p.exited:
-		p.Fatalf("%s ended: %v", p.name, p.exit)
+	case <-p.run.Exited():
+		p.Fatalf("%s ended: %v", p.name, p.run.Err())
 		return false
 	default:
 		return true
 	}
 }
 
-func (p *process) awaitAddresses() {
+func (p *replica) awaitAddresses() {
 	p.Helper()
 	var addresses map[string]string
 	p.eventually(p.name+" writes its addresses", func() bool {
@@ -541,7 +529,7 @@ func (p *process) awaitAddresses() {
 	p.gate = authv3.NewAuthorizationClient(conn)
 }
 
-func (p *process) ready() bool {
+func (p *replica) ready() bool {
 	base, client := p.inside()
 	response, err := client.Get(base + "/readyz")
 	if err != nil {
@@ -552,14 +540,14 @@ func (p *process) ready() bool {
 }
 
 // inside is the internal listener, and who may ask there.
-func (p *process) inside() (base string, client *http.Client) {
+func (p *replica) inside() (base string, client *http.Client) {
 	if p.internalTLS == nil {
 		return "http://" + p.internal, direct
 	}
 	return "https://" + p.internal, &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.internalTLS}}
 }
 
-func (p *process) awaitReady() {
+func (p *replica) awaitReady() {
 	p.Helper()
 	p.eventually(p.name+" is ready", func() bool { return p.alive() && p.ready() })
 }
@@ -571,7 +559,7 @@ var direct = &http.Client{
 }
 
 // check asks this process alone, as Envoy would for a script's GET, and returns the HTTP status of its denial; 200 is an allow.
-func (p *process) check(access, antiCSRF string) int {
+func (p *replica) check(access, antiCSRF string) int {
 	p.Helper()
 	response, err := p.gate.Check(p.Context(), checkRequest(access, antiCSRF), grpc.WaitForReady(true))
 	if err != nil {
@@ -611,7 +599,7 @@ type created struct {
 }
 
 // api calls the sessions API of this process. into may be nil.
-func (p *process) api(method, path string, body, into any) (status int, header http.Header) {
+func (p *replica) api(method, path string, body, into any) (status int, header http.Header) {
 	p.Helper()
 	status, header, err := p.tryAPI(method, path, body, into)
 	if err != nil {
@@ -621,7 +609,7 @@ func (p *process) api(method, path string, body, into any) (status int, header h
 }
 
 // tryAPI is for a process that may be away.
-func (p *process) tryAPI(method, path string, body, into any) (status int, header http.Header, err error) {
+func (p *replica) tryAPI(method, path string, body, into any) (status int, header http.Header, err error) {
 	var reader io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -653,7 +641,7 @@ func (p *process) tryAPI(method, path string, body, into any) (status int, heade
 }
 
 // create signs a user in at this process.
-func (p *process) create(user string) created {
+func (p *replica) create(user string) created {
 	p.Helper()
 	var c created
 	if status, _ := p.api(http.MethodPost, "/v1/sessions", map[string]any{"user_id": user}, &c); status != http.StatusCreated {
@@ -682,14 +670,14 @@ func (s *stack) advance(by time.Duration) {
 }
 
 // polledSince says whether a poll of the feed that began after a moment has ended.
-func (p *process) polledSince(moment time.Time) bool {
+func (p *replica) polledSince(moment time.Time) bool {
 	asked := time.Now()
 	age, err := p.feedAge()
 	return err == nil && asked.Add(-age).After(moment)
 }
 
 // feedAge is how long ago the last complete poll of the feed began, or a little longer.
-func (p *process) feedAge() (time.Duration, error) {
+func (p *replica) feedAge() (time.Duration, error) {
 	base, client := p.inside()
 	response, err := client.Get(base + "/readyz")
 	if err != nil {
@@ -921,7 +909,7 @@ func editCheck(b *bootstrapv3.Bootstrap, edit func(*extauthzv3.ExtAuthz)) error 
 }
 
 // awaitLine waits for a log line that holds text.
-func (p *process) awaitLine(text string) {
+func (p *replica) awaitLine(text string) {
 	p.Helper()
 	p.eventually(p.name+" logs "+text, func() bool {
 		file, err := os.Open(p.log)

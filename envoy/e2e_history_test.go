@@ -168,7 +168,7 @@ func (p *play) round(all *sync.WaitGroup, random *rand.Rand, last bool) {
 			})
 		}
 	}
-	// Two backends, of which one ends the session.
+	// Two backends: one ends the session.
 	for i := range 2 {
 		own := rand.New(rand.NewPCG(random.Uint64(), 2))
 		ends := i == 0 && last && own.IntN(4) > 0
@@ -218,7 +218,7 @@ func (p *play) any(random *rand.Rand) string {
 	return p.access[random.IntN(len(p.access))]
 }
 
-func (p *play) do(random *rand.Rand, op sessionstest.Op, act func(at *process, op *sessionstest.Op)) sessionstest.Op {
+func (p *play) do(random *rand.Rand, op sessionstest.Op, act func(at *replica, op *sessionstest.Op)) sessionstest.Op {
 	op.Session, op.Replica = p.created.Session, random.IntN(len(p.processes))
 	op = p.r.Do(op, func(op *sessionstest.Op) {
 		op.Told = sessionstest.Unknown
@@ -248,7 +248,7 @@ func (p *play) refresh(h *holder, network string, random *rand.Rand) {
 		return // signed out
 	}
 	var got held
-	op := p.do(random, sessionstest.Op{Did: sessionstest.Refreshed, Token: mine.hash, Client: network}, func(at *process, op *sessionstest.Op) {
+	op := p.do(random, sessionstest.Op{Did: sessionstest.Refreshed, Token: mine.hash, Client: network}, func(at *replica, op *sessionstest.Op) {
 		a, err := at.post(refreshPath, "sRefreshToken="+mine.refresh, network)
 		if err != nil {
 			return
@@ -299,7 +299,7 @@ func (p *play) check(access string, random *rand.Rand) {
 		p.Error(err)
 		return
 	}
-	p.do(random, sessionstest.Op{Did: sessionstest.Checked, Access: pass}, func(at *process, op *sessionstest.Op) {
+	p.do(random, sessionstest.Op{Did: sessionstest.Checked, Access: pass}, func(at *replica, op *sessionstest.Op) {
 		response, err := at.gate.Check(p.Context(), checkRequest(access, p.antiCSRF), grpc.WaitForReady(true))
 		switch status := response.GetDeniedResponse().GetStatus().GetCode(); {
 		case err != nil:
@@ -318,7 +318,7 @@ func (p *play) check(access string, random *rand.Rand) {
 
 func (p *play) change(random *rand.Rand) {
 	claims := strconv.FormatInt(p.changes.Add(1), 10)
-	p.do(random, sessionstest.Op{Did: sessionstest.Changed, Claims: claims}, func(at *process, op *sessionstest.Op) {
+	p.do(random, sessionstest.Op{Did: sessionstest.Changed, Claims: claims}, func(at *replica, op *sessionstest.Op) {
 		status, _ := at.api(http.MethodPatch, "/v1/sessions/"+op.Session, map[string]any{"claims": map[string]any{"n": claims}}, nil)
 		switch status {
 		case http.StatusOK:
@@ -336,14 +336,14 @@ func (p *play) end(random *rand.Rand) {
 	token := browser.jar.refresh
 	browser.mu.Unlock()
 	if token != "" && random.IntN(2) == 0 {
-		p.do(random, sessionstest.Op{Did: sessionstest.SignedOut}, func(at *process, op *sessionstest.Op) {
+		p.do(random, sessionstest.Op{Did: sessionstest.SignedOut}, func(at *replica, op *sessionstest.Op) {
 			if a, err := at.post("/auth/signout", "sRefreshToken="+token, networkV); err == nil && a.status == http.StatusOK {
 				op.Told = sessionstest.Done
 			}
 		})
 		return
 	}
-	p.do(random, sessionstest.Op{Did: sessionstest.Ended}, func(at *process, op *sessionstest.Op) {
+	p.do(random, sessionstest.Op{Did: sessionstest.Ended}, func(at *replica, op *sessionstest.Op) {
 		var answer struct {
 			Ended bool `json:"ended"`
 		}
@@ -356,7 +356,7 @@ func (p *play) end(random *rand.Rand) {
 }
 
 // post asks this process as Envoy passes a browser's POST on.
-func (p *process) post(path, cookie, peer string) (answer, error) {
+func (p *replica) post(path, cookie, peer string) (answer, error) {
 	request, err := http.NewRequestWithContext(p.Context(), http.MethodPost, "http://"+p.public+path, nil)
 	if err != nil {
 		return answer{}, err

@@ -12,6 +12,7 @@ import (
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 
 	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
 // TestSignedIn: the app learns who it is, once, whatever else the client claims; and its cookies are its own.
@@ -79,7 +80,7 @@ func TestSignedIn(t *testing.T) {
 		asMap := s.startEnvoy("envoy-mapped", mapped)
 		var http2 http.Protocols
 		http2.SetUnencryptedHTTP2(true)
-		for name, proxy := range map[string]*envoy.Proxy{"raw": s.proxy, "mapped": asMap} {
+		for name, proxy := range map[string]*envoyrun.Proxy{"raw": s.proxy, "mapped": asMap} {
 			for version, protocols := range map[string]*http.Protocols{"HTTP/1.1": nil, "HTTP/2": &http2} {
 				t.Run(name+" "+version, func(t *testing.T) {
 					c := s.newBrowserAt(proxy.URL("ingress"), networkV, protocols)
@@ -127,7 +128,7 @@ func TestStrippedCookies(t *testing.T) {
 	b.signIn("alice")
 	token := "sAccessToken=" + b.access()
 	asMap := s.startEnvoy("envoy-mapped", mapped)
-	for name, proxy := range map[string]*envoy.Proxy{"raw": s.proxy, "mapped": asMap} {
+	for name, proxy := range map[string]*envoyrun.Proxy{"raw": s.proxy, "mapped": asMap} {
 		for title, test := range map[string]struct {
 			lines []string
 			want  string

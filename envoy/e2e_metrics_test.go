@@ -20,7 +20,7 @@ import (
 )
 
 // scrape is what a process answers to GET /metrics, and the values in it by series.
-func (p *process) scrape() (text []byte, series map[string]float64) {
+func (p *replica) scrape() (text []byte, series map[string]float64) {
 	p.Helper()
 	response, err := direct.Get("http://" + p.internal + "/metrics")
 	if err != nil {

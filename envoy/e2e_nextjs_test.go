@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"bufio"
+	"io"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -9,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,7 +22,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/internal/process"
 )
 
 var nextjs = appBuild{dir: "testdata/nextjs", module: "sessiongate.js", tool: "next/dist/bin/next", args: []string{"build"}, out: ".next"}
@@ -54,41 +54,29 @@ func (s *stack) startNextjs() {
 // launchServer starts a server that says where it listens, and ends it with the test.
 func (s *stack) launchServer(command *exec.Cmd, says *regexp.Regexp) *url.URL {
 	s.Helper()
-	command.SysProcAttr = envoy.DieWithParent()
-	output, err := command.StdoutPipe()
-	if err != nil {
-		s.Fatal(err)
-	}
-	command.Stderr = s.logFile("server-errors")
-	listening, ended := make(chan string, 1), make(chan error, 1)
-	started := make(chan error)
+	output, said := io.Pipe()
+	command.Stdout, command.Stderr = said, s.logFile("server-errors")
+	listening := make(chan string, 1)
 	go func() {
-		runtime.LockOSThread() // the parent-death signal is the thread's
-		defer runtime.UnlockOSThread()
-		err := command.Start()
-		started <- err
-		if err != nil {
-			return
-		}
 		for lines := bufio.NewScanner(output); lines.Scan(); {
 			if found := says.FindStringSubmatch(lines.Text()); found != nil {
 				listening <- found[1]
 			}
 		}
-		ended <- command.Wait()
 	}()
-	if err := <-started; err != nil {
+	server, err := process.Start(command, syscall.SIGKILL)
+	if err != nil {
 		s.Fatal(err)
 	}
 	s.Cleanup(func() {
-		_ = command.Process.Signal(syscall.SIGTERM)
+		_ = server.Signal(syscall.SIGTERM) // fails where the server has ended, which is no fault of the test
 		select {
-		case <-ended:
+		case <-server.Exited():
 		case <-time.After(patience):
-			_ = command.Process.Kill()
-			<-ended
+			server.Kill()
 			s.Errorf("%s did not end after SIGTERM", command)
 		}
+		_ = said.Close()
 	})
 	select {
 	case at := <-listening:
@@ -97,9 +85,8 @@ func (s *stack) launchServer(command *exec.Cmd, says *regexp.Regexp) *url.URL {
 			s.Fatal(err)
 		}
 		return address
-	case err := <-ended:
-		ended <- err
-		s.Fatalf("%s ended: %v", command, err)
+	case <-server.Exited():
+		s.Fatalf("%s ended: %v", command, server.Err())
 	case <-time.After(patience):
 		s.Fatalf("%s does not say where it listens", command)
 	}

@@ -447,5 +447,5 @@ func (p *profile) outage() {
 
 func (p *profile) recovery() {
 	p.Helper()
-	p.exec(`ALTER TABLE sessiongate.away RENAME TO sessions`)
+	p.exec(`ALTER TABLE sessiongate.away RENAME TO active_sessions`)
 }

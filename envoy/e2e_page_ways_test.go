@@ -227,7 +227,7 @@ func testHistory(t *testing.T, s *stack) {
 	})
 	t.Run("leads to an expired page, and goes on from there", func(t *testing.T) {
 		p := s.newProfileFor(t)
-		tab := p.signedIn("again")
+		tab := p.signedIn("revisiting")
 		tab.goTo("/never-kept?1#x")
 		tab.goTo("/never-kept?2")
 		p.advance(accessLife)

@@ -26,7 +26,7 @@ func keepAlive(t *testing.T) *http.Client {
 type unrepeatable struct{ io.Reader }
 
 // signInAt creates a session over the client's own connections. refused says that no one listens there any more: nothing was sent.
-func (p *process) signInAt(client *http.Client) (refused bool, err error) {
+func (p *replica) signInAt(client *http.Client) (refused bool, err error) {
 	body, err := json.Marshal(map[string]string{"user_id": "roller"})
 	if err != nil {
 		return false, err
@@ -62,7 +62,7 @@ func TestRollout(t *testing.T) {
 	}
 	// Envoy must know the successors' addresses: ports that the first ones were given, on another address of loopback.
 	first := s.processes
-	var next []*process
+	var next []*replica
 	for _, p := range first {
 		moved := func(address string) string {
 			_, port, err := net.SplitHostPort(address)
@@ -71,7 +71,7 @@ func TestRollout(t *testing.T) {
 			}
 			return net.JoinHostPort("127.77.0.1", port)
 		}
-		next = append(next, &process{stack: s, name: p.name + "-next", authz: moved(p.authz), public: moved(p.public), internal: moved(p.internal)})
+		next = append(next, &replica{stack: s, name: p.name + "-next", authz: moved(p.authz), public: moved(p.public), internal: moved(p.internal)})
 	}
 	s.processes = append(s.processes[:2:2], next...)
 	s.proxy = s.startEnvoy("envoy", nil)
@@ -103,7 +103,7 @@ func TestRollout(t *testing.T) {
 		load.run(func() error {
 			var problem error
 			listening.Range(func(p, _ any) bool {
-				refused, err := p.(*process).signInAt(client)
+				refused, err := p.(*replica).signInAt(client)
 				if refused { // what was not sent goes elsewhere
 					listening.Delete(p)
 				} else if err != nil {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
 // tableAlone is a table that a control plane's user would write, who cannot give Envoy's routes context_extensions.
@@ -108,7 +109,7 @@ func TestRoutesTable(t *testing.T) {
 	})
 
 	open := s.startEnvoy("envoy-verbatim", verbatim)
-	for name, proxy := range map[string]*envoy.Proxy{"shipped": s.proxy, "verbatim": open} {
+	for name, proxy := range map[string]*envoyrun.Proxy{"shipped": s.proxy, "verbatim": open} {
 		t.Run("attacks on "+name, func(t *testing.T) {
 			for _, target := range []string{
 				"//admin", "///admin/x", "/admin/", "/admin//x", "/%61dmin", "/%2561dmin", "/adm%69n/users", "/admin;x", "/admin;x/users", "/;x/admin", "/ADMIN", "/Admin/x", "/admin%3bx",
@@ -182,7 +183,7 @@ type rawAnswer struct {
 }
 
 // sendRaw writes a request target as it stands, which no HTTP client would.
-func (s *stack) sendRaw(t *testing.T, proxy *envoy.Proxy, target string, b *browser) rawAnswer {
+func (s *stack) sendRaw(t *testing.T, proxy *envoyrun.Proxy, target string, b *browser) rawAnswer {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(proxy.URL("ingress"), "http://"))
 	if err != nil {

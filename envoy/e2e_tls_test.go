@@ -18,7 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/sessiongate/sessiongate/envoy/authority"
+	"github.com/sessiongate/sessiongate/internal/authority"
 )
 
 // transportSocket is the fragment that the documentation gives for a cluster, with its files in dir.

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/sessiongate/sessiongate/envoy"
 )
 
 // formerProgram builds sessiongate as it was before, from the repository's history: at the last commit before the newest migration was
@@ -28,7 +26,7 @@ var formerProgram = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	envoy.AtEnd = append(envoy.AtEnd, func() { _ = os.RemoveAll(dir) })
+	atEnd = append(atEnd, func() { _ = os.RemoveAll(dir) })
 	archive := filepath.Join(dir, "source.tar")
 	if _, err := git("archive", "--output", archive, commit); err != nil {
 		return "", err
@@ -100,7 +98,7 @@ func known(t *testing.T, program string, environ []string) []string {
 	})
 }
 
-// ownMark names the refresh token that came with the browser's access token.
+// ownHash names the refresh token that came with the browser's access token.
 func ownHash(t *testing.T, b *browser) string {
 	t.Helper()
 	parts := strings.Split(b.access(), ".")
@@ -133,18 +131,18 @@ func TestTwoVersions(t *testing.T) {
 	}})
 	present, old := s.processes[0], s.processes[1]
 	// at sends a browser to one process, past Envoy.
-	at := func(b *browser, p *process) *browser {
+	at := func(b *browser, p *replica) *browser {
 		b.target = "http://" + p.public
 		return b
 	}
-	signIn := func(t *testing.T, p *process) (*browser, string) {
+	signIn := func(t *testing.T, p *replica) (*browser, string) {
 		t.Helper()
 		c := p.create("alice")
 		b := s.newBrowserAt("http://"+p.public, networkV, nil)
 		b.take(answer{header: http.Header{"Set-Cookie": c.SetCookie, "Anti-Csrf": {c.Tokens.AntiCSRF}}})
 		return b, c.Session.Handle
 	}
-	allows := func(t *testing.T, p *process, b *browser) {
+	allows := func(t *testing.T, p *replica, b *browser) {
 		t.Helper()
 		if status := p.check(b.access(), b.antiCSRF); status != http.StatusOK {
 			t.Errorf("%s answers %d", p.name, status)
@@ -152,7 +150,7 @@ func TestTwoVersions(t *testing.T) {
 	}
 	for _, way := range []struct {
 		name     string
-		from, to *process
+		from, to *replica
 	}{{"from new to old", present, old}, {"from old to new", old, present}} {
 		t.Run(way.name, func(t *testing.T) {
 			b, handle := signIn(t, way.from)
@@ -222,7 +220,7 @@ func TestTwoVersions(t *testing.T) {
 	fromNew, handleNew := signIn(t, present)
 	t.Run("rollback", func(t *testing.T) {
 		present.stop()
-		s.processes = []*process{old}
+		s.processes = []*replica{old}
 		s.advance(repeat + moment)
 		before.mustRefresh(t)
 		before.mustGet(t)

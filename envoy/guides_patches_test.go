@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
 // generated is what a control plane might make of the guides' manifests: a connection manager with the check, cors behind it as Istio has
@@ -182,7 +183,7 @@ func applyEnvoyPatchPolicy(t *testing.T, bootstrap, manifest object) {
 // shipped one.
 func TestPatchesOfTheGuides(t *testing.T) {
 	t.Parallel()
-	binary, err := envoy.Binary(t.Context(), os.Stderr)
+	binary, err := envoyrun.Binary(t.Context(), os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +214,7 @@ func TestPatchesOfTheGuides(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := envoy.Validate(t.Context(), binary, text); err != nil {
+			if err := envoyrun.Validate(t.Context(), binary, text); err != nil {
 				t.Fatal(err)
 			}
 			if got := strings.Join(filterNames(bootstrap), " "); got != test.order {

@@ -58,7 +58,7 @@ func TestGuidesShowTheManifests(t *testing.T) {
 		}
 		found := block.FindAllStringSubmatch(string(text), -1)
 		if fences := strings.Count(string(text), "```yaml"); fences != len(found) {
-			t.Errorf("%s has %d blocks of YAML, of which %d are well-formed", guide, fences, len(found))
+			t.Errorf("%s has %d blocks of YAML, but only %d are well-formed", guide, fences, len(found))
 		}
 		for _, b := range found {
 			if b[1] == "" {
@@ -196,7 +196,7 @@ func leaves(tree any, do func(name string, value any)) {
 	}
 }
 
-// TestDurationsOfVirtualServices: istiod refuses a duration below 1 ms, of which the schemas say nothing.
+// TestDurationsOfVirtualServices: istiod refuses a duration below 1 ms. The schemas do not tell.
 func TestDurationsOfVirtualServices(t *testing.T) {
 	t.Parallel()
 	found := 0

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// load is requests that are sent over and over, none of which may fail.
+// load is requests that are sent over and over. None may fail.
 type load struct {
 	t            *testing.T
 	stack        *stack

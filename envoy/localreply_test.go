@@ -1,4 +1,4 @@
-package envoy
+package envoy_test
 
 import (
 	"bufio"
@@ -15,6 +15,8 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/sessiongate/sessiongate/envoy"
 )
 
 const hangUp = "hang up"
@@ -56,7 +58,7 @@ func hurried(bootstrap *bootstrapv3.Bootstrap) error {
 	if err := patient(bootstrap); err != nil {
 		return err
 	}
-	return EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
+	return envoy.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
 		for _, route := range manager.GetRouteConfig().GetVirtualHosts()[0].GetRoutes() {
 			if route.GetName() == "auth" {
 				route.GetRoute().Timeout = durationpb.New(100 * time.Millisecond)

@@ -20,25 +20,25 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jws"
 )
 
-// All use of jwx is in this file. It signs and makes JWKs. A token is judged with
-// one key and algorithm, behind an exact match of the encoded header. So no header
-// field of a token is ever interpreted: alg confusion, crit, b64, jwk, jku, nested and
-// JSON serialisations (RFC 8725) have nothing to talk to.
+// All use of jwx is in this file. It signs and makes JWKs. A token is judged with one key and one
+// algorithm, after an exact match of its encoded header. No header field of a token is ever
+// interpreted. That stops the attacks of RFC 8725: alg confusion, crit, b64, jwk, jku, nested
+// tokens and JSON serialisations.
 
 const (
 	tokenType      = "session+jwt"
-	accessTokenMax = 3500 // bytes of a token that we make: room for the other cookies
+	accessTokenMax = 3500 // bytes; leaves room for the other cookies
 	leeway         = 5 * time.Second
 )
 
-// reservedClaims are ours or registered with a meaning (RFC 7519 §4.1, RFC 9068
-// §2.2); custom claims may not have these names.
+// reservedClaims are claims that sessiongate uses or that are registered with a meaning (RFC 7519
+// §4.1, RFC 9068 §2.2). Custom claims may not have these names.
 var reservedClaims = map[string]bool{
 	"iss": true, "sub": true, "aud": true, "exp": true, "nbf": true, "iat": true, "jti": true,
 	"sid": true, "auth_time": true, "sg": true,
 }
 
-// IsReservedClaim says whether no session can have a custom claim of that name.
+// IsReservedClaim says whether custom claims may not have that name.
 func IsReservedClaim(name string) bool { return reservedClaims[name] }
 
 // accessClaims is the payload of an access token.
@@ -56,14 +56,13 @@ type accessClaims struct {
 // gateClaims is the reserved object of an access token.
 type gateClaims struct {
 	Own       string    `json:"own"`
-	Parent    string    `json:"parent,omitempty"` // until it was promoted
+	Parent    string    `json:"parent,omitempty"` // until the promotion
 	CSRF      string    `json:"csrf"`
 	Version   int64     `json:"ver"`
 	Transport Transport `json:"tr"`
 }
 
-// Access is a verified access token. It is shared and must not be changed, but by
-// Keep.
+// Access is a verified access token. It is shared and must not be changed, except by Keep.
 type Access struct {
 	Handle    Handle
 	UserID    string
@@ -71,8 +70,8 @@ type Access struct {
 	AuthTime  time.Time
 	IssuedAt  time.Time
 	Expires   time.Time
-	// Claims is the JSON object of the custom claims; EncodedClaims its
-	// base64url text, as headers carry it.
+	// Claims is the JSON object of the custom claims. EncodedClaims is its base64url text, as
+	// headers carry it.
 	Claims        []byte
 	EncodedClaims string
 
@@ -82,9 +81,8 @@ type Access struct {
 	kept    atomic.Pointer[any]
 }
 
-// Keep keeps what a caller has made of the token beside it, for as long as that is
-// in the engine's cache: one cache then bounds both. There is one place, so the last
-// one to keep something counts.
+// Keep stores what a caller computed from the token beside it, as long as the token is in the
+// engine's cache. One cache then bounds both. There is one slot: the last call counts.
 func (a *Access) Keep(made any) { a.kept.Store(&made) }
 
 // Kept is what Keep was given, or nil.
@@ -95,9 +93,9 @@ func (a *Access) Kept() any {
 	return nil
 }
 
-// IsAccessToken says whether a bearer token calls itself an access token of ours.
-// Systems use Authorization for tokens of their own; those are not ours to judge.
-// Nothing is believed by it.
+// IsAccessToken says whether a bearer token calls itself an access token of ours. Other systems use
+// Authorization for their own tokens, and sessiongate must not judge those. That alone proves
+// nothing.
 func IsAccessToken(text string) bool {
 	header, _, ok := strings.Cut(text, ".")
 	var buf [256]byte // ours are of some 100 bytes
@@ -181,19 +179,18 @@ func (r *keyring) jwks() ([]byte, error) {
 	return json.Marshal(set)
 }
 
-// place is where an access token stands in its session's line: the mark of its
-// refresh token and, until that was promoted, of its parent; and what it shares
-// with all of the session's.
+// lineage is the position of an access token in its session's token chain: the hash of its refresh
+// token and, until the promotion, that of its parent. It also has what all tokens of the session
+// share.
 type lineage struct {
 	own, parent TokenHash
 	csrf        [32]byte
 	transport   Transport
 }
 
-// open checks everything about a token that never changes, cheapest first: V1
-// without the expiry and the comparison with the signature that the token has. For
-// what it gives is there for every text of that payload, with the one right signature;
-// without any where the token has expired and its tag says whose it was.
+// open checks everything about a token that never changes, cheapest first: V1 without the expiry
+// and without the comparison of the signature. Its result is cached for every text with that
+// payload, with the one right signature. An expired token with a tag gets no signature.
 func (r *keyring) open(t tokenText, issuer string, now time.Time, cpu *cpuShare) (*verified, *Denial) {
 	k, known := r.signing[t.header]
 	if !known {
@@ -210,14 +207,14 @@ func (r *keyring) open(t tokenText, issuer string, now time.Time, cpu *cpuShare)
 		return k.openUntagged(t, body, issuer, cpu)
 	}
 	if !k.hasTag(body) {
-		return nil, DenySignature // a flood of these costs no check of a signature
+		return nil, DenySignature // a flood of these costs no signature check
 	}
 	v, d := readPayload(k, body, issuer)
 	if d != nil {
 		return nil, d
 	}
 	if !now.Before(v.Expires) {
-		return v, nil // who has kept many of his own buys no signatures with them
+		return v, nil // an attacker who has kept many expired tokens causes no signatures
 	}
 	var err error
 	cpu.operations.Add(1)
@@ -227,8 +224,8 @@ func (r *keyring) open(t tokenText, issuer string, now time.Time, cpu *cpuShare)
 	return v, nil
 }
 
-// openUntagged checks a token of the former version, or one that is too long for a
-// tag. Nothing but the signature tells whether it is anybody's.
+// openUntagged checks a token of the former version, or one that is too long for a tag. Only the
+// signature tells whether it is valid.
 func (k *signingKey) openUntagged(t tokenText, body []byte, issuer string, cpu *cpuShare) (*verified, *Denial) {
 	if !cpu.take() {
 		return nil, DenyBusy
@@ -244,9 +241,9 @@ func (k *signingKey) openUntagged(t tokenText, body []byte, issuer string, cpu *
 	if d != nil {
 		return nil, d
 	}
-	// The former version signed with either s, and nobody is to be sent to refresh by a
-	// rollout. It put sg before the custom claims; where that stands behind them, the
-	// token is ours, and s the lower.
+	// The former version signed with either s, and a rollout must send no client to refresh. It put
+	// sg before the custom claims. If sg comes after them, this version made the token, and its s
+	// is the lower one.
 	if isHighS(sig) && len(v.Claims) > len("{}") && gateIsLast(body) {
 		return nil, DenySignature
 	}
@@ -254,14 +251,14 @@ func (k *signingKey) openUntagged(t tokenText, body []byte, issuer string, cpu *
 	return v, nil
 }
 
-// gateIsLast says whether the reserved object, which holds no other, is the last
-// member of a payload.
+// gateIsLast says whether the reserved object, which contains no other object, is the last member
+// of a payload.
 func gateIsLast(body []byte) bool {
 	i := bytes.LastIndex(body, []byte(gateBefore))
 	return i >= 0 && bytes.IndexByte(body[i:], '}') == len(body)-i-len("}}")
 }
 
-// readPayload reads the payload of a token that the key k vouches for.
+// readPayload reads the payload of a token whose tag or signature was made with the key k.
 func readPayload(k *signingKey, body []byte, issuer string) (*verified, *Denial) {
 	var c accessClaims
 	if err := json.Unmarshal(body, &c); err != nil {
@@ -294,4 +291,18 @@ func readPayload(k *signingKey, body []byte, issuer string) (*verified, *Denial)
 func decodeInto(dst []byte, text string) bool {
 	b, ok := decode(text)
 	return ok && copy(dst, b) == len(dst) && len(b) == len(dst)
+}
+
+// dateMax is the last second that dates have a form for (RFC 3339, RFC 9110).
+const dateMax = 253_402_300_799 // 9999-12-31T23:59:59Z
+
+// datesFit says whether the dates of a token are possible for a token that an engine made. None is
+// compared with the clock: after the store's clock was set back, an honest date is ahead of it.
+func (c *accessClaims) datesFit() bool {
+	for _, date := range []int64{c.IssuedAt, c.Expires, c.AuthTime} {
+		if date <= 0 || date > dateMax {
+			return false
+		}
+	}
+	return c.Expires-c.IssuedAt <= int64(AbsoluteLifeMax/time.Second)
 }

@@ -154,7 +154,7 @@ func TestVerifyRefusesBytes(t *testing.T) {
 		{"signature of zeros", header + "." + payload + "." + b64(make([]byte, 64)), DenySignature},
 		{"another's signature", header + "." + payload + "." + strings.Split(forge(t, other, header, string(issued.Payload)), ".")[2], DenySignature},
 		{"another payload", header + "." + b64([]byte(strings.Replace(string(issued.Payload), "alice", "mallo", 1))) + "." + sig, DenySignature},
-		{"over size", good + strings.Repeat("A", accessTokenMax), DenyMalformed},
+		{"too long", good + strings.Repeat("A", accessTokenMax), DenyMalformed},
 		{"alg none", b64([]byte(`{"alg":"none"}`)) + "." + payload + ".", DenyUnknownKey},
 		{"alg none with kid", b64([]byte(`{"alg":"none","kid":"`+kid+`","typ":"session+jwt"}`)) + "." + payload + "." + sig, DenyUnknownKey},
 		{"HS256 with the public key", hs256(public), DenyUnknownKey},
@@ -186,7 +186,7 @@ func TestVerifyRefusesBytes(t *testing.T) {
 	}
 }
 
-// TestVerifyRefusesClaims is V1 behind a good header and a good signature.
+// TestVerifyRefusesClaims is V1 after a valid header and a valid signature.
 func TestVerifyRefusesClaims(t *testing.T) {
 	e := offline(t)
 	key := e.keys.Load().signers[0]
@@ -228,7 +228,7 @@ func TestVerifyRefusesClaims(t *testing.T) {
 		{"invalid UTF-8", strings.Replace(good, "admin", "adm\xffn", 1), DenyClaims},
 		{"other case", strings.Replace(good, `"sub"`, `"Sub"`, 1), DenyClaims},
 
-		{"issuer", set("iss", "somebody"), DenyClaims},
+		{"issuer", set("iss", "another issuer"), DenyClaims},
 		{"issuer list", set("iss", []string{"sessiongate"}), DenyClaims},
 		{"no issuer", without("iss"), DenyClaims},
 		{"no sub", without("sub"), DenyClaims},
@@ -258,7 +258,7 @@ func TestVerifyRefusesClaims(t *testing.T) {
 		{"exp now", set("exp", now), DenyExpired},
 		{"exp a second ago", set("exp", now-1), DenyExpired},
 		{"no iat", without("iat"), DenyClaims},
-		// The store's clock stepped back: nobody is sent away until it catches up.
+		// The store's clock stepped back: no client is sent away until it catches up.
 		{"iat within leeway", set("iat", now+5), nil},
 		{"iat beyond leeway", set("iat", now+6), DenyClaims},
 	} {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// AuditKind says what an AuditEvent tells.
+// AuditKind names what an [AuditEvent] reports.
 type AuditKind string
 
 // The kinds of audit event.
@@ -20,31 +20,30 @@ const (
 	AuditKeyDeleted    AuditKind = "key_deleted"
 )
 
-// AuditEvent is a change of a session or a key, kept by the store from the
-// transaction of the change until somebody has it. It never holds a token, a
-// claim or the secret of a key.
+// AuditEvent is a change of a session or a key. The store keeps it from the transaction of the
+// change until it is delivered. It never holds a token, a claim or the secret of a key.
 type AuditEvent struct {
-	// ID grows along the events of one session, and along those of one key. Whatever
-	// is delivered twice has the same ID, and is the same.
+	// ID grows along the events of one session, and along those of one key. An event that is
+	// delivered twice has the same ID and content.
 	ID   int64
 	At   time.Time // the store's clock
 	Kind AuditKind
 
-	Handle Handle // zero: the event is of a key
+	Handle Handle // zero: an event of a key
 	UserID string
-	Rule   Rule   // of a refresh, also one that ended the session
+	Rule   Rule   // of a refresh, or of a refresh that ended the session
 	Reason Reason // of an end
-	Actor  string // who asked for it: as in [Ending]
+	Actor  string // the caller, as in [Ending]
 	Key    string // KIND/GENERATION/ID
 }
 
 const (
-	auditAttempt = 10 * time.Second // what one batch may take, the writing of it included
+	auditAttempt = 10 * time.Second // what one batch may take, including its delivery
 	auditFlush   = 2 * time.Second  // what shutdown grants a batch under way, and then the last events
 )
 
-// audit delivers events until ctx ends, then once more what is there. Of all
-// engines over one store one delivers at a time; which one, nobody decides.
+// audit delivers events until ctx ends, then once more what is left. Of all engines over one store,
+// one delivers at a time; any of them may be the one.
 func (e *Engine) audit(ctx context.Context) {
 	failing := false
 	for {
@@ -76,8 +75,8 @@ func (e *Engine) audit(ctx context.Context) {
 	}
 }
 
-// deliver is one batch. What is under way when ctx ends is not cut at once: it
-// would have to be delivered again.
+// deliver delivers one batch. A batch that is under way when ctx ends is not cut at once: it would
+// have to be delivered again.
 func (e *Engine) deliver(ctx context.Context) (int, error) {
 	attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditAttempt)
 	defer cancel()
@@ -90,7 +89,7 @@ func (e *Engine) flushAudit(ctx context.Context) {
 	defer cancel()
 	for {
 		if n, err := e.deliverWithin(flush); err != nil || n < e.cfg.AuditBatch {
-			return // what is left is another engine's, or the next start's
+			return // another engine, or the next start, delivers the rest
 		}
 	}
 }

@@ -19,7 +19,7 @@ type taker struct {
 	mu    sync.Mutex
 	taken []sessions.AuditEvent
 	fault error
-	more  chan struct{} // receives after each batch; nobody has to listen
+	more  chan struct{} // receives after each batch; the test need not receive
 }
 
 func newTaker() *taker { return &taker{more: make(chan struct{}, 1)} }
@@ -71,8 +71,8 @@ func audited(t *testing.T, take func(context.Context, []sessions.AuditEvent) err
 	return cfg
 }
 
-// What the engine decides is what the audit tells: each refresh that wrote by its
-// rule, and who ended a session why.
+// The audit events report what the engine decides: each refresh that wrote, with its rule, and each
+// end, with its reason and its actor.
 func TestAuditTellsWhatWasDecided(t *testing.T) {
 	t.Parallel()
 	store, k := newWatched(), newTaker()
@@ -200,7 +200,8 @@ func TestAuditFlush(t *testing.T) {
 	}
 }
 
-// An output that takes nothing keeps nobody from working, and the process from no end.
+// An output that takes nothing keeps no client from working, and does not keep the process from
+// stopping.
 func TestAuditOutputThatHangs(t *testing.T) {
 	t.Parallel()
 	hangs, freed := make(chan struct{}, 100), make(chan error, 100)

@@ -90,8 +90,8 @@ func BenchmarkFirstCheckToNext(b *testing.B) {
 	b.ReportMetric(float64(first)*laterChecks/float64(later), "first/later")
 }
 
-// BenchmarkVerifyGarbage is what an attacker's invented token costs, by how much he
-// knows, beside the first Check of a good one in the same run.
+// BenchmarkVerifyGarbage is what an attacker's invented token costs, by how much the attacker
+// knows, beside the first Check of a valid token in the same run.
 func BenchmarkVerifyGarbage(b *testing.B) {
 	e := offline(b)
 	key := e.keys.Load().signers[0]

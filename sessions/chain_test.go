@@ -12,13 +12,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The line of refresh tokens, in a world of its own: one session, its client's
-// browser (several tabs, one cookie jar, two networks), a thief, messages that
-// are lost, late, repeated and out of order, promotions that come late or never,
-// and a store that may forget its last write. No clock, network or store is
-// real, so that sequences can be tried by the million.
+// The token chain in a world of its own: one session, its client's browser (several tabs, one
+// cookie jar, two networks), a thief, messages that are lost, late, repeated and out of order,
+// promotions that come late or never, and a store that may forget its last write. No clock, network
+// or store is real, so millions of sequences can be tried.
 
-type decider func(Row, refreshToken, Client, time.Time, Nonce, Windows) decision
+type decider func(Row, refreshToken, Client, time.Time, Nonce, windows) decision
 
 // answerAgain is what only a broken rule gives: the token that the attempt
 // presented, as a cookie, once more.
@@ -30,7 +29,7 @@ type jar struct {
 	access  accessPass
 }
 
-// accessPass is of an access token what the line is about.
+// accessPass is what an access token says of the token chain.
 type accessPass struct{ own, parent TokenHash }
 
 // attempt is one refresh: it leaves, is handled (perhaps twice) and arrives, or
@@ -51,7 +50,7 @@ type reply struct {
 
 type world struct {
 	decide  decider
-	windows Windows
+	windows windows
 	now     time.Time
 	back    time.Duration // by which the store's clock was set back
 
@@ -167,9 +166,9 @@ func (w *world) handle(a *attempt) reply {
 	case expired && (r.rule != R2 || r.end != ""):
 		w.breaksf("an expired session was answered by %s", r.rule)
 	case !expired && !live && r.end == "":
-		w.breaksf("I3: %s, which left the line, did not end the session", w.name(hash))
+		w.breaksf("I3: %s was reused and did not end the session", w.name(hash))
 	case !expired && live && (r.end == ReasonTheft || r.end == ReasonRolledBack):
-		w.breaksf("%s is of the line but ended the session", w.name(hash))
+		w.breaksf("%s is in the chain but ended the session", w.name(hash))
 	}
 	return r
 }
@@ -185,7 +184,7 @@ func (w *world) arrive(a *attempt, r reply) {
 	w.logf("  answer arrives at %c: holds %s", a.client[0], a.holder.refresh.hash())
 }
 
-// refresh is an attempt of which nothing is lost or late.
+// refresh is an attempt without a lost or late message.
 func (w *world) refresh(j *jar, from Client) reply {
 	a := w.leave(j, from)
 	r := w.handle(a)
@@ -368,7 +367,7 @@ func (l life) handle(w *world, a *attempt) {
 	r := w.handle(a)
 	honest := a.holder == &w.client && !l.thief
 	if honest && r.answer == answerEnded && r.end != ReasonRefreshAbuse && w.storeNow().Before(w.row.ExpiresAt) {
-		w.breaksf("I2: the client was told over by %s (%s)", r.rule, r.end)
+		w.breaksf("I2: the client's session was ended by %s (%s)", r.rule, r.end)
 	}
 }
 
@@ -424,11 +423,11 @@ const livesTried = 15_000
 var lives = map[string]life{
 	// I1, I2, I3, I5.
 	"three tabs": {tabs: 3, steps: 60},
-	// I1, I3, I5: the client may be ended, but nobody who left the line stays.
+	// I1, I3, I5: the session may end, but no client that reused a token stays.
 	"a thief": {tabs: 2, thief: true, steps: 60},
 	// I8: one attempt at a time, and a store that forgets a write.
 	"a lost write": {tabs: 1, forgets: true, steps: 60},
-	// I1, I2, I3, I5, and nobody is kept out until the clock has caught up.
+	// I1, I2, I3, I5, and no client is kept out until the clock has caught up.
 	"a clock set back": {tabs: 3, setBack: true, steps: 60},
 }
 
@@ -479,56 +478,56 @@ func TestChainFindsBrokenRules(t *testing.T) {
 		life   string
 		decide decider
 	}{
-		{"R5 does not renew the window", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"R5 does not renew the window", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			d := decide(row, token, c, now, n, win)
 			if d.rule == R5 && d.end == "" {
 				d.next = row
 			}
 			return d
 		}},
-		{"no R3", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"no R3", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			if token.hash() == row.Current {
 				row.PromotedAt = now.Add(-testG)
 			}
 			return decide(row, token, c, now, n, win)
 		}},
-		{"R3 and R6 hand the refresh token out again", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"R3 and R6 issue the refresh token again", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			d := decide(row, token, c, now, n, win)
 			if d.answer == answerKeep && d.rule != R7 {
 				d.answer = answerAgain
 			}
 			return d
 		}},
-		{"W is D", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"W is D", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			if token.hash() == row.Current && !row.IssuedAt.IsZero() && !now.Before(row.IssuedAt.Add(testD)) {
 				row.IssuedAt = time.Time{}
 			}
 			return decide(row, token, c, now, n, win)
 		}},
-		{"no R6", "a lost write", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"no R6", "a lost write", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			if token.parent == row.Current {
 				token.parent = TokenHash{}
 			}
 			return decide(row, token, c, now, n, win)
 		}},
-		{"no R7", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"no R7", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			row.Previous = TokenHash{}
 			return decide(row, token, c, now, n, win)
 		}},
-		{"the previous one stays for good", "a thief", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"the previous one stays for good", "a thief", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			if token.hash() == row.Previous {
 				row.PromotedAt = now
 			}
 			return decide(row, token, c, now, n, win)
 		}},
-		{"a grandchild is promoted", "a thief", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"a grandchild is promoted", "a thief", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			d := decide(row, token, c, now, n, win)
 			if d.end == ReasonTheft {
 				return decision{rule: R6, answer: answerKeep, next: promoted(row, token.hash(), c, now)}
 			}
 			return d
 		}},
-		{"sliding passes the absolute expiry", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win Windows) decision {
+		{"sliding passes the absolute expiry", "three tabs", func(row Row, token refreshToken, c Client, now time.Time, n Nonce, win windows) decision {
 			d := decide(row, token, c, now, n, win)
 			if d.rule == R4 {
 				d.next.ExpiresAt = now.Add(win.Sliding)

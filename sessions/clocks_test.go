@@ -22,7 +22,7 @@ func TestWrongClocks(t *testing.T) {
 	for i, e := range engines {
 		other := engines[1-i]
 		issued := create(t, e)
-		for range 3 { // the line goes on, at the one and at the other
+		for range 3 { // the chain grows, at both engines in turn
 			advance(t, store, time.Minute, engines...)
 			child := refresh(t, other, issued.Refresh, home)
 			if child.Refresh.Reveal() == "" { // it was promoted, and stays

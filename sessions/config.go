@@ -9,65 +9,64 @@ import (
 type Config struct {
 	// KeyEncryptionKey wraps the keys in the store. Required.
 	KeyEncryptionKey *KeyEncryptionKey
-	// PreviousKeyEncryptionKey is the one whose place KeyEncryptionKey takes: the
-	// engine opens what either wrapped. Optional.
+	// PreviousKeyEncryptionKey is the key that KeyEncryptionKey replaces. The engine opens what
+	// either of them wrapped. Optional.
 	PreviousKeyEncryptionKey *KeyEncryptionKey
-	// RotateKeysEvery is the age at which the newest key of a kind gets a
-	// successor, KeyActivationDelay how long that is published before it signs or
-	// seals. Every engine must have heard of it by then, which takes FeedBound,
-	// and whoever else verifies access tokens must have read the JWK Set again.
+	// RotateKeysEvery is the age at which the newest key of a kind gets a successor.
+	// KeyActivationDelay is the time for which the successor is published before it signs or seals.
+	// Within that time every engine must hear of it (that takes FeedBound), and every other
+	// verifier of access tokens must read the JWK Set again.
 	RotateKeysEvery, KeyActivationDelay time.Duration
-	// Issuer is the iss claim of access tokens; every engine over one store has
-	// the same.
+	// Issuer is the iss claim of access tokens. Every engine over one store has the same.
 	Issuer string
 
-	// AccessTokenLife is how long an access token works without asking the
-	// store; what is stolen works that long at most.
+	// AccessTokenLife is how long an access token works without a query. A stolen access token
+	// works at most that long.
 	AccessTokenLife time.Duration
-	// SlidingLife ends a session that was not refreshed for so long,
-	// AbsoluteLife ends any, and is at most [AbsoluteLifeMax].
+	// SlidingLife ends a session that was not refreshed for that long. AbsoluteLife ends every
+	// session; it is at most [AbsoluteLifeMax].
 	SlidingLife, AbsoluteLife time.Duration
-	// RefreshAttemptMax, D, is the longest that an honest refresh may take from
-	// leaving the browser to its answer's cookies being stored. Half of it is
-	// ours.
+	// RefreshAttemptMax, D, is the longest that an honest refresh may take, from the moment it
+	// leaves the browser until the browser has stored the cookies of the answer. The engine uses at
+	// most half of it.
 	RefreshAttemptMax time.Duration
-	// IssuesMax is how often one child may be issued, at most once in D/2
-	// being counted, before its session ends as refresh_abuse.
+	// IssuesMax is how often one child may be issued before its session ends as refresh_abuse. One
+	// issue in D/2 is counted.
 	IssuesMax int
 	// PerUser bounds the sessions of one user.
 	PerUser UserLimit
-	// RefreshesPerSession bounds the refreshes of a session, of which each refresh token
-	// is counted by itself; RefreshesPerAddress those of one network, where its address is
-	// known ([Engine.AdmitRefresh]). Each engine counts what comes to it. Defaults has no
-	// bound: it depends on who can reach the engine.
+	// RefreshesPerSession bounds the refreshes of a session; each refresh token is counted by
+	// itself. RefreshesPerAddress bounds those of one network, where its address is known
+	// ([Engine.AdmitRefresh]). Each engine counts only the refreshes that it answers. Defaults sets
+	// no bound: the right one depends on the clients that can reach the engine.
 	RefreshesPerSession, RefreshesPerAddress Rate
 
-	// FeedPoll is the pause between polls of the feed; FeedBound the age from
-	// which the feed counts as stale. A poll is given up after FeedBound.
+	// FeedPoll is the pause between polls of the feed. FeedBound is the age from which the feed
+	// counts as stale; a poll is given up after FeedBound.
 	FeedPoll, FeedBound time.Duration
-	// CachedTokens bounds the cache of verified access tokens, PromotionQueue
-	// and PromotionBatch the queue of first uses and one transaction of it.
+	// CachedTokens bounds the cache of verified access tokens. PromotionQueue bounds the queue of
+	// first uses, PromotionBatch one transaction of it.
 	CachedTokens, PromotionQueue, PromotionBatch int
-	// UnverifiedCPU is the share of this process's cores, in percent, that bad signatures
-	// may take of tokens without a tag, which a former version made or somebody invented.
-	// Beyond it such tokens are told to come back.
+	// UnverifiedCPU is the share of this process's cores, in percent, that may be spent on bad
+	// signatures of tokens without a tag. A former version made such tokens, or an attacker
+	// invented them. Beyond the share, the client is told to come back.
 	UnverifiedCPU int
-	// SweepPause is the pause between removals of expired rows, SweepBatch what
-	// one removes at most.
+	// SweepPause is the pause between two removals of expired rows. SweepBatch is how many rows one
+	// removal takes at most.
 	SweepPause time.Duration
 	SweepBatch int
 
-	// Now is this machine's clock; it is read for durations only. Events is
-	// called for every event, from any goroutine, and must not wait.
+	// Now is this machine's clock. It is read for durations only. Observe is called for every
+	// event, from any goroutine, and must not wait.
 	Now     func() time.Time
 	Observe func(Event)
 
-	// Audit is given the audit events of all engines over the store, in batches of
-	// at most AuditBatch, and returns nil only once they are durable where they went.
-	// An error, or a crash before the store knows, brings them again: each at least
-	// once, those of one session in order. It returns soon after its context ends. It
-	// is also what has the store write them ([Store.AuditChanges]). nil: this engine
-	// delivers none. AuditPoll is the pause after a batch that was not full.
+	// Audit receives the audit events of all engines over the store, in batches of at most
+	// AuditBatch. It returns nil only once the events are durable where they went. An error, or a
+	// crash before the store knows, delivers them again: each event at least once, those of one
+	// session in order. It returns soon after its context ends. A non-nil Audit also makes the
+	// store write the events ([Store.AuditChanges]). nil: this engine delivers none. AuditPoll is
+	// the pause after a batch that was not full.
 	Audit      func(context.Context, []AuditEvent) error
 	AuditPoll  time.Duration
 	AuditBatch int

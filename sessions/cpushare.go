@@ -12,24 +12,24 @@ import (
 	"time"
 )
 
-// cpuShare bounds the CPU time for bad signatures that must be checked to be known as
-// bad: those of tokens without a tag. An attacker can send any number of them, and each
-// costs a hundred honest Checks. Good ones cost nothing of it: a rollout, after which
-// everybody comes with a token of the former version, is no flood. It is a bucket
-// (GCRA) in one word, for no Check is to wait for another.
+// cpuShare bounds the CPU time for bad signatures of tokens without a tag. Only the signature check
+// shows that such a token is bad. An attacker can send any number of them, and each costs as much
+// as a hundred honest Checks. Good signatures cost nothing of the share: after a rollout, every
+// client comes with a token of the former version, and that is no flood. The share is a token
+// bucket (GCRA) in one word, so no Check waits for another.
 type cpuShare struct {
 	now   func() time.Time
 	began time.Time
 	cost  time.Duration // of one check on an idle machine
-	cores float64       // that are ours
-	each  time.Duration // by which one check moves the bucket's full time
-	full  atomic.Int64  // when the bucket is full again, since began
+	cores float64       // that the share may use
+	each  time.Duration // how far one check moves full
+	full  atomic.Int64  // when the bucket is full again, counted from began
 	// operations counts the signatures that were made or checked to judge a token.
 	operations atomic.Uint64
 }
 
-// cpuBurst is how much of its time the share may spend at once: on checks that run at
-// the same moment, and no longer than a Check may wait behind them unseen.
+// cpuBurst is how much of its time the share may spend at once, on checks that run at the same
+// moment. It is short, so that other Checks do not wait noticeably.
 const cpuBurst = 20 * time.Millisecond
 
 func newCPUShare(percent int, now func() time.Time) *cpuShare {
@@ -43,7 +43,7 @@ func (s *cpuShare) take() bool {
 	for {
 		now := int64(s.now().Sub(s.began))
 		full, last := s.full.Load(), now+int64(cpuBurst)
-		if full > last { // a clock that went back closes it for a moment, not until it catches up
+		if full > last { // after a clock that went back, close it for a moment only
 			s.full.CompareAndSwap(full, last)
 			continue
 		}
@@ -58,9 +58,8 @@ func (s *cpuShare) take() bool {
 	}
 }
 
-// spent tells what a check has come to. A good signature gives back what it took. A bad
-// one that took longer than its cost was waiting for the machine's other work: then
-// there is less to share.
+// spent records what a check cost. A good signature gives back what it took. A bad one that took
+// longer than expected waited for other work on this machine; then there is less to share.
 func (s *cpuShare) spent(took time.Duration, good bool) {
 	if good {
 		s.full.Add(-int64(s.each))
@@ -69,8 +68,8 @@ func (s *cpuShare) spent(took time.Duration, good bool) {
 	}
 }
 
-// checkCost is what one check takes on this machine: the shortest of some, for
-// others run beside it.
+// checkCost is what one check takes on this machine: the shortest of some, since others run beside
+// them.
 var checkCost = sync.OnceValue(func() time.Duration {
 	cost := time.Millisecond
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

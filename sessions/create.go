@@ -2,20 +2,21 @@ package sessions
 
 import (
 	"context"
+	"errors"
 )
 
-// NewSession is what a login service says of the session it creates.
+// NewSession is what a login service says of the session that it creates.
 type NewSession struct {
 	UserID    string
 	Claims    []byte // a JSON object, or nil
 	Data      []byte // a JSON object, or nil
 	Transport Transport
-	Client    Client // none: whoever holds the first refresh token
-	Actor     string // who creates it, for the audit event
+	Client    Client // zero: any client that has the first refresh token
+	Actor     string // names the caller, for the audit event
 }
 
-// Create starts a session. Bad input is an [*InvalidError]; [ErrTooManySessions]
-// says that Config.PerUser refuses another one.
+// Create starts a session. Bad input is an [*InvalidError]. [ErrTooManySessions] says that
+// Config.PerUser refuses another session.
 func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
 	if !e.Ready() {
 		return Issued{}, ErrUnavailable
@@ -41,4 +42,26 @@ func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
 	}
 	e.cfg.Observe(Event{Kind: EventCreated, Handle: rec.Handle, UserID: rec.UserID})
 	return issued, nil
+}
+
+// create inserts the session, within the limit if there is one.
+func (e *Engine) create(ctx context.Context, n NewRecord) (Record, error) {
+	if e.cfg.PerUser.Max == 0 {
+		rec, err := e.store.Create(ctx, n)
+		if err != nil {
+			return Record{}, unavailable("creating session", err)
+		}
+		return rec, nil
+	}
+	rec, evicted, err := e.store.CreateWithin(ctx, n, e.cfg.PerUser)
+	switch {
+	case errors.Is(err, ErrTooManySessions):
+		return Record{}, ErrTooManySessions
+	case err != nil:
+		return Record{}, unavailable("creating session", err)
+	}
+	for _, h := range evicted {
+		e.ended(h, n.UserID, EvictedEnding)
+	}
+	return rec, nil
 }

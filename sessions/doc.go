@@ -1,26 +1,23 @@
-// Package sessions owns the life of a session: how it is created, how its access
-// token is verified without any I/O, how its refresh tokens rotate, and how it
-// ends. docs/protocol.md states the rules; the code and its tests name them
-// (R1–R8, V1–V5, I1–I8).
+// Package sessions owns the life of a session. It creates sessions, verifies their access tokens,
+// rotates their refresh tokens and ends them. docs/protocol.md states the rules (R1–R8, V1–V5,
+// I1–I8); the code and its tests name them.
 //
 // What it promises:
 //
-//   - Verify reads memory only: no query, no global lock, no waiting.
-//   - The refresh tokens of a session form one line. Which answer a refresh gets
-//     is decided by one pure function (rotation.go); a token that left the line
-//     ends the session at its next use.
-//   - An outage of the store is never a verdict about a session: it is
-//     [ErrUnavailable], and nothing of the session changes.
-//   - A session that was ended is denied by every engine over the same store
-//     within Config.FeedBound, as long as the store can be read.
+//   - Verify reads memory only. It makes no query, takes no global lock and does not wait.
+//   - The refresh tokens of a session form one chain. One pure function (rotation.go) decides what a
+//     refresh is answered. A refresh token that is reused ends the session.
+//   - An outage of the store never ends a session. The caller gets [ErrUnavailable], and nothing
+//     changes.
+//   - Every engine over the same store denies an ended session within Config.FeedBound, as long as
+//     the store can be read.
 //   - No token appears in an error, an event or a formatted value.
 //
-// How to start: [New] builds an [Engine] over a [Store], [Engine.Run] works for it
-// until its context ends, and from the first [EventReady] on it answers. Then
-// [Engine.Create] signs in, [Engine.Verify] judges each request, [Engine.Refresh]
-// renews, [Engine.Update] changes claims, and [Engine.End] and [Engine.SignOut] end;
-// [Cookies] puts what they issue into cookies. The examples run.
+// How to start: [New] builds an [Engine] over a [Store]. [Engine.Run] works for it until its
+// context ends; from the first [EventReady] on, the engine answers. Then [Engine.Create] signs in,
+// [Engine.Verify] judges each request, [Engine.Refresh] rotates the tokens, [Engine.Update] changes
+// claims and data, and [Engine.End] and [Engine.SignOut] end sessions. The examples run.
 //
-// What it does not do: it knows nothing of Envoy, HTTP routing or SQL. Those
-// live in authz, sessions/sessionhttp and sessions/postgres.
+// What it does not do: it knows nothing of Envoy, HTTP, cookies or SQL. Those are in the packages
+// authz, sessionhttp, browser and postgres.
 package sessions

@@ -4,21 +4,21 @@ import (
 	"context"
 )
 
-// Ending says why and by whom a session is ended. Actor is free text for the
-// event ("sign-out", the name of an API key); it holds no secret. Rule is that of
-// the refresh that ends it, or empty.
+// Ending says why a session ends and at which caller's request. Actor is free text for the audit
+// event ("sign-out", the name of an API key); it holds no secret. Rule is the rule of the refresh
+// that ends the session, or empty.
 type Ending struct {
 	Reason Reason
 	Actor  string
 	Rule   Rule
 }
 
-// EvictedEnding is how a limit ends a session.
+// EvictedEnding is the ending of a session that a limit evicts.
 var EvictedEnding = Ending{Reason: ReasonEvicted, Actor: "sign-in"}
 
-// End ends a session. It reports whether there was one; ending none is no error.
-// From when it returns, no token is minted for the session (I4) and this engine
-// allows none; every other one follows within its feed's bound.
+// End ends a session. It reports whether there was one; it is no error if there was none. Once End
+// returns, no token is minted for the session (I4) and this engine allows none. Every other engine
+// follows within its FeedBound.
 func (e *Engine) End(ctx context.Context, h Handle, ending Ending) (bool, error) {
 	done, err := e.store.End(ctx, h, ending)
 	if err != nil {
@@ -49,11 +49,11 @@ func (e *Engine) EndUser(ctx context.Context, userID string, ending Ending) (int
 	return len(handles), nil
 }
 
-// hearOfEnds reads the feed where there was nothing to end: another engine may have
-// ended it a moment ago, and this one is not to say so and then allow it.
+// hearOfEnds reads the feed if there was nothing to end. Another engine may have ended the session
+// a moment ago; this engine must not report "ended" and then allow the session.
 func (e *Engine) hearOfEnds(ctx context.Context) error {
 	if !e.Ready() {
-		return nil // it allows nothing, and its start reads the feed
+		return nil // it allows nothing yet, and its start reads the feed
 	}
 	if err := e.poll(ctx); err != nil {
 		return unavailable("reading what has ended", err)
@@ -61,7 +61,7 @@ func (e *Engine) hearOfEnds(ctx context.Context) error {
 	return nil
 }
 
-// ended lets this engine deny at once what the others learn from the feed.
+// ended makes this engine deny at once what the other engines learn from the feed.
 func (e *Engine) ended(h Handle, userID string, ending Ending) {
 	if e.Ready() {
 		e.feed.add(Entry{Kind: EntryEnded, Handle: h, Reason: ending.Reason, At: e.feed.clock.now()})
@@ -69,11 +69,11 @@ func (e *Engine) ended(h Handle, userID string, ending Ending) {
 	e.cfg.Observe(Event{Kind: EventEnded, Handle: h, UserID: userID, Rule: ending.Rule, Reason: ending.Reason, Actor: ending.Actor})
 }
 
-// SignOut ends the sessions that the tokens of a request name, as one transport
-// carries them: by any refresh token that opens, or by an access token that is
-// valid. It is idempotent.
-// Where nothing but an expired access token is there, the error is DenyExpired:
-// refresh, then sign out. A refresh token counts as in a refresh: [RateError].
+// SignOut ends the sessions that the tokens of a request name, by one transport. A refresh token
+// counts if it opens, an access token if it is valid. SignOut is idempotent.
+//
+// If the request has nothing but an expired access token, the error is DenyExpired: the client must
+// refresh first, then sign out. Refresh tokens count toward the rate of refreshes: [RateError].
 func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []string) error {
 	if !e.Ready() {
 		return ErrUnavailable
@@ -87,7 +87,7 @@ func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []st
 		switch {
 		case err == nil && t.transport == by:
 			if err := e.perSession.take(t.hash(), e.cfg.Now()); err != nil {
-				return err // each sign-out is a statement, also of a session that is gone
+				return err // each sign-out costs a statement, also for a session that has ended
 			}
 			handles[t.handle] = true
 		case e.unsure(err):
@@ -100,7 +100,7 @@ func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []st
 		case d == nil:
 			handles[a.Handle] = true
 		case d == DenyExpired, d == DenyLost, d == DenyVersion:
-			// Of a session that lives: the client is to come back with a good one.
+			// The session lives: the client must come back with a valid token.
 			expired = true
 		case d.Outcome == Unavailable:
 			return unavailable("verifying access token", d)

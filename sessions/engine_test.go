@@ -152,7 +152,7 @@ func lively(t testing.TB) sessions.Config {
 	return cfg
 }
 
-// events hands over what an engine emits.
+// events passes on what an engine emits.
 type events struct {
 	mu   sync.Mutex
 	list []sessions.Event
@@ -416,8 +416,8 @@ func TestGarbageCausesNoCall(t *testing.T) {
 	}
 }
 
-// TestNoTokenAfterRevoke is I4, in a race: whoever begins to refresh after End
-// returned gets nothing, and no token that was got before is allowed.
+// TestNoTokenAfterRevoke is I4, in a race: a refresh that begins after End returned gets no token,
+// and no token from before is allowed.
 func TestNoTokenAfterRevoke(t *testing.T) {
 	store := newWatched()
 	one, _ := start(t, store, lively(t))
@@ -556,7 +556,7 @@ func TestRetryAfterAnyFault(t *testing.T) {
 	}
 }
 
-// Who loses a race to write reads again and decides again: both get one child.
+// The loser of a race to write reads and decides again: both get one child.
 func TestLoserOfARaceDecidesAgain(t *testing.T) {
 	store := newWatched()
 	slow, _ := start(t, store, quiet(t))
@@ -583,8 +583,8 @@ func TestLoserOfARaceDecidesAgain(t *testing.T) {
 	}
 }
 
-// A session that another engine ended since the last poll: the reason is asked
-// for before anybody is told that all is over.
+// Another engine ended the session since the last poll: the engine asks for the reason before it
+// tells the client that the session has ended.
 func TestSignOutElsewhereAMomentAgo(t *testing.T) {
 	store := newWatched()
 	here, _ := start(t, store, quiet(t))
@@ -902,8 +902,8 @@ func TestStopWhileTheStoreIsAway(t *testing.T) {
 	}
 }
 
-// Who ends what another engine has just ended is told so only once this one denies
-// it, too.
+// A caller that ends what another engine has just ended hears so only once this engine denies the
+// session, too.
 func TestEndingTwiceElsewhere(t *testing.T) {
 	t.Parallel()
 	again := map[string]func(e *sessions.Engine, i sessions.Issued) error{

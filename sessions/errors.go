@@ -5,18 +5,17 @@ import (
 	"fmt"
 )
 
-// What a call on the engine can end with, beside success. Callers classify with
-// errors.Is; the wrapped cause is for the log, never for the client.
+// The errors of the engine's calls. Callers tell them apart with errors.Is; the wrapped
+// cause is for the log, never for the client.
 var (
-	// ErrSessionEnded: the session has ended for the caller. The client's cookies are to
-	// be cleared.
+	// ErrSessionEnded: the session has ended for the caller. Clear the client's cookies.
 	ErrSessionEnded = errors.New("session has ended")
-	// ErrTheft: ended, because a refresh token was reused.
+	// ErrTheft: the session has ended because a refresh token was reused.
 	ErrTheft = fmt.Errorf("%w: token theft detected", ErrSessionEnded)
-	// ErrSuperseded: this attempt gets no tokens, but the session lives. The
-	// client's cookies are to be left alone.
+	// ErrSuperseded: this attempt gets no tokens, but the session goes on. Leave the
+	// client's cookies as they are.
 	ErrSuperseded = errors.New("refresh was superseded")
-	// ErrUnavailable: nothing can be said now; nothing changed for the client.
+	// ErrUnavailable: no answer is possible now, and nothing changed for the client.
 	ErrUnavailable = errors.New("sessions are unavailable")
 )
 
@@ -28,15 +27,20 @@ type InvalidError struct {
 
 func (e *InvalidError) Error() string { return fmt.Sprintf("%s: %s", e.Field, e.Allowed) }
 
-// Outcome is the answer of a Check. The zero value denies.
+// Outcome is what a decision asks of the client. The zero value denies.
 type Outcome uint8
 
-// The outcomes of Check (docs/protocol.md, "What the client sees").
+// The outcomes (docs/protocol.md, "What the client sees").
 const (
+	// Unavailable: wait, then repeat the request.
 	Unavailable Outcome = iota
+	// Allow: nothing; the request passes.
 	Allow
+	// TryRefresh: refresh, then repeat the request once.
 	TryRefresh
+	// Unauthorised: sign in.
 	Unauthorised
+	// Forbidden: do not repeat the request as it is.
 	Forbidden
 )
 
@@ -55,38 +59,44 @@ func (o Outcome) String() string {
 	}
 }
 
-// Denial is why a request is not allowed. The code is for machines: the metric's
-// label, the log's field, Envoy's metadata and the response header have it
-// (docs/denials.md).
+// Denial is why a request is denied. There is one value for each reason, so that denying
+// allocates nothing, and the lists of them ([Denials], and those of the packages that
+// answer clients) are what is documented and counted (docs/denials.md).
 type Denial struct {
+	// Code is stable and for machines: the label of the metrics, the field of the log,
+	// Envoy's metadata and the response header have it. No other denial of a list has it.
+	Code string
+	// Rule is the rule that decided, or empty.
+	Rule string
+	// Outcome is what the client is to do.
 	Outcome Outcome
-	Rule    string // that decided
-	Code    string // stable; one denial each
-	Message string // a sentence for the log that holds nothing of the request
+	// Message is a sentence for the log and the documentation, without a capital and a
+	// full stop. It holds nothing of the request.
+	Message string
 }
 
 func (d *Denial) Error() string { return d.Outcome.String() + ": " + d.Message }
 
-// The denials of Verify, one value each so that denying allocates nothing.
+// The denials of Verify.
 var (
-	DenyNoToken     = &Denial{Unauthorised, "V0", "no_token", "no access token"}
-	DenyMalformed   = &Denial{TryRefresh, "V1", "malformed", "access token is malformed"}
-	DenyUnknownKey  = &Denial{TryRefresh, "V1", "unknown_key", "access token is signed by an unknown key"}
-	DenyStaleKeys   = &Denial{Unavailable, "V1", "keys_stale", "access token is signed by a key not yet known here, and the keys cannot be read"}
-	DenySignature   = &Denial{TryRefresh, "V1", "bad_signature", "access token has a bad signature"}
-	DenyBusy        = &Denial{Unavailable, "V1", "busy", "bad access tokens without a tag have used up their share of the CPU"}
-	DenyClaims      = &Denial{TryRefresh, "V1", "bad_claims", "access token lacks required claims or has others' values"}
-	DenyTransport   = &Denial{TryRefresh, "V1", "wrong_transport", "access token came by the other transport"}
-	DenyExpired     = &Denial{TryRefresh, "V1", "expired", "access token has expired"}
-	DenyEnded       = &Denial{Unauthorised, "V2", "ended", "session was ended"}
-	DenyLost        = &Denial{TryRefresh, "V3", "lost", "access token belongs to a refresh token that lost against a sibling"}
-	DenyVersion     = &Denial{TryRefresh, "V3", "claims_changed", "the session's claims have changed"}
-	DenySeveral     = &Denial{TryRefresh, "V1", "several_sessions", "access tokens of several sessions"}
-	DenyUnconfirmed = &Denial{Unavailable, "V2", "unconfirmed", "whether the session lives cannot be read now, and the route is strict"}
-	DenyStarting    = &Denial{Unavailable, "V0", "starting", "keys and feed have not been read yet"}
+	DenyNoToken     = &Denial{"no_token", "V0", Unauthorised, "the request has no access token"}
+	DenyMalformed   = &Denial{"malformed", "V1", TryRefresh, "access token is malformed"}
+	DenyUnknownKey  = &Denial{"unknown_key", "V1", TryRefresh, "access token is signed by an unknown key"}
+	DenyStaleKeys   = &Denial{"keys_stale", "V1", Unavailable, "access token is signed by a key that is not yet known here, and the keys cannot be read"}
+	DenySignature   = &Denial{"bad_signature", "V1", TryRefresh, "access token has a bad signature"}
+	DenyBusy        = &Denial{"busy", "V1", Unavailable, "bad access tokens without a tag have used up their share of the CPU"}
+	DenyClaims      = &Denial{"bad_claims", "V1", TryRefresh, "access token lacks a required claim, or one has a wrong value"}
+	DenyTransport   = &Denial{"wrong_transport", "V1", TryRefresh, "access token came in the other transport"}
+	DenyExpired     = &Denial{"expired", "V1", TryRefresh, "access token has expired"}
+	DenyEnded       = &Denial{"ended", "V2", Unauthorised, "session was ended"}
+	DenyLost        = &Denial{"lost", "V3", TryRefresh, "access token belongs to a refresh token that lost against a sibling"}
+	DenyVersion     = &Denial{"claims_changed", "V3", TryRefresh, "the session's claims have changed"}
+	DenySeveral     = &Denial{"several_sessions", "V1", TryRefresh, "the request has access tokens of several sessions"}
+	DenyUnconfirmed = &Denial{"unconfirmed", "V2", Unavailable, "the route is strict, and whether the session has ended cannot be read now"}
+	DenyStarting    = &Denial{"starting", "V0", Unavailable, "keys and feed have not been read yet"}
 )
 
-// Denials are all of them, so that each can be counted from the start.
+// Denials are those of Verify.
 func Denials() []*Denial {
 	return []*Denial{
 		DenyNoToken, DenyMalformed, DenyUnknownKey, DenyStaleKeys, DenySignature, DenyBusy, DenyClaims, DenyTransport, DenyExpired,

@@ -2,18 +2,18 @@ package sessions
 
 import "time"
 
-// EventKind says what an Event tells.
+// EventKind names what an [Event] reports.
 type EventKind string
 
 // The kinds of event.
 const (
 	EventCreated          EventKind = "created"
-	EventRefreshed        EventKind = "refreshed" // any answer of R3 to R7 with tokens
+	EventRefreshed        EventKind = "refreshed" // R3 to R7, answered with tokens
 	EventSuperseded       EventKind = "superseded"
-	EventRefreshRefused   EventKind = "refresh_refused" // by R1 or R2: the session has ended; nothing changed
+	EventRefreshRefused   EventKind = "refresh_refused" // R1 or R2: the session has ended; nothing changed
 	EventEnded            EventKind = "ended"
-	EventClaims           EventKind = "claims"   // a session has new ones
-	EventPromoted         EventKind = "promoted" // Count sessions, by Checks that saw a child's access token
+	EventClaims           EventKind = "claims"   // a session has new claims
+	EventPromoted         EventKind = "promoted" // Count sessions, by Checks that saw an access token of a child
 	EventPromotionsFailed EventKind = "promotions_failed"
 	EventFeedFailed       EventKind = "feed_failed"
 	EventFeedRecovered    EventKind = "feed_recovered"
@@ -26,17 +26,16 @@ const (
 	EventAuditRecovered   EventKind = "audit_recovered"
 
 	EventKeyAdded       EventKind = "key_added"       // Key was made and published here
-	EventKeyDeleted     EventKind = "key_deleted"     // Key was retired, and is deleted
-	EventKeysFailed     EventKind = "keys_failed"     // rotating or deleting failed, and is tried again
-	EventKeysUnreadable EventKind = "keys_unreadable" // the store holds keys that the given key-encryption keys do not open
-	// EventRefreshAnswered comes once at the end of every refresh, behind what it
-	// changed: by which Rule (none where nothing was decided), with which Err, and
-	// after how long.
+	EventKeyDeleted     EventKind = "key_deleted"     // Key was retired and is now deleted
+	EventKeysFailed     EventKind = "keys_failed"     // a rotation or deletion failed; it is tried again
+	EventKeysUnreadable EventKind = "keys_unreadable" // a stored key does not open under the given key-encryption keys
+	// EventRefreshAnswered comes once at the end of every refresh, after the events of its changes.
+	// It has the Rule (empty if none decided), the Err and the time that the refresh took.
 	EventRefreshAnswered EventKind = "refresh_answered"
 )
 
-// Event is something that happened in the engine, for the edge to log and
-// count. Fields that its kind does not use are zero. It never holds a token.
+// Event is something that happened in the engine, for the caller to log and count. Fields that its
+// kind does not use are zero. It never holds a token.
 type Event struct {
 	Kind   EventKind
 	Handle Handle

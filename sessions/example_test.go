@@ -14,8 +14,8 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// startEngine runs an engine over a store until stop is called. Of a program, it is what
-// main does; see package postgres for a store that lasts.
+// startEngine runs an engine over a store until stop is called, as a program's main does. See
+// package postgres for a store that lasts.
 func startEngine(store sessions.Store) (engine *sessions.Engine, stop func()) {
 	secret := make([]byte, 32) // a program reads it from where it keeps its secrets
 	_, _ = rand.Read(secret)
@@ -98,7 +98,7 @@ func ExampleEngine_Refresh() {
 	store := sessionstest.NewMemory()
 	engine, stop := startEngine(store)
 	alices := sessions.NewClient(netip.MustParseAddr("192.0.2.7"), "Firefox")
-	thiefs := sessions.NewClient(netip.MustParseAddr("203.0.113.9"), "curl")
+	attackers := sessions.NewClient(netip.MustParseAddr("203.0.113.9"), "curl")
 
 	issued, err := engine.Create(ctx, sessions.NewSession{UserID: "alice", Transport: sessions.TransportCookie, Client: alices})
 	if err != nil {
@@ -110,7 +110,7 @@ func ExampleEngine_Refresh() {
 		issued, err := engine.Refresh(ctx, sessions.TransportCookie, []string{token}, client)
 		switch {
 		case errors.Is(err, sessions.ErrTheft): // is an ErrSessionEnded, too
-			fmt.Println(user, "is signed out: the token was used by somebody else")
+			fmt.Println(user, "is signed out: the token was used by another client")
 		case errors.Is(err, sessions.ErrSessionEnded):
 			fmt.Println(user, "is signed out")
 		case errors.Is(err, sessions.ErrSuperseded):
@@ -124,27 +124,27 @@ func ExampleEngine_Refresh() {
 	}
 
 	store.Advance(time.Minute)
-	thief := refresh("the thief", stolen, thiefs)
+	attacker := refresh("the attacker", stolen, attackers)
 	refresh("alice, at the same time,", stolen, alices)
 
-	// His child is used, and with it the old token leaves the line.
+	// The attacker's child is used: from then on, the use of the old token is a reuse.
 	store.Advance(time.Minute)
-	refresh("the thief", thief.Refresh.Reveal(), thiefs)
+	refresh("the attacker", attacker.Refresh.Reveal(), attackers)
 	store.Advance(time.Minute)
 	refresh("alice", stolen, alices)
-	refresh("the thief", thief.Refresh.Reveal(), thiefs)
+	refresh("the attacker", attacker.Refresh.Reveal(), attackers)
 	stop()
 
 	// Output:
-	// the thief has new tokens
+	// the attacker has new tokens
 	// alice, at the same time, keeps the cookies: another answer counts
-	// the thief has new tokens
-	// alice is signed out: the token was used by somebody else
-	// the thief is signed out
+	// the attacker has new tokens
+	// alice is signed out: the token was used by another client
+	// the attacker is signed out
 }
 
-// New claims are in every access token that is made from then on. Those with the
-// former ones are sent to refresh; who caused the change is given a new one.
+// New claims are in every access token that is minted from then on. A token with the former claims
+// is sent to refresh; the client that caused the change gets a new token.
 func ExampleEngine_Update() {
 	ctx := context.Background()
 	engine, stop := startEngine(sessionstest.NewMemory())

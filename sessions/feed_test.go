@@ -84,7 +84,7 @@ func TestFeedDenies(t *testing.T) {
 	b.says("an empty feed", &Access{Handle: one, lineage: lineage{own: lostHash}}, nil)
 	b.read("1", endedOne, lostSibling, claimsOfTwo)
 	b.says("V2", &Access{Handle: one, lineage: lineage{own: livingHash}, version: 9}, DenyEnded)
-	b.says("V3 a lost mark", &Access{Handle: two, lineage: lineage{own: lostHash}, version: 3}, DenyLost)
+	b.says("V3 a lost token hash", &Access{Handle: two, lineage: lineage{own: lostHash}, version: 3}, DenyLost)
 	b.says("V3 an older version", &Access{Handle: two, lineage: lineage{own: livingHash}, version: 2}, DenyVersion)
 	b.says("V5 the version", &Access{Handle: two, lineage: lineage{own: livingHash}, version: 3}, nil)
 	b.says("V5 a newer version", &Access{Handle: two, lineage: lineage{own: livingHash}, version: 4}, nil)
@@ -139,8 +139,8 @@ func TestFeedAfterAFailedPoll(t *testing.T) {
 	}
 }
 
-// A reading of many pages is one poll. What it brought before it failed counts, and the
-// next one goes on from there; it is over, and looks fresh, only at its end.
+// A poll of many pages is one poll. What it brought before it failed counts, and the next poll
+// continues there. It is finished, and counts as fresh, only after its last page.
 func TestFeedInPages(t *testing.T) {
 	b := newFeedBench(t)
 	failure := errors.New("no route to host")
@@ -164,7 +164,7 @@ func TestFeedInPages(t *testing.T) {
 	}
 	b.says("ended, in the middle", &Access{Handle: one}, DenyEnded)
 	if b.clock.reading.Load() != nil || b.loads != 0 {
-		t.Errorf("a reading that is not over looks so; keys read %d times", b.loads)
+		t.Errorf("a poll counts as finished before its last page; keys read %d times", b.loads)
 	}
 	failing = false
 	if err := b.turn(script); err != nil {
@@ -200,13 +200,13 @@ func TestFeedPollWhoseCallerLeft(t *testing.T) {
 	}
 }
 
-// While one reads, the others wait no longer than they want to, and whoever comes
-// to its turn after a poll that began later has been told.
+// While one caller polls, the others wait no longer than their context allows. A caller that gets
+// its turn after a poll that began later needs no poll.
 func TestFeedPollsOneAtATime(t *testing.T) {
 	b := newFeedBench(t)
 	var now atomic.Int64
 	b.clock.local = func() time.Time { return testEpoch.Add(time.Duration(now.Add(1))) }
-	b.polling <- struct{}{} // somebody reads
+	b.polling <- struct{}{} // another caller polls
 	gone, leave := context.WithCancel(t.Context())
 	leave()
 	if err := b.turnFor(gone, nil); !errors.Is(err, context.Canceled) {
@@ -225,9 +225,9 @@ func TestFeedPollsOneAtATime(t *testing.T) {
 	}
 }
 
-// A store that was restored, or failed over and lost its last writes: what it took back
-// must not deny for good, but who was signed out stays out. Until the reading is over,
-// what was known denies on.
+// The store was restored, or failed over and lost its last writes. What it took back must not deny
+// for good, but a session that was ended stays ended. Until the full resync has finished, what was
+// known keeps denying.
 func TestFeedOfAnotherStore(t *testing.T) {
 	b := newFeedBench(t)
 	older := claimsOfTwo

@@ -7,29 +7,28 @@ import (
 	"io"
 	"math"
 	"strconv"
-	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
-	userIDMax = 128       // bytes: it becomes a header's value
+	userIDMax = 128       // bytes; it becomes the value of a header
 	dataMax   = 16 * 1024 // bytes
-	// claimsDepthMax is how deep claims may nest, themselves counted.
+	// claimsDepthMax is how deep claims may nest; the claims object is level 1.
 	claimsDepthMax = 16
 )
 
 func checkUserID(id string) error {
-	bad := &InvalidError{"user_id", fmt.Sprintf("1 to %d characters from ! to ~ (no spaces), and neither . nor ..", userIDMax)}
+	bad := &InvalidError{"user_id", fmt.Sprintf("1 to %d characters from ! to ~ (no spaces), and not . or ..", userIDMax)}
 	if id == "" || len(id) > userIDMax {
 		return bad
 	}
 	if id == "." || id == ".." {
-		return bad // in a path of the sessions API it would name another
+		return bad // in a path of the sessions API it would name another resource
 	}
 	for i := range len(id) {
-		// A control character would end the header that carries it.
+		// A control character would end the header and let an attacker start another.
 		if id[i] < 0x21 || id[i] > 0x7e {
 			return bad
 		}
@@ -37,7 +36,7 @@ func checkUserID(id string) error {
 	return nil
 }
 
-// check refuses what could not become a session, and makes absent objects empty.
+// check refuses what cannot become a session, and makes absent objects empty.
 func (n *NewSession) check() error {
 	if err := checkUserID(n.UserID); err != nil {
 		return err
@@ -59,7 +58,7 @@ func (n *NewSession) check() error {
 	return err
 }
 
-// check refuses contents that no session may have, and makes them compact.
+// check refuses attributes that no session may have, and makes the valid ones compact.
 func (c *Attributes) check() error {
 	if len(c.Data) > dataMax {
 		return &InvalidError{"data", fmt.Sprintf("at most %d bytes", dataMax)}
@@ -77,8 +76,8 @@ func (c *Attributes) check() error {
 	return nil
 }
 
-// checkClaims refuses custom claims that no session may have, and makes them compact.
-// What may not go into a token is not believed in one either: both ask here.
+// checkClaims refuses custom claims that no session may have, and makes the valid ones compact. The
+// same rule applies to claims that come in and to claims that are read from a token.
 func checkClaims(text *[]byte) error {
 	claims, err := object("claims", text)
 	if err != nil {
@@ -95,24 +94,9 @@ func checkClaims(text *[]byte) error {
 	return nil
 }
 
-// dateMax is the last second that dates have a form for (RFC 3339, RFC 9110).
-const dateMax = 253_402_300_799 // 9999-12-31T23:59:59Z
-
-// datesFit says whether the dates of a token are of one that an engine made. None is
-// held against the clock: the store's may step back, and what it said before is then
-// ahead of it.
-func (c *accessClaims) datesFit() bool {
-	for _, date := range []int64{c.IssuedAt, c.Expires, c.AuthTime} {
-		if date <= 0 || date > dateMax {
-			return false
-		}
-	}
-	return c.Expires-c.IssuedAt <= int64(AbsoluteLifeMax/time.Second)
-}
-
-// plain says whether claims fit Envoy's dynamic metadata (a protobuf Struct: every
-// number a double, and Envoy reads 100 nested messages, three a level). Claims that
-// do not would be signed, and then deny every Check.
+// plain says whether claims fit Envoy's dynamic metadata, a protobuf Struct. There every number is
+// a double, and Envoy reads at most 100 nested messages, three for each level. Claims that do not
+// fit would be signed and would then deny every Check.
 func plain(claims []byte) bool {
 	d := jsontext.NewDecoder(bytes.NewReader(claims))
 	for {
@@ -131,8 +115,8 @@ func plain(claims []byte) bool {
 	}
 }
 
-// object reads a JSON object strictly (RFC 7493: no duplicate names, valid
-// UTF-8) and leaves it compact in its place.
+// object reads a JSON object strictly (RFC 7493: no duplicate names, valid UTF-8) and replaces the
+// text by its compact form.
 func object(field string, text *[]byte) (map[string]jsontext.Value, error) {
 	var members map[string]jsontext.Value
 	if err := json.Unmarshal(*text, &members); err != nil || members == nil {
@@ -146,8 +130,8 @@ func object(field string, text *[]byte) (map[string]jsontext.Value, error) {
 	return members, nil
 }
 
-// checkSize refuses claims that would make an access token too large for a
-// cookie, when they are given rather than at some later refresh.
+// checkSize refuses claims that would make an access token too large for a cookie. It does so when
+// the claims are given, not at some later refresh.
 func (e *Engine) checkSize(userID string, claims []byte, t refreshToken) error {
 	rec := Record{Row: Row{Handle: t.handle, UserID: userID}, Claims: claims, ClaimsVersion: 1 << 53}
 	now := e.feed.clock.now()

@@ -7,27 +7,27 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// Issued is what a client is to be given.
+// Issued is what a client is to receive.
 type Issued struct {
 	Session  Record
 	Access   Token
-	Refresh  Token // empty: the client keeps the one it has
+	Refresh  Token // empty: the client keeps its own
 	AntiCSRF Token
 	// Payload is the JSON payload of the access token, AccessExpires its exp.
 	Payload       []byte
 	AccessExpires time.Time
-	// RefreshLife is how long the session lives from now without another
-	// refresh: the life of its cookies.
+	// RefreshLife is how long the session lives from now without another refresh. Its cookies live
+	// as long.
 	RefreshLife time.Duration
 	Transport   Transport
 	Rule        Rule // that decided a refresh
 
-	// Marker is random and new each time: by it a client's scripts tell that something
-	// was issued.
+	// Marker is random and different in each Issued. By it a client's scripts notice that tokens
+	// were issued.
 	Marker string
 }
 
-// issue mints the access token of the line's token t and, if handOut, seals t.
+// issue mints an access token for the refresh token t. If issueRefresh is set, it also seals t.
 func (e *Engine) issue(rec Record, t refreshToken, parent TokenHash, now time.Time, issueRefresh bool) (Issued, error) {
 	own := t.hash()
 	if !issueRefresh {
@@ -50,7 +50,7 @@ func (e *Engine) issue(rec Record, t refreshToken, parent TokenHash, now time.Ti
 	return i, nil
 }
 
-// newIssued has no refresh token and no anti-CSRF token.
+// newIssued fills all but the refresh token and the anti-CSRF token.
 func newIssued(rec Record, m minted, tr Transport, now time.Time) Issued {
 	var marker [16]byte
 	fill(marker[:])
@@ -59,8 +59,8 @@ func newIssued(rec Record, m minted, tr Transport, now time.Time) Issued {
 	return i
 }
 
-// payload is the JSON payload of an access token for the session rec, without a tag.
-// It expires with the session at the latest (I5).
+// payload is the JSON payload of an access token for the session rec, without a tag. The token
+// expires with the session at the latest (I5).
 func (e *Engine) payload(rec Record, p lineage, now, expires time.Time) ([]byte, time.Time, error) {
 	expires = earlier(expires, earlier(rec.ExpiresAt, rec.AbsoluteExpiresAt))
 	claims := accessClaims{
@@ -84,10 +84,10 @@ func (e *Engine) payload(rec Record, p lineage, now, expires time.Time) ([]byte,
 	return payload, time.Unix(claims.Expires, 0).UTC(), nil
 }
 
-// gateBefore is what stands before the reserved object, the payload's last member.
+// gateBefore precedes the reserved object, which is the last member of the payload.
 const gateBefore = `,"sg":`
 
-// size is that of the token which the key makes of a payload of n bytes.
+// size is the size of a token that the key makes of a payload of n bytes.
 func (k *signingKey) size(n int) int {
 	return len(k.header) + 1 + base64url.EncodedLen(n) + 1 + signatureText
 }
@@ -101,7 +101,7 @@ func (e *Engine) mint(rec Record, p lineage, now, expires time.Time) (minted, er
 	if signer == nil {
 		return minted{}, errNoKey
 	}
-	// Claims that were accepted when there was no tag may leave no room for one.
+	// Claims that a version without tags accepted may leave no room for a tag.
 	if signer.size(len(payload)+tagWhole-len("}}")) <= accessTokenMax {
 		payload = signer.withTag(payload)
 	}

@@ -37,8 +37,8 @@ func opens(t *testing.T, store sessions.Store, keks sessions.KeyEncryption) {
 	start(t, store, cfg)
 }
 
-// Rewrapping is cut at each of its writes, before it and after it: the keys open
-// for whoever has both key-encryption keys, and the next attempt does the rest.
+// Rewrapping is cut at each of its writes, before it and after it. The keys open for a process that
+// has both key-encryption keys, and the next attempt finishes the work.
 func TestRewrapInterrupted(t *testing.T) {
 	old, another := key(t, "k"), key(t, "n")
 	keks := sessions.KeyEncryption{Key: another, Previous: old}
@@ -107,7 +107,7 @@ func TestRewrapLeavesWhatDoesNotOpen(t *testing.T) {
 	if got := after.Keys[1]; got.WrappedBy != broken.WrappedBy || !slices.Equal(got.Wrapped, altered.Wrapped) {
 		t.Error("it was changed")
 	}
-	// And nobody makes a key who does not open all: the next engine might open neither.
+	// A process that cannot open every key makes none: the next engine might open neither.
 	store.Advance(time.Hour)
 	if _, err := sessions.RotateKey(t.Context(), store, keks, sessions.KeySigning, time.Minute); err == nil {
 		t.Error("rotated")
@@ -162,8 +162,8 @@ func TestKeyEvents(t *testing.T) {
 	generations(log, sessions.EventKeyDeleted, 1)
 }
 
-// Of several that rotate at once, one makes the generation, and the others learn
-// whose it is; also where both read the keys before either wrote.
+// Of several callers that rotate at once, one makes the generation, and the others learn which key
+// it is. That also holds if both read the keys before either wrote.
 func TestRotationLosesARace(t *testing.T) {
 	store := withKeys(t, 1)
 	keks := sessions.KeyEncryption{Key: key(t, "k")}

@@ -2,16 +2,11 @@ package sessions
 
 import (
 	"bytes"
-	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdsa"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -30,12 +25,11 @@ type KeyID [8]byte
 
 func (id KeyID) String() string { return encode(id[:]) }
 
-// StoredKey is a key as the store keeps it: its secret wrapped under the
-// key-encryption key, which the store never sees, so that a dump of the
-// database signs and opens nothing.
+// StoredKey is a key as the store keeps it. Its secret is wrapped under the key-encryption key,
+// which the store never sees. So a dump of the database can sign and open nothing.
 //
-// Its life: published (CreatedAt) → in use (from ActiveFrom until that of a
-// newer generation) → retired (still verifies and opens) → deleted.
+// Its life: published (CreatedAt) → in use (from ActiveFrom until that of a newer generation) →
+// retired (still verifies and opens) → deleted.
 type StoredKey struct {
 	Kind       KeyKind
 	Generation int
@@ -44,92 +38,6 @@ type StoredKey struct {
 	WrappedBy  KeyID // fingerprint of the key-encryption key
 	CreatedAt  time.Time
 	ActiveFrom time.Time
-}
-
-// KeyEncryptionKey wraps the secrets of keys. It comes from outside the store
-// and formats as [redacted].
-type KeyEncryptionKey struct {
-	aead        cipher.AEAD
-	fingerprint KeyID
-}
-
-// ParseKeyEncryptionKey reads 32 bytes in standard base64, as `sessiongate keys
-// new` prints them. Space around the text is allowed, for it comes from files.
-func ParseKeyEncryptionKey(text string) (*KeyEncryptionKey, error) {
-	raw, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(text))
-	if err != nil || len(raw) != 32 {
-		return nil, errors.New("a key-encryption key is 32 bytes in base64 (44 characters); `sessiongate keys new` makes one")
-	}
-	k := &KeyEncryptionKey{aead: newGCM(raw)}
-	sum := sha256.Sum256(append([]byte("sessiongate kek fingerprint v1"), raw...))
-	copy(k.fingerprint[:], sum[:])
-	return k, nil
-}
-
-func newGCM(key []byte) cipher.AEAD {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		panic(err) // a key length that is a constant of this package
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		panic(err)
-	}
-	return aead
-}
-
-// wrapAAD binds a wrapped secret to its key: a row of the keys table that was
-// given another's secret does not unwrap.
-func wrapAAD(kind KeyKind, id KeyID) []byte {
-	return append([]byte("sessiongate wrap v1 "+string(kind)+" "), id[:]...)
-}
-
-func (k *KeyEncryptionKey) wrap(kind KeyKind, id KeyID, secret []byte) []byte {
-	nonce := make([]byte, k.aead.NonceSize())
-	_, _ = rand.Read(nonce)
-	return k.aead.Seal(nonce, nonce, secret, wrapAAD(kind, id))
-}
-
-// open unwraps what k wrapped.
-func (k *KeyEncryptionKey) open(s StoredKey) ([]byte, error) {
-	n := k.aead.NonceSize()
-	if len(s.Wrapped) < n {
-		return nil, fmt.Errorf("%s key %s: wrapped secret is too short", s.Kind, s.ID)
-	}
-	secret, err := k.aead.Open(nil, s.Wrapped[:n], s.Wrapped[n:], wrapAAD(s.Kind, s.ID))
-	if err != nil {
-		return nil, fmt.Errorf("%s key %s: wrapped secret was altered", s.Kind, s.ID)
-	}
-	return secret, nil
-}
-
-// KeyEncryption is the key-encryption keys of a process: Key and, while one takes
-// the place of another, the Previous one, under which stored keys may be wrapped
-// yet. Previous may be nil.
-type KeyEncryption struct{ Key, Previous *KeyEncryptionKey }
-
-// by is the key-encryption key of a fingerprint, nil where it is neither.
-func (e KeyEncryption) by(fingerprint KeyID) *KeyEncryptionKey {
-	for _, k := range []*KeyEncryptionKey{e.Key, e.Previous} {
-		if k != nil && k.fingerprint == fingerprint {
-			return k
-		}
-	}
-	return nil
-}
-
-func (e KeyEncryption) unwrap(s StoredKey) ([]byte, error) {
-	k := e.by(s.WrappedBy)
-	switch {
-	case k != nil:
-		return k.open(s)
-	case e.Previous != nil:
-		return nil, fmt.Errorf("%s key %s is wrapped under key-encryption key %s, not under the given %s or the previous %s",
-			s.Kind, s.ID, s.WrappedBy, e.Key.fingerprint, e.Previous.fingerprint)
-	default:
-		return nil, fmt.Errorf("%s key %s is wrapped under key-encryption key %s, not under the given %s",
-			s.Kind, s.ID, s.WrappedBy, e.Key.fingerprint)
-	}
 }
 
 // newKey makes a key of a kind and generation, wrapped.
@@ -165,34 +73,32 @@ type signingKey struct {
 	private    *ecdsa.PrivateKey
 	activeFrom time.Time
 	tagSecret  []byte
-	// deleted: the key left the ring, and what it had signed is good no more. Tokens
-	// in the cache see it here.
+	// deleted: the key left the ring, and what it signed is no longer valid. Tokens in the cache
+	// see it here.
 	deleted *atomic.Bool
 }
 
-// keyring holds the unwrapped keys. It is immutable; a change of keys makes a
-// new one.
+// keyring holds the unwrapped keys. It is immutable; a change of keys makes a new one.
 type keyring struct {
-	stored  []StoredKey // of which it was made
+	stored  []StoredKey // it was made from these
 	sealing map[KeyID]*sealingKey
 	signing map[string]*signingKey // by header segment
 	sealers []*sealingKey          // by generation
 	signers []*signingKey
-	// partial: the store holds a key that this process cannot open. What others
+	// partial: the store holds a key that this process cannot open. A token that another process
 	// made with it looks here like a token of an unknown key.
 	partial bool
 }
 
-// newKeyring unwraps the stored keys. Those that held, which may be nil, has
-// already are not lost when they open no more: a key that was rewrapped under
-// a key-encryption key that is not given here is the same key. The error tells of
-// every key that did not open; the ring has all others.
+// newKeyring unwraps the stored keys. held is the ring in use, or nil. A key of held stays if it
+// does not open any more: a key that was rewrapped under a key-encryption key that is not given
+// here is still the same key. The error names every key that did not open; the ring has all others.
 func newKeyring(stored []StoredKey, keks KeyEncryption, held *keyring) (*keyring, error) {
 	r := &keyring{stored: stored, sealing: map[KeyID]*sealingKey{}, signing: map[string]*signingKey{}}
 	var errs []error
 	for _, s := range stored {
 		if s.Kind != KeySealing && s.Kind != KeySigning {
-			continue // a newer version's kind: not ours to use
+			continue // a kind of a newer version
 		}
 		err := r.add(s, keks, held)
 		if err == nil {
@@ -229,7 +135,7 @@ func (r *keyring) add(s StoredKey, keks KeyEncryption, held *keyring) error {
 	return nil
 }
 
-// take takes a key over from held, and says whether that has it.
+// take copies a key from held, and says whether held has it.
 func (r *keyring) take(s StoredKey, held *keyring) bool {
 	if held == nil {
 		return false
@@ -248,7 +154,7 @@ func (r *keyring) take(s StoredKey, held *keyring) bool {
 	return k != nil
 }
 
-// signingKey is the key of that id, nil where the ring, which may be nil, has none.
+// signingKey is the key with that id, or nil. The ring may be nil.
 func (r *keyring) signingKey(id KeyID) *signingKey {
 	if r == nil {
 		return nil
@@ -261,7 +167,7 @@ func (r *keyring) signingKey(id KeyID) *signingKey {
 	return nil
 }
 
-// markDeleted marks the keys of r that next has no more.
+// markDeleted marks the keys of r that next does not have.
 func (r *keyring) markDeleted(next *keyring) {
 	if r == nil {
 		return
@@ -273,7 +179,7 @@ func (r *keyring) markDeleted(next *keyring) {
 	}
 }
 
-// isOf says whether the ring, which may be nil, was made of just these keys.
+// isOf says whether the ring, which may be nil, was made from exactly these keys.
 func (r *keyring) isOf(stored []StoredKey) bool {
 	return r != nil && slices.EqualFunc(r.stored, stored, StoredKey.equal)
 }
@@ -293,15 +199,16 @@ func (r *keyring) addSigning(k *signingKey) {
 	r.signers = append(r.signers, k)
 }
 
-// signer is the signing key in use, sealer the sealing key; nil where there is none.
+// signer is the signing key in use, sealer the sealing key. They are nil if there is none.
 func (r *keyring) signer(now time.Time) *signingKey { return inUse(r.signers, now) }
+
 func (r *keyring) sealer(now time.Time) *sealingKey { return inUse(r.sealers, now) }
 
 func (k *signingKey) active(now time.Time) bool { return !now.Before(k.activeFrom) }
+
 func (k *sealingKey) active(now time.Time) bool { return !now.Before(k.activeFrom) }
 
-// inUse is the newest key that is active. The first one is in any case: there
-// was never another.
+// inUse is the newest active key. The first key counts as active in any case: there is no other.
 func inUse[K interface{ active(now time.Time) bool }](keys []K, now time.Time) K {
 	for i := len(keys) - 1; i > 0; i-- {
 		if keys[i].active(now) {

@@ -107,7 +107,7 @@ func TestKeyringUsesTheNewestActiveKey(t *testing.T) {
 		now  time.Time
 		want int
 	}{
-		{testEpoch.Add(-time.Hour), 0}, // a clock behind: the first key is always there
+		{testEpoch.Add(-time.Hour), 0}, // a slow clock: the first key always counts
 		{testEpoch, 0},
 		{testEpoch.Add(time.Hour - 1), 0},
 		{testEpoch.Add(time.Hour), 1},
@@ -175,7 +175,8 @@ func TestDeletedKeyVerifiesNothing(t *testing.T) {
 		t.Errorf("then %v", d)
 	}
 	store.keys = store.keys[:1]
-	// Without a key of some kind nothing is made, and nobody is told that it is over.
+	// Without a key of some kind no token is made, and no client is told that its session has
+	// ended.
 	if err := e.loadKeys(t.Context()); err != nil || e.keys.Load().complete() {
 		t.Errorf("keys of one kind alone: %v", err)
 	}
@@ -185,8 +186,8 @@ func TestDeletedKeyVerifiesNothing(t *testing.T) {
 	}
 }
 
-// The cache loses what a deleted key had signed, and nothing else: neither a change of
-// other keys nor their being read again costs anybody a signature.
+// The cache loses what a deleted key had signed, and nothing else. A change of other keys, or
+// another reading of the same keys, costs no signature.
 func TestChangedKeysEmptyNoCache(t *testing.T) {
 	e := offline(t)
 	kek := e.cfg.KeyEncryptionKey

@@ -9,8 +9,8 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// Who signs in once more than allowed ends the first session: at once in this
-// engine, which says so, and its refresh token is worth nothing.
+// One sign-in more than allowed ends the first session: at once in this engine, which reports it,
+// and its refresh token no longer works.
 func TestEviction(t *testing.T) {
 	cfg := quiet(t) // no poll could tell this engine
 	cfg.PerUser = sessions.UserLimit{Max: 1, EvictOldest: true}
@@ -44,7 +44,7 @@ func TestEviction(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := again(); !errors.Is(err, sessions.ErrSessionEnded) || errors.Is(err, sessions.ErrTheft) {
-		t.Errorf("refreshing the evicted one later: %v, want over, and nobody accused", err)
+		t.Errorf("refreshing the evicted one later: %v, want an ended session, and not theft", err)
 	}
 	told := sessions.Event{Kind: sessions.EventEnded, Handle: first.Session.Handle, UserID: "alice", Reason: sessions.ReasonEvicted, Actor: "sign-in"}
 	if !slices.Contains(log.all(), told) {

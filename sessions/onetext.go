@@ -12,13 +12,12 @@ import (
 	"strings"
 )
 
-// An access token has one text. Of what ES256 takes for a signature of it there are
-// many: the signer's nonce is free, and wherever (r, s) verifies, (r, n-s) does. So
-// ours take the nonce from key and message (RFC 6979), and the lower s of the two.
-// Whoever has the key can then tell the one right signature, and whatever else
-// verifies is refused.
+// An access token has one text. ES256 accepts many signatures of one payload: the signer's nonce is
+// free, and if (r, s) verifies, so does (r, n-s). Ours take the nonce from key and message (RFC
+// 6979) and the lower s. So a holder of the key can compute the one right signature, and every
+// other one is refused.
 
-// oneSignature signs so. It is what jwx signs with.
+// oneSignature signs in this way. jwx signs with it.
 type oneSignature struct{ *ecdsa.PrivateKey }
 
 var (
@@ -52,7 +51,7 @@ func (k oneSignature) sign(digest []byte, opts crypto.SignerOpts) (ecdsaSignatur
 	return sig, nil
 }
 
-// signatureSize is of a signature's r and s, signatureText of their base64url.
+// signatureSize is the size of r and s, signatureText the size of their base64url text.
 const signatureSize, signatureText = 64, 86
 
 // signature is the text of the one right signature of header.payload.
@@ -69,7 +68,7 @@ func (k *signingKey) signature(signed string) (text [signatureText]byte, err err
 	return text, nil
 }
 
-// verifies says whether a signature is one of header.payload, of all that ES256 takes.
+// verifies says whether ES256 accepts a signature of header.payload.
 func (k *signingKey) verifies(signed string, signature []byte) bool {
 	digest := sha256.Sum256([]byte(signed))
 	r := new(big.Int).SetBytes(signature[:signatureSize/2])
@@ -77,16 +76,16 @@ func (k *signingKey) verifies(signed string, signature []byte) bool {
 	return ecdsa.Verify(&k.private.PublicKey, digest[:], r, s)
 }
 
-// isHighS says whether s of a signature is the higher of the two that verify.
+// isHighS says whether a signature has the higher of the two s that verify.
 func isHighS(signature []byte) bool {
 	return new(big.Int).SetBytes(signature[signatureSize/2:]).Cmp(halfOrder) > 0
 }
 
-// tokenText is an access token, cut at its dots. Nothing of it is believed.
+// tokenText is an access token, cut at its dots. Nothing of it is trusted yet.
 type tokenText struct {
 	text                       string
 	header, payload, signature string
-	tagged                     bool // it ends as payloads with a tag do
+	tagged                     bool // the payload ends as tagged ones do
 }
 
 func cutToken(text string) (t tokenText, ok bool) {
@@ -103,12 +102,12 @@ func cutToken(text string) (t tokenText, ok bool) {
 	return t, ok
 }
 
-// signed is what the signature is of.
+// signed is the text that the signature covers.
 func (t tokenText) signed() string { return t.text[:len(t.header)+1+len(t.payload)] }
 
-// id is the token's place in the cache. That of a tagged one leaves out the
-// signature, of which one alone is right: who varies it finds the entry of the right
-// one and costs a comparison. Any other is named by all of its bytes.
+// id is the key of the token in the cache. For a tagged token it leaves out the signature, because
+// only one signature is right: an attacker who varies the signature finds the cached entry and
+// costs a comparison. For every other token, id covers all bytes.
 func (t tokenText) id() [sha256.Size]byte {
 	text := t.text
 	if t.tagged {
@@ -118,9 +117,9 @@ func (t tokenText) id() [sha256.Size]byte {
 	return sha256.Sum256(append(buf[:0], text...))
 }
 
-// presented is v for a token that has its signature. The comparison takes the same
-// time wherever they differ: scripts can read payloads, and whoever has one is not to
-// find the signature byte by byte.
+// presented is v if the token came with the right signature. The comparison takes the same time
+// wherever the texts differ: scripts can read payloads, and an attacker who has one must not find
+// the signature byte by byte.
 func (v *verified) presented(signature string) (*verified, *Denial) {
 	var got [signatureText]byte
 	if len(signature) == signatureText && subtle.ConstantTimeCompare(append(got[:0], signature...), v.signature[:]) == 1 {

@@ -150,8 +150,8 @@ func TestIsHighS(t *testing.T) {
 	}
 }
 
-// The former version put sg before the claims and signed with either s. Its tokens
-// are good until they expire: a rollout sends nobody to refresh.
+// The former version put sg before the claims and signed with either s. Its tokens are valid until
+// they expire: a rollout sends no client to refresh.
 func TestTokensOfTheFormerVersion(t *testing.T) {
 	e := offline(t)
 	key := e.keys.Load().signers[0]

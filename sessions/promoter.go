@@ -7,14 +7,13 @@ import (
 )
 
 const (
-	promotionGather = 20 * time.Millisecond // how long a batch waits for company
-	promotionRetry  = time.Second           // how long a failed batch keeps the next one waiting
+	promotionGather = 20 * time.Millisecond // how long a batch waits for more
+	promotionRetry  = time.Second           // the pause after a failed batch
 	promotionFlush  = 2 * time.Second       // what shutdown grants the queue
 )
 
-// promoter tells the store of first uses, behind the back of the Checks that saw
-// them. It may be late, and it may drop: a promotion that never happens is made
-// up for by the next refresh (R6).
+// promoter tells the store of first uses, in the background of the Checks that saw them. It may be
+// late, and it may drop a promotion: the next refresh makes up for it (R6).
 type promoter struct {
 	queue   chan *verified
 	batch   int
@@ -24,7 +23,7 @@ type promoter struct {
 	dropped atomic.Uint64
 }
 
-// offer enqueues the first use of a, once until it succeeded. It never waits.
+// offer enqueues the first use of v, until a promotion has succeeded. It never waits.
 func (p *promoter) offer(v *verified) {
 	if v.offered.Load() || !v.offered.CompareAndSwap(false, true) {
 		return
@@ -60,9 +59,8 @@ func (p *promoter) run(ctx context.Context) {
 	}
 }
 
-// promote sends batches until the queue has no company for the last one. A batch
-// names a handle once; a second child of one session waits for the next batch,
-// so that they are promoted in the order of their use.
+// promote sends batches until the queue is empty. A batch names a handle once. A second child of
+// one session waits for the next batch, so that children are promoted in the order of their use.
 func (p *promoter) promote(ctx context.Context, first *verified) bool {
 	for first != nil {
 		wait := time.After(promotionGather)

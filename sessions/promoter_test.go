@@ -103,7 +103,7 @@ func TestPromoterKeepsTheOrderOfASession(t *testing.T) {
 		p.offer(seen(1, 11))
 		p.offer(seen(1, 11)) // another token of the same child
 		rest()
-		var line []TokenHash
+		var order []TokenHash
 		for _, b := range store.told() {
 			handles := map[Handle]bool{}
 			for _, one := range b {
@@ -112,12 +112,12 @@ func TestPromoterKeepsTheOrderOfASession(t *testing.T) {
 				}
 				handles[one.Handle] = true
 				if one.Handle == (Handle{1}) {
-					line = append(line, one.Own)
+					order = append(order, one.Own)
 				}
 			}
 		}
-		if len(line) < 2 || line[0] != (TokenHash{10}) || line[1] != (TokenHash{11}) {
-			t.Errorf("order %v", line)
+		if len(order) < 2 || order[0] != (TokenHash{10}) || order[1] != (TokenHash{11}) {
+			t.Errorf("order %v", order)
 		}
 	})
 }

@@ -9,36 +9,36 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Rate bounds how often something is done: Burst times at once, and PerSecond in
-// the long run. PerSecond 0: as often as anybody likes.
+// Rate bounds how often something is done: Burst times at once, and PerSecond times a second in the
+// long run. PerSecond 0: no limit.
 type Rate struct{ PerSecond, Burst int }
 
 func (r Rate) ok() bool { return r.PerSecond == 0 || r.PerSecond > 0 && r.Burst > 0 }
 
-// RateError refuses a refresh that comes too soon after others. It was not looked
-// at, so it says nothing of the session: what the client has stays as it is.
+// RateError refuses a refresh that comes too soon after others. The refresh was not judged: the
+// error says nothing about the session, and the client keeps what it has.
 type RateError struct{ RetryAfter time.Duration }
 
 func (e *RateError) Error() string {
 	return fmt.Sprintf("refreshed more often than allowed; wait %s", e.RetryAfter)
 }
 
-// ratesMax bounds the memory of each kind of rate, some 15 MB: whoever did nothing
-// for longest is forgotten, and may begin with a full burst.
+// ratesMax bounds the memory of each kind of rate to some 15 MB. The key that was idle for longest
+// is forgotten, and then starts with a full burst.
 const ratesMax = 1 << 16
 
-// rates are one Rate for each key, in this process's memory.
+// rates is one Rate for each key, in this process's memory.
 type rates[K comparable] struct {
 	Rate
 
-	each *otter.Cache[K, *rate.Limiter] // nil: no bound
+	each *otter.Cache[K, *rate.Limiter] // nil: no limit
 }
 
 func newRates[K comparable](r Rate) (rates[K], error) {
 	if r.PerSecond == 0 {
 		return rates[K]{}, nil
 	}
-	// Who did nothing for so long has the whole burst again, as if nobody knew him.
+	// A key that was idle for this long has its whole burst again, as if it were unknown.
 	full := time.Duration(r.Burst/r.PerSecond+1) * time.Second
 	each, err := otter.New(&otter.Options[K, *rate.Limiter]{MaximumSize: ratesMax, ExpiryCalculator: otter.ExpiryAccessing[K, *rate.Limiter](full)})
 	if err != nil {
@@ -47,7 +47,7 @@ func newRates[K comparable](r Rate) (rates[K], error) {
 	return rates[K]{r, each}, nil
 }
 
-// take counts one more by key, or says how long to wait.
+// take counts one more for key, or says how long to wait.
 func (r rates[K]) take(key K, now time.Time) error {
 	if r.each == nil {
 		return nil
@@ -58,12 +58,12 @@ func (r rates[K]) take(key K, now time.Time) error {
 	if limiter == nil || limiter.AllowN(now, 1) {
 		return nil
 	}
-	// Not by a reservation that is canceled: that costs the others what it had reserved.
+	// A reservation that is canceled would take from the others what it had reserved.
 	missing := max(0, 1-limiter.TokensAt(now))
 	return &RateError{RetryAfter: time.Duration(missing / float64(r.PerSecond) * float64(time.Second))}
 }
 
-// spent says whether take would refuse the next one by key.
+// spent says whether take would refuse the next one for key.
 func (r rates[K]) spent(key K, now time.Time) bool {
 	if r.each == nil {
 		return false
@@ -72,20 +72,20 @@ func (r rates[K]) spent(key K, now time.Time) bool {
 	return known && limiter.TokensAt(now) < 1
 }
 
-// sender is who an address is counted as: its network, with tokens that open or without.
-// Whoever floods with invented ones is not to keep his neighbours out.
+// sender is the key by which addresses are counted: the network, and whether the token opens. An
+// attacker who floods with invented tokens must not lock out the neighbours in the same network.
 type sender struct {
 	network netip.Prefix
 	opens   bool
 }
 
-// AdmitRefresh counts a refresh that comes from an address, and returns a [RateError]
-// where its network (/24 or /64) has sent too many. One whose own token is refreshed too
-// often is left to [Engine.Refresh], which refuses it: it is not the neighbours' matter.
-// An invalid address is nobody's, and not counted: the limit would be everybody's.
+// AdmitRefresh counts a refresh from an address. It returns a [RateError] if the network of the
+// address (/24 or /64) sent too many. A refresh whose own token is used too often is not counted
+// here: [Engine.Refresh] refuses it, and its neighbours are not affected. An invalid address is not
+// counted: all clients would share its limit.
 func (e *Engine) AdmitRefresh(from netip.Addr, by Transport, tokens []string) error {
 	network, ok := networkOf(from)
-	if !ok || e.perAddress.each == nil || !e.Ready() { // nothing to open a token for
+	if !ok || e.perAddress.each == nil || !e.Ready() { // no limit applies, so no token is opened
 		return nil
 	}
 	began := e.cfg.Now()

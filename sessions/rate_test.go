@@ -18,8 +18,8 @@ func frozen(cfg *sessions.Config) (pass func(time.Duration)) {
 	return func(d time.Duration) { passed.Add(int64(d)) }
 }
 
-// Who refreshes too often is told to wait, without a query, a write or a verdict; and
-// is answered again once he has.
+// A client that refreshes too often is told to wait, without a query, a write or a decision. Once
+// it has waited, it is answered again.
 func TestRefreshesPerSession(t *testing.T) {
 	store := newWatched()
 	cfg := quiet(t)
@@ -74,8 +74,8 @@ func TestRefreshesPerSession(t *testing.T) {
 	}
 }
 
-// A thief who floods with the token that he has does not hide the owner's, which is
-// the one that shows the theft.
+// An attacker who floods with a stolen token does not hide the owner's refresh, which reveals the
+// theft.
 func TestFloodHidesNoTheft(t *testing.T) {
 	store := newWatched()
 	cfg := quiet(t)
@@ -87,10 +87,10 @@ func TestFloodHidesNoTheft(t *testing.T) {
 		t.Fatal(err)
 	}
 	owners, stolen := issued.Refresh.Reveal(), issued.Refresh.Reveal()
-	thief := sessions.Client{2}
+	attacker := sessions.Client{2}
 	for range 2 { // generate a child, and use it
 		store.Advance(time.Minute)
-		next, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{stolen}, thief)
+		next, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{stolen}, attacker)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,7 @@ func TestFloodHidesNoTheft(t *testing.T) {
 	}
 	store.Advance(time.Minute)
 	for err = nil; !errors.As(err, new(*sessions.RateError)); {
-		if _, err = e.Refresh(t.Context(), sessions.TransportCookie, []string{stolen}, thief); errors.Is(err, sessions.ErrSessionEnded) {
+		if _, err = e.Refresh(t.Context(), sessions.TransportCookie, []string{stolen}, attacker); errors.Is(err, sessions.ErrSessionEnded) {
 			t.Fatal(err)
 		}
 	}
@@ -141,7 +141,7 @@ func TestRefreshesPerAddress(t *testing.T) {
 			t.Errorf("%s pays for another: %v", free, err)
 		}
 	}
-	for range 100 { // nobody knows whose these are
+	for range 100 { // no session is known for these
 		if err := admit(""); err != nil {
 			t.Fatal(err)
 		}
@@ -161,8 +161,8 @@ func TestRefreshesPerAddress(t *testing.T) {
 	}
 }
 
-// Whoever floods with invented tokens, or with one of his own, does not keep his
-// neighbours out.
+// An attacker who floods with invented tokens, or with a token of their own, does not lock out the
+// neighbours in the same network.
 func TestNeighboursOfAFlood(t *testing.T) {
 	cfg := quiet(t)
 	frozen(&cfg)
@@ -177,7 +177,7 @@ func TestNeighboursOfAFlood(t *testing.T) {
 		return err
 	}
 	tokens := []string{create(t, e).Refresh.Reveal(), create(t, e).Refresh.Reveal()}
-	for name, flood := range map[string]string{"an invented token": "sgr1_x", "one of his own": tokens[0]} {
+	for name, flood := range map[string]string{"an invented token": "sgr1_x", "a token of their own": tokens[0]} {
 		limited := 0
 		for range 100 {
 			if errors.As(refresh(flood), new(*sessions.RateError)) {
@@ -213,7 +213,7 @@ func TestFloodOfSignOuts(t *testing.T) {
 	}
 }
 
-// 0 a second is no limit; a rate that lets nobody through is a fault.
+// 0 a second is no limit; a rate that lets nothing through is a fault.
 func TestRates(t *testing.T) {
 	cfg := quiet(t)
 	cfg.RefreshesPerSession, cfg.RefreshesPerAddress = sessions.Rate{}, sessions.Rate{Burst: 1}

@@ -6,10 +6,10 @@ import (
 	"log/slog"
 )
 
-// What a log, an error or a panic's text must not hold prints as [redacted], under
-// every verb, also a wrong one, and as that in every encoder. The receivers are values,
-// for a copy is as secret. Under %p and %w alone fmt asks no method, nor on a field that
-// is not exported: there the key-encryption key shows a pointer.
+// A secret must not appear in a log, an error or the text of a panic. These types print [redacted]
+// under every verb, also a wrong one, and in every encoder. The receivers are values, because a
+// copy is as secret. Under %p and %w, and for fields that are not exported, fmt calls no method:
+// there the key-encryption key shows a pointer.
 const redacted = "[redacted]"
 
 func redact(s fmt.State) { _, _ = io.WriteString(s, redacted) }
@@ -23,8 +23,8 @@ func (Token) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText implements encoding.TextMarshaler.
 func (Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// Format implements fmt.Formatter: as without it, but for a pointer under a wrong
-// verb, where fmt would print the tokens without asking them.
+// Format implements fmt.Formatter. It prints what fmt would print without it, except for a pointer
+// under a wrong verb: there fmt would print the tokens without asking their methods.
 func (i Issued) Format(s fmt.State, verb rune) {
 	type fields Issued
 	_, _ = fmt.Fprintf(s, fmt.FormatString(s, verb), fields(i))
@@ -45,7 +45,7 @@ func (KeyEncryptionKey) LogValue() slog.Value { return slog.StringValue(redacted
 // MarshalText implements encoding.TextMarshaler.
 func (KeyEncryptionKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// name is what may be told of a stored key. Its wrapped secret is for the store.
+// name is what may be printed of a stored key. Its wrapped secret is for the store only.
 func (s StoredKey) name() string { return fmt.Sprintf("%s/%d/%s", s.Kind, s.Generation, s.ID) }
 
 // Format implements fmt.Formatter.
@@ -57,7 +57,7 @@ func (s StoredKey) LogValue() slog.Value { return slog.StringValue(s.name()) }
 // MarshalText implements encoding.TextMarshaler.
 func (s StoredKey) MarshalText() ([]byte, error) { return []byte(s.name()), nil }
 
-// Those that leave the package in nothing but somebody's mistake.
+// These types leave the package only by mistake.
 func (sealingKey) Format(s fmt.State, _ rune)   { redact(s) }
 func (signingKey) Format(s fmt.State, _ rune)   { redact(s) }
 func (keyring) Format(s fmt.State, _ rune)      { redact(s) }

@@ -17,7 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// printed is a value in all the ways that somebody may print it by mistake.
+// printed is a value in all the ways in which a program may print it by mistake.
 func printed(v any) map[string]string {
 	out := map[string]string{}
 	for _, verb := range "vTtbcdoOqxXUeEfFgGsp!w" {
@@ -56,8 +56,8 @@ func printed(v any) map[string]string {
 	return out
 }
 
-// asksNobody says of a format that fmt has its own way with the verb, whatever the
-// value's methods. What is behind a pointer is safe there, too.
+// asksNoMethod says whether fmt handles the verb of a format by itself, without the value's
+// methods. A value under a pointer is safe there, too.
 func asksNoMethod(format string) bool {
 	return strings.HasPrefix(format, "%") && (strings.HasSuffix(format, "p") || strings.HasSuffix(format, "w"))
 }

@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// casAttempts bounds how often a refresh decides again because another was
-// faster. Each loser of a race finds the winner's row, so few are needed.
+// casAttempts bounds how often a refresh decides again after another one changed the row. Each
+// loser of a race finds the row of the winner, so few attempts are needed.
 const casAttempts = 16
 
-// AnswerWithin is the longest that an answer at the auth path may take, where D is
-// d. Envoy's timeout there is D/2: ours is the shorter, so that an outage ends as our
-// 503, which says when to try again, and not as Envoy's 504.
+// AnswerWithin is the longest that an answer at the auth path may take, if D is d. Envoy's timeout
+// there is D/2. Ours is shorter: an outage then ends as our 503, which says when to try again, and
+// not as Envoy's 504.
 func AnswerWithin(d time.Duration) time.Duration { return d * 9 / 20 }
 
-// Refresh answers the refresh tokens that a request carries by one transport (R1
-// to R8). The error is [ErrSessionEnded] (or [ErrTheft]), [ErrSuperseded], a [RateError] or
-// [ErrUnavailable]. Beside one of the first three, Issued has the rule and, where a
-// token opened, the handle and user of its session, as far as they are known.
+// Refresh answers the refresh tokens that a request carries by one transport (R1 to R8). The error
+// is [ErrSessionEnded] (or [ErrTheft]), [ErrSuperseded], a [RateError] or [ErrUnavailable]. With
+// one of the first three, Issued has the rule. If a token opened, it also has the handle and the
+// user of the session, as far as they are known.
 func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (issued Issued, err error) {
 	began := e.cfg.Now()
 	defer func() {
@@ -27,8 +27,8 @@ func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, cli
 	if !e.Ready() {
 		return Issued{}, ErrUnavailable
 	}
-	// Our half of D is kept by force: a later answer could reach a browser whose
-	// token has left the line meanwhile.
+	// The engine keeps its half of D by force. A later answer could bring an old token to a browser
+	// that has a newer one by then; its next refresh would look like a reuse.
 	ctx, cancel := context.WithTimeout(ctx, AnswerWithin(e.cfg.RefreshAttemptMax))
 	defer cancel()
 	issued, err = e.refresh(ctx, by, tokens, client)
@@ -38,8 +38,8 @@ func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, cli
 	case errors.Is(err, ErrUnavailable):
 		return Issued{}, err
 	default:
-		// "Over" is not in this error's chain either: it would clear cookies, perhaps
-		// those of a new sign-in.
+		// ErrSessionEnded must not be in this error's chain: it would clear cookies, perhaps those
+		// of a new sign-in.
 		return Issued{}, unavailable("refreshing", ctx.Err())
 	}
 }
@@ -52,8 +52,9 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 		}
 		return Issued{Rule: R1}, err
 	}
-	// By token, not by session: a thief who floods with his must not keep the owner's
-	// from being looked at, by which the theft is found (R8). Before the store is asked.
+	// The limit counts by token, not by session. An attacker who floods with a stolen token must
+	// not keep the owner's refresh from the decision: that refresh reveals the theft (R8). It
+	// counts before the store is asked.
 	if err := e.perSession.take(t.hash(), e.cfg.Now()); err != nil {
 		return notIssued("", t.handle, ""), err
 	}
@@ -95,10 +96,10 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 		}
 		return e.answer(rec, t, d, now)
 	}
-	return Issued{}, unavailable("refreshing", errors.New("too many others at once"))
+	return Issued{}, unavailable("refreshing", errors.New("too many refreshes of the session at once"))
 }
 
-// answer gives what was decided.
+// answer carries out the decision d.
 func (e *Engine) answer(rec Record, t refreshToken, d decision, now time.Time) (issued Issued, err error) {
 	event := Event{Kind: EventRefreshed, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule}
 	switch d.answer {
@@ -120,21 +121,21 @@ func (e *Engine) answer(rec Record, t refreshToken, d decision, now time.Time) (
 	return issued, err
 }
 
-// notIssued says which session a refusal is about.
+// notIssued names the session that a refusal is about.
 func notIssued(rule Rule, h Handle, userID string) Issued {
 	return Issued{Rule: rule, Session: Record{Row: Row{Handle: h, UserID: userID}}}
 }
 
-// unsure says whether err, of a refresh token that did not open, may be this
-// process's fault: during a rollout a newer one may have made the token.
+// unsure says whether a refresh token failed to open perhaps because of this process: during a
+// rollout, a newer process may have made the token.
 func (e *Engine) unsure(err error) bool {
 	return errors.Is(err, errNewerFormat) || errors.Is(err, errUnknownSealingKey) && !e.knowsAllKeys()
 }
 
-// openRefresh is R1: of the tokens that open, the one issued last; over, without
-// a query, where none opens or they belong to several sessions. One of the other
-// transport does not open: what scripts can read must not become a cookie, nor
-// what they cannot a header.
+// openRefresh is R1. It returns the token that was issued last, of those that open. If none opens,
+// or they belong to several sessions, the session has ended for the client; no query is made. A
+// token of the other transport does not open: a token that scripts can read must not become a
+// cookie, and a token that they cannot read must not become a header.
 func (e *Engine) openRefresh(by Transport, tokens []string) (refreshToken, error) {
 	var best refreshToken
 	found := false
@@ -164,9 +165,9 @@ func (e *Engine) openRefresh(by Transport, tokens []string) (refreshToken, error
 	}
 }
 
-// gone is R2 for a session that the store does not hold: over. But where its
-// client signed out a moment ago, or a new sign-in took its place, there may be new
-// cookies since, and a late "ended" would clear those.
+// gone is R2 for a session that the store does not hold: it has ended. But if its client signed out
+// a moment ago, or a new sign-in replaced it, the browser may have new cookies by now. A late
+// "ended" would clear them, so the answer is then "superseded".
 func (e *Engine) gone(ctx context.Context, h Handle) error {
 	how, known := e.feed.set.endedAs(h)
 	if !known { // another replica's sign-out may be newer than the last poll

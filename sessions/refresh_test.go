@@ -18,7 +18,7 @@ func TestLateEndedIsUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	thief := issued.Refresh
+	attacker := issued.Refresh
 	for range 2 { // generate a child, and use it
 		store.Advance(time.Minute)
 		next, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{issued.Refresh.Reveal()}, sessions.Client{1})
@@ -37,8 +37,8 @@ func TestLateEndedIsUnavailable(t *testing.T) {
 		}
 		return nil
 	})
-	_, err = e.Refresh(ctx, sessions.TransportCookie, []string{thief.Reveal()}, sessions.Client{1})
+	_, err = e.Refresh(ctx, sessions.TransportCookie, []string{attacker.Reveal()}, sessions.Client{1})
 	if ctx.Err() == nil || !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrSessionEnded) {
-		t.Errorf("error %v, want unavailable and not over", err)
+		t.Errorf("error %v, want unavailable and not ended", err)
 	}
 }

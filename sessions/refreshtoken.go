@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// A refresh token is opaque to everybody but us:
+// A refresh token is opaque to every party but sessiongate:
 //
 //	sgr1_ base64url( key id ‖ AES-256-GCM nonce ‖ sealed body )
 //
-// The format version and the key id are authenticated. The body has one length
-// and one layout, so exactly one text opens to it under one nonce.
+// The format version and the key id are authenticated. The body has one length and one layout, so
+// exactly one text opens to it under one nonce.
 const (
 	refreshPrefix  = "sgr"
 	refreshVersion = refreshPrefix + "1_"
@@ -23,24 +23,25 @@ const (
 )
 
 var (
-	// errSealed: not one of ours, or not canonical. Garbage causes no query (I6).
+	// errSealed: the text is no token of ours, or not canonical. Garbage causes no query (I6).
 	errSealed = errors.New("refresh token does not open")
-	// errNewerFormat: a newer version of this program made it. During a rollout
-	// that must log nobody out.
+	// errNewerFormat: a newer version of this program made the token. A rollout must sign no user
+	// out.
 	errNewerFormat = errors.New("refresh token has a newer format")
-	// errUnknownSealingKey: sealed under a key that this process does not know.
+	// errUnknownSealingKey: the token is sealed under a key that this process does not know.
 	errUnknownSealingKey = errors.New("refresh token is sealed under an unknown key")
 )
 
-// AntiCSRF is the token that scripts repeat in a header: one per session, for
-// its whole life.
+// antiCSRF is the token that scripts repeat in a header. There is one per session, for its whole
+// life.
 type antiCSRF [16]byte
 
 func (a antiCSRF) token() Token { return Token(encode(a[:])) }
 
-// digest is what the access token carries of it.
+// digest is the form of the anti-CSRF token that the access token carries.
 func (a antiCSRF) digest() [32]byte { return csrfDigest(encode(a[:])) }
 
+// csrfDigest hashes an anti-CSRF token. The label is frozen: access tokens in use carry the digest.
 func csrfDigest(text string) [32]byte {
 	const label = "sessiongate anti-csrf v1"
 	var buf [len(label) + 22]byte
@@ -51,7 +52,7 @@ func csrfDigest(text string) [32]byte {
 type refreshToken struct {
 	handle    Handle
 	secret    [32]byte
-	parent    TokenHash // zero: made at sign-in
+	parent    TokenHash // zero: issued at sign-in
 	antiCSRF  antiCSRF
 	transport Transport
 	issuedAt  time.Time // the store's clock
@@ -64,6 +65,10 @@ func newRefreshToken(h Handle, tr Transport) refreshToken {
 	return t
 }
 
+// hash is the name of t in the store and in access tokens.
+//
+// The label is frozen: rows and tokens in use contain the hash. It keeps the word of an earlier
+// version of the protocol.
 func (t refreshToken) hash() TokenHash {
 	h := sha256.New()
 	h.Write([]byte("sessiongate mark v1"))
@@ -71,8 +76,10 @@ func (t refreshToken) hash() TokenHash {
 	return TokenHash(h.Sum(nil))
 }
 
-// child derives the one child of t under nonce: every tab, retry and replica
-// gets the same, and the row, which knows the nonce alone, cannot make it.
+// child derives the one child of t under nonce. Every tab, retry and replica gets the same child.
+// The row cannot derive it: it knows the nonce alone.
+//
+// The label is frozen: children that are in use were derived with it.
 func (t refreshToken) child(nonce Nonce) refreshToken {
 	mac := hmac.New(sha256.New, t.secret[:])
 	mac.Write([]byte("sessiongate child v1"))
@@ -153,8 +160,8 @@ func openRefreshToken(text string, keys *keyring) (refreshToken, error) {
 	return parseRefreshBody(body)
 }
 
-// IsRefreshToken says whether a bearer token calls itself a refresh token of ours,
-// of whatever format. Nothing is believed by it.
+// IsRefreshToken says whether a bearer token calls itself a refresh token of ours, in any format.
+// That alone proves nothing.
 func IsRefreshToken(text string) bool { return strings.HasPrefix(text, refreshPrefix) }
 
 // newerFormat says whether text looks like a format version above ours.

@@ -14,9 +14,8 @@ func numbered(from byte, b []byte) {
 	}
 }
 
-// TestRefreshTokenFormat pins what running deployments have in their databases
-// and browsers. The numbers come from another implementation of the same words;
-// a change of them logs everybody out.
+// TestRefreshTokenFormat pins what running deployments have in their databases and browsers. The
+// numbers come from another implementation of the same text. A change of them signs every user out.
 func TestRefreshTokenFormat(t *testing.T) {
 	var token refreshToken
 	numbered(0, token.secret[:])
@@ -28,9 +27,9 @@ func TestRefreshTokenFormat(t *testing.T) {
 	child := childAt(token, nonce, time.UnixMicro(1795521600000000))
 	childHash, hash, csrf := child.hash(), token.hash(), token.antiCSRF.digest()
 	for _, tc := range []struct{ name, got, want string }{
-		{"mark", hex.EncodeToString(hash[:]), "039722c89f8fa37dba81cc32de183686a78bfc17d3539c677dd77d08041c36e6"},
+		{"token hash", hex.EncodeToString(hash[:]), "039722c89f8fa37dba81cc32de183686a78bfc17d3539c677dd77d08041c36e6"},
 		{"child's secret", hex.EncodeToString(child.secret[:]), "a285e5619f3a164692cddf4843edb8f6e3cbff0a114c99bad70b9bbc8949e309"},
-		{"child's mark", hex.EncodeToString(childHash[:]), "db644b98142cd72370c4e4c927aee48c8a279ba673ecbeabfdcb22b35ed7bf52"},
+		{"child's token hash", hex.EncodeToString(childHash[:]), "db644b98142cd72370c4e4c927aee48c8a279ba673ecbeabfdcb22b35ed7bf52"},
 		{"child's parent", hex.EncodeToString(child.parent[:]), "039722c89f8fa37dba81cc32de183686a78bfc17d3539c677dd77d08041c36e6"},
 		{"anti-CSRF", token.antiCSRF.token().Reveal(), "MjM0NTY3ODk6Ozw9Pj9AQQ"},
 		{"anti-CSRF digest", hex.EncodeToString(csrf[:]), "e2239587a3f611f0825c5601551d90b490d8d646bdb643803002a61a59f3594f"},
@@ -42,8 +41,8 @@ func TestRefreshTokenFormat(t *testing.T) {
 	}
 }
 
-// TestOpenRefreshToken is R1: over without a query (offline has no store to
-// ask), unavailable where this process may not know enough.
+// TestOpenRefreshToken is R1: ended without a query (offline has no store to ask), unavailable if
+// this process may not know enough.
 func TestOpenRefreshToken(t *testing.T) {
 	e := offline(t)
 	local := e.cfg.Now()

@@ -2,32 +2,30 @@ package sessions
 
 import "time"
 
-// The refresh tokens of a session form one line: the row names the current one,
-// a refresh issues a child of it, and the first use of the child promotes it.
-// This file decides what a refresh is answered. It reads no clock, no store and
-// no randomness, so that every rule can be tested by itself, and every sequence
-// of them by the million.
+// The refresh tokens of a session form one chain. The row names the current token, a refresh issues
+// a child of it, and the first use of the child promotes it. This file decides what a refresh is
+// answered. It reads no clock, no store and no randomness, so tests can try each rule alone and
+// millions of sequences.
 
-// Windows are the durations that the rules of rotation are made of.
-type Windows struct {
-	// Attempt, D in docs/protocol.md, is the longest that an honest refresh may
-	// take from leaving the browser to its answer's cookies being stored.
+// windows are the durations of the rules of rotation.
+type windows struct {
+	// Attempt, D in docs/protocol.md, is the longest that an honest refresh may take, from the
+	// moment it leaves the browser until the browser has stored the cookies of the answer.
 	Attempt time.Duration
-	// IssuesMax is how often one generation's child may be issued.
+	// IssuesMax is how often the child of one generation may be issued.
 	IssuesMax int
-	// Sliding is the life that each generated child gives the session again.
+	// Sliding is the life that a newly generated child gives the session.
 	Sliding time.Duration
 }
 
-// grace, G, is how long after a promotion (or creation) answers that were
-// already under way may still arrive.
-func (w Windows) grace() time.Duration { return w.Attempt }
+// grace, G, is how long after a promotion (or creation) an answer may still arrive that was on its
+// way before.
+func (w windows) grace() time.Duration { return w.Attempt }
 
-// repeat, W, is how long after its recorded issue a child is issued
-// again instead of a sibling. A issue within D/2 of the recorded one is not
-// recorded, so every issue has at least 2·D of it left: its answer may take
-// D to arrive, and so may the answer to the attempt that overlaps it.
-func (w Windows) repeat() time.Duration { return w.Attempt * 5 / 2 }
+// repeat, W, is how long after its recorded issue a child is issued again instead of a sibling. An
+// issue within D/2 of the recorded one is not recorded. So every issue has at least 2·D left: its
+// answer may take D to arrive, and so may the answer to an attempt that overlaps it.
+func (w windows) repeat() time.Duration { return w.Attempt * 5 / 2 }
 
 // Rule names the rule of docs/protocol.md that decided a refresh.
 type Rule string
@@ -41,7 +39,7 @@ const (
 	R5 Rule = "R5" // current: the same child again
 	R6 Rule = "R6" // a child: promote it
 	R7 Rule = "R7" // previous, within grace: keep
-	R8 Rule = "R8" // left the line: theft
+	R8 Rule = "R8" // reused: theft
 )
 
 type answer uint8
@@ -49,12 +47,12 @@ type answer uint8
 const (
 	answerEnded      answer = iota // the zero value issues nothing
 	answerSuperseded               // 409
-	answerKeep                     // a new access token, the refresh token stays
+	answerKeep                     // a new access token; the refresh token stays
 	answerChild                    // the child and its access token
 )
 
-// decision is what to answer, after writing next (if it differs from the row
-// that was read) or ending the session (if end is set).
+// decision is what to answer, after one step: write next (if it differs from the row that was
+// read), or end the session (if end is set).
 type decision struct {
 	rule   Rule
 	answer answer
@@ -62,9 +60,9 @@ type decision struct {
 	end    Reason
 }
 
-// decide is the table of docs/protocol.md, "Refresh", from R2 on: the first case
-// that fits. nonce is used only where a child is generated.
-func decide(row Row, token refreshToken, client Client, now time.Time, nonce Nonce, w Windows) decision {
+// decide is the table of docs/protocol.md, "Refresh", from R2 on: the first case that fits. nonce
+// is used only if a child is generated.
+func decide(row Row, token refreshToken, client Client, now time.Time, nonce Nonce, w windows) decision {
 	if !now.Before(row.ExpiresAt) || !now.Before(row.AbsoluteExpiresAt) {
 		return decision{rule: R2, next: row}
 	}
@@ -75,8 +73,8 @@ func decide(row Row, token refreshToken, client Client, now time.Time, nonce Non
 
 	switch {
 	case hash == row.Current && fresh:
-		// A session whose sign-in reported no client belongs to whoever holds
-		// its first token.
+		// A session whose sign-in reported no client belongs to any client that has its first
+		// token.
 		if sameClient || row.CurrentClient == (Client{}) {
 			return decision{rule: R3, answer: answerKeep, next: row}
 		}
@@ -107,8 +105,8 @@ func decide(row Row, token refreshToken, client Client, now time.Time, nonce Non
 		return decision{rule: R7, answer: answerSuperseded, next: row}
 
 	case token.issuedAt.After(row.PromotedAt):
-		// A token that is younger than the line it left: only a store that lost
-		// writes can show that. Nobody is accused.
+		// The token is younger than the row. Only a store that lost writes can show that, so it is
+		// not called a theft.
 		return decision{rule: R8, next: row, end: ReasonRolledBack}
 
 	default:
@@ -116,19 +114,18 @@ func decide(row Row, token refreshToken, client Client, now time.Time, nonce Non
 	}
 }
 
-// notInFuture is the row on a store whose clock may have been set back: what it says
-// of the future was a moment ago at the earliest, so it counts as now, and is written
-// so. Else the windows would stay open until the clock has caught up, and keep every
-// other network of an honest client out for as long.
+// notInFuture corrects a row after the store's clock was set back. A time in the future counts as
+// now, and is written as now. Otherwise the windows would stay open until the clock has caught up,
+// and would refuse the client's other networks for as long.
 func notInFuture(row Row, now time.Time) Row {
 	row.PromotedAt, row.IssuedAt = earlier(row.PromotedAt, now), earlier(row.IssuedAt, now)
 	return row
 }
 
-// issueChild records one more issue of the child that next names, or ends the
-// session: an honest client uses what it gets, one that asks for minutes and
-// uses nothing is keeping a stolen token alive unseen.
-func issueChild(rule Rule, row, next Row, now time.Time, w Windows) decision {
+// issueChild records one more issue of the child that next names, or ends the session. The limit
+// stops an attacker who keeps a stolen token alive unnoticed: an honest client uses what it gets
+// and does not ask for the same child for minutes.
+func issueChild(rule Rule, row, next Row, now time.Time, w windows) decision {
 	if row.Issues >= w.IssuesMax {
 		return decision{rule: rule, next: row, end: ReasonRefreshAbuse}
 	}
@@ -136,7 +133,7 @@ func issueChild(rule Rule, row, next Row, now time.Time, w Windows) decision {
 	return decision{rule: rule, answer: answerChild, next: next}
 }
 
-// promoted is the row after its child own was used by client.
+// promoted is the row after client used its child own.
 func promoted(row Row, own TokenHash, client Client, now time.Time) Row {
 	row.Previous, row.Current = row.Current, own
 	row.CurrentClient, row.PromotedAt = client, now

@@ -16,9 +16,9 @@ const (
 )
 
 var (
-	testWindows      = Windows{Attempt: testD, IssuesMax: 20, Sliding: 30 * 24 * time.Hour}
+	testWindows      = windows{Attempt: testD, IssuesMax: 20, Sliding: 30 * 24 * time.Hour}
 	testEpoch        = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	netV, netW, netX = Client{'v'}, Client{'w'}, Client{'x'} // two networks of the client, one of a thief
+	netV, netW, netX = Client{'v'}, Client{'w'}, Client{'x'} // two networks of the client, one of an attacker
 	nonceA           = Nonce{'a'}
 	nonceB           = Nonce{'b'}
 )
@@ -40,9 +40,9 @@ func childAt(t refreshToken, n Nonce, at time.Time) refreshToken {
 	return c
 }
 
-// TestDecide has a case for each side of each boundary of R2 to R8. The line at
-// that time: t0 of sign-in, t1 its child that was used and is current, t2 the
-// child of t1 that was issued to v.
+// TestDecide has a case for each side of each boundary of R2 to R8. The token chain at that time:
+// t0 is of the sign-in; t1 is its child, which was used and is current; t2 is the child of t1 that
+// was issued to v.
 func TestDecide(t *testing.T) {
 	t0, created := signIn(testEpoch, netV)
 	t1 := childAt(t0, nonceA, testEpoch.Add(time.Hour))
@@ -124,14 +124,14 @@ func TestDecide(t *testing.T) {
 		{"R6 the child", issued, t2, netV, issuedAt.Add(time.Hour), keeps(R6, promoted(issued, t2.hash(), netV, issuedAt.Add(time.Hour)))},
 		{"R6 from another network", issued, t2, netW, issuedAt, keeps(R6, promoted(issued, t2.hash(), netW, issuedAt))},
 		{"R6 a sibling", issued, sibling, netX, issuedAt, keeps(R6, promoted(issued, sibling.hash(), netX, issuedAt))},
-		{"R6 a row that forgot its draw", row, t2, netV, issuedAt, keeps(R6, promoted(row, t2.hash(), netV, issuedAt))},
+		{"R6 a row that forgot its issue", row, t2, netV, issuedAt, keeps(R6, promoted(row, t2.hash(), netV, issuedAt))},
 
 		{"R7 just before G", row, t0, netV, promotedAt.Add(testG - tick), keeps(R7, row)},
 		{"R7 other client", row, t0, netX, promotedAt.Add(testG - tick), conflict(R7, row)},
 		{"R8 the previous one at G", row, t0, netV, promotedAt.Add(testG), ends(R8, row, ReasonTheft)},
 
-		{"R8 a stranger within G", row, attacker, netV, promotedAt, ends(R8, row, ReasonTheft)},
-		{"R8 a stranger", row, attacker, netV, late, ends(R8, row, ReasonTheft)},
+		{"R8 another token within G", row, attacker, netV, promotedAt, ends(R8, row, ReasonTheft)},
+		{"R8 another token", row, attacker, netV, late, ends(R8, row, ReasonTheft)},
 		{"R8 a sibling of the current one", row, withIssuedAt(childAt(t0, nonceB, promotedAt), promotedAt), netV, late, ends(R8, row, ReasonTheft)},
 		{"R8 issued after the promotion", row, withIssuedAt(attacker, promotedAt.Add(tick)), netV, late, ends(R8, row, ReasonRolledBack)},
 		{"R8 a grandchild", row, childAt(t2, nonceA, issuedAt), netV, late, ends(R8, row, ReasonRolledBack)},
@@ -166,9 +166,8 @@ func TestDecidePromotionStartsAfresh(t *testing.T) {
 	}
 }
 
-// A store whose clock was set back by an hour: what the row says of the future counts from
-// the first refresh that sees it. Other networks wait for one window, not for an hour, and
-// nobody is accused.
+// The store's clock was set back by an hour. A future time in the row counts from the first refresh
+// that sees it. Other networks wait for one window, not for an hour, and no theft is reported.
 func TestDecideAfterTheClockWasSetBack(t *testing.T) {
 	t0, created := signIn(testEpoch, netV)
 	t1 := childAt(t0, nonceA, testEpoch.Add(2*time.Hour))
@@ -254,7 +253,7 @@ func TestDecideAlways(t *testing.T) {
 		case d.next.Issues > testWindows.IssuesMax:
 			rt.Fatalf("%d issues", d.next.Issues)
 		case d.next.Current != row.Current && (d.rule != R6 || d.next.Previous != row.Current || token.parent != row.Current):
-			rt.Fatalf("%s moved the line: %+v", d.rule, d.next)
+			rt.Fatalf("%s moved the chain: %+v", d.rule, d.next)
 		}
 	})
 }

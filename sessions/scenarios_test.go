@@ -215,7 +215,7 @@ func TestScenarios(t *testing.T) {
 			w.refresh(&w.client, netV)
 			w.use(w.client.access)
 			w.promoteAll()
-			w.expectUsed(t, w.thief.access, true) // nobody knows yet
+			w.expectUsed(t, w.thief.access, true) // the engines do not know yet
 			w.promoteAll()
 			w.expectUsed(t, w.thief.access, false)
 			w.expectEnd(t, w.refresh(&w.thief, netX), ReasonTheft)
@@ -240,7 +240,7 @@ func TestScenarios(t *testing.T) {
 				t.Fatalf("ended %q after %s and %d writes", w.ended, w.now.Sub(start), w.writes)
 			}
 		},
-		"lost_write_draw": func(t *testing.T, w *world) {
+		"lost_write_issue": func(t *testing.T, w *world) {
 			w.refresh(&w.client, netV)
 			w.forget()
 			w.expectUsed(t, w.client.access, true)

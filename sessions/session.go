@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Handle names a session: 128 random bits. It is public (it appears in the
-// access token and in headers to the upstream) and never reused.
+// Handle names a session: 128 random bits. It is public: it appears in the access token and in
+// headers to the upstream. It is never reused.
 type Handle [16]byte
 
 // NewHandle generates a handle.
@@ -21,8 +21,7 @@ func NewHandle() Handle {
 	return h
 }
 
-// ParseHandle reads the text form of a handle. Exactly one text is accepted for
-// each handle.
+// ParseHandle reads the text form of a handle. Each handle has exactly one text form.
 func ParseHandle(text string) (Handle, error) {
 	var h Handle
 	b, ok := decode(text)
@@ -36,22 +35,24 @@ func ParseHandle(text string) (Handle, error) {
 // String returns the handle as unpadded base64url.
 func (h Handle) String() string { return encode(h[:]) }
 
-// TokenHash names a refresh token in public: SHA-256 over a label and the token's
-// secret. The row and the access token carry hashes only, so neither a database dump
-// nor a stolen access token can refresh anything.
+// TokenHash names a refresh token in public. It is SHA-256 over a label and the token's secret. The
+// row and the access token carry hashes only: neither a database dump nor a stolen access token can
+// refresh anything.
 type TokenHash [32]byte
 
-// Nonce is what the row adds to a parent's secret to make its child's. It is
-// worthless without that secret.
+// Nonce is what the row adds to a parent's secret to derive its child. It is worthless without that
+// secret.
 type Nonce [16]byte
 
-// Client is a digest of where a request comes from: the network of the address
-// (/24 or /64) and the User-Agent. It never decides who is signed in, only who
-// may be answered twice (R3, R5, R7). The zero value means "not recorded".
+// Client is a digest of the origin of a request: the network of its address (/24 or /64) and its
+// User-Agent. It never decides which user is signed in. It decides only which client gets an answer
+// twice (R3, R5, R7). The zero value means "not recorded".
 type Client [16]byte
 
-// NewClient digests an address and a User-Agent. An invalid address contributes
-// nothing, so that a proxy that reports none still tells browsers apart.
+// NewClient digests an address and a User-Agent. An invalid address adds nothing, so browsers stay
+// apart even behind a proxy that reports no address.
+//
+// The label is frozen: the digest is stored with each session.
 func NewClient(addr netip.Addr, userAgent string) Client {
 	var network []byte
 	if prefix, ok := networkOf(addr); ok {
@@ -65,7 +66,7 @@ func NewClient(addr netip.Addr, userAgent string) Client {
 	return Client(h.Sum(nil)[:16])
 }
 
-// networkOf is the network of an address: its /24 or /64. An invalid one has none.
+// networkOf is the network of an address: its /24 or /64. An invalid address has none.
 func networkOf(addr netip.Addr) (netip.Prefix, bool) {
 	addr = addr.Unmap().WithZone("")
 	bits := 64
@@ -76,9 +77,9 @@ func networkOf(addr netip.Addr) (netip.Prefix, bool) {
 	return prefix, err == nil && prefix.IsValid()
 }
 
-// Transport is the way a session's tokens travel. A token of one transport is
-// refused in the other, so that a token that scripts can read never works as a
-// cookie and the reverse.
+// Transport is how the tokens of a session travel. A token of one transport is refused in the
+// other: an attacker's script that reads a header token must not be able to plant it as a cookie,
+// and a stolen cookie must not work in a header.
 type Transport uint8
 
 // The transports.
@@ -91,27 +92,27 @@ const (
 // Reveal gives its text.
 type Token string
 
-// Reveal returns the text of the token, for the one place that hands it out.
+// Reveal returns the text of the token. Only the code that sends the token to its client calls it.
 func (t Token) Reveal() string { return string(t) }
 
-// Row is a session as the store keeps it: who it belongs to and where its line
-// of refresh tokens stands. Times are the store's clock, in whole microseconds,
-// UTC. Zero marks, nonces, clients and times mean "none". Rows are comparable.
+// Row is a session as the store keeps it: its user, and the state of its token chain. Times are the
+// store's clock, in whole microseconds, UTC. Zero hashes, nonces, clients and times mean "none".
+// Rows are comparable.
 type Row struct {
 	Handle Handle
 	UserID string
 
-	// Current is the mark of the one refresh token that the row names; Previous
-	// is the one it replaced.
+	// Current is the hash of the one current refresh token. Previous is the hash of the token that
+	// it replaced.
 	Current, Previous TokenHash
-	// CurrentClient made Current the current one (at creation: none unless the
-	// login service reported it).
+	// CurrentClient is the client that made Current current. At creation it is zero, unless the
+	// login service reported a client.
 	CurrentClient Client
-	// PromotedAt is when Current became current: at creation or promotion.
+	// PromotedAt is when Current became current: at the creation or at a promotion.
 	PromotedAt time.Time
 
-	// NextNonce derives the child that is being issued, to NextClient, last
-	// recorded at IssuedAt. All zero while none was issued.
+	// NextNonce derives the child that is issued now. NextClient is the client that gets it,
+	// IssuedAt the last recorded issue. All are zero while no child was issued.
 	NextNonce  Nonce
 	NextClient Client
 	IssuedAt   time.Time
@@ -119,20 +120,19 @@ type Row struct {
 	Issues int
 
 	CreatedAt time.Time
-	// ExpiresAt slides with use (R4) and never passes AbsoluteExpiresAt, which
-	// never moves (I5).
+	// ExpiresAt slides with use (R4). It never passes AbsoluteExpiresAt, which never moves (I5).
 	ExpiresAt, AbsoluteExpiresAt time.Time
 }
 
 // EndsAt is when the session ends without another refresh.
 func (r Row) EndsAt() time.Time { return earlier(r.ExpiresAt, r.AbsoluteExpiresAt) }
 
-// Record is a session with what its owner keeps in it.
+// Record is a session with its attributes.
 type Record struct {
 	Row
 
-	// Claims is a JSON object, copied into every access token; ClaimsVersion
-	// rises with each change of it.
+	// Claims is a JSON object that is copied into every access token. ClaimsVersion rises with each
+	// change of it.
 	Claims        []byte
 	ClaimsVersion int64
 	// Data is a JSON object that stays in the store.
@@ -146,13 +146,13 @@ type Reason string
 const (
 	ReasonTheft        Reason = "theft"         // R8
 	ReasonRolledBack   Reason = "rolled_back"   // R8 after the store lost writes
-	ReasonRefreshAbuse Reason = "refresh_abuse" // more issues than anybody needs
+	ReasonRefreshAbuse Reason = "refresh_abuse" // more issues than an honest client needs
 	ReasonSignedOut    Reason = "signed_out"    // by its client
 	ReasonRevoked      Reason = "revoked"       // by a backend or an operator
-	ReasonEvicted      Reason = "evicted"       // by a newer session of a user who has as many as allowed
+	ReasonEvicted      Reason = "evicted"       // by a newer session, at the limit of sessions per user
 )
 
-// fill generates random bytes. There is no seam for a weak source.
+// fill generates random bytes. No test or setting can replace the source with a weak one.
 func fill(b []byte) {
 	// crypto/rand.Read never returns an error since Go 1.24.
 	_, _ = rand.Read(b)
@@ -162,9 +162,9 @@ var base64url = base64.RawURLEncoding.Strict()
 
 func encode(b []byte) string { return base64url.EncodeToString(b) }
 
-// decode accepts the one canonical base64url text of some bytes. The strict
-// decoder alone skips line breaks, and a second text for one token would slip
-// past whatever is keyed by the first.
+// decode accepts the one canonical base64url text of some bytes. The strict decoder alone skips
+// line breaks. A second text for one token would bypass a cache or a limit that uses the first text
+// as its key.
 func decode(text string) ([]byte, bool) {
 	for i := range len(text) {
 		if text[i] == '\r' || text[i] == '\n' {

@@ -5,40 +5,38 @@ import (
 	"time"
 )
 
-// Stats is what an engine can tell of itself at one moment, for the edge to
-// export. What happens once is told by events instead. Counts begin at 0 with the
-// engine.
+// Stats is what an engine can tell of itself at one moment, for the caller to export as metrics.
+// Things that happen once are events instead. Counts begin at 0 with the engine.
 type Stats struct {
-	// FeedAge is how old what the engine knows of the feed is; 0 before the first
-	// reading. FeedPolls counts polls, FeedPollsFailed those of them that failed.
+	// FeedAge is the age of what the engine knows of the feed; 0 before the first poll. FeedPolls
+	// counts polls, FeedPollsFailed the polls that failed.
 	FeedAge                    time.Duration
 	FeedPolls, FeedPollsFailed uint64
-	// FeedPollTook is how long the last poll took, and FeedRead counts the entries that
-	// polls brought: what following the feed costs. FeedReadings counts how often all
-	// of it was read, as at the start.
+	// FeedPollTook is how long the last poll took. FeedRead counts the entries that polls brought.
+	// FeedResyncs counts the full resyncs; the first one is at the start.
 	FeedPollTook          time.Duration
 	FeedRead, FeedResyncs uint64
-	// The young entries that are held.
+	// FeedEnded, FeedLost and FeedClaims count the young entries that are held.
 	FeedEnded, FeedLost, FeedClaims int
 
-	// CachedTokens are the verified access tokens in memory. A miss costs a check
-	// of a signature.
+	// CachedTokens counts the verified access tokens in memory. A miss costs a check of a
+	// signature.
 	CachedTokens           int
 	CacheHits, CacheMisses uint64
 
-	// PromotionsWaiting are in the queue, of PromotionQueue places. The full
-	// queue dropped PromotionsDropped.
+	// PromotionsWaiting counts the promotions in the queue, PromotionQueue its size.
+	// PromotionsDropped counts those that found the queue full.
 	PromotionsWaiting, PromotionQueue int
 	PromotionsDropped                 uint64
 
 	Keys []KeyStats
 }
 
-// KeyStats tells of the keys of one kind.
+// KeyStats describes the keys of one kind.
 type KeyStats struct {
 	Kind KeyKind
-	// Known are the keys in the store: to come, in use and retired. Age is how
-	// long the one in use has been.
+	// Known counts the keys in the store: published, in use and retired. Age is how long the key in
+	// use has been in use.
 	Known int
 	Age   time.Duration
 }
@@ -74,7 +72,7 @@ func (e *Engine) Stats() Stats {
 	}
 	s.FeedAge = e.FeedAge()
 	now := e.feed.clock.now()
-	// Of a kind whose keys are all gone, there is no key in use to tell the age of.
+	// If every key of a kind is deleted, there is no age to report.
 	if k := ring.signer(now); k != nil {
 		s.Keys = append(s.Keys, KeyStats{KeySigning, len(ring.signers), now.Sub(k.activeFrom)})
 	}
@@ -84,7 +82,7 @@ func (e *Engine) Stats() Stats {
 	return s
 }
 
-// sizes counts the entries held, a shard at a time.
+// sizes counts the entries held, one shard at a time.
 func (s *feedSet) sizes() (ended, lost, claims int) {
 	for i := range s.shards {
 		sh := &s.shards[i]

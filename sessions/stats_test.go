@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A denial that is not in the list is counted as "other", and nobody knows what it was.
+// A denial that is not in the list is counted as "other", and its cause is lost.
 func TestDenialsAreAll(t *testing.T) {
 	t.Parallel()
 	listed := map[string]bool{}

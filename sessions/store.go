@@ -9,130 +9,127 @@ import (
 // ErrNotFound is returned by a Store for a session that it does not hold.
 var ErrNotFound = errors.New("no such session")
 
-// Store keeps sessions, their keys and the feed. It is the only seam of the
-// engine: sessions/postgres implements it for production,
-// sessions/sessionstest for unit tests, and one conformance suite runs on both.
+// Store keeps sessions, their keys and the feed. It is the only seam of the engine.
+// sessions/postgres implements it for production, sessions/sessionstest for unit tests. One
+// conformance suite runs on both.
 //
-// Every method is safe for concurrent use, by any number of processes over one
-// store. Each is atomic: it happens wholly or not at all, also when the process
-// dies in the middle of it (I7). What it reports done is durable and is seen by
-// every later call. Any error but ErrNotFound and ErrTooManySessions means that the outcome is unknown
-// and that retrying is safe.
+// Every method is safe for concurrent use by any number of processes over one store. Each method is
+// atomic: it happens wholly or not at all, also when the process dies in the middle of it (I7).
+// What it reports as done is durable, and every later call sees it. An error other than ErrNotFound
+// and ErrTooManySessions means that the outcome is unknown and that a retry is safe.
 //
-// Each change is an AuditEvent, written in its transaction: an end always, the
-// others from [Store.AuditChanges] on ([Store.DeliverAudit] tells what becomes of
-// them). A promotion is none: it is the first use of what a refresh issued, and
-// nobody decided it. Nor is an expiry, which the time alone decides.
+// Each change writes an AuditEvent in its own transaction: an end always, the other changes after
+// [Store.AuditChanges]. [Store.DeliverAudit] delivers them. A promotion writes none: it is the
+// first use of what a refresh issued. An expiry writes none: time alone decides it.
 //
 // All times are read from the store's own clock, in whole microseconds, UTC.
 type Store interface {
-	// Create inserts a session. Its times are the store's: CreatedAt and
-	// PromotedAt now, AbsoluteExpiresAt and ExpiresAt by the lives in n.
+	// Create inserts a session. The store sets its times: CreatedAt and PromotedAt are now,
+	// AbsoluteExpiresAt and ExpiresAt follow from the lives in n.
 	Create(ctx context.Context, n NewRecord) (Record, error)
 
-	// CreateWithin is Create where the user then has at most l.Max sessions that
-	// have not expired, whoever creates at the same time. Where that takes ending
-	// some, the oldest by CreatedAt are ended as End does, with [EvictedEnding], in
-	// the same transaction, and their handles are returned; or, without
-	// l.EvictOldest, nothing happens and the error is [ErrTooManySessions].
+	// CreateWithin is Create with a limit: afterwards the user has at most l.Max sessions that have
+	// not expired, however many creations run at the same time. If there is no room, l.EvictOldest
+	// decides. With it, the oldest sessions by CreatedAt end with [EvictedEnding] in the same
+	// transaction, as End ends them, and their handles are returned. Without it, nothing happens
+	// and the error is [ErrTooManySessions].
 	CreateWithin(ctx context.Context, n NewRecord, l UserLimit) (Record, []Handle, error)
 
-	// Get returns the session and the time of the reading. An expired session
-	// that was not yet swept is returned like any other: the caller judges.
+	// Get returns the session and the time of the reading. It also returns an expired session that
+	// was not swept yet: the caller judges.
 	Get(ctx context.Context, h Handle) (Record, time.Time, error)
 
-	// ListUser returns the sessions of a user that have not expired, the newest
-	// first, at most limit.
+	// ListUser returns the sessions of a user that have not expired, the newest first, at most
+	// limit.
 	ListUser(ctx context.Context, userID string, limit int) ([]Record, error)
 
-	// Update replaces the claims, the data or both of a session that has not
-	// expired; nil leaves what is there. New claims raise ClaimsVersion by one, and
-	// append EntryClaims to the feed in the same transaction.
+	// Update replaces the claims, the data or both of a session that has not expired; nil leaves
+	// what is there. New claims raise ClaimsVersion by one, and append EntryClaims to the feed in
+	// the same transaction.
 	Update(ctx context.Context, h Handle, c Attributes) (Record, error)
 
-	// Swap replaces old by next where Current and IssuedAt are still those of
-	// old, and says whether it did. rule, for the event, is what decided so. Only Current, Previous, CurrentClient,
-	// PromotedAt, NextNonce, NextClient, IssuedAt, Issues and ExpiresAt may
-	// differ.
+	// Swap replaces old by next if Current and IssuedAt are still those of old. It reports whether
+	// it did. rule is the deciding rule, for the audit event. Only Current, Previous,
+	// CurrentClient, PromotedAt, NextNonce, NextClient, IssuedAt, Issues and ExpiresAt may differ.
 	Swap(ctx context.Context, old, next Row, rule Rule) (bool, error)
 
-	// Promote makes children current, in one transaction. Where the row's
-	// Current is the promotion's Parent: Previous becomes Parent, Current
-	// becomes Own, CurrentClient becomes NextClient, PromotedAt now, and the
-	// generation starts afresh (no next, no issues). Where Own is current or
-	// previous already, or the session is gone: nothing. Otherwise Own lost
-	// against a sibling: it goes on the feed (EntryLost). No handle may appear
-	// twice in one call.
+	// Promote makes children current, in one transaction.
+	//
+	// If the row's Current is the promotion's Parent: Previous becomes Parent, Current becomes Own,
+	// CurrentClient becomes NextClient, PromotedAt becomes now, and a new generation starts (no
+	// next, no issues). If Own is already current or previous, or the session does not exist:
+	// nothing happens. Otherwise Own lost against a sibling, and the feed gets EntryLost.
+	//
+	// No handle may appear twice in one call.
 	Promote(ctx context.Context, ps []Promotion) error
 
-	// End deletes the session, appending to the feed (EntryEnded) and to the
-	// events in the same transaction. It reports whether there was one.
+	// End deletes the session. In the same transaction it appends to the feed (EntryEnded) and to
+	// the audit events. It reports whether there was a session.
 	End(ctx context.Context, h Handle, e Ending) (bool, error)
 
-	// EndIf is End where Current and IssuedAt are still those of old, and says
-	// whether it did.
+	// EndIf is End if Current and IssuedAt are still those of old. It reports whether it ended the
+	// session.
 	EndIf(ctx context.Context, old Row, e Ending) (bool, error)
 
-	// EndUser ends all sessions of a user that exist when it runs, and returns
-	// their handles.
+	// EndUser ends all sessions of a user that exist when it runs, and returns their handles.
 	EndUser(ctx context.Context, userID string, e Ending) ([]Handle, error)
 
-	// Poll reads one page of the feed from since on: every entry that was committed
-	// since then, in whatever order, once. From the zero Cursor, or one of a store
-	// that is another one now (restored, failed over), it reads all young entries,
-	// those not older than the feed retention, and says so in the page. Of these some may
-	// come once more in the next reading.
+	// Poll reads one page of the feed, from since on: every entry that was committed after it, in
+	// any order, once. From the zero Cursor, or from a cursor of a store that was restored or
+	// failed over since, it does a full resync: it reads all entries that are not older than the
+	// feed retention, and says so in the page. Some of these entries may come again in the next
+	// poll.
 	//
-	// A store that others may write to elsewhere (read-only, a standby) is an error:
-	// what it tells is not what was decided.
+	// A store that is read-only or a standby returns an error: sessions may be ended at the primary
+	// without an entry here.
 	Poll(ctx context.Context, since Cursor) (Page, error)
 
-	// RaiseFeedRetention makes the feed retention at least d; it never falls. An engine
-	// raises it to what its own tokens need before it makes any, so that
-	// entries outlive the tokens they deny, whoever made those.
+	// RaiseFeedRetention makes the feed retention at least d; it never falls. An engine calls it
+	// before it makes tokens, so that the entries of every engine outlive the tokens that they
+	// deny.
 	RaiseFeedRetention(ctx context.Context, d time.Duration) error
 
 	// Keys returns all keys, and the time and the feed retention of the reading.
 	Keys(ctx context.Context) (KeySet, error)
 
-	// AddKey inserts a key that becomes active after delay, appending EntryKeys
-	// to the feed. It says false, and does nothing, where that generation of
-	// that kind exists: of many processes that make a key, one succeeds.
+	// AddKey inserts a key that becomes active after delay, and appends EntryKeys to the feed. If
+	// that generation of that kind exists, it does nothing and returns false: of many processes
+	// that make a key, one succeeds.
 	AddKey(ctx context.Context, k StoredKey, delay time.Duration) (bool, error)
 
-	// RewrapKey gives the key with the ID of old what next has as Wrapped and
-	// WrappedBy, where Wrapped is still that of old, and says whether it did. It
-	// appends EntryKeys to the feed in the same transaction.
+	// RewrapKey sets Wrapped and WrappedBy of the key with the ID of old to those of next, if
+	// Wrapped is still that of old. It reports whether it did. It appends EntryKeys to the feed in
+	// the same transaction.
 	RewrapKey(ctx context.Context, old, next StoredKey) (bool, error)
 
-	// DeleteKeys deletes the keys of a kind of which a later generation has been
-	// active for longer than after, so never the newest one, and returns them in
-	// the order of generations. Where there are any it appends EntryKeys to the
-	// feed in the same transaction.
+	// DeleteKeys deletes the keys of a kind that have a later generation which was active for
+	// longer than after. So it never deletes the newest key. It returns the deleted keys in the
+	// order of generations. If there are any, it appends EntryKeys to the feed in the same
+	// transaction.
 	DeleteKeys(ctx context.Context, kind KeyKind, after time.Duration) ([]StoredKey, error)
 
-	// AuditChanges has every change write its event, not an end alone. An engine that
-	// has somebody to deliver to calls it before anything else.
+	// AuditChanges makes every change write an audit event, not an end alone. An engine that
+	// delivers audit events calls it before any other method.
 	AuditChanges()
 
-	// DeliverAudit gives deliver the oldest events, at most limit, in the order of
-	// their ID, and removes them once it has returned nil; it says how many. An error
-	// leaves them, and so does a crash: every event whose change was committed is
-	// delivered at least once, and no other. An event comes after all earlier ones
-	// of its session or key, whoever wrote them; of different ones in any order.
+	// DeliverAudit passes the oldest audit events to deliver, at most limit, in the order of their
+	// ID. It removes them once deliver has returned nil, and returns how many there were. An error
+	// or a crash leaves them. So every event with a committed change is delivered at least once,
+	// and no other event is. An event comes after all earlier events of its session or key,
+	// whichever process wrote them; events of different sessions come in any order.
 	//
-	// Of many callers one delivers at a time, over all processes; the others get 0 at
-	// once. deliver may wait, for which no change waits, but not for ever: the store
-	// may give the same events to another caller after a while.
+	// One caller delivers at a time, over all processes; the others get 0 at once. No change waits
+	// for deliver. But deliver must not wait forever: after a while the store may give the same
+	// events to another caller.
 	DeliverAudit(ctx context.Context, limit int, deliver func([]AuditEvent) error) (int, error)
 
-	// Sweep removes at most limit each of expired sessions, of feed entries
-	// beyond the feed retention and of old events, and returns how many rows went.
-	// Calls go on where the last one stopped.
+	// Sweep removes expired sessions, feed entries older than the feed retention, and old audit
+	// events: at most limit of each. It returns how many rows it removed. The next call continues
+	// where the last one stopped.
 	Sweep(ctx context.Context, limit int) (int, error)
 }
 
-// NewRecord is what Create needs to know.
+// NewRecord is the input of [Store.Create].
 type NewRecord struct {
 	Handle                    Handle
 	UserID                    string
@@ -140,10 +137,10 @@ type NewRecord struct {
 	CurrentClient             Client
 	Claims, Data              []byte // JSON objects
 	SlidingLife, AbsoluteLife time.Duration
-	Actor                     string // for the event
+	Actor                     string // for the audit event
 }
 
-// Attributes are what a backend keeps in a session: JSON objects; nil leaves one as it is.
+// Attributes are what a backend keeps in a session: two JSON objects. nil leaves one as it is.
 // Actor names the caller, for the audit event.
 type Attributes struct {
 	Claims, Data []byte
@@ -156,36 +153,36 @@ type Promotion struct {
 	Parent, Own TokenHash
 }
 
-// Cursor is a place in the feed. Only the store that made it can read it; the zero
-// value is the feed's beginning.
+// Cursor is a position in the feed. Only the store that made it can read it. The zero value is the
+// beginning of the feed.
 type Cursor string
 
 // Page is the answer to a poll.
 type Page struct {
 	Entries []Entry
 	Next    Cursor
-	// Anew says that a reading of all young entries begins with this page: what was
-	// read before may no longer be true.
+	// Resync says that a full resync begins with this page: what was read before may no longer be
+	// true.
 	Resync bool
-	// More says that the reading goes on from Next. It ends at what was committed
-	// when its first page was read.
+	// More says that the poll continues at Next. It ends at what was committed when its first page
+	// was read.
 	More      bool
 	Now       time.Time     // the store's clock
-	Retention time.Duration // entries older than this deny no living token
+	Retention time.Duration // older entries deny no living token
 }
 
-// EntryKind says what an Entry tells.
+// EntryKind names what an [Entry] reports.
 type EntryKind string
 
 // The kinds of feed entry.
 const (
 	EntryEnded  EntryKind = "ended"  // Handle ended, for Reason (V2)
-	EntryLost   EntryKind = "lost"   // Mark, of Handle, lost against a sibling (V3)
-	EntryClaims EntryKind = "claims" // Handle's claims have Version now (V3)
+	EntryLost   EntryKind = "lost"   // TokenHash, of Handle, lost against a sibling (V3)
+	EntryClaims EntryKind = "claims" // the claims of Handle have Version now (V3)
 	EntryKeys   EntryKind = "keys"   // the keys changed; read them again
 )
 
-// Entry is one line of the feed. Fields that its kind does not use are zero.
+// Entry is one entry of the feed. Fields that its kind does not use are zero.
 type Entry struct {
 	Kind      EntryKind
 	Handle    Handle

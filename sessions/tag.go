@@ -7,10 +7,9 @@ import (
 	"crypto/sha256"
 )
 
-// The payload of an access token ends with a tag: a MAC over all that stands before
-// it. It proves nothing that the signature does not, and it is checked in a hundredth
-// of the time, so a flood of invented tokens costs next to nothing. A token is
-// believed by its signature alone.
+// The payload of an access token ends with a tag: a MAC over everything before it. The tag proves
+// nothing that the signature does not, but it costs a hundredth of the time. So an attacker's flood
+// of invented tokens costs next to nothing. Only the signature makes a token valid.
 //
 //	…,"sg":{…,"tag":"0123456789abcdefABCDEF"}}
 const (
@@ -21,7 +20,9 @@ const (
 	tagWhole  = len(tagBefore) + tagText + len(tagAfter)
 )
 
-// tagSecret is the MAC's key. All who have the signing key derive the same one.
+// tagSecret is the key of the MAC. Every process that has the signing key derives the same one.
+//
+// The label is frozen: tokens in use carry tags that were made with it.
 func tagSecret(private *ecdsa.PrivateKey) ([]byte, error) {
 	scalar, err := private.Bytes()
 	if err != nil {
@@ -38,15 +39,15 @@ func (k *signingKey) tag(before []byte) []byte {
 	return mac.Sum(nil)[:tagBytes]
 }
 
-// withTag is a payload with its tag, which stands last in the object that is last.
+// withTag is a payload with its tag, the last member of the last object.
 func (k *signingKey) withTag(payload []byte) []byte {
 	before := bytes.TrimSuffix(payload, []byte("}}"))
 	tag := encode(k.tag(before))
 	return append(append(append(bytes.Clone(before), tagBefore...), tag...), tagAfter...)
 }
 
-// hasTag says whether a payload, which ends as tagged ones do, ends with the tag
-// that only the key's holder can make.
+// hasTag says whether a payload ends with the tag that only a holder of the key can make. The
+// payload must end as tagged payloads do.
 func (k *signingKey) hasTag(payload []byte) bool {
 	n := len(payload) - tagWhole
 	var tag [tagBytes]byte
@@ -54,8 +55,8 @@ func (k *signingKey) hasTag(payload []byte) bool {
 		hmac.Equal(tag[:], k.tag(payload[:n]))
 }
 
-// endsWithTag says whether a payload, in base64url, ends as tagged ones do. It
-// decodes the end alone, from a place where a group of four begins.
+// endsWithTag says whether a payload, in base64url, ends as tagged payloads do. It decodes the end
+// alone, from the start of a group of four.
 func endsWithTag(encoded string) bool {
 	const groups = (tagWhole + 2) / 3 * 4
 	var from [groups + 4 + 3]byte

@@ -41,9 +41,9 @@ func randomSignature() string {
 	return encode(b[:])
 }
 
-// Invented tokens cost no signature where their tag is wrong, and one a payload where
-// it is right. Those without a tag have a share of the CPU, and beyond it are told to
-// come back. Whoever has a token of ours feels none of it.
+// Invented tokens cost no signature if their tag is wrong, and one for each payload if it is right.
+// Tokens without a tag have a share of the CPU; beyond it they are told to come back. A client with
+// a valid token notices nothing.
 func TestFloods(t *testing.T) {
 	e, pass := timed(t)
 	key := e.keys.Load().signers[0]
@@ -111,7 +111,7 @@ func TestFloods(t *testing.T) {
 			t.Errorf("%v with %d signatures, the share is %d", answers, operations, share)
 		}
 		if DenyBusy.Outcome != Unavailable {
-			t.Error("somebody is sent to refresh, or signed out, by others' flood")
+			t.Error("an honest client is sent to refresh, or signed out, by a flood")
 		}
 		// A good one without a tag waits with them; once seen, it does not.
 		former := forge(t, key.private, key.header, plain)
@@ -202,7 +202,7 @@ func TestEndsWithTag(t *testing.T) {
 	}
 }
 
-// Who has no signing key makes no tag; who has it makes the same one.
+// Without the signing key no tag can be made; every holder of the key makes the same tag.
 func TestTagIsOfTheKey(t *testing.T) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

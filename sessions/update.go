@@ -5,10 +5,11 @@ import (
 	"errors"
 )
 
-// Update replaces the claims, the data or both of a living session; nil leaves what
-// is there. Bad input is an [*InvalidError]; [ErrNotFound] says that there is no such
-// session. Once new claims are stored, this engine sends access tokens with the
-// former ones to refresh (V3), and every other engine within its feed's bound.
+// Update replaces the claims, the data or both of a living session; nil leaves what is there. Bad
+// input is an [*InvalidError]. [ErrNotFound] says that there is no such session.
+//
+// Once new claims are stored, this engine answers TRY_REFRESH to access tokens with the former
+// claims (V3). Every other engine does so within its FeedBound.
 func (e *Engine) Update(ctx context.Context, h Handle, c Attributes) (Record, error) {
 	if !e.Ready() {
 		return Record{}, ErrUnavailable
@@ -17,7 +18,7 @@ func (e *Engine) Update(ctx context.Context, h Handle, c Attributes) (Record, er
 		return Record{}, err
 	}
 	if c.Claims != nil {
-		rec, err := e.Get(ctx, h) // whose user's name counts, too
+		rec, err := e.Get(ctx, h) // the user ID is in the token, too
 		if err != nil {
 			return Record{}, err
 		}
@@ -39,9 +40,9 @@ func (e *Engine) Update(ctx context.Context, h Handle, c Attributes) (Record, er
 	return rec, nil
 }
 
-// Reissue makes the access token that takes the place of a, with the claims that rec
-// has: for the client that caused the change, which then needs no refresh. It
-// expires when a does, so nobody stays signed in by changing claims.
+// Reissue makes the access token that replaces a, with the claims of rec. It is for the client that
+// caused the change and then needs no refresh. The new token expires when a does: changing claims
+// keeps no user signed in.
 func (e *Engine) Reissue(a *Access, rec Record) (Issued, error) {
 	if a.Handle != rec.Handle {
 		return Issued{}, &InvalidError{"access_token", "one of this session"}

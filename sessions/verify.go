@@ -1,23 +1,19 @@
 package sessions
 
 import (
-	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 )
 
-// TokensMax bounds the values of one session cookie that are looked at: each may
-// cost a signature check.
+// TokensMax bounds how many values of one session cookie are read: each may cost a signature check,
+// and an attacker can send many.
 const TokensMax = 4
 
-// confirmsMax bounds how many checks ask the store at once.
-const confirmsMax = 512
-
-// Verify judges the access tokens that a request carries by one transport (V1 to
-// V5): those of the other transport or with no good signature are ignored, the
-// one issued last counts, and tokens of several sessions decide nothing. It reads
-// memory only. The Access is shared and must not be changed.
+// Verify judges the access tokens that a request carries by one transport (V1 to V5). It ignores
+// tokens of the other transport and tokens without a valid signature. Of the rest, the token that
+// was issued last counts. Tokens of several sessions are denied.
+//
+// Verify reads memory only. The Access is shared and must not be changed.
 func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 	if !e.Ready() {
 		return nil, DenyStarting
@@ -54,8 +50,8 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 		return nil, DenyExpired
 	}
 	if best.IssuedAt.After(e.feed.clock.latest().Add(leeway)) {
-		// Not of a future that the store's clock has shown before it was set back: nobody
-		// is to be sent away until it has caught up.
+		// An issue time in the future is refused, unless the store's clock had shown it before the
+		// clock was set back: that must sign no user out.
 		return nil, DenyClaims
 	}
 	if d := e.feed.set.deny(&best.Access); d != nil {
@@ -67,40 +63,12 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 	return &best.Access, nil
 }
 
-// Now is the store's time, by which every engine judges. It is only asked once
-// the engine is ready.
+// Now is the store's time, by which every engine judges. Call it only once the engine is ready.
 func (e *Engine) Now() time.Time { return e.feed.clock.now() }
 
-// CheckStore asks the store whether the session of a lives, with the claims that a
-// carries, where the feed is too old to tell: an end that this engine cannot hear
-// of then waits for no expiry. While the feed is fresh it reads memory only.
-func (e *Engine) CheckStore(ctx context.Context, a *Access) *Denial {
-	if e.fresh() {
-		return nil
-	}
-	select {
-	case e.confirming <- struct{}{}:
-		defer func() { <-e.confirming }()
-	default: // the store answers slowly, if at all, and checks that need no store wait behind
-		return DenyUnconfirmed
-	}
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.FeedBound)
-	defer cancel()
-	rec, err := e.Get(ctx, a.Handle)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return DenyEnded
-	case err != nil:
-		return DenyUnconfirmed
-	case rec.ClaimsVersion > a.version:
-		return DenyVersion
-	}
-	return nil
-}
-
-// verified is an access token of ours, and whether its first use was offered to the
-// promoter. signature is its right one: the token that came must have it, too. It is
-// zero where nobody made it, for the token has expired.
+// verified is an access token of ours. offered says whether its first use was offered to the
+// promoter. signature is the right signature; the token that came must have the same. It is zero if
+// the token has expired: then it was not computed.
 type verified struct {
 	Access
 
@@ -126,19 +94,19 @@ func (e *Engine) open(text string) (*verified, *Denial) {
 			return nil, e.orStaleKeys(d)
 		}
 		if v.signature == ([signatureText]byte{}) {
-			return v, nil // nothing to compare with, or to keep
+			return v, nil // expired: there is nothing to compare or to cache
 		}
-		// Also where the signature that came with it is wrong: the next text of this
-		// payload then costs a comparison.
+		// A token with a wrong signature is cached, too: the next text with this payload then costs
+		// only a comparison.
 		v, _ = e.cache.SetIfAbsent(id, v)
-		if v.key.deleted.Load() { // in between
+		if v.key.deleted.Load() { // deleted meanwhile
 			return nil, e.orStaleKeys(DenyUnknownKey)
 		}
 	}
 	return v.presented(t.signature)
 }
 
-// orStaleKeys is d, or UNAVAILABLE where the key may be one that others know.
+// orStaleKeys is d, or UNAVAILABLE if other engines may know the key.
 func (e *Engine) orStaleKeys(d *Denial) *Denial {
 	if d == DenyUnknownKey && !e.knowsAllKeys() {
 		return DenyStaleKeys

@@ -11,7 +11,7 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// Whoever counts refreshes hears of each once, with the rule that decided.
+// An observer that counts refreshes hears of each once, with the deciding rule.
 func TestEachRefreshIsToldOnce(t *testing.T) {
 	store := newWatched()
 	e, log := start(t, store, lively(t))

@@ -71,7 +71,7 @@ func journey() []step {
 	}
 	return []step{
 		{
-			chapter: "Nobody is signed in",
+			chapter: "No one is signed in",
 			by:      visitor, navigates: true, method: http.MethodGet, path: "/",
 			status: 302, denial: "no_token", check: toLogin,
 			says: "A page: off to /login.",
@@ -167,17 +167,17 @@ func journey() []step {
 		{
 			by: tab, method: http.MethodPost, path: refreshPath, lost: true, await: true, // R7
 			status: 200, check: setsOnly(accessCookie),
-			says: "A tab that comes late with the old one: an access token, nobody is signed out.",
+			says: "A tab that comes late with the old one: an access token, no one is signed out.",
 		},
 		{
 			// R3. Only one child is promoted: a sibling of it would be theft here.
 			all: tabs[:], method: http.MethodPost, path: refreshPath,
 			status: 200, check: setsOnly(accessCookie),
-			says: "The twenty tabs again: all of them were given one and the same token.",
+			says: "The twenty tabs again: the same token was issued to all of them.",
 		},
 
 		{
-			chapter: "The thief comes with the copy",
+			chapter: "The thief reuses the copy",
 			note:    "waiting: until refresh_attempt_max has passed, it might be one more late tab",
 			by:      thief, method: http.MethodPost, path: refreshPath, await: true, // R8
 			status: 440, denial: "theft",
@@ -187,7 +187,7 @@ func journey() []step {
 				}
 				return bodyIs(`{"error":"token theft detected"}`)(a)
 			},
-			says: "Theft: a retired token cannot be honest. The session ends, for both.",
+			says: "Theft: a retired token was reused. The session ends, for both.",
 		},
 		{
 			by: ada, navigates: true, method: http.MethodGet, path: "/", await: true, // V2
@@ -232,7 +232,7 @@ func journey() []step {
 		},
 		{
 			by: ada, method: http.MethodPost, path: "/logout-everywhere", lost: true,
-			status: 200, says: "The app asks sessiongate to end all sessions of hers.",
+			status: 200, says: "The app asks sessiongate to end all her sessions.",
 		},
 		{
 			by: ada, navigates: true, method: http.MethodGet, path: "/", await: true,
@@ -283,7 +283,7 @@ func outage(db database) []step {
 				}
 				return setsOnly()(a)
 			},
-			says: "A refresh has to wait. No cookie is touched, nobody is signed out.",
+			says: "A refresh has to wait. No cookie is touched, no one is signed out.",
 		},
 		{
 			note: "Postgres is started again",

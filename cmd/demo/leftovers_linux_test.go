@@ -18,9 +18,9 @@ func TestNothingOutlivesTheDemo(t *testing.T) {
 	for name, test := range map[string]ending{
 		"after the journey":       {args: []string{"--once"}},
 		"Ctrl-C":                  {at: "The page: ", parts: 7, signal: syscall.SIGINT},
-		"SIGTERM in the journey":  {at: "Nobody is signed in", parts: 7, signal: syscall.SIGTERM, code: 1},
+		"SIGTERM in the journey":  {at: "No one is signed in", parts: 7, signal: syscall.SIGTERM, code: 1},
 		"SIGTERM in the start":    {at: "sessiongate ", parts: 3, signal: syscall.SIGTERM, code: 1},
-		"SIGKILL in the journey":  {at: "Nobody is signed in", parts: 7, signal: syscall.SIGKILL, code: -1},
+		"SIGKILL in the journey":  {at: "No one is signed in", parts: 7, signal: syscall.SIGKILL, code: -1},
 		"SIGKILL in the start":    {at: "sessiongate ", parts: 3, signal: syscall.SIGKILL, code: -1},
 		"after a part that ended": {at: "The page: ", parts: 7, code: 1},
 	} {
@@ -122,7 +122,7 @@ func processes(t *testing.T, dir string) map[string]string {
 		t.Fatalf("looking into /proc: %v, %d processes", err, len(folders))
 	}
 	for _, folder := range folders {
-		// A process may end while it is looked at; one of somebody else's is not ours.
+		// A process may end while it is looked at; one of another user is not ours.
 		environment, _ := os.ReadFile(folder + "/environ")
 		arguments, _ := os.ReadFile(folder + "/cmdline")
 		working, _ := os.Readlink(folder + "/cwd")

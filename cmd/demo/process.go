@@ -3,15 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/sessiongate/sessiongate/internal/process"
 )
 
 const (
@@ -20,17 +20,16 @@ const (
 	tailLines    = 12
 )
 
-// process is a child whose output goes to a log file.
-type process struct {
-	name   string
-	cmd    *exec.Cmd
-	exited chan struct{} // closed once it was waited for
-	exit   error         // how it ended; read after exited
+// child is a part of the demo whose output goes to a log file.
+type child struct {
+	*process.Process
+
+	name string
 }
 
 // startProcess runs a program that was built beside this one. The environment is ours
 // without what configures the children, and settings.
-func startProcess(name, program, log string, settings map[string]string, args ...string) (*process, error) {
+func startProcess(name, program, log string, settings map[string]string, args ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
@@ -45,28 +44,16 @@ func startProcess(name, program, log string, settings map[string]string, args ..
 	}
 	defer func() { _ = output.Close() }() // the child has its own
 
-	p := &process{name: name, exited: make(chan struct{})}
-	p.cmd = exec.Command(path, args...) //nolint:noctx // our own program; it is stopped in order, not by a context
-	p.cmd.Env = environment(settings)
-	p.cmd.Stdout, p.cmd.Stderr = output, output
-	p.cmd.SysProcAttr = childAttributes()
-	started := make(chan error)
-	go func() {
-		// The kernel's parent-death signal comes when the thread that forked ends:
-		// this goroutine keeps it until the child has ended.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
-		started <- err
-		if err == nil {
-			p.exit = p.cmd.Wait()
-			close(p.exited)
-		}
-	}()
-	if err := <-started; err != nil {
+	cmd := exec.Command(path, args...) //nolint:noctx // our own program; it is stopped in order, not by a context
+	cmd.Env = environment(settings)
+	cmd.Stdout, cmd.Stderr = output, output
+	// Ctrl-C at the terminal reaches only the demo, which then stops everything in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p, err := process.Start(cmd, syscall.SIGKILL)
+	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
-	return p, nil
+	return &child{Process: p, name: name}, nil
 }
 
 func environment(settings map[string]string) []string {
@@ -84,13 +71,13 @@ func environment(settings map[string]string) []string {
 }
 
 // await calls look until it reports true. It gives up when the process or ctx ends.
-func (p *process) await(ctx context.Context, what string, look func() bool) error {
+func (p *child) await(ctx context.Context, what string, look func() bool) error {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for !look() {
 		select {
-		case <-p.exited:
-			return fmt.Errorf("%s ended before it was %s: %w", p.name, what, cause(p.exit))
+		case <-p.Exited():
+			return fmt.Errorf("%s ended before it was %s: %w", p.name, what, process.Cause(p.Err()))
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for %s to be %s: %w", p.name, what, ctx.Err())
 		case <-ticker.C:
@@ -100,32 +87,15 @@ func (p *process) await(ctx context.Context, what string, look func() bool) erro
 }
 
 // stop returns once the process has ended. It is an error if it had ended by itself.
-func (p *process) stop() error {
-	select {
-	case <-p.exited:
-		return fmt.Errorf("stopping %s: it had ended already: %w", p.name, cause(p.exit))
-	default:
+func (p *child) stop() error {
+	err := p.Stop(syscall.SIGTERM, stopTimeout)
+	if err == nil {
+		err = p.Err()
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only where it has just ended
-	select {
-	case <-p.exited:
-		if p.exit != nil {
-			return fmt.Errorf("stopping %s: %w", p.name, p.exit)
-		}
-		return nil
-	case <-time.After(stopTimeout):
-		_ = p.cmd.Process.Kill()
-		<-p.exited
-		return fmt.Errorf("stopping %s: killed after %s without an end", p.name, stopTimeout)
+	if err != nil {
+		return fmt.Errorf("stopping %s: %w", p.name, err)
 	}
-}
-
-// cause gives an orderly exit that nobody asked for a name.
-func cause(exit error) error {
-	if exit == nil {
-		return errors.New("exit status 0")
-	}
-	return exit
+	return nil
 }
 
 // tail is the end of a log.

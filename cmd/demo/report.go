@@ -15,7 +15,7 @@ const (
 	green = "32"
 )
 
-// report prints the demo for somebody who reads along.
+// report prints the demo for a reader.
 type report struct {
 	w      io.Writer
 	colour bool

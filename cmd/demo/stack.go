@@ -13,15 +13,15 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/sessiongate/sessiongate/envoy"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
+	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
 const (
 	// replicas are the sessiongate processes behind the one Envoy: any may answer.
 	replicas = 2
 	anyPort  = "127.0.0.1:0"
-	// attemptMax is D of docs/protocol.md, short so that nobody waits long.
+	// attemptMax is D of docs/protocol.md. It is below the default, to keep the waits short.
 	attemptMax = "3s"
 	// readyTimeout bounds the start of all parts but Envoy and Postgres, which have their own.
 	readyTimeout = 60 * time.Second
@@ -32,8 +32,8 @@ type stack struct {
 	dir       string
 	logs      []string // names, in order of start
 	database  *cluster.Cluster
-	processes []*process
-	proxy     *envoy.Proxy
+	processes []*child
+	proxy     *envoyrun.Proxy
 	envoyLog  *os.File
 	gates     [replicas]addresses
 }
@@ -49,14 +49,14 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 	if s.dir, err = os.MkdirTemp("", "sessiongate-demo-"); err != nil {
 		return s, fmt.Errorf("making a folder: %w", err)
 	}
-	// Closed to nobody but open to no secret: the unprivileged user of root's Postgres
+	// Open to all, but it shows no secret: the unprivileged user of root's Postgres
 	// passes through, and what follows in it is readable by its owner alone.
 	if err := os.Chmod(s.dir, 0o711); err != nil { //nolint:gosec // see above
 		return s, fmt.Errorf("making a folder: %w", err)
 	}
 
 	// First what may be missing.
-	binary, err := envoy.Binary(ctx, progress)
+	binary, err := envoyrun.Binary(ctx, progress)
 	if err != nil {
 		return s, err
 	}
@@ -64,7 +64,7 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 	if s.database, err = startPostgres(ctx, s.dir, progress); err != nil {
 		return s, err
 	}
-	out.part("sessiongate", fmt.Sprintf("two processes; refresh_attempt_max is %s (default 10s), so that nobody waits long", attemptMax))
+	out.part("sessiongate", fmt.Sprintf("two processes; refresh_attempt_max is %s (default 10s), to keep the waits short", attemptMax))
 	out.part("", "responses.denial_header is on: each refusal says why, here as [code]")
 	var apiKey string
 	s.gates, apiKey, err = s.startSessiongates(ctx)
@@ -174,7 +174,7 @@ func (s *stack) startEnvoy(ctx context.Context, gates [replicas]addresses, app, 
 	for _, gate := range gates {
 		authz, public = append(authz, gate.Authz), append(public, gate.Public)
 	}
-	s.proxy, err = envoy.Start(ctx, envoy.Options{
+	s.proxy, err = envoyrun.Start(ctx, envoyrun.Options{
 		Binary:    binary,
 		Listeners: map[string]string{"ingress": anyPort},
 		Clusters:  map[string][]string{"sessiongate_authz": authz, "sessiongate_public": public, "app": {app}},
@@ -192,7 +192,7 @@ func (s *stack) startEnvoy(ctx context.Context, gates [replicas]addresses, app, 
 // urlFile is where the demo app finds the address of Envoy.
 func (s *stack) urlFile() string { return filepath.Join(s.dir, "envoy.url") }
 
-func (s *stack) start(name, program string, settings map[string]string, args ...string) (*process, error) {
+func (s *stack) start(name, program string, settings map[string]string, args ...string) (*child, error) {
 	p, err := startProcess(name, program, s.log(name), settings, args...)
 	if err == nil {
 		s.processes = append(s.processes, p)
@@ -213,7 +213,7 @@ func (s *stack) url() string { return s.proxy.URL("ingress") }
 func (s *stack) watch(ctx context.Context) error {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended := make(chan string, len(s.processes)+1) // has room for all: nobody waits to tell
+	ended := make(chan string, len(s.processes)+1) // has room for all: no sender waits
 	tell := func(name string, exited <-chan struct{}) {
 		select {
 		case <-exited:
@@ -222,7 +222,7 @@ func (s *stack) watch(ctx context.Context) error {
 		}
 	}
 	for _, p := range s.processes {
-		go tell(p.name, p.exited)
+		go tell(p.name, p.Exited())
 	}
 	go tell("envoy", s.proxy.Exited())
 	select {

@@ -65,14 +65,14 @@ func newHandler(g *gate, s stage, log *slog.Logger) http.Handler {
 	mux.HandleFunc("POST /api/expire", a.expire)
 	mux.HandleFunc("POST /api/again", a.again)
 	mux.HandleFunc("POST /api/thief", a.openThief)
-	// Below the route that Envoy lets everybody reach: see openThief.
+	// Below the route that Envoy opens to all: see openThief.
 	mux.HandleFunc("POST /optional/thief/refresh", a.command((*thief).refresh))
 	mux.HandleFunc("POST /optional/thief/call", a.command((*thief).call))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(files)))
 
 	// Against sign-in CSRF: a foreign page must not sign its visitor in as
-	// somebody else. The gate's check does not cover the sign-in route.
+	// another user. The gate's check does not cover the sign-in route.
 	protected := http.NewCrossOriginProtection().Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -92,14 +92,14 @@ func newHandler(g *gate, s stage, log *slog.Logger) http.Handler {
 // signedIn is the user that Envoy vouches for, or "".
 func signedIn(r *http.Request) string { return r.Header.Get("X-Session-User-Id") }
 
-// handleOf names his session.
+// handleOf names that user's session.
 func handleOf(r *http.Request) string { return r.Header.Get("X-Session-Handle") }
 
 // homePage is what the page's script starts from.
 type homePage struct {
 	User, Handle string
 	Chain        *chain
-	First        string // mark of the refresh token of the sign-in, if remembered
+	First        string // hash of the refresh token of the sign-in, if remembered
 	Thief        bool   // can be played
 	Attempt      int64  // refresh_attempt_max in ms, 0 if not known
 }
@@ -209,7 +209,7 @@ func (a *app) logoutEverywhere(w http.ResponseWriter, r *http.Request) {
 
 func (a *app) signOut(w http.ResponseWriter, r *http.Request, end func(_ context.Context, whose, host string) (cookies, error), whose string) {
 	if whose == "" {
-		http.Error(w, "nobody is signed in", http.StatusUnauthorized)
+		http.Error(w, "no one is signed in", http.StatusUnauthorized)
 		return
 	}
 	answer, err := end(r.Context(), whose, r.Host)

@@ -275,8 +275,8 @@ func TestHomeAndOptional(t *testing.T) {
 	if body := text(t, ask(t, nil, "GET", "/", "", evil)); !strings.Contains(body, "&lt;b&gt;ada&lt;/b&gt;") {
 		t.Errorf("the page does not show the escaped user:\n%s", body)
 	}
-	if body := text(t, ask(t, nil, "GET", "/", "", nil)); !strings.Contains(body, "Nobody is signed in") {
-		t.Errorf("the page shows somebody:\n%s", body)
+	if body := text(t, ask(t, nil, "GET", "/", "", nil)); !strings.Contains(body, "No one is signed in") {
+		t.Errorf("the page shows a user:\n%s", body)
 	}
 	for _, user := range []string{"", "ada"} {
 		got := object(t, ask(t, nil, "GET", "/optional", "", map[string]string{"X-Session-User-Id": user}))

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// line is what an access token says of its session's line of refresh tokens:
-// marks, by which tokens are told apart and nothing can be done.
+// chain is what an access token says of its session's token chain: token hashes, which
+// tell tokens apart and are worth nothing to a thief.
 type chain struct {
 	Own    string `json:"own"`              // of the refresh token that it came with
 	Parent string `json:"parent,omitempty"` // of the one before, until its own was used
@@ -28,7 +28,7 @@ type payload struct {
 	} `json:"sg"`
 }
 
-// lineOf reads the access token of a request that passed the check, nil if there is
+// chainOf reads the access token of a request that passed the check, nil if there is
 // none. It verifies nothing: Envoy did. A token of another session, which a
 // neighbouring host can plant beside the good one, tells nothing of this one.
 func chainOf(r *http.Request) *chain {
@@ -54,7 +54,7 @@ func chainOf(r *http.Request) *chain {
 	return &chain{best.Gate.Own, best.Gate.Parent, max(0, best.Expires-time.Now().Unix())}
 }
 
-// lineIn reads a front-token header, nil if it is none.
+// chainIn reads a front-token header, nil if it is none.
 func chainIn(frontToken string) *chain {
 	text, err := base64.StdEncoding.DecodeString(frontToken)
 	var told struct {

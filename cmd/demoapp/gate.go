@@ -38,7 +38,7 @@ func newGate(base, key string) *gate {
 }
 
 // client is where a session's browser sits. What Envoy reports at the first
-// refresh must be the same, or that refresh comes from a stranger.
+// refresh must be the same, or that refresh comes from another client.
 type client struct {
 	Address   string `json:"address,omitempty"`
 	UserAgent string `json:"user_agent,omitempty"`

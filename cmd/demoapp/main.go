@@ -4,8 +4,8 @@
 // sign-in, copy the answer's cookies, and read who is signed in from the header
 // x-session-user-id.
 //
-// It believes that header and asks for no password. So whoever reaches it other
-// than through Envoy is whoever he says; it must listen where only Envoy is.
+// It believes that header and asks for no password. A client that reaches it without
+// Envoy can claim any identity, so it must listen where only Envoy is.
 package main
 
 import (
@@ -147,7 +147,7 @@ func apiKey(key, file string) (string, error) {
 	return key, nil
 }
 
-// writeAddress writes by renaming, so that who waits for the file never reads half.
+// writeAddress writes by renaming, so that a process that waits for the file never reads half.
 func writeAddress(file, address string) error {
 	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
 	if err != nil {

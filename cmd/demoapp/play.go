@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// What only a demo does: it breaks things on purpose, for whoever is signed in, and
-// to his own session alone.
+// What only a demo does: it breaks things on purpose, for a signed-in user, and in that
+// user's own session alone.
 
 // stage is where the demo is played.
 type stage struct {
 	// publicURL is where clients reach Envoy; publicURLFile is a file with it,
 	// which may come later. Without either there is no thief.
 	publicURL, publicURLFile string
-	// attempt is sessiongate's refresh_attempt_max, 0 if nobody told.
+	// attempt is sessiongate's refresh_attempt_max, 0 if it is not known.
 	attempt time.Duration
 }
 
@@ -47,19 +47,19 @@ func isBaseURL(s string) bool {
 const (
 	// forgotten is said where an action needs a sign-in that is not remembered.
 	forgotten = "This app was restarted since you signed in, and has forgotten your sign-in. Please sign in again."
-	// strange is said to a page whose browser has another session by now.
-	strange = "This browser is now signed in as somebody else."
+	// otherSession is said to a page whose browser has another session by now.
+	otherSession = "This browser is now signed in as another user."
 )
 
 // shown is the remembered sign-in of the session that the page shows, nil where it has
-// answered instead. The page names it: a page that was opened before somebody else signed
-// in to the same browser must not break what is his.
+// answered instead. The page names it: a page that was opened before another user
+// signed in to the same browser must not break that user's session.
 func (a *app) shown(w http.ResponseWriter, r *http.Request) *signIn {
 	var page struct {
 		Handle string `json:"handle"`
 	}
 	if err := json.NewDecoder(r.Body).Decode(&page); err != nil || page.Handle != handleOf(r) {
-		a.json(w, http.StatusConflict, map[string]string{"message": strange, "handle": handleOf(r)})
+		a.json(w, http.StatusConflict, map[string]string{"message": otherSession, "handle": handleOf(r)})
 		return nil
 	}
 	s, ok := a.signIns.get(page.Handle)
@@ -74,7 +74,7 @@ func (a *app) shown(w http.ResponseWriter, r *http.Request) *signIn {
 func (a *app) passed(w http.ResponseWriter, r *http.Request, status int, answer map[string]any) {
 	answer["handle"] = handleOf(r)
 	if l := chainOf(r); l != nil {
-		answer["line"] = l
+		answer["chain"] = l
 	}
 	a.json(w, status, answer)
 }
@@ -118,7 +118,7 @@ func (a *app) takeBack(w http.ResponseWriter, ticket string) {
 	a.json(w, http.StatusOK, map[string]string{"status": "OK"})
 }
 
-// openThief gives the signed-in user a thief of his own session. Its name is the
+// openThief gives the signed-in user a thief of the user's own session. Its name is the
 // right to command it: when the thief is caught the owner is out, too, and the page
 // shows both.
 func (a *app) openThief(w http.ResponseWriter, r *http.Request) {

@@ -36,7 +36,7 @@ func newSignedIn(t *testing.T, s stage) http.Handler {
 	t.Helper()
 	g, _ := standIn(t, http.StatusCreated, nil, fmt.Sprintf(`{"session":{"handle":"h"},"tokens":{"access_token":"access-0","refresh_token":"refresh-0"},
 		"set_cookie":["sAccessToken=; Path=/; Domain=demo.example; Max-Age=0","sAccessToken=access-0; %s","sRefreshToken=refresh-0; %s"],
-		"headers":{"front-token":%q}}`, accessAttributes, refreshAttributes, frontToken("mark-0", "")))
+		"headers":{"front-token":%q}}`, accessAttributes, refreshAttributes, frontToken("hash-0", "")))
 	app := newHandler(g, s, slog.New(slog.DiscardHandler))
 	if resp := serve(t, app, "POST", "/login", `{"user":"ada"}`, jsonType); resp.StatusCode != 200 {
 		t.Fatalf("sign-in: %d", resp.StatusCode)
@@ -50,14 +50,14 @@ var ada = map[string]string{"X-Session-User-Id": "ada", "X-Session-Handle": "h"}
 // adasPage is what a page says that was loaded in that session.
 const adasPage = `{"handle":"h"}`
 
-// A page that was opened before somebody else signed in to the same browser breaks nothing of his.
+// A page that was opened before another user signed in to the same browser does not break that user's session.
 func TestPlayIsOfThePagesSession(t *testing.T) {
 	t.Parallel()
 	app := newSignedIn(t, stage{publicURL: "http://127.0.0.1:1"})
 	for _, path := range []string{"/api/expire", "/api/again", "/api/thief"} {
 		for _, page := range []string{"", "{}", `{"handle":"other"}`} {
 			resp := serve(t, app, "POST", path, page, ada)
-			if got := object(t, resp); resp.StatusCode != 409 || len(resp.Cookies()) > 0 || got["handle"] != "h" || got["message"] != strange {
+			if got := object(t, resp); resp.StatusCode != 409 || len(resp.Cookies()) > 0 || got["handle"] != "h" || got["message"] != otherSession {
 				t.Errorf("%s of the page %q: %d %v, cookies %v", path, page, resp.StatusCode, got, resp.Cookies())
 			}
 		}
@@ -71,10 +71,10 @@ func TestHomeTellsTheScriptOfTheChain(t *testing.T) {
 	header := map[string]string{
 		"X-Session-User-Id": "ada", "X-Session-Handle": "h",
 		// A neighbouring host has planted one of its own session.
-		"Cookie": "sAccessToken=" + accessToken("other", "planted", "", time.Now().Unix()+1) + "; sAccessToken=" + accessToken("h", "mark-1", "mark-0", time.Now().Unix()),
+		"Cookie": "sAccessToken=" + accessToken("other", "planted", "", time.Now().Unix()+1) + "; sAccessToken=" + accessToken("h", "hash-1", "hash-0", time.Now().Unix()),
 	}
 	body := text(t, serve(t, app, "GET", "/", "", header))
-	for _, want := range []string{`data-session="h"`, `data-first="mark-0"`, `data-own="mark-1"`, `data-parent="mark-0"`, `data-attempt="3000"`} {
+	for _, want := range []string{`data-session="h"`, `data-first="hash-0"`, `data-own="hash-1"`, `data-parent="hash-0"`, `data-attempt="3000"`} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %s", want)
 		}
@@ -97,10 +97,10 @@ func TestMeTellsOfTheChain(t *testing.T) {
 	t.Parallel()
 	got := object(t, ask(t, nil, "GET", "/api/me", "", map[string]string{
 		"X-Session-User-Id": "ada", "X-Session-Handle": "h",
-		"Cookie": "sAccessToken=" + accessToken("h", "mark-1", "mark-0", time.Now().Unix()-3600),
+		"Cookie": "sAccessToken=" + accessToken("h", "hash-1", "hash-0", time.Now().Unix()-3600),
 	}))
-	if diff := cmp.Diff(map[string]any{"own": "mark-1", "parent": "mark-0", "expires_in": 0.0}, got["line"]); diff != "" {
-		t.Errorf("line (-want +got):\n%s", diff)
+	if diff := cmp.Diff(map[string]any{"own": "hash-1", "parent": "hash-0", "expires_in": 0.0}, got["chain"]); diff != "" {
+		t.Errorf("chain (-want +got):\n%s", diff)
 	}
 }
 
@@ -160,11 +160,11 @@ func TestThief(t *testing.T) {
 		got = append(got, theft{r.Method, r.URL.Path, r.Host, r.UserAgent(), r.Header.Get("Cookie"), r.Header.Get("Anti-Csrf")})
 		switch {
 		case r.Method == http.MethodGet:
-			_, _ = fmt.Fprint(w, `{"line":{"own":"mark-1","parent":"mark-0","expires_in":60},"user_id":"ada"}`)
+			_, _ = fmt.Fprint(w, `{"chain":{"own":"hash-1","parent":"hash-0","expires_in":60},"user_id":"ada"}`)
 		case len(got) == 1:
 			w.Header().Add("Set-Cookie", "sAccessToken=access-1; Secure; "+accessAttributes)
 			w.Header().Add("Set-Cookie", "sRefreshToken=refresh-1; Secure; "+refreshAttributes)
-			w.Header().Set("Front-Token", frontToken("mark-1", "mark-0"))
+			w.Header().Set("Front-Token", frontToken("hash-1", "hash-0"))
 			w.Header().Set("Anti-Csrf", "csrf-1")
 			_, _ = fmt.Fprint(w, `{}`)
 		default:
@@ -185,8 +185,8 @@ func TestThief(t *testing.T) {
 		return object(t, serve(t, app, "POST", "/optional/thief/"+what, fmt.Sprintf(`{"thief":%q}`, name), jsonType))
 	}
 	for i, want := range []map[string]any{
-		{"status": 200.0, "line": map[string]any{"own": "mark-1", "parent": "mark-0", "expires_in": 3600.0}},
-		{"status": 200.0, "line": map[string]any{"own": "mark-1", "parent": "mark-0", "expires_in": 60.0}},
+		{"status": 200.0, "chain": map[string]any{"own": "hash-1", "parent": "hash-0", "expires_in": 3600.0}},
+		{"status": 200.0, "chain": map[string]any{"own": "hash-1", "parent": "hash-0", "expires_in": 60.0}},
 		{"status": 440.0, "error": "token theft detected"},
 	} {
 		if diff := cmp.Diff(want, command([]string{"refresh", "call", "refresh"}[i])); diff != "" {
@@ -203,7 +203,7 @@ func TestThief(t *testing.T) {
 	}
 }
 
-// Nobody has a thief act on a session that is not his.
+// No user can have a thief act on another user's session.
 func TestThiefRefused(t *testing.T) {
 	t.Parallel()
 	app := newSignedIn(t, stage{publicURL: "http://127.0.0.1:1"})
@@ -212,7 +212,7 @@ func TestThiefRefused(t *testing.T) {
 		header             map[string]string
 		status             int
 	}{
-		"nobody signed in":     {"POST", "/api/thief", "", nil, 409},
+		"no one signed in":     {"POST", "/api/thief", "", nil, 409},
 		"another session":      {"POST", "/api/thief", `{"handle":"other"}`, map[string]string{"X-Session-User-Id": "ada", "X-Session-Handle": "other"}, 409},
 		"a GET":                {"GET", "/api/thief", "", ada, 405},
 		"a foreign page":       {"POST", "/api/thief", "", map[string]string{"X-Session-Handle": "h", "Origin": "https://evil.example"}, 403},

@@ -17,7 +17,7 @@ const (
 type signIn struct {
 	access, refresh *http.Cookie
 
-	first string // mark of the refresh token
+	first string // hash of the refresh token
 }
 
 // remember takes a sign-in from the answer to it, nil where that has no cookies.

@@ -37,7 +37,7 @@ type heist struct {
 	// Error is sessiongate's word for a refresh that it refused.
 	Error string `json:"error,omitempty"`
 	// Chain is of the access token that it got.
-	Chain *chain `json:"line,omitempty"`
+	Chain *chain `json:"chain,omitempty"`
 }
 
 func newThief(base, host string, copied *http.Cookie) *thief {

@@ -127,7 +127,7 @@ func TestAuditFile(t *testing.T) {
 		t.Errorf("after half a line: %v, %d broken:\n%s", got, broken, file())
 	}
 
-	// Somebody puts something else there.
+	// Another process puts something else there.
 	must(os.Remove(c.Audit.Output))
 	must(os.Mkdir(c.Audit.Output, 0o700))
 	if err := out.deliver(t.Context(), event(5)); err == nil {

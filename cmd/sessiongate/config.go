@@ -69,6 +69,13 @@ type Config struct {
 	Audit struct {
 		Output string // stdout, a path, or empty
 	}
+	Profiling struct {
+		Listen string // LOOPBACK:PORT or unix:/PATH; empty: off
+	}
+	Tracing struct {
+		OTLPEndpoint  string // empty: off
+		SamplePercent int
+	}
 }
 
 // TLSFiles are the PEM files of one listener's TLS; without Cert it speaks none.

@@ -183,6 +183,15 @@ var badValues = map[string][]string{
 	"log.format":             {`JSON`, `logfmt`},
 	"log.denials_per_second": {`-1`, `1000001`, `1.5`, `many`},
 
+	"profiling.listen": {
+		`6060`, `localhost:6060`, `:6060`, `0.0.0.0:6060`, `10.0.0.1:6060`, `"[::]:6060"`, `"[::ffff:127.0.0.1]:6060"`, `"[::1%lo]:6060"`, `127.0.0.1`, `127.0.0.1:06060`, `http://127.0.0.1:6060`, `unix:relative.sock`, `"unix:"`, `true`,
+	},
+
+	"tracing.otlp_endpoint": {
+		`collector:4318`, `grpc://collector:4317`, `http://`, `http:///v1`, `http://u:p@collector:4318`, `http://collector:4318/?x`, `http://collector:4318/#x`, `http://collector:4318/a/`, `http://Collector:4318`, `http://collector:port`, `"http://a b"`, `5`,
+	},
+	"tracing.sample_percent": {`-1`, `101`, `0.5`, `10%`, `all`},
+
 	"audit.output": {`audit.jsonl`, `Stdout`, `stderr`, `"-"`, `[stdout]`, `file:/x`, `"/x\t"`},
 }
 
@@ -383,6 +392,8 @@ memory: {limit_percent: 75}
 shutdown: {drain_delay: 0s, timeout: 1m, linger: 30s}
 log: {level: debug, format: text, denials_per_second: 7}
 audit: {output: /var/log/audit.jsonl}
+profiling: {listen: "unix:/run/profiles.sock"}
+tracing: {otlp_endpoint: "https://collector.example:4318/tenant", sample_percent: 5}
 `
 
 // withoutSecrets is what the printed configuration keeps.
@@ -681,6 +692,7 @@ func TestRules(t *testing.T) {
 		{"api: {key_files: ['a:/f'], scopes: ['a:create', 'a:read']}", "api.scopes"},
 		{"listen: {public: '127.0.0.1:9001'}", "listen.public"},
 		{"listen: {internal: '127.0.0.1:9002'}", "listen.internal"},
+		{"profiling: {listen: '127.0.0.1:9003'}", "profiling.listen"},
 	} {
 		_, _, err := parse("test.yaml", []byte(test.content), nil)
 		all := faultsOf(t, err)

@@ -14,22 +14,23 @@ import (
 
 // writeDenials prints the page of the codes, in Markdown.
 func writeDenials(w io.Writer) error {
-	verdicts := slices.DeleteFunc(authz.Verdicts(), func(v *authz.Verdict) bool { return v.Outcome == sessions.Allow || v.Code == "other" })
-	slices.SortFunc(verdicts, func(a, b *authz.Verdict) int {
-		return cmp.Or(cmp.Compare(order(a.Outcome), order(b.Outcome)), strings.Compare(a.Code, b.Code))
-	})
 	var b strings.Builder
 	b.WriteString(denialsHead)
-	for _, v := range verdicts {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s. |\n", v.Code, v.Outcome, v.Rule, sentence(v.Why))
-	}
+	writeDenialRows(&b, slices.Concat(sessions.Denials(), authz.Denials()))
 	b.WriteString(denialsMiddle)
-	for _, r := range sessionhttp.Refusals() {
-		fmt.Fprintf(&b, "| `%s` | %s |\n", r.Code, r.Why)
-	}
+	writeDenialRows(&b, sessionhttp.Denials())
 	b.WriteString(denialsTail)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func writeDenialRows(b *strings.Builder, denials []*sessions.Denial) {
+	slices.SortFunc(denials, func(a, b *sessions.Denial) int {
+		return cmp.Or(cmp.Compare(order(a.Outcome), order(b.Outcome)), strings.Compare(a.Code, b.Code))
+	})
+	for _, d := range denials {
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s. |\n", d.Code, d.Outcome, d.Rule, sentence(d.Message))
+	}
 }
 
 // order puts what a client can mend first.
@@ -41,7 +42,7 @@ func sentence(words string) string { return strings.ToUpper(words[:1]) + words[1
 
 const denialsHead = `# Why a request was denied
 
-<!-- Made by "sessiongate denials" from the tables in sessions/errors.go, authz/server.go and sessions/sessionhttp/errors.go. -->
+<!-- Made by "sessiongate denials" from the tables in sessions/errors.go, authz/denials.go and sessions/sessionhttp/denials.go. -->
 
 Each denial has a stable code. The same code is in five places:
 
@@ -57,12 +58,12 @@ The header is off by default: it also helps an attacker who looks for a way in.
 
 ## Checks
 
-What a client does follows from the outcome:
+The outcome says what the client is to do:
 
-- TRY_REFRESH: refresh once, take over the ` + "`anti-csrf`" + ` header of the answer, and repeat the request
-  once.
+- TRY_REFRESH: refresh once, take over the ` + "`anti-csrf`" + ` header of the answer, and repeat
+  the request once.
 - UNAUTHORISED: sign in.
-- FORBIDDEN: do not repeat the request.
+- FORBIDDEN: do not repeat the request as it is.
 - UNAVAILABLE: wait for ` + "`Retry-After`" + `, then repeat the request.
 
 | Code | Outcome | Rule | Meaning |
@@ -72,10 +73,11 @@ What a client does follows from the outcome:
 const denialsMiddle = `
 ## Refresh, sign-out and the sessions API
 
-Verifying a token by the sessions API answers with the codes above. Beside them:
+The sessions API verifies a token with the codes above. These are the other codes; the
+outcomes mean the same.
 
-| Code | Meaning |
-|---|---|
+| Code | Outcome | Rule | Meaning |
+|---|---|---|---|
 `
 
 const denialsTail = `

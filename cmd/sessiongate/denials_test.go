@@ -30,8 +30,8 @@ func TestDenialsPageIsTheTable(t *testing.T) {
 func TestMonitoringSelectsByCodes(t *testing.T) {
 	t.Parallel()
 	codes := map[string]bool{}
-	for _, v := range authz.Verdicts() {
-		codes[v.Code] = true
+	for _, o := range authz.Observations() {
+		codes[o.Code] = true
 	}
 	selector := regexp.MustCompile(`code=~?\\?"([^"\\]+)`)
 	found := 0
@@ -47,7 +47,7 @@ func TestMonitoringSelectsByCodes(t *testing.T) {
 			for code := range strings.SplitSeq(m[1], "|") {
 				found++
 				if !codes[code] {
-					t.Errorf("%s selects by %q, which no verdict has", file, code)
+					t.Errorf("%s selects by %q, which no check has", file, code)
 				}
 			}
 		}

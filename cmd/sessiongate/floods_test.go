@@ -24,14 +24,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 // A flood is what an attacker writes in round i. Rounds are small.
 type flood func(f *http2.Framer, i uint32)
 
-// header is the block of a Check's header, none of which the peer must remember, and
-// what more it has.
+// header is the block of a Check's header, and more where that is given. The peer must remember
+// none of it.
 func header(more ...hpack.HeaderField) []byte {
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)

@@ -15,9 +15,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -327,7 +327,7 @@ func TestKeyCommandsWithoutDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = l.Close() // nobody answers there any more
+	_ = l.Close() // nothing answers there any more
 	away := "SESSIONGATE_DATABASE_URL=postgres://u:" + testSecret + "@" + l.Addr().String() + "/d"
 	for _, args := range [][]string{{"keys", "list"}, {"keys", "rotate"}, {"keys", "rewrap"}} {
 		_, err := run(t, []string{withKey(testKey)}, args...)

@@ -18,7 +18,7 @@ import (
 type keysCmd struct {
 	New    keysNewCmd    `cmd:"" help:"Make a new random 256-bit secret: a key-encryption key, or a secret for an API caller."`
 	List   keysListCmd   `cmd:"" help:"List the keys in the database, without any secret. Needs the database alone."`
-	Rotate keysRotateCmd `cmd:"" help:"Make the next signing and sealing key now. Nobody is signed out, nothing is restarted."`
+	Rotate keysRotateCmd `cmd:"" help:"Make the next signing and sealing key now. No user is signed out, nothing is restarted."`
 	Rewrap keysRewrapCmd `cmd:"" help:"Wrap the keys in the database under the new key-encryption key (key), once every replica has it and the old one (key_previous)."`
 	Digest keysDigestCmd `cmd:"" help:"Print the SHA-256 of an API caller's secret, for api.key_hashes."`
 }

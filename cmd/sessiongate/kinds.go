@@ -31,11 +31,16 @@ const maxSocketPath = 103
 func tcpOrUnixAddress(p *string) settings.Kind {
 	return settings.Text(p, fmt.Sprintf("HOST:PORT, such as 127.0.0.1:9001 (port 0: any free one; no host: every interface), or unix:/PATH of at most %d bytes", maxSocketPath),
 		func(s string) bool {
-			if file, ok := strings.CutPrefix(s, "unix:"); ok {
-				return isAbsoluteFile(file) && len(file) <= maxSocketPath
+			if strings.HasPrefix(s, "unix:") {
+				return isSocket(s)
 			}
 			return isTCPAddress(s)
 		})
+}
+
+func isSocket(s string) bool {
+	file, ok := strings.CutPrefix(s, "unix:")
+	return ok && isAbsoluteFile(file) && len(file) <= maxSocketPath
 }
 
 func isTCPAddress(s string) bool {

@@ -103,7 +103,7 @@ func TestConnectionsPerListener(t *testing.T) {
 	_ = waits.SetReadDeadline(time.Time{})
 	waits.in.Reset(waits)
 	answer <- struct{}{}
-	<-arrived // the place of whoever was answered
+	<-arrived // the place of the client that was answered
 	for range 16 {
 		answer <- struct{}{}
 	}

@@ -58,5 +58,6 @@ type commands struct {
 	Keys        keysCmd        `cmd:"" help:"Make secrets; list, rotate and rewrap the keys in the database."`
 	Metrics     metricsCmd     `cmd:"" help:"Print the page of the metrics (Markdown)."`
 	Denials     denialsCmd     `cmd:"" help:"Print the page of the codes of denials and refusals (Markdown)."`
+	Profile     profileCmd     `cmd:"" help:"Write a profile of the running process to standard output (profiling.listen)."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running process whether it is ready; exit 0 or 1."`
 }

@@ -176,7 +176,7 @@ func TestHealthcheck(t *testing.T) {
 	}
 	server.Close()
 	if _, err := run(t, environ, "healthcheck"); err == nil {
-		t.Error("nobody there, and yet ready")
+		t.Error("nothing there, and yet ready")
 	}
 	if _, err := run(t, []string{"SESSIONGATE_LISTEN_INTERNAL=127.0.0.1:0"}, "healthcheck"); err == nil {
 		t.Error("port 0 was asked")

@@ -45,12 +45,18 @@ type metrics struct {
 	requests        *prometheus.CounterVec
 	requestTook     *prometheus.HistogramVec
 
-	verdicts map[*authz.Verdict]verdictMetrics
+	observed map[checkResult]checkMetrics
 }
 
-// verdictMetrics are those of one verdict, so that a check looks nothing up by
+// checkResult is what tells the observations of Checks apart.
+type checkResult struct {
+	code    string
+	outcome sessions.Outcome
+}
+
+// checkMetrics are those of one result of a Check, so that a check looks nothing up by
 // label.
-type verdictMetrics struct {
+type checkMetrics struct {
 	count prometheus.Counter
 	took  prometheus.Observer
 }
@@ -246,7 +252,7 @@ func plain(text string) string { return strings.ReplaceAll(text, "`", "") }
 // newMetrics are the metrics of a process that nothing has happened to yet. They
 // may be asked for once now is set.
 func newMetrics() *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(), verdicts: map[*authz.Verdict]verdictMetrics{}}
+	m := &metrics{registry: prometheus.NewRegistry(), observed: map[checkResult]checkMetrics{}}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{m})
 	for _, line := range m.table() {
 		if line.make != nil {
@@ -255,9 +261,9 @@ func newMetrics() *metrics {
 	}
 	// What there can be is there from the start, as 0: else the first theft would
 	// be no rise, and no alert.
-	for _, v := range authz.Verdicts() {
-		outcome := v.Outcome.String()
-		m.verdicts[v] = verdictMetrics{m.checks.WithLabelValues(outcome, v.Rule, v.Code), m.checkTook.WithLabelValues(outcome)}
+	for _, o := range authz.Observations() {
+		outcome := o.Outcome.String()
+		m.observed[checkResult{o.Code, o.Outcome}] = checkMetrics{m.checks.WithLabelValues(outcome, o.Rule, o.Code), m.checkTook.WithLabelValues(outcome)}
 	}
 	for _, reason := range []sessions.Reason{
 		sessions.ReasonSignedOut, sessions.ReasonRevoked, sessions.ReasonTheft, sessions.ReasonRefreshAbuse, sessions.ReasonRolledBack, sessions.ReasonEvicted,
@@ -292,10 +298,10 @@ func newMetrics() *metrics {
 }
 
 // check counts a check. It takes no lock.
-func (m *metrics) check(v *authz.Verdict, took time.Duration) {
-	of := m.verdicts[v]
+func (m *metrics) check(o authz.Observation) {
+	of := m.observed[checkResult{o.Code, o.Outcome}]
 	of.count.Inc()
-	of.took.Observe(took.Seconds())
+	of.took.Observe(o.Took.Seconds())
 }
 
 // event counts what the engine tells.

@@ -22,7 +22,7 @@ import (
 // testMetrics are metrics of a process that does nothing.
 func testMetrics(t testing.TB) *metrics {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), "postgres://nobody@127.0.0.1:1/none") // connects to nothing
+	pool, err := pgxpool.New(t.Context(), "postgres://none@127.0.0.1:1/none") // connects to nothing
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,8 +104,9 @@ func TestWhatMayHappenIsThereBefore(t *testing.T) {
 	t.Parallel()
 	m := testMetrics(t)
 	before := scrape(t, m)
-	for _, v := range authz.Verdicts() {
-		m.check(v, time.Millisecond)
+	for _, o := range authz.Observations() {
+		o.Took = time.Millisecond
+		m.check(o)
 	}
 	for _, e := range allEvents() {
 		m.event(e)
@@ -123,7 +124,7 @@ func TestWhatMayHappenIsThereBefore(t *testing.T) {
 			rose++
 		}
 	}
-	if rose < 2*len(authz.Verdicts()) {
+	if rose < 2*len(authz.Observations()) {
 		t.Errorf("%d rose", rose)
 	}
 	for series := range before {
@@ -232,10 +233,11 @@ func TestMetricsIsReadOnly(t *testing.T) {
 // The hot path is counted without an allocation.
 func TestCountingACheckAllocatesNothing(t *testing.T) {
 	m := testMetrics(t)
-	verdicts := authz.Verdicts()
+	all := authz.Observations()
 	if n := testing.AllocsPerRun(100, func() {
-		for _, v := range verdicts {
-			m.check(v, time.Microsecond)
+		for _, o := range all {
+			o.Took = time.Microsecond
+			m.check(o)
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
@@ -244,11 +246,12 @@ func TestCountingACheckAllocatesNothing(t *testing.T) {
 
 func BenchmarkCountingACheck(b *testing.B) {
 	m := testMetrics(b)
-	v := authz.Verdicts()[0]
+	o := authz.Observations()[0]
+	o.Took = 2 * time.Microsecond
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			m.check(v, 2*time.Microsecond)
+			m.check(o)
 		}
 	})
 }

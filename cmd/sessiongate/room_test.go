@@ -18,13 +18,13 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 type dialer func(context.Context) (net.Conn, error)
 
 // occupy opens more connections than a listener takes (16), says begin on each, and
-// keeps it for as long as it may: whoever is closed comes again, unless he is deaf.
+// keeps it for as long as it may: a connection that is closed comes again, unless its client is deaf.
 func occupy(t *testing.T, dial dialer, begin string, deaf bool) {
 	t.Helper()
 	const attackers = 24
@@ -78,7 +78,7 @@ func askedBeside(t *testing.T, ask func() error) {
 	}
 }
 
-// Whoever fills a listener and keeps it so, without having anything under way, costs others no answer.
+// A client that fills a listener and keeps it so, without having anything under way, costs others no answer.
 func TestRoomForOthers(t *testing.T) { //nolint:tparallel // one attack at a time
 	t.Parallel()
 	a := newAuthority(t)
@@ -182,7 +182,7 @@ func TestRoomForOtherChecks(t *testing.T) { //nolint:tparallel // one attack at 
 	}
 }
 
-// Who was closed to make room begins nothing more, for nobody would hear of its end; and one with work under way is not closed.
+// A connection that was closed to make room begins nothing more, for its end would be lost. One with work under way is not closed.
 func TestRoomIsNotTakenFromWork(t *testing.T) {
 	t.Parallel()
 	l := newListener(nil, 2, (*certificate)(nil).wrap).connections

@@ -47,7 +47,7 @@ func rules(c *Config) []rule {
 		"shutdown.linger below shutdown.timeout, which it is a part of",
 	})
 	listeners := []struct{ key, address string }{
-		{"listen.authz", c.Listen.Authz}, {"listen.public", c.Listen.Public}, {"listen.internal", c.Listen.Internal},
+		{"listen.authz", c.Listen.Authz}, {"listen.public", c.Listen.Public}, {"listen.internal", c.Listen.Internal}, {"profiling.listen", c.Profiling.Listen},
 	}
 	for i, a := range listeners {
 		for _, b := range listeners[i+1:] {

@@ -3,25 +3,26 @@ package main
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // sampler passes on at most perSecond lines of each level in a second, and counts
-// the others: anybody can cause a line by a request that is denied, and a flood of
-// them must fill no disk and hide no other line. The next line that is written
-// says how many were not. Each level has a budget of its own, so that denials
-// (info) cannot keep an outage (warn) from being told. Lines below info are for who
-// asked for them, and all pass.
-//
-// It takes no lock.
+// the others. Any client can cause a line by a request that is denied: a flood of such
+// lines must not fill a disk or hide another line. The next line that is written
+// says how many were withheld. Each level has a budget of its own, so that denials
+// (info) cannot hide an outage (warn). Lines below info all pass: they are written
+// only where the configuration asks for them.
 type sampler struct {
 	slog.Handler
 
-	perSecond uint32
-	budgets   *[3]budget // info, warn, error; shared by what With makes
+	budgets *[3]budget // info, warn, error; shared by what With makes. nil: all lines pass
 }
 
-// requestLogs are the logs for lines that strangers can cause, one a listener: what
+// requestLogs are the logs for lines that clients can cause, one for each listener: what
 // comes from browsers keeps no line about a backend from being written.
 type requestLogs struct{ authz, public, internal *sampler }
 
@@ -34,20 +35,33 @@ func (l requestLogs) withheld() uint64 {
 	return l.authz.withheld() + l.public.withheld() + l.internal.withheld()
 }
 
-// budget is what of a second is spent.
+// budget bounds the lines of one level.
 type budget struct {
-	spent    atomic.Uint64 // seconds since 1970, of which the lower 32 bits, and behind them lines
 	withheld atomic.Uint64 // since the last line
 	total    atomic.Uint64
+
+	mu      sync.Mutex
+	second  time.Time // of the latest line
+	limiter *rate.Limiter
 }
 
 // newSampler wraps h; perSecond 0 passes everything on.
 func newSampler(h slog.Handler, perSecond int) *sampler {
-	return &sampler{h, uint32(perSecond), new([3]budget)} //nolint:gosec // at most 1,000,000, says the table
+	if perSecond == 0 {
+		return &sampler{Handler: h}
+	}
+	budgets := new([3]budget)
+	for i := range budgets {
+		budgets[i].limiter = rate.NewLimiter(rate.Limit(perSecond), perSecond)
+	}
+	return &sampler{h, budgets}
 }
 
 // withheld is how many lines were not written.
 func (s *sampler) withheld() uint64 {
+	if s.budgets == nil {
+		return 0
+	}
 	var n uint64
 	for i := range s.budgets {
 		n += s.budgets[i].total.Load()
@@ -57,11 +71,11 @@ func (s *sampler) withheld() uint64 {
 
 // Handle implements [slog.Handler].
 func (s *sampler) Handle(ctx context.Context, r slog.Record) error {
-	if s.perSecond == 0 || r.Level < slog.LevelInfo {
+	if s.budgets == nil || r.Level < slog.LevelInfo {
 		return s.Handler.Handle(ctx, r)
 	}
 	b := &s.budgets[min(int(r.Level-slog.LevelInfo)/4, len(s.budgets)-1)]
-	if !b.spend(uint32(r.Time.Unix()), s.perSecond) { //nolint:gosec // which second it is, for comparing
+	if !b.allow(r.Time) {
 		b.withheld.Add(1)
 		b.total.Add(1)
 		return nil
@@ -72,31 +86,29 @@ func (s *sampler) Handle(ctx context.Context, r slog.Record) error {
 	return s.Handler.Handle(ctx, r)
 }
 
-// spend takes one line of a second's budget, if one is left.
-func (b *budget) spend(second, perSecond uint32) bool {
-	for {
-		old := b.spent.Load()
-		next := uint64(second)<<32 | 1
-		// A line that was late by a moment belongs to the second that has begun, or
-		// two goroutines would reset each other's.
-		if current := uint32(old >> 32); current == second || current == second+1 {
-			if uint32(old) >= perSecond { //nolint:gosec // the lower half
-				return false
-			}
-			next = old + 1
-		}
-		if b.spent.CompareAndSwap(old, next) {
-			return true
-		}
+// allow takes one line of a second's budget, if one is left. The limiter is told whole
+// seconds. So its bucket fills where a second begins and at no other time: a flood gets
+// perSecond lines in its first second, too, and not twice as many.
+func (b *budget) allow(at time.Time) bool {
+	second := at.Truncate(time.Second)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch late := b.second.Sub(second); {
+	case late > time.Second: // the clock was set back
+		b.limiter = rate.NewLimiter(b.limiter.Limit(), b.limiter.Burst())
+	case late > 0: // another goroutine was first, in the second that has begun
+		second = b.second
 	}
+	b.second = second
+	return b.limiter.AllowN(second, 1)
 }
 
 // WithAttrs implements [slog.Handler].
 func (s *sampler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &sampler{s.Handler.WithAttrs(attrs), s.perSecond, s.budgets}
+	return &sampler{s.Handler.WithAttrs(attrs), s.budgets}
 }
 
 // WithGroup implements [slog.Handler].
 func (s *sampler) WithGroup(name string) slog.Handler {
-	return &sampler{s.Handler.WithGroup(name), s.perSecond, s.budgets}
+	return &sampler{s.Handler.WithGroup(name), s.budgets}
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sync/errgroup"
@@ -23,8 +25,9 @@ import (
 //
 // Order of stop: readiness goes; the drain delay passes, so that Envoy sends no
 // more, and each HTTP answer closes its connection; the listeners close, and
-// what is under way is finished; the engine flushes its promotions and audit
-// events; the database connections close.
+// what is under way is finished; the listener of profiles closes, and spans are
+// exported; the engine flushes its promotions and audit events; the database
+// connections close.
 func serve(ctx context.Context, c Config, creds Credentials, certs Certificates, out *audit, log *slog.Logger) error {
 	limitMemory(c.Memory.LimitPercent, memlimit.FromCgroup, log)
 	store, err := openStore(ctx, c, creds)
@@ -32,8 +35,12 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 		return err
 	}
 	defer store.Close()
+	spans, err := newTracing(ctx, c, log)
+	if err != nil {
+		return err
+	}
 	counts := newMetrics()
-	engine, err := newEngine(store, c, creds, out, func(e sessions.Event) {
+	engine, err := newEngine(spans.store(store), c, creds, out, func(e sessions.Event) {
 		counts.event(e)
 		logEvent(ctx, log, e)
 	})
@@ -55,7 +62,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	ready := func() bool { return engine.Ready() && !draining.Load() }
 	s.authz = authz.NewGRPCServer(check, ready, c.GRPC)
 	public, api := httpConfig(c, creds, slog.New(logs.public)), httpConfig(c, creds, slog.New(logs.internal))
-	public.Observe, api.Observe = counts.request("public"), counts.request("internal")
+	public.Observe, api.Observe = spans.observe(counts.request("public")), spans.observe(counts.request("internal"))
 	browsers, err := sessionhttp.Public(engine, public)
 	if err != nil {
 		return err
@@ -64,6 +71,8 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	if err != nil {
 		return err
 	}
+	browsers = spans.handler(browsers, func(path string) bool { return path == c.HTTP.RefreshPath || path == c.HTTP.SignoutPath })
+	backends = spans.handler(backends, func(path string) bool { return strings.HasPrefix(path, "/v1/") })
 	s.public = newHTTPServer(c, &draining, browsers)
 	internal := http.NewServeMux()
 	internal.Handle("/", certs.internal.withClientCertificate(backends))
@@ -78,6 +87,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	internal.Handle("/healthz", health)
 	internal.Handle("/readyz", health)
 	s.internal = newHTTPServer(c, &draining, sessionhttp.CleanPaths(internal, backends))
+	s.profiles = newProfileServer(c)
 
 	// The engine and the listeners outlive ctx by the drain.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -101,7 +111,9 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 		}
 		draining.Store(true)
 		pause(life, c.Shutdown.DrainDelay)
+		began := time.Now()
 		s.stop(context.WithoutCancel(ctx), c.Shutdown.Timeout, c.Shutdown.Linger, log)
+		spans.stop(context.WithoutCancel(ctx), c.Shutdown.Timeout-time.Since(began))
 		end()
 		return nil
 	})

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,12 +18,15 @@ import (
 	"google.golang.org/grpc"
 )
 
-// servers are the three listeners and what answers on them.
+// servers are the three listeners and what answers on them. There is a fourth where
+// profiling is on.
 type servers struct {
 	authzListener, publicListener, internalListener *listener
+	profilesListener                                *listener // nil: off
 
 	authz            *grpc.Server
 	public, internal *httpServer
+	profiles         *http.Server
 }
 
 func listen(ctx context.Context, c Config, certs Certificates) (*servers, error) {
@@ -36,7 +40,11 @@ func listen(ctx context.Context, c Config, certs Certificates) (*servers, error)
 		{"listen.authz", c.Listen.Authz, certs.authz, &s.authzListener},
 		{"listen.public", c.Listen.Public, certs.public, &s.publicListener},
 		{"listen.internal", c.Listen.Internal, certs.internal, &s.internalListener},
+		{"profiling.listen", c.Profiling.Listen, nil, &s.profilesListener},
 	} {
+		if l.address == "" { // profiling is off
+			continue
+		}
 		plain, err := listenOn(ctx, l.address)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", l.key, err))
@@ -47,7 +55,7 @@ func listen(ctx context.Context, c Config, certs Certificates) (*servers, error)
 	if faults == nil {
 		return &s, nil
 	}
-	for _, l := range []*listener{s.authzListener, s.publicListener, s.internalListener} {
+	for _, l := range []*listener{s.authzListener, s.publicListener, s.internalListener, s.profilesListener} {
 		if l != nil {
 			faults = append(faults, l.Close())
 		}
@@ -103,6 +111,9 @@ func (s *servers) start(ctx context.Context, g *errgroup.Group, ready func() boo
 		return s.public.serve(s.publicListener)
 	})
 	g.Go(func() error { return s.internal.serve(s.internalListener) })
+	if s.profilesListener != nil {
+		g.Go(s.serveProfiles)
+	}
 }
 
 // stop lets what is under way finish, for at most timeout; see [httpServer.stop].
@@ -127,6 +138,9 @@ func (s *servers) stop(ctx context.Context, timeout, linger time.Duration, log *
 	if err := g.Wait(); err != nil {
 		log.Warn("shutdown cut what was still under way", "error", err.Error())
 	}
+	if s.profilesListener != nil { // last, so that a stop can be profiled; no stop waits for a profile
+		_ = s.profiles.Close()
+	}
 }
 
 func (s *servers) addresses() map[string]string {
@@ -136,7 +150,11 @@ func (s *servers) addresses() map[string]string {
 		}
 		return l.Addr().String()
 	}
-	return map[string]string{"authz": text(s.authzListener), "public": text(s.publicListener), "internal": text(s.internalListener)}
+	all := map[string]string{"authz": text(s.authzListener), "public": text(s.publicListener), "internal": text(s.internalListener)}
+	if s.profilesListener != nil {
+		all["profiling"] = text(s.profilesListener)
+	}
+	return all
 }
 
 // writeAddresses tells the process that started this one with port 0 where it listens. The file

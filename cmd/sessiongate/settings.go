@@ -374,6 +374,20 @@ func entries(c *Config) []settings.Setting {
 			Key: "audit.output", Kind: settings.Optional(settings.Text(&c.Audit.Output, "stdout, or an absolute path", func(s string) bool { return s == auditStdout || isAbsoluteFile(s) })),
 			Doc: "Where audit events of sessions and keys are written, as lines of JSON: standard output, or a file that is appended to. Empty: only the ends of sessions are kept, in the database. Set the same on every replica: each event goes to one of them.",
 		},
+
+		{
+			Key: "profiling.listen", Kind: settings.Optional(loopbackAddress(&c.Profiling.Listen)),
+			Doc: "Where profiles of the process are served (`/debug/pprof/`, HTTP). Empty: nowhere. A profile shows memory, so only this machine may ask for one: see [profiling.md](profiling.md).",
+		},
+
+		{
+			Key: "tracing.otlp_endpoint", Kind: settings.Optional(settings.Text(&c.Tracing.OTLPEndpoint, "http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH], lower case, without a user, a query or a fragment", isOTLPEndpoint)),
+			Doc: "Collector to which spans of refreshes, sign-outs and calls of the sessions API are sent (OTLP over HTTP); `/v1/traces` is appended. Empty: there are no spans. See [profiling.md](profiling.md#traces).",
+		},
+		{
+			Key: "tracing.sample_percent", Default: "100", Kind: settings.Integer(&c.Tracing.SamplePercent, 0, 100),
+			Doc: "How many of a hundred requests that belong to no trace get spans. A request with a `traceparent` gets spans where that says that the trace is sampled, and at no other time.",
+		},
 	}...)
 }
 

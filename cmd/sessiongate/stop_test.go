@@ -26,7 +26,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 // served is a process that serves, inside the test's own.
@@ -152,7 +152,7 @@ func (s *served) health(client *tls.Config) {
 	}
 }
 
-// A stop that cuts nothing must not say so: whoever reads the warning looks for
+// A stop that cuts nothing must not say so: an operator who reads the warning looks for
 // a request that was lost.
 func TestStopWithNothingUnderWay(t *testing.T) {
 	t.Parallel()
@@ -183,7 +183,7 @@ func TestStopWithNothingUnderWay(t *testing.T) {
 		"sockets": {sockets: true},
 	} {
 		for state, reach := range map[string]func(s *served){
-			"nobody came": func(*served) {},
+			"no one came": func(*served) {},
 			"idle connections": func(s *served) {
 				s.keepAlive("public", "/nothing")
 				s.keepAlive("internal", "/healthz")

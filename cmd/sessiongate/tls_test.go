@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessiongate/sessiongate/envoy/authority"
+	"github.com/sessiongate/sessiongate/internal/authority"
 	"github.com/sessiongate/sessiongate/internal/settings"
 )
 
@@ -394,7 +394,7 @@ func TestTLSReload(t *testing.T) {
 		t.Errorf("the mended pair is not in use: %s", s.log.String())
 	}
 
-	// It runs out, and nobody renews it.
+	// It runs out, and nothing renews it.
 	s.log.Reset()
 	for range 3 {
 		s.look(time.Now().Add(2 * time.Hour))
@@ -403,7 +403,7 @@ func TestTLSReload(t *testing.T) {
 		t.Errorf("logged %q of a certificate that ran out", log)
 	}
 
-	// An authority that is replaced lets nobody in any more, not even who could resume.
+	// An authority that is replaced lets no client in any more, not even one that could resume.
 	second.write("ca.crt", next.PEM)
 	s.look(time.Now())
 	if status, _, err := s.get("tcp", "/", resuming); err == nil {

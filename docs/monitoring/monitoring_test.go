@@ -1,5 +1,5 @@
-// Package monitoring holds what Prometheus and Grafana read, and is nothing but
-// the test of it. That the metrics exist is a test of the running product (envoy).
+// Package monitoring contains only tests: of the files that Prometheus and Grafana
+// read. A test of the running product (package envoy) checks that the metrics exist.
 package monitoring
 
 import (
@@ -74,7 +74,8 @@ func TestAlertsFire(t *testing.T) {
 	promtool(t, "test", "rules", "alerts_test.yaml")
 }
 
-// Each alert says since when, how bad, what and what to do, and is tried where it fires and where it does not.
+// Each alert has a duration, a severity, a summary and a runbook. Its tests cover a case in which it
+// fires and one in which it does not.
 func TestAlertsAreWhole(t *testing.T) {
 	t.Parallel()
 	var tried struct {
@@ -108,13 +109,13 @@ func TestAlertsAreWhole(t *testing.T) {
 			t.Errorf("%s: runbook %s, want %s", r.Alert, r.Annotations["runbook_url"], want)
 		}
 		if !fires[r.Alert] || !rests[r.Alert] {
-			t.Errorf("%s is not tried both ways: fires %t, does not %t", r.Alert, fires[r.Alert], rests[r.Alert])
+			t.Errorf("%s is not tested both ways: fires %t, does not fire %t", r.Alert, fires[r.Alert], rests[r.Alert])
 		}
 	}
 }
 
-// board is a dashboard as every Grafana imports it.
-type board = dashboard.Dashboard //nolint:staticcheck // the one that it prefers is an object of newer Grafanas' own API
+// board is a dashboard in the form that every Grafana imports.
+type board = dashboard.Dashboard //nolint:staticcheck // the preferred type is an object of the API of newer Grafanas
 
 func readDashboard(t *testing.T) board {
 	t.Helper()
@@ -126,11 +127,11 @@ func readDashboard(t *testing.T) board {
 	runtime.RegisterPanelcfgVariant(timeseries.VariantConfig())
 	runtime.RegisterPanelcfgVariant(stat.VariantConfig())
 	runtime.RegisterDataqueryVariant(prometheus.VariantConfig())
-	// The strict reading finds faults, but its empty list of them is an error that
-	// is not nil, by which it drops each panel; so the other one is what is read.
+	// The strict decoder finds faults. But its empty list of faults is an error that is
+	// not nil, and with it the decoder drops each panel. So the lenient one decodes.
 	var faults cog.BuildErrors
 	if err := new(board).UnmarshalJSONStrict(text); !errors.As(err, &faults) || len(faults) > 0 {
-		t.Fatalf("dashboard.json is not as Grafana's schema has it: %v", err)
+		t.Fatalf("dashboard.json does not follow Grafana's schema: %v", err)
 	}
 	var d board
 	if err := json.Unmarshal(text, &d); err != nil {
@@ -142,7 +143,7 @@ func readDashboard(t *testing.T) board {
 	return d
 }
 
-// The dashboard is what Grafana's schema has, works with any Prometheus, and each panel has an explained place of its own.
+// The dashboard follows Grafana's schema and works with any Prometheus. No two panels overlap.
 func TestDashboard(t *testing.T) {
 	t.Parallel()
 	d := readDashboard(t)
@@ -153,26 +154,26 @@ func TestDashboard(t *testing.T) {
 		variables[v.Name] = true
 	}
 	if d.Templating.List[0].Type != "datasource" || d.Id != nil {
-		t.Error("the dashboard belongs to one Grafana")
+		t.Error("the dashboard works in one Grafana only")
 	}
 	used := regexp.MustCompile(`\$\{?(\w+)`)
 	seen := 0
 	for _, p := range d.Panels {
 		if p.RowPanel != nil {
 			if len(p.RowPanel.Panels) > 0 {
-				t.Error("a panel in a row is not looked at here")
+				t.Error("this test does not look at a panel inside a row")
 			}
 			continue
 		}
 		panel := p.Panel
 		title := *panel.Title
 		if ids[*panel.Id] {
-			t.Errorf("%s: id %d is another's", title, *panel.Id)
+			t.Errorf("%s: another panel has the id %d", title, *panel.Id)
 		}
 		ids[*panel.Id] = true
 		position := panel.GridPos
 		if position.X+position.W > 24 {
-			t.Errorf("%s is beyond the edge", title)
+			t.Errorf("%s ends beyond the right edge", title)
 		}
 		for x := range position.W {
 			for y := range position.H {
@@ -184,13 +185,13 @@ func TestDashboard(t *testing.T) {
 			}
 		}
 		if *panel.Datasource.Uid != "${datasource}" || len(panel.Targets) == 0 {
-			t.Errorf("%s asks another Prometheus, or nothing", title)
+			t.Errorf("%s queries another Prometheus, or nothing", title)
 		}
 		for _, target := range panel.Targets {
 			seen++
 			query := target.(*prometheus.Dataquery)
 			if *query.Datasource.Uid != "${datasource}" || !strings.Contains(query.Expr, `{job="$job",instance=~"$instance"`) {
-				t.Errorf("%s: %s is not of the process that was chosen", title, query.Expr)
+				t.Errorf("%s: %s does not select the chosen process", title, query.Expr)
 			}
 			for _, m := range used.FindAllStringSubmatch(query.Expr, -1) {
 				if !variables[m[1]] {

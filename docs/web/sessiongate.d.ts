@@ -8,7 +8,7 @@ export interface Options {
   /** How long a refresh may take, in ms: half of `session.refresh_attempt_max`. Default: 5000. */
   limit?: number;
   /**
-   * Nobody is signed in: a refresh said so, or the API answered 401. It is called once, and again
+   * No one is signed in: a refresh said so, or the API answered 401. It is called once, and again
    * only after an answer that was a success.
    */
   onSignedOut?: () => void;

@@ -42,7 +42,7 @@ export function sessionFetch({
   // are used by the page that sessiongate answers 440 with, too.
   const key = (name) => "sessiongate." + name + (home() === here() ? "" : " " + home());
 
-  let told = false; // that nobody is signed in
+  let told = false; // that no one is signed in
   let refreshing = null; // for all calls of this tab
 
   const signedOut = () => {
@@ -81,7 +81,7 @@ export function sessionFetch({
 
   // "renewed", "ended", or after how many ms to ask again.
   const ask = async (before) => {
-    if (read(key("refreshed")) !== before) return "renewed"; // by somebody, since the call was sent
+    if (read(key("refreshed")) !== before) return "renewed"; // by another tab or call, since this one was sent
     try {
       const options = { method: "POST", credentials: "include", redirect: "error" };
       const answer = await send(new Request(home() + refresh, { ...options, signal: within(limit) }));

@@ -10,12 +10,11 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// LegacyCookie is set by older SuperTokens backends, never by us. A client that
-// has it but no access token has a session somewhere: it is told to refresh, and
-// the refresh clears it.
+// LegacyCookie is set by older SuperTokens backends, never by sessiongate. A client that has it but
+// no access token may have a session: it is told to refresh, and the refresh clears the cookie.
 const LegacyCookie = "sIdRefreshToken"
 
-// Cookies is where a client keeps its tokens, and how (RFC 6265bis).
+// Cookies says in which cookies a client keeps its tokens, and with which attributes (RFC 6265bis).
 type Cookies struct {
 	AccessName, RefreshName string
 	// Domain is the Domain attribute; empty: host-only.
@@ -24,22 +23,21 @@ type Cookies struct {
 	SameSite http.SameSite
 	// Secure cookies travel over TLS only.
 	Secure bool
-	// HostPrefix puts __Host- before the name of the access token's cookie: no
-	// other host of the domain, and no plain connection, can then plant one.
+	// HostPrefix puts __Host- before the name of the access token's cookie. Then an attacker on
+	// another host of the domain, or on a plain connection, cannot plant one.
 	HostPrefix bool
-	// Partitioned keeps a jar of its own for each site whose pages hold ours in a
-	// frame (CHIPS), as pages of any origin then may: browsers send no other cookie
-	// there. It wants Secure and SameSite None.
+	// Partitioned keeps a separate jar for each site whose pages hold ours in a frame (CHIPS);
+	// pages of any origin may then do so. Browsers send no other cookie there. It requires Secure
+	// and SameSite None.
 	Partitioned bool
-	// AuthPath is the Path of the refresh token's cookie: no server but ours
-	// ever receives it.
+	// AuthPath is the Path of the refresh token's cookie: no other server receives it.
 	AuthPath string
-	// FrontendDomain is where the web SDKs keep their own cookies, those that
-	// scripts read: their websiteRootDomain or sessionTokenFrontendDomain. Empty:
-	// the host, as is their default.
+	// FrontendDomain is the domain on which the web SDKs keep their own cookies, which scripts
+	// read: their websiteRootDomain or sessionTokenFrontendDomain. Empty: the host, which is their
+	// default.
 	FrontendDomain string
-	// FormerPaths are paths that earlier configurations set cookies on. They are
-	// deleted there, for a browser sends the cookie of the longer path first.
+	// FormerPaths are paths of cookies that earlier configurations set. Those cookies are deleted,
+	// because a browser sends the cookie of the longer path first.
 	FormerPaths []string
 }
 
@@ -56,8 +54,8 @@ func (c Cookies) Access() string {
 	return c.AccessName
 }
 
-// Set gives the Set-Cookie lines that issue i to a client that reached us as
-// host, with those that delete what would shadow them.
+// Set gives the Set-Cookie lines that issue i to a client that reached us as host. It also gives
+// the lines that delete cookies which would shadow the new ones.
 func (c Cookies) Set(host string, i sessions.Issued) []string {
 	lines := c.misplaced(host, c.Access(), "/")
 	lines = append(lines, c.cookie(c.Access(), i.Access.Reveal(), c.Domain, "/", lifeOf(i)).String())
@@ -68,7 +66,7 @@ func (c Cookies) Set(host string, i sessions.Issued) []string {
 	return lines
 }
 
-// Clear gives the Set-Cookie lines that delete the tokens wherever they may be.
+// Clear gives the Set-Cookie lines that delete the tokens wherever the browser may have them.
 func (c Cookies) Clear(host string) []string {
 	lines := c.misplaced(host, c.Access(), "/")
 	lines = append(lines, c.cookie(c.Access(), "", c.Domain, "/", deleted).String())
@@ -81,16 +79,16 @@ func (c Cookies) ClearLegacy(host string) []string {
 	return append(c.misplaced(host, LegacyCookie, "/"), c.cookie(LegacyCookie, "", c.Domain, "/", deleted).String())
 }
 
-// misplaced deletes a cookie where it should not be: host-only if it has a
-// domain, on every parent domain of the host otherwise, on former paths, and in
-// the jar of the other kind. A leftover, or one planted by a sibling host, would be
-// sent beside the real one.
+// misplaced deletes a cookie wherever it should not be: host-only if it has a domain, on every
+// parent domain of the host otherwise, on former paths, and in the jar of the other kind. A
+// leftover, or a cookie that an attacker planted on a sibling host, would be sent together with the
+// real one.
 func (c Cookies) misplaced(host, name, path string) []string {
 	var lines []string
 	for _, domain := range append([]string{""}, parentDomains(host)...) {
 		for _, p := range append([]string{path}, c.FormerPaths...) {
 			if strings.HasPrefix(name, "__Host-") && (domain != "" || p != "/") {
-				continue // cannot exist
+				continue // no such cookie can exist
 			}
 			for _, kind := range c.kinds() {
 				if domain != c.Domain || p != path || kind.Partitioned != c.Partitioned {
@@ -102,9 +100,9 @@ func (c Cookies) misplaced(host, name, path string) []string {
 	return lines
 }
 
-// kinds are the ways in which cookies of these attributes may be there: those of
-// the other setting of Partitioned too, where browsers take both. Whoever knows no
-// Partitioned sees one cookie, so what deletes stands before what sets.
+// kinds are the variants that cookies with these attributes may have: also those of the other
+// setting of Partitioned, in browsers that accept both. A browser without Partitioned sees both as
+// one cookie, so the line that deletes comes before the line that sets.
 func (c Cookies) kinds() []Cookies {
 	if c.SameSite != http.SameSiteNoneMode || !c.Secure {
 		return []Cookies{c}
@@ -114,10 +112,10 @@ func (c Cookies) kinds() []Cookies {
 	return []Cookies{other, c}
 }
 
-// cookie has the attributes of c, for one of the session's tokens. A life below a second
-// deletes it. Max-Age counts wherever it is known, and trusts no clock of the client's.
-// Expires is for clients that are older than Max-Age, and for those to which Max-Age alone
-// is a sign of RFC 2965, in whose form they would answer (java.net).
+// cookie has the attributes of c, for one of the session's tokens. A life below a second deletes
+// it. Max-Age counts in every client that knows it, and does not depend on the client's clock.
+// Expires is for clients that are older than Max-Age. It is also for clients that read Max-Age
+// alone as a sign of RFC 2965, and would answer in that format (java.net).
 func (c Cookies) cookie(name, value, domain, path string, l life) *http.Cookie {
 	return &http.Cookie{ //nolint:gosec // Secure and SameSite are the deployment's choice (G124)
 		Name: name, Value: value, Domain: domain, Path: path, MaxAge: l.maxAge(), Expires: l.until,
@@ -125,13 +123,13 @@ func (c Cookies) cookie(name, value, domain, path string, l life) *http.Cookie {
 	}
 }
 
-// life is how long a cookie lives, and until when: the same, said twice.
+// life is how long a cookie lives, and until when: the same time in two forms.
 type life struct {
 	length time.Duration
 	until  time.Time
 }
 
-// deleted is the life of a cookie that the client is to forget.
+// deleted is the life of a cookie that the client is to delete.
 var deleted = life{until: time.Unix(0, 0)}
 
 func lifeOf(i sessions.Issued) life { return life{i.RefreshLife, i.Session.EndsAt()} }
@@ -144,9 +142,9 @@ func (l life) maxAge() int {
 	return int(l.length / time.Second)
 }
 
-// parentDomains are the domains whose cookies a browser sends to host: itself
-// and its parents of two labels or more. An address and a single label have
-// none. A public suffix among them is refused by the browser, harmlessly.
+// parentDomains are the domains whose cookies a browser sends to host: the host itself, and its
+// parents of two labels or more. An address and a single label have none. The browser ignores a
+// public suffix among them, which does no harm.
 func parentDomains(host string) []string {
 	if h, _, ok := strings.Cut(host, ":"); ok {
 		host = h
@@ -157,7 +155,7 @@ func parentDomains(host string) []string {
 	}
 	var domains []string
 	for strings.Contains(host, ".") && len(domains) < 8 {
-		// net/http writes no other domain, and logs a line for each.
+		// net/http refuses every other domain, and logs a line for each.
 		if (&http.Cookie{Name: "n", Domain: host}).Valid() == nil { //nolint:gosec // never sent (G124)
 			domains = append(domains, host)
 		}
@@ -166,8 +164,8 @@ func parentDomains(host string) []string {
 	return domains
 }
 
-// validHost keeps what a client sends as Host from writing attributes into a
-// Set-Cookie line.
+// validHost stops an attacker who would write attributes into a Set-Cookie line through the Host
+// header.
 func validHost(host string) bool {
 	if host == "" || len(host) > 253 {
 		return false
@@ -180,10 +178,9 @@ func validHost(host string) bool {
 	return true
 }
 
-// AppendCookies appends the values of the cookies called name in a Cookie
-// header to values, each once. A pair that is broken spoils nothing but itself.
-// It stops at one more than are ever looked at: a header of thousands would cost
-// a comparison of each with each.
+// AppendCookies appends to values the values of the cookies called name in a Cookie header, each
+// once. A broken pair spoils only itself. It stops at one more than the engine ever reads: a header
+// of thousands would otherwise cost a comparison of each with each.
 func AppendCookies(values []string, header, name string) []string {
 	for at := cookieAt(header, 0, name, ";"); at >= 0 && len(values) <= sessions.TokensMax; {
 		pair := header[at:pairEnd(header, at)]
@@ -197,9 +194,9 @@ func AppendCookies(values []string, header, name string) []string {
 	return values
 }
 
-// unquoted is a cookie's value without the one pair of quotes that may be around
-// it (RFC 6265 §4.1.1): clients of RFC 2965 add it, and blanks behind it. Blanks
-// behind any other value are a part of it, for a token has one text.
+// unquoted is the value of a cookie without the one pair of quotes that may be around it (RFC 6265
+// §4.1.1). Clients of RFC 2965 add the quotes, and blanks after them. Blanks after any other value
+// are a part of it, because a token has one text.
 func unquoted(value string) string {
 	text := strings.TrimRight(value, " \t")
 	if len(text) >= 2 && text[0] == '"' && text[len(text)-1] == '"' {
@@ -208,17 +205,18 @@ func unquoted(value string) string {
 	return value
 }
 
-// StripCookies returns a Cookie header without the cookies called by any of
-// names, and whether there was one. What stays keeps its bytes.
+// StripCookies returns a Cookie header without the cookies called by any of names, and whether
+// there was one. The rest keeps its bytes.
 //
-// Lines may have come joined with commas, so a pair ends before its first piece
-// that is one of them. What is behind that goes, too: it may be a part of that
-// cookie's value, where a sibling host plants what would then be a cookie of a name
-// that it may not set, __Host- included. So do the cookie's own attributes, which
-// clients of RFC 2965 send behind it; they would become those of the cookie before.
+// Several header lines may have been joined with commas, so a pair ends before the first piece that
+// is one of the names. Everything after that piece, up to the end of the pair, is removed, too. It
+// may be a part of that cookie's value: an attacker on a sibling host could plant there what would
+// then become a cookie that the attacker may not set, __Host- included. The attributes of the
+// cookie, which clients of RFC 2965 send after it, are removed as well. They would become those of
+// the cookie before it.
 func StripCookies(header string, names ...string) (string, bool) {
 	var buf [8]int
-	next := buf[:0] // by name: where its next cookie is
+	next := buf[:0] // by name: the index of its next cookie
 	for _, name := range names {
 		next = append(next, cookieAt(header, 0, name, ";,"))
 	}
@@ -227,7 +225,7 @@ func StripCookies(header string, names ...string) (string, bool) {
 	for {
 		at := -1
 		for i, name := range names {
-			if next[i] >= 0 && next[i] < from { // it went with another
+			if next[i] >= 0 && next[i] < from { // removed with another cookie
 				next[i] = cookieAt(header, from, name, ";,")
 			}
 			if next[i] >= 0 && (at < 0 || next[i] < at) {
@@ -250,7 +248,7 @@ func StripCookies(header string, names ...string) (string, bool) {
 	return strings.Join(appendPairs(kept, header[from:]), "; "), true
 }
 
-// appendPairs keeps others' cookies as they are: blanks behind a value are its own.
+// appendPairs keeps other cookies as they are: blanks after a value belong to it.
 func appendPairs(kept []string, pairs string) []string {
 	pairs = strings.TrimRight(strings.TrimLeft(pairs, "; \t"), ";")
 	if pairs != "" {
@@ -259,10 +257,10 @@ func appendPairs(kept []string, pairs string) []string {
 	return kept
 }
 
-// cookieAt is where the next cookie called name begins, from a place on, or -1:
-// at the start of the header or behind one of the delimiters, with spaces at most
-// around the name, as the upstream's parser may allow. It looks for the name, not
-// at each pair: a client chooses how many pairs there are.
+// cookieAt is the index of the next cookie called name, at or after from, or -1. A cookie begins at
+// the start of the header or after one of the delimiters. Only spaces may be around the name, since
+// the upstream's parser may allow them. The function searches for the name and does not visit each
+// pair: a client chooses how many pairs there are.
 func cookieAt(header string, from int, name, delimiters string) int {
 	for name != "" {
 		i := strings.Index(header[from:], name)
@@ -287,8 +285,7 @@ func cookieAt(header string, from int, name, delimiters string) int {
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
-// attributesEnd is where the attributes end that stand behind the end of a
-// cookie's pair.
+// attributesEnd is the end of the attributes that follow the end of a cookie's pair.
 func attributesEnd(header string, end int) int {
 	for end < len(header) {
 		next := header[end+1:]
@@ -302,13 +299,13 @@ func attributesEnd(header string, end int) int {
 	return end
 }
 
-// isAttribute says whether a pair of this name tells of the cookie before it (RFC
-// 2965 §3.3.4). $Version is none: it tells of all that follow.
+// isAttribute says whether a pair of this name describes the cookie before it (RFC 2965 §3.3.4).
+// $Version does not: it describes all cookies that follow.
 func isAttribute(name string) bool {
 	return strings.EqualFold(name, "$Path") || strings.EqualFold(name, "$Domain") || strings.EqualFold(name, "$Port")
 }
 
-// pairEnd is where the pair ends that holds the place at.
+// pairEnd is the end of the pair that contains the index at.
 func pairEnd(header string, at int) int {
 	if i := strings.IndexByte(header[at:], ';'); i >= 0 {
 		return at + i

@@ -222,8 +222,8 @@ func TestSDKCookies(t *testing.T) {
 	}
 }
 
-// TestParentDomains: what a client sends as Host becomes part of a Set-Cookie
-// line only where it is the name of a host.
+// TestParentDomains: what a client sends as Host becomes part of a Set-Cookie line only if it is
+// the name of a host.
 func TestParentDomains(t *testing.T) {
 	for _, tc := range []struct {
 		host string
@@ -295,7 +295,7 @@ func TestAppendCookies(t *testing.T) {
 		{"other case", "S=1", nil},
 		{"quoted", `s="1"`, []string{"1"}},
 		{"quoted, and blanks", `a=b; s="1" ; c=d`, []string{"1"}},
-		{"blanks behind it", "a=b; s=1 ; s=2\t; s=3 \t", []string{"1 ", "2\t", "3 \t"}},
+		{"blanks after it", "a=b; s=1 ; s=2\t; s=3 \t", []string{"1 ", "2\t", "3 \t"}},
 		{"blanks before it", "s= 1; s=\t2; s= \"3\"", []string{" 1", "\t2", ` "3"`}},
 		{"blanks in quotes", `s="1 "; s=" 2"`, []string{"1 ", " 2"}},
 		{"quoted and not", `s="1"; s=1`, []string{"1"}},
@@ -334,7 +334,7 @@ func TestStripCookies(t *testing.T) {
 		{"a=b; s=1; t=2; s=3; c=\"d e\"", "a=b; c=\"d e\"", true},
 		{"ss=1; s=1; xs=2", "ss=1; xs=2", true},
 		{"a=s=1; s=2", "a=s=1", true},
-		// Lines that came joined.
+		// Joined header lines.
 		{"a=b,s=1; c=d", "a=b; c=d", true},
 		{"a=b , s=1; c=d", "a=b; c=d", true},
 		{"a=1,2; s=1", "a=1,2", true},

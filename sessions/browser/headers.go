@@ -10,24 +10,23 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// PleaseRefresh is the text by which clients know that they are to refresh: that
-// of SuperTokens backends.
+// PleaseRefresh is the text that tells a client to refresh. SuperTokens backends use the same text.
 const PleaseRefresh = "Please call the refresh token endpoint"
 
-// HeaderDenial is the response header that tells a client the code of a denial,
-// where the deployment wants that.
+// HeaderDenial is the response header that tells a client the code of a denial, if the deployment
+// enables it.
 const HeaderDenial = "x-sessiongate-denial"
 
 // Header is one response header for the client.
 type Header struct{ Name, Value string }
 
-// Headers gives what a client's scripts learn of i, in the headers that the
-// SuperTokens web SDKs read. Everything issued has a new marker in
-// id-refresh-token: by it they tell that something changed.
+// Headers gives what a client's scripts learn of i, in the headers that the SuperTokens web SDKs
+// read. Each Issued has a new marker in id-refresh-token: it tells the scripts that something
+// changed.
 func Headers(i sessions.Issued) []Header {
 	var headers []Header
 	if i.Transport == sessions.TransportCookie {
-		if i.AntiCSRF != "" { // or the client keeps the one it has
+		if i.AntiCSRF != "" { // otherwise the client keeps its own
 			headers = append(headers, Header{"anti-csrf", i.AntiCSRF.Reveal()})
 		}
 	} else {
@@ -42,13 +41,13 @@ func Headers(i sessions.Issued) []Header {
 	)
 }
 
-// EndedHeaders tells a client's scripts that its session is over.
+// EndedHeaders tells a client's scripts that its session has ended.
 func EndedHeaders() []Header {
 	return []Header{{"id-refresh-token", "remove"}, {"front-token", "remove"}}
 }
 
-// frontToken is what scripts may know of the access token: padded standard
-// base64 of its user, expiry (ms) and payload.
+// frontToken is what scripts may know of the access token: its user, its expiry (ms) and its
+// payload, in padded standard base64.
 func frontToken(i sessions.Issued) string {
 	text, err := json.Marshal(struct {
 		UID     string         `json:"uid"`
@@ -56,7 +55,7 @@ func frontToken(i sessions.Issued) string {
 		Payload jsontext.Value `json:"up"`
 	}{i.Session.UserID, i.AccessExpires.UnixMilli(), i.Payload})
 	if err != nil {
-		panic(err) // our own payload, marshalled by us a moment ago
+		panic(err) // the payload is our own JSON
 	}
 	return base64.StdEncoding.EncodeToString(text)
 }

@@ -8,18 +8,18 @@ import (
 // HostMax bounds a host name, in bytes (RFC 1035 §2.3.4).
 const HostMax = 253
 
-// IsHost says whether text, a request's Host, is a name or an address, with a port
-// or without (RFC 9110 §7.2). Anything else is read by each server in its own way:
-// two Host lines, which Envoy joins with a comma; a user before an @; no host at all.
+// IsHost says whether text, a request's Host, is a name or an address, with or without a port (RFC
+// 9110 §7.2). Each server reads anything else in its own way, which an attacker could use: two Host
+// lines, which Envoy joins with a comma; a user before an @; no host at all.
 func IsHost(text string) bool {
 	var buf [HostMax]byte
 	_, ok := AppendHost(buf[:0], text)
 	return ok
 }
 
-// AppendHost appends a request's host to buf, up to its capacity, without port, in
-// lower case. "a.example." is a.example (RFC 1034 §3.1); of an address in brackets
-// (RFC 3986 §3.2.2) nothing is appended. It is false for what [IsHost] is.
+// AppendHost appends a request's host to buf, up to its capacity: without the port, in lower case.
+// "a.example." is a.example (RFC 1034 §3.1). For an address in brackets (RFC 3986 §3.2.2) it
+// appends nothing. It returns false if [IsHost] is false.
 func AppendHost(buf []byte, host string) ([]byte, bool) {
 	name, port, hasPort := strings.Cut(host, ":")
 	if strings.HasPrefix(host, "[") {

@@ -5,17 +5,17 @@ import (
 	"strings"
 )
 
-// Initiator says who made a client send a request. The zero value proves nothing.
+// Initiator is the party that made the browser send a request. The zero value proves nothing.
 type Initiator uint8
 
 // The initiators (docs/initiator.md).
 const (
-	// InitiatorUnknown: nothing attests anything. It is no browser, or an old one.
+	// InitiatorUnknown: no header attests the initiator. The client is no browser, or an old one.
 	InitiatorUnknown Initiator = iota
 	// InitiatorOwn: a page of the request's own origin, or of an allowed one.
 	InitiatorOwn
-	// InitiatorUser: a person opens a page, by the address bar or by a link on any
-	// page. No script can read the answer.
+	// InitiatorUser: a user opens a page, through the address bar or through a link on any page. No
+	// script can read the answer.
 	InitiatorUser
 	// InitiatorForeign: a page of another origin, which may be an attacker's.
 	InitiatorForeign
@@ -23,12 +23,12 @@ const (
 
 func (i Initiator) String() string { return [...]string{"unknown", "own", "user", "foreign"}[i] }
 
-// Evidence is what a request says of its initiator. The headers are those that no
-// page's script can set (Fetch standard, "forbidden request-header"). A header that
-// came several times has its values joined with a comma: no browser sends it so.
+// Evidence is what a request says of its initiator. No page's script can set these headers (Fetch
+// standard, "forbidden request-header"). If a header came several times, its values are joined with
+// a comma: no browser sends it so.
 type Evidence struct {
 	Reads bool // GET or HEAD
-	// Scheme and Host are where the browser sent the request to.
+	// Scheme and Host are the target to which the browser sent the request.
 	Scheme, Host string
 	Origin       string
 	// Site, Mode, Dest and Purpose are Sec-Fetch-Site, -Mode, -Dest and Sec-Purpose.
@@ -36,7 +36,7 @@ type Evidence struct {
 	Referer                   string
 }
 
-// Trust is whom a deployment trusts beside the request's own origin.
+// Trust is what a deployment trusts beside the request's own origin.
 type Trust struct {
 	// Origins may send requests as the signed-in user.
 	Origins []Origin
@@ -44,7 +44,7 @@ type Trust struct {
 	Frames bool
 }
 
-// Initiator finds who made the client send the request. The rules are those of
+// Initiator finds the party that made the client send the request. The rules are those of
 // docs/initiator.md, tried from the top. It is pure.
 func (e Evidence) Initiator(trust Trust) Initiator {
 	origin, parsed := ParseOrigin(e.Origin)
@@ -66,7 +66,7 @@ func (e Evidence) Initiator(trust Trust) Initiator {
 		case e.Mode != modeNavigate: // A5: an extension's script, for one
 			return InitiatorUnknown
 		case ahead && (referer != own || referer == Origin{}) && !slices.Contains(trust.Origins, referer):
-			return InitiatorForeign // A8: Chromium says none of what a page's speculation rules ask for, whoever's page it is
+			return InitiatorForeign // A8: Chromium sends none for a page's speculation rules, whichever origin the page has
 		default: // A4
 			return InitiatorUser
 		}
@@ -93,20 +93,19 @@ func (e Evidence) Initiator(trust Trust) Initiator {
 			return InitiatorUnknown // A11
 		}
 	default:
-		return InitiatorForeign // A12: repeated, or no word of the standard
+		return InitiatorForeign // A12: repeated, or no value of the standard
 	}
 }
 
-// nullOrigin is the Origin of a page that has none to show: a sandboxed frame, a
-// page whose referrer policy hides it, the end of redirects through other sites.
+// nullOrigin is the Origin of a page that shows none: a sandboxed frame, a page whose referrer
+// policy hides it, the end of redirects through other sites.
 const nullOrigin = "null"
 
-// modeNavigate is the Sec-Fetch-Mode of following a link, typing an address or
-// sending a form.
+// modeNavigate is the Sec-Fetch-Mode of following a link, typing an address or submitting a form.
 const modeNavigate = "navigate"
 
-// refererOrigin is the origin of a Referer (RFC 9110 §10.1.3). A page can hide its
-// own, and cannot take another's.
+// refererOrigin is the origin of a Referer (RFC 9110 §10.1.3). A page can hide its own, but cannot
+// claim another's.
 func refererOrigin(referer string) Origin {
 	scheme, rest, _ := strings.Cut(referer, "://")
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {

@@ -45,7 +45,7 @@ func TestInitiator(t *testing.T) {
 		{"A4", "prefetch by a rule of the own page", e{Site: "none", Mode: "navigate", Dest: "document", Purpose: "prefetch;prerender", Referer: own + "/page"}, browser.InitiatorUser},
 		{"A4", "by one of an allowed origin", e{Site: "none", Mode: "navigate", Dest: "document", Purpose: "prefetch;prerender", Referer: allowed + "/"}, browser.InitiatorUser},
 		{"A8", "by one of a sibling host", e{Site: "none", Mode: "navigate", Dest: "document", Purpose: "prefetch;prerender", Referer: evil + "/"}, browser.InitiatorForeign},
-		{"A8", "by one of whoever hides himself, or by the address bar", e{Site: "none", Mode: "navigate", Dest: "document", Purpose: "prefetch;prerender"}, browser.InitiatorForeign},
+		{"A8", "by one of a page that hides its origin, or by the address bar", e{Site: "none", Mode: "navigate", Dest: "document", Purpose: "prefetch;prerender"}, browser.InitiatorForeign},
 		{"A5", "extension's fetch", e{Reads: true, Site: "none", Mode: "cors"}, browser.InitiatorUnknown},
 		{"A6", "link of another site", nav("cross-site", "document"), browser.InitiatorUser},
 		{"A6", "link of a sibling host", nav("same-site", "document"), browser.InitiatorUser},
@@ -64,7 +64,7 @@ func TestInitiator(t *testing.T) {
 		{"A8", "prerendering", e{Reads: true, Site: "same-site", Mode: "navigate", Dest: "document", Purpose: "prefetch;prerender"}, browser.InitiatorForeign},
 		{"A8", "image", e{Reads: true, Site: "cross-site", Mode: "no-cors", Dest: "image"}, browser.InitiatorForeign},
 		{"A8", "sibling's image", e{Reads: true, Site: "same-site", Mode: "no-cors", Dest: "image"}, browser.InitiatorForeign},
-		{"A8", "allowed origin's image, of which nothing says so", e{Reads: true, Site: "cross-site", Mode: "no-cors", Dest: "image", Referer: allowed + "/"}, browser.InitiatorForeign},
+		{"A8", "image of an allowed origin, without proof of it", e{Reads: true, Site: "cross-site", Mode: "no-cors", Dest: "image", Referer: allowed + "/"}, browser.InitiatorForeign},
 		{"A8", "sandboxed frame's form", e{Site: "cross-site", Mode: "navigate", Origin: "null"}, browser.InitiatorForeign},
 		{"A8", "own origin, through another site's redirect", e{Site: "cross-site", Mode: "cors", Origin: own}, browser.InitiatorForeign},
 		{"A9", "form, old browser", e{Origin: own}, browser.InitiatorOwn},
@@ -94,7 +94,8 @@ func TestInitiator(t *testing.T) {
 	}
 }
 
-// Whatever else a request says: what a page of another site can cause proves nothing but a person's own opening of a page.
+// Whatever else a request says: a page of another site can cause nothing that proves more than a
+// user who opens a page.
 func TestForeignNeverProvesOwn(t *testing.T) {
 	word := func(words ...string) *rapid.Generator[string] { return rapid.SampledFrom(words) }
 	rapid.Check(t, func(t *rapid.T) {

@@ -10,10 +10,9 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// The cookies in which supertokens-website keeps what it knows of a session, for
-// all its tabs: the marker of id-refresh-token (4.x), and front-token, the time of
-// the last change and the anti-CSRF token (20.x). It sets them itself wherever a
-// script of its own reads the answer of a sign-in.
+// supertokens-website keeps what it knows of a session in these cookies, for all its tabs: the
+// marker of id-refresh-token (4.x), and front-token, the time of the last change and the anti-CSRF
+// token (20.x). The SDK sets them itself if one of its scripts reads the answer of a sign-in.
 const (
 	sdkMarker     = "sIRTFrontend"
 	sdkFrontToken = "sFrontToken"
@@ -21,12 +20,12 @@ const (
 	sdkAntiCSRF   = "sAntiCsrf"
 )
 
-// SDKCookieNames are those of the cookies that go when a session ends.
+// SDKCookieNames are the SDKs' cookies that are deleted when a session ends.
 func SDKCookieNames() []string { return []string{sdkMarker, sdkFrontToken, sdkAntiCSRF} }
 
-// SetSDK gives the Set-Cookie lines by which the web SDKs see i at a client that
-// reached us as host, though no script read the answer: a sign-in by a plain form.
-// Scripts can read them; no token is in them that works without the others.
+// SetSDK gives the Set-Cookie lines by which the web SDKs learn of i at a client that reached us as
+// host, although no script read the answer: the sign-in was a plain form. Scripts can read these
+// cookies. They contain no token that works without the other cookies.
 func (c Cookies) SetSDK(host string, i sessions.Issued) []string {
 	updated := strconv.FormatInt(i.Session.CreatedAt.UnixMilli(), 10)
 	var lines []string
@@ -37,7 +36,7 @@ func (c Cookies) SetSDK(host string, i sessions.Issued) []string {
 		{sdkAntiCSRF, i.AntiCSRF.Reveal(), c.FrontendDomain},
 	} {
 		for _, kind := range c.kinds() {
-			if kind.Partitioned != c.Partitioned { // what the SDK set by itself, with the setting on
+			if kind.Partitioned != c.Partitioned { // set by the SDK itself, under the other setting
 				lines = append(lines, kind.sdkCookie(cookie.name, "", cookie.domain, deleted).String())
 			}
 		}
@@ -46,9 +45,9 @@ func (c Cookies) SetSDK(host string, i sessions.Issued) []string {
 	return lines
 }
 
-// ClearSDK gives the lines that delete SDKs' cookies on the host and wherever a page
-// of it may have put them. The time of the last change stays: without a
-// front token beside it, it tells an SDK that there is no session.
+// ClearSDK gives the lines that delete the SDKs' cookies on the host, and on every domain on which
+// one of its pages may have set them. The time of the last change stays: without a front token
+// beside it, it tells an SDK that there is no session.
 func (c Cookies) ClearSDK(host string, names ...string) []string {
 	domains := append([]string{""}, parentDomains(host)...)
 	if !slices.Contains(domains, c.FrontendDomain) {
@@ -65,9 +64,9 @@ func (c Cookies) ClearSDK(host string, names ...string) []string {
 	return lines
 }
 
-// sdkCookie has the attributes that the SDKs use. Without Secure: from plain HTTP to
-// localhost they could not replace a cookie that has it. Browsers refuse SameSite=None
-// without it.
+// sdkCookie has the attributes that the SDKs use. It is without Secure: over plain HTTP to
+// localhost, the SDKs could not replace a cookie that has it. With SameSite=None it has Secure,
+// because browsers refuse the cookie otherwise.
 func (c Cookies) sdkCookie(name, value, domain string, l life) *http.Cookie {
 	return &http.Cookie{ //nolint:gosec // the deployment chooses; scripts of the web SDKs read these (G124)
 		Name: name, Value: value, Domain: domain, Path: "/", MaxAge: l.maxAge(), Expires: l.until,
@@ -75,8 +74,8 @@ func (c Cookies) sdkCookie(name, value, domain string, l life) *http.Cookie {
 	}
 }
 
-// markerDomain is the Domain that 4.x gives its cookie: also where it is the
-// page's own host, unlike 20.x. Its deletion would miss a cookie without.
+// markerDomain is the Domain that 4.x gives its cookie. Unlike 20.x, it does so also if that is the
+// page's own host. The SDK's deletion would miss a cookie without the attribute.
 func (c Cookies) markerDomain(host string) string {
 	if c.FrontendDomain != "" {
 		return c.FrontendDomain

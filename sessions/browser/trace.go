@@ -2,11 +2,11 @@ package browser
 
 import "strings"
 
-// ParseTraceparent reads the W3C Trace Context header traceparent (Level 1, §3.2),
-// so that log lines can be joined with the traces of other systems. Nothing is
-// decided by it. Anybody can send one, so only the exact form is taken: lower-case
-// hex of the lengths given, no id of zeros, and of versions to come only the part
-// that they have in common (§3.2.4). Anything else is none.
+// ParseTraceparent reads the W3C Trace Context header traceparent (Level 1, §3.2), so that log
+// lines can be joined with the traces of other systems. Nothing is decided by it. Any client can
+// send one, so only the exact form is accepted: lower-case hex of the given lengths, and no id of
+// zeros. Of a future version, only the part that all versions share is read (§3.2.4). Anything else
+// is no trace.
 func ParseTraceparent(text string) (traceID, spanID string, ok bool) {
 	const length = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	if len(text) < length || text[2] != '-' || text[35] != '-' || text[52] != '-' {
@@ -29,9 +29,8 @@ func isLowerHex(text string) bool {
 	return strings.Trim(text, "0123456789abcdef") == ""
 }
 
-// IsRequestID says whether text is a UUID (RFC 9562), as Envoy makes for
-// x-request-id. Only such a one is logged: the header may be the client's own, and
-// none of our secrets has that form.
+// IsRequestID says whether text is a UUID (RFC 9562), which Envoy makes for x-request-id. Only a
+// UUID is logged: the header may come from an attacker, and none of our secrets has that form.
 func IsRequestID(text string) bool {
 	if len(text) != len("0af76519-16cd-43dd-8448-eb211c80319c") {
 		return false

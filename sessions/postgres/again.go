@@ -14,14 +14,15 @@ import (
 )
 
 const (
-	// repeats is how often what lost against somebody else is done again; repeatPause
-	// is the longest pause before the first time, twice as long before each next one.
+	// repeats is how often a lost race is repeated. repeatPause is the longest pause before the
+	// first repetition; it doubles before each next one.
 	repeats     = 6
 	repeatPause = 10 * time.Millisecond
-	// silentAfter is how long after its own end of a statement the server may be silent.
+	// silentAfter is how long the server may stay silent after it should have ended a statement
+	// itself.
 	silentAfter = time.Second
-	// transactionMost is how many statements that take as long as they may a
-	// transaction has.
+	// transactionMost is the largest number of statements in a transaction that may each take the
+	// whole statement timeout.
 	transactionMost = 4
 )
 
@@ -32,28 +33,28 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// lostRace says whether Postgres undid a statement because of what somebody else did at
-// the same time: a serialization failure, on an isolation level that we did not choose,
-// or a deadlock. Nothing of it has happened.
+// lostRace says whether Postgres undid a statement because of a concurrent one: a serialization
+// failure, on an isolation level that we did not choose, or a deadlock. The statement had no
+// effect.
 func lostRace(err error) bool {
 	e := (*pgconn.PgError)(nil)
 	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")
 }
 
-// do runs f, which is one statement that does not depend on what was read before, with
-// all its rows read; and again where it lost a race.
+// do runs f, and again if it lost a race. f is one statement with all its rows read; it does not
+// depend on what was read before.
 func (s *Store) do(ctx context.Context, p *pgxpool.Pool, f func(context.Context, querier) error) error {
 	return again(ctx, func() error { return s.once(ctx, p, f) })
 }
 
-// ownBeginOf is how a connection's transactions begin, where that is in another way
-// than by begin: also a single statement is then one.
+// ownBeginOf is how transactions of a connection begin, if they need more than begin. On such a
+// connection, a single statement is a transaction, too.
 func ownBeginOf(conn *pgxpool.Conn) string {
 	own, _ := conn.Conn().PgConn().CustomData()[ownBegin].(string)
 	return own
 }
 
-// once is do without again, for what must be decided again.
+// once is do without the repetition, for statements whose decision must be made again.
 func (s *Store) once(ctx context.Context, p *pgxpool.Pool, f func(context.Context, querier) error) error {
 	return s.with(ctx, p, s.statementMax, func(ctx context.Context, conn *pgxpool.Conn) error {
 		if own := ownBeginOf(conn); own != "" {
@@ -63,8 +64,7 @@ func (s *Store) once(ctx context.Context, p *pgxpool.Pool, f func(context.Contex
 	})
 }
 
-// transact runs f in a transaction that takes at most longest, and again where it lost a
-// race.
+// transact runs f in a transaction that takes at most longest, and again if it lost a race.
 func (s *Store) transact(ctx context.Context, p *pgxpool.Pool, longest time.Duration, f func(context.Context, pgx.Tx) error) error {
 	return again(ctx, func() error {
 		return s.with(ctx, p, longest, func(ctx context.Context, conn *pgxpool.Conn) error {
@@ -74,8 +74,8 @@ func (s *Store) transact(ctx context.Context, p *pgxpool.Pool, longest time.Dura
 	})
 }
 
-// with gives f a connection, once it has one, for at most longest. The server ends a
-// statement by itself; one that does not even say so is frozen, or cut off.
+// with waits for a connection, and runs f on it for at most longest. The server ends a statement by
+// itself; a server that does not even report that is frozen, or cut off.
 func (s *Store) with(ctx context.Context, p *pgxpool.Pool, longest time.Duration, f func(context.Context, *pgxpool.Conn) error) error {
 	conn, err := p.Acquire(ctx)
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *Store) with(ctx context.Context, p *pgxpool.Pool, longest time.Duration
 	bounded, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	if era, ok := conn.Conn().PgConn().CustomData()[itsEra].(context.Context); ok {
-		defer context.AfterFunc(era, cancel)() //nolint:contextcheck // the end of either ends it
+		defer context.AfterFunc(era, cancel)() //nolint:contextcheck // either of them ends it
 	}
 	err = f(bounded, conn)
 	switch {
@@ -106,7 +106,7 @@ func again(ctx context.Context, f func() error) error {
 		if !lostRace(err) {
 			return err
 		}
-		// Two that met once and wait equally long meet again.
+		// Two callers that collided once and wait equally long collide again.
 		pause := time.NewTimer(rand.N(longest)) //nolint:gosec // no secret
 		select {
 		case <-pause.C:
@@ -119,7 +119,7 @@ func again(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// exec is do for a statement that returns no rows; it says how many it changed.
+// exec is do for a statement that returns no rows. It returns how many rows it changed.
 func (s *Store) exec(ctx context.Context, sql string, args ...any) (int64, error) {
 	var changed int64
 	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {

@@ -14,7 +14,8 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// isolations are those on which Postgres undoes what lost against somebody else.
+// isolations are the isolation levels on which Postgres undoes what lost against a concurrent
+// statement.
 var isolations = []string{"repeatable read", "serializable"}
 
 func isolated(address, isolation string) string {
@@ -130,7 +131,7 @@ func TestLostRaces(t *testing.T) {
 // touch changes every session and nothing that a swap compares.
 const touch = `UPDATE sessiongate.active_sessions SET expires_at = expires_at - interval '1 second'`
 
-// A deadlock with somebody who locks in another order is a lost race, too.
+// A deadlock with a process that locks in another order is a lost race, too.
 func TestDeadlockIsALostRace(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -156,7 +157,7 @@ func TestDeadlockIsALostRace(t *testing.T) {
 	}
 }
 
-// Who always loses is told in the end.
+// A caller that always loses gets the error in the end.
 func TestRepeatsEnd(t *testing.T) {
 	t.Parallel()
 	c := open(t)

@@ -10,35 +10,35 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// The table of events is an outbox: a statement that changes a session inserts the
-// event, too, and whoever has delivered it deletes it.
+// The table audit_events is an outbox. A statement that changes a session also inserts the event.
+// The process that has delivered the event deletes it.
 //
-// The ids of one session's events have the order in which its changes happened, and
-// no earlier event appears after a later one has been read. For each statement that
-// writes an event locks the session's row first, and takes the id, a number of one
-// sequence without a cache, from the row that it got (data flows from the CTE that
-// locks to the INSERT), and keeps the lock until it has committed. So the next one
-// takes its id after that commit; and what reads the later event sees the earlier
-// one, for Postgres makes a commit visible before it gives its locks back.
+// The IDs of one session's events have the order of its changes, and no earlier event appears after
+// a later one was read. The reason: each statement that writes an event first locks the session's
+// row. It takes the ID, a number of one sequence without a cache, from the row that it got (data
+// flows from the CTE that locks to the INSERT). It keeps the lock until it has committed. So the
+// next statement takes its ID after that commit. A reader that sees the later event also sees the
+// earlier one, because Postgres makes a commit visible before it releases the locks.
 //
-//   - Create inserts the row: nobody else finds it, by handle or by user, before
-//     the commit.
-//   - Swap updates it. End, EndIf and EndUser delete it: nothing follows.
-//   - Update locks it beside the contents that it changes, whose own lock would order
-//     changes of contents alone.
-//   - Promote writes no event.
 //
-// A key's row orders its events in the same way. Ids of different sessions are in no
-// order; a gap is a transaction that was rolled back, or one still under way.
+//  - Create inserts the row: no other statement finds it, by handle or by user, before the commit.
+//  - Swap updates it. End, EndIf and EndUser delete it: nothing follows.
+//  - Update locks the row beside the attributes that it changes. The lock of the attributes alone
+//    would order only changes of attributes.
+//  - Promote writes no event.
+//
+//
+// The row of a key orders its events in the same way. IDs of different sessions are in no order. A
+// gap in the IDs is a transaction that was rolled back, or one that is still open.
 
-// AuditChanges implements [sessions.Store]. Without it ends alone write an event, and
-// no other change pays for one. It is called before the store is used.
+// AuditChanges implements [sessions.Store]. Without it, only ends write an event, and no other
+// change pays for one. It is called before the store is used.
 func (s *Store) AuditChanges() { s.audit = true }
 
-// noteKey is the part of a statement that writes an event for each key that changed
-// holds: a CTE that returned kind, generation and id of keys.
-func noteKey(kind sessions.AuditKind, changed string) string {
-	return `, noted AS (
+// auditKey is the part of a statement that writes an event for each key in the CTE changed, which
+// returns kind, generation and id of keys.
+func auditKey(kind sessions.AuditKind, changed string) string {
+	return `, audited AS (
 			INSERT INTO sessiongate.audit_events (kind, user_id, reason, actor, key)
 			SELECT '` + string(kind) + `', '', '', '', kind || '/' || generation || '/' || translate(rtrim(encode(id, 'base64'), '='), '+/', '-_')
 			FROM ` + changed + `
@@ -46,25 +46,25 @@ func noteKey(kind sessions.AuditKind, changed string) string {
 }
 
 const (
-	// auditLock lets one process deliver at a time; a constant that only we use.
+	// auditLock lets one process deliver at a time. Only sessiongate uses the constant.
 	auditLock = 0x73676175646974
-	// deliverMax is how long the server lets a transaction wait for what is done with
-	// its events. Then another process may have them.
+	// deliverMax is how long the server lets a transaction wait for the delivery of its events.
+	// Then another process may get them.
 	deliverMax = 30 * time.Second
 )
 
-// DeliverAudit implements [sessions.Store]. The transaction is open while deliver
-// runs, but has no snapshot and no id then, only the advisory lock: it keeps neither
-// vacuum nor the feed's cursor back. The lock is the transaction's, so that it works
-// through a pooler, and ends with a process that dies.
+// DeliverAudit implements [sessions.Store]. The transaction is open while deliver runs. But it then
+// has no snapshot and no transaction ID, only the advisory lock: it holds back neither vacuum nor
+// the feed's cursor. The lock belongs to the transaction, so it works through a pooler and ends
+// with a process that dies.
 func (s *Store) DeliverAudit(ctx context.Context, limit int, deliver func([]sessions.AuditEvent) error) (int, error) {
 	if !s.delivering.TryLock() { // the outbox has one connection
 		return 0, nil
 	}
 	defer s.delivering.Unlock()
 	delivered := 0
-	// The events are read after the lock was got, so that none is seen that its former
-	// holder removed: each statement has a snapshot of its own.
+	// The events are read after the lock was taken: each statement has a snapshot of its own, so it
+	// sees none that the former holder of the lock removed.
 	err := s.transact(ctx, s.outbox, s.deliverMax+s.transactionMax, func(ctx context.Context, tx pgx.Tx) error {
 		delivered = 0
 		var mine bool
@@ -75,7 +75,7 @@ func (s *Store) DeliverAudit(ctx context.Context, limit int, deliver func([]sess
 		if err != nil || len(events) == 0 {
 			return err
 		}
-		// Another statement also closes the last one's portal, which would keep its
+		// This statement also closes the portal of the last one. The portal would keep its
 		// snapshot, and so every dead row of the database, while deliver waits.
 		if _, err := tx.Exec(ctx, `SET LOCAL idle_in_transaction_session_timeout = `+milliseconds(s.deliverMax)); err != nil {
 			return err
@@ -94,7 +94,7 @@ func (s *Store) DeliverAudit(ctx context.Context, limit int, deliver func([]sess
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("delivering events: %w", err)
+		return 0, fmt.Errorf("delivering audit events: %w", err)
 	}
 	return delivered, nil
 }

@@ -51,8 +51,8 @@ func TestAudit(t *testing.T) {
 	sessionstest.Audit(t, func(t *testing.T) sessionstest.ClockedStore { return openAudited(t) })
 }
 
-// An engine that has somebody to tell has the store write what is told: there is no
-// second switch that could be forgotten.
+// An engine that delivers audit events makes the store write them: there is no second switch that
+// could be forgotten.
 func TestAuditIsOneSwitch(t *testing.T) {
 	t.Parallel()
 	kek, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString(make([]byte, 32)))
@@ -70,7 +70,7 @@ func TestAuditIsOneSwitch(t *testing.T) {
 		}
 		create(t, store, "alice")
 		if events := taken(t, store); len(events) != want {
-			t.Errorf("given somebody: %t, events %v", take != nil, events)
+			t.Errorf("with a receiver: %t, events %v", take != nil, events)
 		}
 	}
 }
@@ -193,7 +193,7 @@ func TestAuditDelivererThatIsGone(t *testing.T) {
 		n, err := one.DeliverAudit(t.Context(), 10, func(events []sessions.AuditEvent) error {
 			first = slices.Clone(events)
 			if name == "killed" {
-				// It holds nobody up: neither vacuum nor the feed's cursor.
+				// It holds back neither vacuum nor the feed's cursor.
 				if n := c.count(`SELECT count(*)` + deliverers + ` AND backend_xid IS NULL AND backend_xmin IS NULL`); n != 1 {
 					t.Errorf("%d deliverers without a snapshot, want 1", n)
 				}
@@ -257,7 +257,7 @@ func TestAuditHasAConnectionOfItsOwn(t *testing.T) {
 	}
 }
 
-// Where nobody asked for an audit, ends alone are events.
+// Without a receiver of audit events, only ends are events.
 func TestWithoutAuditEndsAloneAreEvents(t *testing.T) {
 	t.Parallel()
 	c := open(t)

@@ -15,28 +15,27 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A server that vanishes without a word (a lost machine, a network that was cut) leaves
-// connections that look whole. The kernel finds them out: an idle one by its probes, one
-// with something sent by userTimeout.
+// A server that disappears silently (a lost machine, a network that was cut) leaves connections
+// that look intact. The kernel finds them: an idle one by its probes, one with data in flight by
+// userTimeout.
 const (
 	probeAfter  = 2 * time.Second
 	probeEvery  = time.Second
 	probes      = 3
-	userTimeout = 4 * time.Second // what was sent and not even acknowledged by the other kernel
+	userTimeout = 4 * time.Second // for data that the other kernel did not acknowledge
 )
 
-// silentFor is how long a host that said nothing is passed over, where there are others.
+// silentFor is how long a silent host is skipped, if there are others.
 const silentFor = 3 * time.Second
 
-// dialer gives a server half of the time that a connection may take to answer at all.
-// One that is frozen accepts connections, for its kernel does, and never says a word:
-// where it is the first of several hosts, the next one must be reached in time, and each
-// connection must not pay for it.
+// dialer gives a server half of the connect timeout to answer at all. A frozen server accepts
+// connections, because its kernel does, and never answers. If it is the first of several hosts, the
+// next one must be reached in time, and not every connection may pay for the wait.
 type dialer struct {
 	net.Dialer
 
 	silence time.Duration
-	several atomic.Bool // there are other addresses, of other hosts or of the same name
+	several atomic.Bool // there are other addresses
 
 	mu     sync.Mutex
 	silent map[string]time.Time // by address
@@ -44,7 +43,7 @@ type dialer struct {
 
 func newDialer(cfg *pgconn.Config) *dialer {
 	d := &dialer{silence: cfg.ConnectTimeout / 2, silent: map[string]time.Time{}}
-	for _, f := range cfg.Fallbacks { // of one host, too: with TLS, and without
+	for _, f := range cfg.Fallbacks { // one host has several fallbacks: with TLS and without
 		if f.Host != cfg.Host || f.Port != cfg.Port {
 			d.several.Store(true)
 		}
@@ -68,7 +67,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 		return nil, err
 	}
 	g := &greeted{Conn: conn, silence: d.silence}
-	// Closed, not given a deadline: pgx sets deadlines of its own.
+	// Closed, because pgx sets deadlines of its own.
 	g.timer = time.AfterFunc(d.silence, func() {
 		g.silent.Store(true)
 		d.saysNothing(address)
@@ -77,7 +76,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	return g, nil
 }
 
-// lookup is find, for the addresses of a host.
+// lookup wraps find, and notes whether a host has several addresses.
 func (d *dialer) lookup(find pgconn.LookupFunc) pgconn.LookupFunc {
 	return func(ctx context.Context, host string) ([]string, error) {
 		addresses, err := find(ctx, host)
@@ -108,7 +107,7 @@ type greeted struct {
 	silence time.Duration
 	timer   *time.Timer
 	silent  atomic.Bool
-	spoken  bool // of the one reader
+	spoken  bool // used by the one reader
 }
 
 func (g *greeted) Read(b []byte) (int, error) {
@@ -129,21 +128,21 @@ func (g *greeted) Close() error {
 }
 
 const (
-	// pingIdle is how long a connection may have been idle and be used without asking.
+	// pingIdle is how long a connection may have been idle and still be used without a ping.
 	pingIdle = time.Second
-	// pingMax is how long an answer to nothing at all may take.
+	// pingMax is how long the answer to a ping may take.
 	pingMax = time.Second
-	// closeGrace is how long a connection that broke may take to say goodbye. Until then
-	// it holds its place in the pool: the feed has only one.
+	// closeGrace is how long the closing of a broken connection may take. Until then it occupies
+	// its slot in the pool, and the feed has only one.
 	closeGrace = 250 * time.Millisecond
 )
 
-// shouldPing asks a connection that was idle for a while whether it lives. One that says
-// nothing is closed, and all others with it: asking ten in turn would take as many
-// times as long. But not again and again, for a server may only be slow: the connections
-// made again have as long as their caller.
+// shouldPing pings a connection that was idle for a while. If there is no answer, it closes that
+// connection and all others: to ping ten in turn would take ten times as long. But it does so only
+// once in silencePause, because a server may just be slow. The new connections get as much time as
+// their caller has.
 //
-// It says true where the connection is dead: then pgx asks, too, and sees it.
+// It returns true if the connection is dead: pgx then pings, too, and sees it.
 func (s *Store) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
 	if p.IdleDuration < s.pingIdle {
 		return false
@@ -159,7 +158,7 @@ func (s *Store) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool
 	switch {
 	case err == nil:
 		return false
-	case ctx.Err() != nil: // the caller left
+	case ctx.Err() != nil: // the caller gave up
 	case serverGone(err):
 		s.lookAgain()
 	case impatient && s.silence.due(silencePause):
@@ -168,13 +167,13 @@ func (s *Store) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool
 	return true
 }
 
-// beforeClose cuts short how pgx takes leave of a connection that broke: it would wait
-// 15 seconds for the last word of a server that is frozen.
+// beforeClose shortens how pgx closes a broken connection: pgx would wait 15 seconds for the last
+// message of a frozen server.
 func beforeClose(conn *pgx.Conn) {
 	if conn.IsClosed() {
 		time.AfterFunc(closeGrace, func() { _ = conn.PgConn().Conn().Close() })
 	}
 }
 
-// isTCP says whether a dialer's network is TCP's.
+// isTCP says whether a dialer's network is TCP.
 func isTCP(network string) bool { return strings.HasPrefix(network, "tcp") }

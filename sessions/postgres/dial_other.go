@@ -4,6 +4,5 @@ package postgres
 
 import "syscall"
 
-// setUserTimeout does nothing here: this system has its own time for what is not
-// acknowledged.
+// setUserTimeout does nothing here: this system has its own timeout for unacknowledged data.
 func setUserTimeout(string, string, syscall.RawConn) error { return nil }

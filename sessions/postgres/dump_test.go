@@ -21,10 +21,9 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// Whoever has a dump of the database, and nothing else, can neither refresh nor
-// sign nor pass the anti-CSRF check: it holds no token, no secret and no key,
-// wherever in its life a key is. A server that is started over it, with another
-// key-encryption key, takes no token of before.
+// An attacker who has a dump of the database, and nothing else, can neither refresh nor sign nor
+// pass the anti-CSRF check. The dump contains no token, no secret and no key, in any state of a
+// key. A server that is started over it, with another key-encryption key, accepts no earlier token.
 func TestDumpHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -110,7 +109,7 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 	dump := strings.ToLower(string(out))
 	for _, name := range []string{"first", "third", "fourth"} { // the rows name them, so that these are the secrets, and this is how a dump shows bytes
 		if m := hashes[name]; !strings.Contains(dump, hex.EncodeToString(m[:])) {
-			t.Errorf("the dump does not hold the mark of the %s token", name)
+			t.Errorf("the dump does not contain the token hash of the %s token", name)
 		}
 	}
 	for name, secret := range secrets {
@@ -131,25 +130,25 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 		t.Fatalf("restoring: %v\n%s", err, text)
 	}
 	restored := openAt(t, postgres.Config{URL: url})
-	thief := sessions.Defaults()
-	thief.KeyEncryptionKey = kek(t, []byte(strings.Repeat("x", 32)))
-	refused, err := sessions.New(restored, thief)
+	attacker := sessions.Defaults()
+	attacker.KeyEncryptionKey = kek(t, []byte(strings.Repeat("x", 32)))
+	refused, err := sessions.New(restored, attacker)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := refused.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "is wrapped under key-encryption key") {
-		t.Fatalf("started over the dump: %v", err)
+		t.Fatalf("started on the dump: %v", err)
 	}
 	if _, err := connect(t, url).Exec(t.Context(), `DELETE FROM sessiongate.keys`); err != nil {
 		t.Fatal(err)
 	}
-	started := sessionstest.StartEngine(t, restored, thief)
+	started := sessionstest.StartEngine(t, restored, attacker)
 	for _, i := range issued {
 		if _, denial := started.Verify(sessions.TransportCookie, []string{i.Access.Reveal()}); denial != sessions.DenyUnknownKey {
-			t.Errorf("over the dump an access token is: %v", denial)
+			t.Errorf("on the dump an access token is: %v", denial)
 		}
 		if _, err := started.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, sessions.Client{1}); !errors.Is(err, sessions.ErrSessionEnded) || errors.Is(err, sessions.ErrTheft) {
-			t.Errorf("over the dump a refresh ends with: %v", err)
+			t.Errorf("on the dump a refresh ends with: %v", err)
 		}
 	}
 }

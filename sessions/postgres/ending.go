@@ -11,23 +11,22 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// ending deletes the sessions that match, with feed entry and event, in one
-// statement: nobody can see the one without the others. $1 is the reason, $2 the
-// actor, $3 the rule; those of match begin at $4.
+// ending deletes the sessions that match, with feed entry and audit event, in one statement: no
+// reader sees one without the others. $1 is the reason, $2 the actor, $3 the rule. The arguments of
+// match begin at $4.
 func ending(match string) string {
 	return `
 		WITH gone AS (
 			DELETE FROM sessiongate.active_sessions WHERE ` + match + ` RETURNING handle, user_id
 		), fed AS (
 			INSERT INTO sessiongate.feed (kind, handle, reason) SELECT 'ended', handle, $1 FROM gone
-		), noted AS (
+		), audited AS (
 			INSERT INTO sessiongate.audit_events (kind, handle, user_id, rule, reason, actor) SELECT 'ended', handle, user_id, $3, $1, $2 FROM gone
 		)
 		SELECT handle FROM gone`
 }
 
-// end ends the sessions that match, whose arguments args are, and returns their
-// handles.
+// end ends the sessions that match, with the arguments args, and returns their handles.
 func end(ctx context.Context, by querier, e sessions.Ending, match string, args ...any) ([]sessions.Handle, error) {
 	rows, err := by.Query(ctx, ending(match), append([]any{string(e.Reason), e.Actor, string(e.Rule)}, args...)...)
 	if err != nil {
@@ -42,14 +41,14 @@ func end(ctx context.Context, by querier, e sessions.Ending, match string, args 
 	return handles, err
 }
 
-// endAgain is end by itself, and again where it lost a race.
+// endAgain is end in a statement of its own, and again if it lost a race.
 func (s *Store) endAgain(ctx context.Context, e sessions.Ending, match string, args ...any) ([]sessions.Handle, error) {
 	var gone []sessions.Handle
 	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) (err error) {
 		gone, err = end(ctx, by, e, match, args...)
 		return err
 	})
-	if err != nil { // what was undone is not gone
+	if err != nil { // what was undone is not deleted
 		return nil, fmt.Errorf("deleting sessions: %w", err)
 	}
 	return gone, nil
@@ -61,8 +60,8 @@ func (s *Store) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (
 	return len(gone) == 1, err
 }
 
-// EndIf implements [sessions.Store]. Who lost a race against a change of the row reads
-// and judges again: it is not tried again here.
+// EndIf implements [sessions.Store]. A caller that lost a race against a change of the row reads
+// and judges again, so EndIf does not repeat.
 func (s *Store) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) (bool, error) {
 	var gone []sessions.Handle
 	err := s.once(ctx, s.pool, func(ctx context.Context, by querier) (err error) {
@@ -86,14 +85,13 @@ func (s *Store) EndUser(ctx context.Context, userID string, e sessions.Ending) (
 			SELECT s.handle FROM sessiongate.active_sessions s WHERE s.user_id = $4 ORDER BY s.handle FOR UPDATE))`, userID)
 }
 
-// endPage is how many sessions one statement of [Store.EndCreatedBefore] looks at.
+// endPage is how many sessions one statement of [Store.EndCreatedBefore] reads.
 const endPage = 5_000
 
-// EndCreatedBefore ends every session that was created before t, and returns how
-// many. It goes through all sessions in pages, each a transaction of its own, so
-// that it holds no lock for long: where it stops with an error, the ones counted
-// are ended, and calling it again ends the rest. Sessions that are created
-// meanwhile stay: a t that has not passed counts as now.
+// EndCreatedBefore ends every session that was created before t, and returns how many it ended. It
+// reads all sessions in pages. Each page is a transaction of its own, so no lock is held for long.
+// If it stops with an error, the counted sessions have ended, and another call ends the rest.
+// Sessions that are created meanwhile stay: a t in the future counts as now.
 func (s *Store) EndCreatedBefore(ctx context.Context, t time.Time, e sessions.Ending) (int, error) {
 	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
 		return by.QueryRow(ctx, `SELECT least($1::timestamptz, sessiongate.now())`, t).Scan(&t)

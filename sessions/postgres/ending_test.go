@@ -48,11 +48,11 @@ func TestEndIsOneTransaction(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 	if n := c.count(`SELECT count(*) FROM sessiongate.session_attributes`); n != 0 {
-		t.Errorf("%d contents of no session", n)
+		t.Errorf("%d attributes without a session", n)
 	}
 }
 
-// All that are older end, whatever page they are on, and nobody else.
+// All older sessions end, on whatever page they are, and no others.
 func TestEndCreatedBefore(t *testing.T) {
 	t.Parallel()
 	for _, page := range []int{1, 2, 3, 4, 7, 8} {

@@ -10,8 +10,7 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/postgres"
 )
 
-// How a program puts an engine over a database. Any number of programs may do so
-// over one.
+// How a program puts an engine over a database. Any number of programs may do so over one database.
 func Example() {
 	ctx, stop := context.WithCancel(context.Background())
 	key, err := sessions.ParseKeyEncryptionKey(os.Getenv("SESSIONS_KEY")) // 32 bytes in base64

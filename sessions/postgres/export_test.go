@@ -11,13 +11,13 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// SetFeedPage makes pages of a whole read small enough to be many.
+// SetFeedPage makes the pages of a full resync small, so that there are many.
 func (s *Store) SetFeedPage(entries int) { s.feedPage = entries }
 
-// SetDeliverMax makes the server impatient with a delivery.
+// SetDeliverMax sets how long the server waits for a delivery.
 func (s *Store) SetDeliverMax(d time.Duration) { s.deliverMax = d }
 
-// Setting is what a connection of the store has for a setting of the server.
+// Setting is the value of a server setting on a connection of the store.
 func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
 	err = s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
 		return by.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
@@ -25,7 +25,7 @@ func (s *Store) Setting(ctx context.Context, name string) (value string, err err
 	return value, err
 }
 
-// SetEndPage makes pages of an end of many sessions small enough to be many.
+// SetEndPage makes the pages of EndCreatedBefore small, so that there are many.
 func (s *Store) SetEndPage(sessions int) { s.endPage = sessions }
 
 // UserLock is the lock of a user's creations.

@@ -13,24 +13,23 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// The feed is read by snapshots. Transaction ids are given out in one order and
-// committed in another, so "all that is newer than X" hides what commits late, and
-// "all that was not finished at X" brings everything again for as long as any
-// transaction in the whole cluster is open. A pg_snapshot says exactly which
-// transactions a reading saw; the next one reads those that it did not see: the
-// ones that were open then, each by its id, and the ones that began since.
+// The feed is read by snapshots. Transaction IDs are assigned in one order and committed in
+// another. So "everything newer than X" misses what commits late, and "everything that was not
+// finished at X" returns everything again while any transaction in the whole cluster is open. A
+// pg_snapshot says exactly which transactions a poll saw. The next poll reads those that it did not
+// see: the transactions that were open then, each by its ID, and those that began later.
 
-// feedPage is how many entries one statement brings at most: some 600 KB, which a slow
-// line carries within the bound of a poll.
+// feedPage is the largest number of entries in one statement: some 600 KB, which a slow network
+// carries within the bound of a poll.
 const feedPage = 5_000
 
-// place is a [sessions.Cursor].
+// position is a [sessions.Cursor].
 type position struct {
-	server   string // which one made it: see pollHead
-	snapshot string // what it saw has been read; empty: nothing has
-	upto     string // the reading under way ends here; empty: none is
-	// The last entry that the reading under way brought, by its time where that is of the
-	// whole feed, else by its transaction.
+	server   string // the server that made it: see pollHead
+	snapshot string // what it saw was read; empty: nothing was
+	upto     string // the poll under way ends here; empty: none is
+	// The last entry that the poll under way brought: by its time in a full resync, otherwise by
+	// its transaction.
 	at  int64 // microseconds of the Unix time
 	xid string
 	id  int64
@@ -56,11 +55,12 @@ func parsePosition(c sessions.Cursor) (position, error) {
 	return position{parts[0], parts[1], parts[2], at, parts[4], id}, nil
 }
 
-// pollHead is one row about the server, beside the entries: one statement, so one
-// snapshot. What was read before is void where the server, the database or the table is
-// another one, and where the server recovered from a crash, after which it gives
-// transaction ids out again: then the postmaster was started at another moment, or,
-// where one process alone was killed, its statistics were, or ids ($1) went back.
+// pollHead is one row about the server, beside the entries: one statement, so one snapshot.
+//
+// What was read before is void if the server, the database or the table is another one. It is also
+// void if the server recovered from a crash, because it then assigns transaction IDs again. A crash
+// shows in the start time of the postmaster. If only one process was killed, it shows in the time
+// of its statistics, or in IDs that went back ($1).
 const pollHead = `
 	WITH h AS MATERIALIZED (
 		SELECT extract(epoch FROM pg_postmaster_start_time())::text || '/' || coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time())::text, '') || '/' ||
@@ -77,18 +77,18 @@ const pollHead = `
 	SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, f.id, f.xid::text, f.kind, f.handle, f.token_hash, f.version, f.reason, f.at
 	FROM h, LATERAL `
 
-// wholeEntries pages through all that is young by its time, from ($2, $3) on, whatever
-// the transaction ids say: those of a restored feed are another server's. What is older,
-// and not swept yet, costs nothing.
-const wholeEntries = `(
+// resyncEntries pages through all young entries by their time, from ($2, $3) on, whatever the
+// transaction IDs say: those of a restored feed are from another server. Older entries that were
+// not swept yet cost nothing.
+const resyncEntries = `(
 		SELECT id, xid, kind, handle, token_hash, version, reason, at FROM sessiongate.feed
 		WHERE (at, id) > (coalesce($2::timestamptz, h.now - h.retention), $3) ORDER BY at, id LIMIT $4) f`
 
-// newEntries are those that snapshot $1 did not see and $2 sees, behind ($3, $4): of
-// each transaction that was open then, and of those that began since. An entry's xid
-// that no snapshot has reached yet was restored, and read as a whole. Each branch has
-// one bound where its scan of the index begins, and the LIMIT within makes the planner
-// look each open transaction up, whatever it believes of their number.
+// newEntries are the entries that snapshot $1 did not see and $2 sees, after ($3, $4): those of
+// each transaction that was open then, and those of transactions that began later. An entry whose
+// xid no snapshot has reached yet was restored, and was read in the full resync. Each branch has
+// one bound at which its index scan begins. The LIMIT inside makes the planner look up each open
+// transaction, whatever it believes of their number.
 const newEntries = `(
 		SELECT id, xid, kind, handle, token_hash, version, reason, at FROM (
 			SELECT e.id, e.xid, e.kind, e.handle, e.token_hash, e.version, e.reason, e.at FROM pg_snapshot_xip($1::text::pg_snapshot) o (xid), LATERAL (
@@ -105,19 +105,19 @@ const newEntries = `(
 			ORDER BY xid, id LIMIT $5)
 		) e ORDER BY xid, id LIMIT $5) f`
 
-// errAnother says that a cursor is of another server, database or table, or of before a
+// errOtherFeed says that a cursor is from another server, database or table, or from before a
 // crash.
-var errAnother = errors.New("the feed is another one")
+var errOtherFeed = errors.New("the feed is not the one of the cursor")
 
-// Poll implements [sessions.Store]. What it costs follows what is new: open, prepared
-// and restored transactions cost one look at an index each.
+// Poll implements [sessions.Store]. Its cost depends on what is new. An open, prepared or restored
+// transaction costs one index lookup.
 func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
 	from, err := parsePosition(since)
 	if err != nil {
 		return sessions.Page{}, err
 	}
 	page, next, err := s.poll(ctx, from)
-	if errors.Is(err, errAnother) {
+	if errors.Is(err, errOtherFeed) {
 		from = position{}
 		page, next, err = s.poll(ctx, from)
 	}
@@ -133,7 +133,7 @@ func (s *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page,
 	return page, nil
 }
 
-// poll reads the page behind from, and says where it ends, as if there were more.
+// poll reads the page after from. next is its end, as if more pages followed.
 func (s *Store) poll(ctx context.Context, from position) (page sessions.Page, next position, err error) {
 	sql, args := s.pollStatement(from)
 	var head struct {
@@ -161,7 +161,7 @@ func (s *Store) poll(ctx context.Context, from position) (page sessions.Page, ne
 					return err
 				}
 				if next.server = *head.server; from.server != "" && (next.server != from.server || *head.wentBack) {
-					return errAnother
+					return errOtherFeed
 				}
 				if next.upto == "" {
 					next.upto = *head.snapshot
@@ -192,12 +192,12 @@ func (s *Store) poll(ctx context.Context, from position) (page sessions.Page, ne
 
 func (s *Store) pollStatement(from position) (string, []any) {
 	if from.snapshot == "" {
-		var at *time.Time // nil: from the first that is young
+		var at *time.Time // nil: from the first young entry
 		if from.server != "" {
 			last := time.UnixMicro(from.at)
 			at = &last
 		}
-		return pollHead + wholeEntries, []any{from.upto, at, from.id, s.feedPage}
+		return pollHead + resyncEntries, []any{from.upto, at, from.id, s.feedPage}
 	}
 	return pollHead + newEntries, []any{from.snapshot, from.upto, from.xid, from.id, s.feedPage}
 }

@@ -9,20 +9,20 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// follower is who polls from cursor to cursor.
+// follower polls from cursor to cursor.
 type follower struct {
 	t     *testing.T
 	store sessions.Store
 	since sessions.Cursor
 }
 
-// follow begins behind what is on the feed, on which everything stays young.
+// follow begins after what is on the feed. Everything stays young there.
 func follow(t *testing.T, c *clocked) *follower {
 	t.Helper()
 	if err := c.RaiseFeedRetention(t.Context(), 1000*time.Hour); err != nil {
@@ -187,7 +187,7 @@ func TestFeedOfReplicatedRows(t *testing.T) {
 }
 
 // Where a dump was restored, the ids of its rows are another server's: they are read
-// with the whole feed, and neither hide what is new nor come again with it.
+// with the full resync, and neither hide what is new nor come again with it.
 func TestFeedOfRestoredRows(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -324,8 +324,8 @@ func TestFeedPassesOverWhatIsOld(t *testing.T) {
 	}
 }
 
-// What a poll costs follows what is new: not what is young, and not what came since
-// somebody's transaction began. Counted in blocks, so that no machine is too slow.
+// The cost of a poll depends on what is new: not on what is young, and not on what came since
+// another transaction began. It is counted in blocks, so that no machine is too slow.
 func TestFeedCostFollowsWhatIsNew(t *testing.T) {
 	t.Parallel()
 	c := open(t)

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// hangUpGrace is how long a statement may still take whose caller gave up.
-// Else whoever hangs up costs a connection, and a new one costs Postgres more
-// than most statements.
+// hangUpGrace is how long a statement may still take after its caller gave up. Without it, every
+// client that hangs up would cost a connection, and a new one costs Postgres more CPU than most
+// statements.
 const hangUpGrace = 250 * time.Millisecond
 
-// hangUp ends the wait for a statement whose context ended (pgx's
-// ctxwatch.Handler). Where the time was up, a client waits for its 503 and Envoy has
-// little more patience than we: then there is no grace.
+// hangUp ends the wait for a statement whose context ended (pgx's ctxwatch.Handler). If the
+// deadline passed, there is no grace: a client waits for its 503, and Envoy does not wait much
+// longer.
 type hangUp struct{ conn net.Conn }
 
 func (h hangUp) HandleCancel(ended context.Context) {
@@ -22,7 +22,7 @@ func (h hangUp) HandleCancel(ended context.Context) {
 	if errors.Is(ended.Err(), context.DeadlineExceeded) {
 		grace = 0
 	}
-	_ = h.conn.SetDeadline(time.Now().Add(grace)) // a connection that takes none is closed already
+	_ = h.conn.SetDeadline(time.Now().Add(grace)) // an error means that the connection is closed
 }
 
 func (h hangUp) HandleUnwatchAfterCancel() { _ = h.conn.SetDeadline(time.Time{}) }

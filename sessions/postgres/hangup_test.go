@@ -16,7 +16,8 @@ type limited struct {
 
 func (l *limited) SetDeadline(at time.Time) error { l.deadline = at; return nil }
 
-// Who hangs up leaves the statement a moment. Whose time is up waits for a 503, and gets it.
+// A caller that hangs up leaves the statement a moment. A caller whose deadline passed waits for a
+// 503, and gets it.
 func TestHangUp(t *testing.T) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()

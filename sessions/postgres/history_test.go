@@ -19,7 +19,7 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// Two networks of an honest client, and a thief's.
+// Two networks of an honest client, and one of an attacker.
 const fromV, fromW, fromX = "v", "w", "x"
 
 // The durations of the protocol, as [sessions.Defaults] makes them of its D.
@@ -93,8 +93,7 @@ func (e *ear) hear() func() {
 	return func() { add(-1) }
 }
 
-// party is two engines over two stores on one database, and the history of what
-// they tell.
+// party is two engines over two stores on one database, and the history of what they tell.
 type party struct {
 	*sessionstest.Recorder
 
@@ -117,7 +116,7 @@ func newParty(t *testing.T, isolation string, wrap func(sessions.Store) sessions
 		}
 		cfg.KeyEncryptionKey = key
 		cfg.FeedPoll = 5 * time.Millisecond
-		cfg.PromotionBatch = 1 // a promotion waits for no company
+		cfg.PromotionBatch = 1 // a promotion waits for no others
 		cfg.SlidingLife, cfg.AbsoluteLife = sessionLife, sessionLife
 		p.ears = append(p.ears, e)
 		p.engines = append(p.engines, sessionstest.StartEngine(t, e, cfg))
@@ -137,7 +136,7 @@ func (p *party) advance(by time.Duration) {
 	}
 }
 
-// hold is what a browser, or a thief, holds. A mark names the refresh token.
+// hold is what a browser, or an attacker, holds. hash names the refresh token.
 type hold struct {
 	hash            string
 	refresh, access sessions.Token
@@ -221,7 +220,7 @@ func (p *party) change(at int, h sessions.Handle, claims string) {
 }
 
 func (p *party) end(at int, h sessions.Handle) {
-	defer p.ears[at].hear()() // who finds nothing to end asks the feed what has ended
+	defer p.ears[at].hear()() // a caller that finds nothing to end asks the feed what has ended
 	p.Do(sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.Ended}, func(op *sessionstest.Op) {
 		op.Told = told(p.engines[at].End(p.t.Context(), h, sessions.Ending{Reason: sessions.ReasonRevoked}))
 	})
@@ -252,23 +251,23 @@ func (p *party) poll(at int) {
 	p.Do(sessionstest.Op{Replica: at, Did: sessionstest.Polled}, func(*sessionstest.Op) { p.ears[at].settle() })
 }
 
-// life is one session, who holds its tokens, and what is under way.
+// life is one session, the clients that hold its tokens, and what is under way.
 type life struct {
 	*party
 	*rapid.T
 
-	handle        sessions.Handle
-	client, thief hold
-	honest        bool
-	attempts      []*trip
-	offered       map[string]bool
-	parents       map[string]string // by mark, of every token that was issued
-	absolute      time.Time
-	reigned       map[sessions.TokenHash]sessions.TokenHash // parent → its child that was current
-	current       sessions.TokenHash
-	ended         bool
-	moved         time.Duration
-	changes       int
+	handle           sessions.Handle
+	client, attacker hold
+	honest           bool
+	attempts         []*trip
+	offered          map[string]bool
+	parents          map[string]string // by token hash, of every token that was issued
+	absolute         time.Time
+	reigned          map[sessions.TokenHash]sessions.TokenHash // parent → its child that was current
+	current          sessions.TokenHash
+	ended            bool
+	moved            time.Duration
+	changes          int
 }
 
 // trip is a refresh of the client: it leaves, is handled, perhaps twice, and
@@ -280,12 +279,10 @@ type trip struct {
 	answers []hold
 }
 
-// TestLifeOverPostgres lives random lives of one session, with two engines over
-// two stores on one Postgres: an honest client with two networks, or a client and
-// a thief; a backend that changes claims and ends sessions; promotions and polls
-// that come when they do. I1 to I5 are looked at in the database after each step,
-// and at the end of a life all that was answered is held against the
-// specification.
+// TestLifeOverPostgres plays random lives of one session, with two engines over two stores on one
+// Postgres: an honest client with two networks, or a client and an attacker; a backend that changes
+// claims and ends sessions; promotions and polls at any time. After each step it checks I1 to I5 in
+// the database. At the end of a life, it checks all answers against the specification.
 func TestLifeOverPostgres(t *testing.T) {
 	t.Parallel()
 	for _, isolation := range append(isolations, "read committed") {
@@ -306,7 +303,7 @@ func lives(t *testing.T, isolation string) {
 			e.held = nil // what the life before left
 		}
 		l.handle, l.client = p.create(l.honest)
-		l.thief = l.client
+		l.attacker = l.client
 		rec := l.row()
 		l.absolute, l.current = rec.AbsoluteExpiresAt, rec.Current
 		actions := map[string]func(*rapid.T){
@@ -314,9 +311,9 @@ func lives(t *testing.T, isolation string) {
 			"passes": l.passes, "changes": l.patches, "polls": func(*rapid.T) { l.poll(l.replica()) }, "ends": l.ends, "": func(*rapid.T) { l.invariants() },
 		}
 		if !l.honest {
-			actions["steals"] = func(*rapid.T) { l.thief = l.client }
-			actions["thief refreshes"] = func(*rapid.T) { l.thief = l.refreshes(l.thief, fromX) }
-			actions["thief uses"] = func(*rapid.T) { l.use(l.thief) }
+			actions["steals"] = func(*rapid.T) { l.attacker = l.client }
+			actions["attacker refreshes"] = func(*rapid.T) { l.attacker = l.refreshes(l.attacker, fromX) }
+			actions["attacker uses"] = func(*rapid.T) { l.use(l.attacker) }
 		}
 		rt.Repeat(actions)
 		if err := l.Check(); err != nil {
@@ -357,7 +354,7 @@ func (l *life) invariants() {
 	}
 	if rec.Current != l.current {
 		if rec.Previous != l.current {
-			l.Fatal("I1: the line skipped a token")
+			l.Fatal("I1: the token chain skipped a token")
 		}
 		if child, ok := l.reigned[rec.Previous]; ok && child != rec.Current {
 			l.Fatal("I1: two children of one token were current")
@@ -383,8 +380,8 @@ func (l *life) handled(*rapid.T) {
 	}
 }
 
-// refreshes is a refresh that is answered now; where the answer is over, what
-// comes back has no refresh token.
+// refreshes is a refresh that is answered now. If the session has ended, the result has no refresh
+// token.
 func (l *life) refreshes(with hold, client string) hold {
 	if with.refresh == "" {
 		l.Skip()
@@ -408,7 +405,7 @@ func (l *life) refreshes(with hold, client string) hold {
 	if !l.ended && before.Handle != (sessions.Handle{}) {
 		current, previous := encode(before.Current), encode(before.Previous)
 		if with.hash != current && with.hash != previous && l.parents[with.hash] != current {
-			l.Fatal("I3: a token that left the line did not end the session")
+			l.Fatal("I3: a reused token did not end the session")
 		}
 	}
 	if l.ended && (op.Told == sessionstest.Child || op.Told == sessionstest.Kept) {
@@ -506,7 +503,7 @@ func (l *life) ends(*rapid.T) {
 	l.ended = true
 }
 
-// gate lets two go on when both have come, and everybody from then on.
+// gate lets two callers continue once both have come, and every caller after that.
 type gate struct {
 	mu   sync.Mutex
 	come int
@@ -592,9 +589,9 @@ func (s remembering) Get(ctx context.Context, h sessions.Handle) (sessions.Recor
 	return rec, now, err
 }
 
-// TestHistoriesFindBrokenStores plays the moments that a promise of the store is
-// for, at two engines at once: over the store as it is the history is right, over
-// one that forgets the promise it is not.
+// TestHistoriesFindBrokenStores plays the moments that a promise of the store is for, at two
+// engines at once. Over the store as it is, the history is right; over a store that breaks the
+// promise, it is not.
 func TestHistoriesFindBrokenStores(t *testing.T) {
 	t.Parallel()
 	both := func(act func(at int)) {

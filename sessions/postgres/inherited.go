@@ -12,16 +12,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A session of Postgres inherits settings from the server, the database and the role,
-// and in a foreign database anybody may have set them for reasons of their own. Those
-// that would change what a statement means, how long it takes, or whether its commit
-// outlives a crash are set by us, on each connection. The others do no harm: times and
-// bytes travel in binary form, which none changes. What the URL itself sets is not
-// inherited, and stays.
+// A connection to Postgres inherits settings from the server, the database and the role. In a
+// shared database, another team may have set them for its own reasons. sessiongate sets, on each
+// connection, every setting that would change what a statement means, how long it takes, or whether
+// its commit survives a crash. The other settings do no harm: times and bytes travel in binary
+// form, which no setting changes. What the URL itself sets is not inherited, and stays.
 
-// ours are the settings that a connection must have; those that this version of the
-// server does not know are left out. Where pooled is false, a pooler's connections may
-// have what they inherit.
+// ours are the settings that a connection must have. Those that this version of the server does not
+// know are skipped. If pooled is false, connections of a pooler may keep what they inherit.
 var ours = []struct {
 	name, value string
 	pooled      bool
@@ -31,9 +29,9 @@ var ours = []struct {
 	{"search_path", "pg_catalog, pg_temp", true},
 	{"lock_timeout", "0", true}, // statement_timeout ends a wait
 	{"transaction_timeout", "0", true},
-	{"idle_session_timeout", "0", false}, // of a pooler's, it is the pooler's affair
-	// Plans are made again for each statement, with its arguments, from everything that
-	// there is. To compile one takes longer than to run it.
+	{"idle_session_timeout", "0", false}, // for pooled connections, the pooler decides
+	// Each statement is planned with its arguments, and every kind of plan is allowed. JIT
+	// compilation would take longer than the statement.
 	{"plan_cache_mode", "auto", true},
 	{"jit", "off", false},
 	{"enable_seqscan", "on", true},
@@ -46,20 +44,20 @@ var ours = []struct {
 	{"enable_sort", "on", true},
 }
 
-// begin begins a transaction. Each statement in it has a snapshot of its own: else one
+// begin starts a transaction. Each statement in it has a snapshot of its own. Otherwise a snapshot
 // from before a wait would decide.
 const begin = `BEGIN ISOLATION LEVEL READ COMMITTED`
 
-// What a connection keeps: how its transactions begin, if in another way, when it was made
-// and in which of the [eras].
+// A connection stores under these names: how its transactions begin, if not with begin; when it was
+// made; and its era ([eras]).
 const (
 	ownBegin = "sessiongate begin"
 	madeAt   = "sessiongate made"
 	itsEra   = "sessiongate era"
 )
 
-// asking reads every setting that validate judges. It relies on none of them: a search
-// path may name another schema before pg_catalog.
+// asking reads every setting that validate judges. It relies on none of them: a search path may
+// name another schema before pg_catalog.
 var asking = func() string {
 	names := []string{"default_transaction_read_only", "session_replication_role", "synchronous_commit"}
 	for _, o := range ours {
@@ -71,8 +69,8 @@ var asking = func() string {
 		WHERE s.name OPERATOR(pg_catalog.=) ANY (pg_catalog.string_to_array('` + strings.Join(names, ",") + `', ','))`
 }()
 
-// validate judges a connection before it is used: pgx tries the next host, or the next
-// address of this one, where it says no.
+// validate judges a connection before it is used. If it returns an error, pgx tries the next host,
+// or the next address of this one.
 func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
 	conn.CustomData()[madeAt] = time.Now()
 	results, err := conn.Exec(ctx, asking).ReadAll()
@@ -104,13 +102,13 @@ func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
 		is, known := found[o.name]
 		switch {
 		case !known, is.value == strings.Trim(o.value, "'"), is.source == fromURL, pooled && !o.pooled:
-		case pooled && o.name == "search_path" && !strings.Contains(is.value, "pg_catalog"): // which comes first by itself
+		case pooled && o.name == "search_path" && !strings.Contains(is.value, "pg_catalog"): // pg_catalog comes first by itself
 		default:
 			set = append(set, o.name+" = "+o.value)
 		}
 	}
-	// A revocation that was answered must survive a crash. Whoever chose that a commit
-	// waits for the disk alone, or for more than the disk, keeps it.
+	// A revocation that was answered must survive a crash. A stronger setting than "off" was chosen
+	// on purpose, and stays.
 	if found["synchronous_commit"].value == "off" {
 		set = append(set, "synchronous_commit = on")
 	}
@@ -133,18 +131,18 @@ func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
 // fromURL is the source of a setting that came with the connection.
 const fromURL = "client"
 
-// bequeathed says whether a setting comes from the role or the database, or from another
-// client of a pooler. What comes from the server's own configuration is how a former
-// primary is fenced.
+// bequeathed says whether a setting comes from the role or the database, or from another client of
+// a pooler. A setting from the server's own configuration does not: that is how a former primary is
+// fenced.
 func bequeathed(source string) bool {
 	return slices.Contains([]string{"database", "user", "database user", "global", "session"}, source)
 }
 
-// throughPooler is for a connection whose backend is another process than the one that
-// greeted us: a pooler stands between, which may give each transaction another backend,
-// where SET would reach one of them, for everybody. There each statement is made a
-// transaction that sets what it needs for itself, but only where something inherited
-// does harm, for that takes two more round trips.
+// throughPooler prepares a connection through a pooler; its backend is another process than the one
+// that greeted us. The pooler may give each transaction another backend. SET would reach one of
+// them, and would affect other clients. So each statement becomes a transaction that sets what it
+// needs for itself. That takes two more round trips, so it is done only if an inherited setting
+// does harm.
 func throughPooler(conn *pgconn.PgConn, readOnly bool, set []string) {
 	mode := begin
 	if readOnly {

@@ -9,9 +9,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -82,7 +82,7 @@ settings:
 	return sql.String()
 }
 
-// inheriting is a server whose role "heir" inherits everything that does harm.
+// inheriting is a server whose role "heir" inherits every harmful setting.
 func inheriting(t *testing.T, except ...string) (c *cluster.Cluster, run func(database, sql string)) {
 	t.Helper()
 	c, err := cluster.Start(t.Context(), cluster.Options{})
@@ -141,7 +141,7 @@ func TestInheritedSettingsThroughPooler(t *testing.T) {
 	sessionstest.Conformance(t, heirs(c, func(database string) string { return pooler.URL(database, "heir") }))
 }
 
-// A pooler hands no setting of ours to somebody else who uses it.
+// No setting of ours reaches another client of the pooler.
 func TestNoSettingLeaksThroughPooler(t *testing.T) {
 	t.Parallel()
 	c, run := inheriting(t, "statement_timeout", "idle_session_timeout", "synchronous_commit")
@@ -191,8 +191,8 @@ func TestMigrateInherits(t *testing.T) {
 	}
 }
 
-// What was answered survives a crash, whatever the default. Who asked for another
-// durability than none keeps it.
+// What was answered survives a crash, whatever the default. A stronger durability stays as it was
+// set.
 func TestSynchronousCommit(t *testing.T) {
 	t.Parallel()
 	c, run := inheriting(t, "synchronous_commit")
@@ -225,7 +225,7 @@ func TestSettingsOfTheURLStay(t *testing.T) {
 	}
 }
 
-// A role whose sessions keep no foreign key would leave what an ended session held.
+// With a role whose connections keep no foreign key, the attributes of an ended session would stay.
 func TestReplicationRole(t *testing.T) {
 	t.Parallel()
 	c, run := inheriting(t)

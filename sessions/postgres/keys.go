@@ -17,7 +17,7 @@ import (
 func (s *Store) Keys(ctx context.Context) (sessions.KeySet, error) {
 	var set sessions.KeySet
 	err := s.do(ctx, s.feed, func(ctx context.Context, by querier) error {
-		// One row at least, for the time and the feed retention.
+		// At least one row, for the time and the feed retention.
 		rows, err := by.Query(ctx, `
 			WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now, retention FROM sessiongate.feed_retention)
 			SELECT t.now, t.retention, k.kind, k.generation, k.id, k.wrapped, k.wrapped_by, k.created_at, k.active_from
@@ -45,7 +45,7 @@ func (s *Store) Keys(ctx context.Context) (sessions.KeySet, error) {
 	return set, nil
 }
 
-// scanKey is a row of the keys, as it is scanned; all null where there is none.
+// scanKey is a scanned row of the keys; all fields are null if there is no key.
 type scanKey struct {
 	kind                  *string
 	generation            *int
@@ -77,7 +77,7 @@ func (s *Store) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Dur
 			RETURNING kind, generation, id
 		)`
 	if s.audit {
-		sql += noteKey(sessions.AuditKeyAdded, "added")
+		sql += auditKey(sessions.AuditKeyAdded, "added")
 	}
 	added, err := s.exec(ctx, sql+`
 		INSERT INTO sessiongate.feed (kind) SELECT 'keys' FROM added`,
@@ -96,7 +96,7 @@ func (s *Store) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (bo
 			RETURNING kind, generation, id
 		)`
 	if s.audit {
-		sql += noteKey(sessions.AuditKeyRewrapped, "rewrapped")
+		sql += auditKey(sessions.AuditKeyRewrapped, "rewrapped")
 	}
 	rewrapped, err := s.exec(ctx, sql+`
 		INSERT INTO sessiongate.feed (kind) SELECT 'keys' FROM rewrapped`,
@@ -119,7 +119,7 @@ func (s *Store) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after tim
 			INSERT INTO sessiongate.feed (kind) SELECT 'keys' FROM deleted LIMIT 1
 		)`
 	if s.audit {
-		sql += noteKey(sessions.AuditKeyDeleted, "deleted")
+		sql += auditKey(sessions.AuditKeyDeleted, "deleted")
 	}
 	var deleted []sessions.StoredKey
 	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {

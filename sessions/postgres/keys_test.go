@@ -10,9 +10,9 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// The way out where a signing key has leaked: it is deleted by hand, with an entry
-// for the feed. Nobody makes or accepts a token of it any more, a first key is made as
-// soon as an engine hears of it, and nobody has to sign in again.
+// The remedy after a signing key has leaked: an operator deletes it by hand, with an entry for the
+// feed. From then on no engine makes or accepts a token of it. The first engine that hears of it
+// makes a new key, and no user must sign in again.
 func TestDeletedByHand(t *testing.T) {
 	t.Parallel()
 	c := open(t)

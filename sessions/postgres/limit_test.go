@@ -12,8 +12,8 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// The limit holds for replicas that create at once, each with a pool of its own, and
-// whatever isolation somebody made the default.
+// The limit holds for replicas that create at once, each with a pool of its own, and on every
+// default isolation.
 func TestLimitOverTwoStores(t *testing.T) {
 	t.Parallel()
 	for _, isolation := range []string{"read committed", "repeatable read", "serializable"} {
@@ -30,8 +30,8 @@ func TestLimitOverTwoStores(t *testing.T) {
 	}
 }
 
-// Who signs in as one user again and again holds one connection of a replica while
-// he waits for himself, and none that others need.
+// A client that signs in as one user again and again holds one connection of a replica while it
+// waits for its own lock, and none that others need.
 func TestCreationsOfOneUserHoldOneConnection(t *testing.T) {
 	t.Parallel()
 	c := open(t)

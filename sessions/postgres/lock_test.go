@@ -10,8 +10,8 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/postgres"
 )
 
-// A start that finds the schema up to date takes no lock: it must not wait for
-// somebody who holds it. One that is behind waits, and can be told to stop.
+// A start that finds the schema up to date takes no lock: it must not wait for a process that holds
+// it. A start that must migrate waits, and can be stopped.
 func TestMigrationLock(t *testing.T) {
 	t.Parallel()
 	const lock = `SELECT pg_advisory_lock(x'73657373676174'::bigint)`
@@ -28,24 +28,24 @@ func TestMigrationLock(t *testing.T) {
 	if _, err := holder.Exec(t.Context(), lock); err != nil {
 		t.Fatal(err)
 	}
-	behind := openAt(t, postgres.Config{URL: url})
+	older := openAt(t, postgres.Config{URL: url})
 	waiting, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { _, err := behind.Migrate(waiting); done <- err }()
+	go func() { _, err := older.Migrate(waiting); done <- err }()
 	awaitWaiting(t, holder, "advisory")
 	stop()
 	if err := <-done; err == nil {
-		t.Error("migrated beside somebody who held the lock")
+		t.Error("migrated while another process held the lock")
 	}
 	if _, err := holder.Exec(t.Context(), `SELECT pg_advisory_unlock_all()`); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := behind.Migrate(t.Context()); n == 0 || err != nil {
+	if n, err := older.Migrate(t.Context()); n == 0 || err != nil {
 		t.Errorf("afterwards: %d, %v", n, err)
 	}
 }
 
-// A caller who gives up takes the statement along.
+// A caller that gives up ends its statement.
 func TestCancelEndsTheStatement(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -72,8 +72,8 @@ func TestCancelEndsTheStatement(t *testing.T) {
 	await(t, "the end of the statement", func() bool { return !sleeping() })
 }
 
-// A caller who gives up takes no connection along: a client could cost Postgres one
-// with each request that it starts.
+// A caller that gives up leaves the connection intact: otherwise an attacker could cost Postgres a
+// connection with each request.
 func TestHangUpKeepsTheConnection(t *testing.T) {
 	t.Parallel()
 	c := open(t)

@@ -13,8 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -78,8 +78,7 @@ func database(t *testing.T, from string) string {
 // nextName names a database that no test has yet.
 func nextName() string { return "test_" + strconv.FormatInt(databases.Add(1), 10) }
 
-// clocked is a store whose clock a test can move, with a connection of the test's
-// own beside it.
+// clocked is a store whose clock a test can move, with a separate connection for the test.
 type clocked struct {
 	*postgres.Store
 

@@ -19,14 +19,14 @@ var migrations embed.FS
 const (
 	versionTable = "sessiongate.schema_versions"
 	migrateMax   = 10 * time.Minute
-	// migrateLock serialises migrations; a constant that only we use.
+	// migrateLock serialises migrations. Only sessiongate uses the constant.
 	migrateLock = 0x73657373676174
 )
 
-// Migrate brings the schema up to date and returns how many migrations it
-// applied. Any number of processes may call it at once: one works, the others
-// find it done. It needs a direct connection to the database: its lock belongs
-// to a connection, which a pooler in transaction mode does not keep.
+// Migrate brings the schema up to date and returns how many migrations it applied. Any number of
+// processes may call it at once: one works, the others find it done. It needs a direct connection
+// to the database: its lock belongs to a connection, which a pooler in transaction mode does not
+// keep.
 func (s *Store) Migrate(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, migrateMax)
 	defer cancel()
@@ -59,7 +59,7 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	if encoding != utf8Encoding {
 		return 0, notUTF8(encoding)
 	}
-	// Most starts find nothing to do, and then take no lock.
+	// Most starts find nothing to do, and take no lock.
 	current, err := schemaVersion(ctx, db)
 	if err != nil {
 		return 0, fmt.Errorf("reading the schema's version: %w", err)
@@ -71,16 +71,16 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("connecting: %w", err)
 	}
-	defer func() { _ = lock.Close() }() // which gives the lock back
+	defer func() { _ = lock.Close() }() // releases the lock
 	if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, int64(migrateLock)); err != nil {
 		return 0, fmt.Errorf("waiting for the migration lock: %w", err)
 	}
 	defer func() {
 		_, _ = lock.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, int64(migrateLock))
 	}()
-	// The schema holds goose's table of versions, so it comes before the first
-	// migration. IF NOT EXISTS asks for the right to create it even where it
-	// exists; an administrator may have made it for a role without that right.
+	// The schema contains goose's table of versions, so it is created before the first migration.
+	// IF NOT EXISTS requires the right to create even if the schema exists; an administrator may
+	// have made it for a role without that right.
 	var exists bool
 	if err := lock.QueryRowContext(ctx, `SELECT to_regnamespace('sessiongate') IS NOT NULL`).Scan(&exists); err != nil {
 		return 0, fmt.Errorf("looking for the schema: %w", err)
@@ -108,7 +108,7 @@ func schemaVersion(ctx context.Context, db *sql.DB) (int64, error) {
 	return version, err
 }
 
-// newestMigration is the version that the embedded migrations end with.
+// newestMigration is the version of the last embedded migration.
 func newestMigration() (int64, error) {
 	files, err := fs.ReadDir(migrations, "migrations") // sorted by name
 	if err != nil {

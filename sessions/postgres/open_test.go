@@ -10,9 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -47,7 +47,7 @@ func TestOpenShowsNoPassword(t *testing.T) {
 // Open does not connect: a process starts while its database is away.
 func TestOpenIsLazy(t *testing.T) {
 	t.Parallel()
-	// Nobody listens on port 1.
+	// No process listens on port 1.
 	for _, cfg := range []postgres.Config{
 		{URL: "postgres://u:" + password + "@127.0.0.1:1/db?sslmode=disable"},
 		{URL: "postgres://u@127.0.0.1:1/db?sslmode=disable", Password: password},
@@ -101,7 +101,7 @@ func TestSettings(t *testing.T) {
 		for name, want := range map[string]string{
 			"statement_timeout": test.statement, "idle_in_transaction_session_timeout": test.leftIdle, "application_name": "sessiongate",
 		} {
-			// 1 ms may be over before the answer is there.
+			// 1 ms may pass before the answer is there.
 			if got, err := store.Setting(t.Context(), name); got != want && !timedOut(err) {
 				t.Errorf("%s is %q, %v; want %q", name, got, err, want)
 			}
@@ -114,7 +114,8 @@ func timedOut(err error) bool {
 	return errors.As(err, &e) && e.Code == "57014" // query_canceled
 }
 
-// A lock that somebody keeps does not keep us, even where no deadline came along.
+// A lock that another process keeps does not block the store, even without a deadline of the
+// caller.
 func TestStatementTimeout(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -133,8 +134,8 @@ func TestStatementTimeout(t *testing.T) {
 	}
 }
 
-// Who finds no free connection waits no longer than its context says, also where
-// nobody gives one back, and the feed has a connection of its own.
+// A caller that finds no free connection waits no longer than its context allows, even if none is
+// returned. The feed has a connection of its own.
 func TestPoolWait(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -169,7 +170,7 @@ func TestPoolWait(t *testing.T) {
 	}
 }
 
-// Every process over one database follows a clock that was set, at once.
+// Every process ended one database follows a clock that was set, at once.
 func TestClockOfAllProcesses(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -208,11 +209,11 @@ func TestServerCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := openAt(t, postgres.Config{URL: server.URL("crash")})
-	kept, over := create(t, store, "alice"), create(t, store, "alice")
+	kept, ended := create(t, store, "alice"), create(t, store, "alice")
 	if err := store.RaiseFeedRetention(t.Context(), time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	if done, err := store.End(t.Context(), over.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); !done || err != nil {
+	if done, err := store.End(t.Context(), ended.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); !done || err != nil {
 		t.Fatalf("%v, %v", done, err)
 	}
 	before, err := store.Poll(t.Context(), "")
@@ -220,7 +221,7 @@ func TestServerCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Kill()
-	for _, h := range []sessions.Handle{kept.Handle, over.Handle} {
+	for _, h := range []sessions.Handle{kept.Handle, ended.Handle} {
 		if _, _, err := store.Get(t.Context(), h); err == nil || errors.Is(err, sessions.ErrNotFound) {
 			t.Errorf("while the server is down: %v", err)
 		}
@@ -235,7 +236,7 @@ func TestServerCrash(t *testing.T) {
 	if err != nil || rec.Row != kept.Row {
 		t.Errorf("after the crash: %+v, %v", rec, err)
 	}
-	if _, _, err := store.Get(t.Context(), over.Handle); !errors.Is(err, sessions.ErrNotFound) {
+	if _, _, err := store.Get(t.Context(), ended.Handle); !errors.Is(err, sessions.ErrNotFound) {
 		t.Errorf("an ended session after the crash: %v", err)
 	}
 	after, err := store.Poll(t.Context(), before.Next)

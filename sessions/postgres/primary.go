@@ -16,22 +16,20 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// The store works on the primary, or not at all. A standby, or a former primary that
-// was fenced, answers reads for as long as anybody likes: a replica that stayed there
-// would follow a feed to which nobody writes, and call it fresh, while the sessions
-// that were ended at the new primary stay allowed.
+// The store works on the primary, or not at all. A standby, or a former primary that was fenced,
+// answers reads forever. A replica that stayed there would follow a feed without new entries and
+// call it fresh, while sessions that were ended at the new primary stay allowed.
 //
-// So each connection is asked, when it is made, whether it leads to a primary that
-// takes writes ([Store.validate]); one that does not counts as a host that cannot be
-// reached, and the next host of the URL, or address of its name, is tried. Each poll
-// asks again ([Store.primary]). And whatever tells that the server is another one than
-// it was has every connection made again ([Store.lookAgain], [Store.meets]).
+// So each new connection is asked whether its server is a primary that accepts writes
+// ([Store.validate]). If it is not, it counts as unreachable, and the next host of the URL, or the
+// next address of its name, is tried. Each poll asks again ([Store.primary]). And every sign of
+// another server makes all connections new ([Store.lookAgain], [Store.meets]).
 
-// ErrNotPrimary says that a server was reached, but not one that takes writes.
+// ErrNotPrimary says that a server was reached, but not one that accepts writes.
 var ErrNotPrimary = errors.New("not the primary")
 
-// notPrimary says why: from pg_is_in_recovery(), and whether transactions are
-// read-only by default.
+// notPrimary gives the reason, from pg_is_in_recovery() and from whether transactions are read-only
+// by default.
 func notPrimary(recovering, readOnly bool) error {
 	switch {
 	case recovering:
@@ -42,9 +40,9 @@ func notPrimary(recovering, readOnly bool) error {
 	return nil
 }
 
-// primary is for a poll, with what it read of pg_is_in_recovery() and of
-// current_setting('transaction_read_only'): an error where that server must not be
-// followed, and then all connections are made again.
+// primary judges what a poll read of pg_is_in_recovery() and
+// current_setting('transaction_read_only'). It returns an error if that server must not be
+// followed; then all connections are made again.
 func (s *Store) primary(recovering bool, readOnly string) error {
 	err := notPrimary(recovering, readOnly == "on")
 	if err != nil {
@@ -54,11 +52,11 @@ func (s *Store) primary(recovering bool, readOnly string) error {
 }
 
 const (
-	// lookPause is between two times that every connection is made again: an error that
-	// comes back at once must not cost Postgres a connection each.
+	// lookPause is the shortest time between two renewals of all connections. An error that returns
+	// at once must not cost Postgres a connection each time.
 	lookPause = time.Second
-	// silencePause is the same where the sign was only that no answer came. A server
-	// that is slow, because there is too much to do, would get the connections on top.
+	// silencePause is the same time if the only sign was a missing answer. A server that is slow
+	// because of its load must not get new connections on top.
 	silencePause = 5 * time.Second
 )
 
@@ -68,7 +66,7 @@ type look struct {
 	last time.Time
 }
 
-// due says whether pause is over, and if so begins another one.
+// due says whether pause has passed, and if so begins another one.
 func (l *look) due(pause time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,17 +77,17 @@ func (l *look) due(pause time.Duration) bool {
 	return true
 }
 
-// missed says whether something that was made at a time is older than the last look, or
-// that look than pause.
+// missed says whether something made at that time is older than the last look, or the last look is
+// longer ago than pause.
 func (l *look) missed(made time.Time, pause time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.last.IsZero() || made.Before(l.last) || time.Since(l.last) >= pause
 }
 
-// lookAgain has every connection made again, and so the primary looked for. Idle ones
-// are closed now, those in use when they are given back. It costs next to nothing, and
-// does nothing where it was done a moment ago.
+// lookAgain makes every connection again, and so looks for the primary. Idle connections are closed
+// now, those in use when they are returned. It costs next to nothing, and does nothing if it was
+// done a moment ago.
 func (s *Store) lookAgain() {
 	if s.look.due(lookPause) {
 		s.reset()
@@ -105,7 +103,7 @@ func (s *Store) reset() {
 	}
 }
 
-// eras tells one server from the next: an era is the life of what leads to one.
+// eras tells one server from the next. An era is the life of the connections to one server.
 type eras struct {
 	mu     sync.Mutex
 	server string
@@ -114,20 +112,19 @@ type eras struct {
 	ended  look
 }
 
-// meets is for a new connection, to the primary that was started at that moment. Where
-// it is another one than before, everything that leads to the former one is given up: what
-// waits for a frozen server would wait for as long as its caller can. It returns the era
-// of the connection.
+// meets registers a new connection to the primary that was started at that moment, and returns the
+// era of the connection. If it is another primary than before, everything that waits for the former
+// one is given up: a wait for a frozen server would take as long as its caller allows.
 func (s *Store) meets(server string) context.Context {
 	e := &s.eras
 	e.mu.Lock()
 	another := e.server != "" && e.server != server
 	if another && !e.ended.due(lookPause) {
-		// A slow handshake with the former one, perhaps. It may try again.
+		// Perhaps a slow handshake with the former server. The caller may try again.
 		e.mu.Unlock()
-		over, end := context.WithCancel(context.Background())
+		ended, end := context.WithCancel(context.Background())
 		end()
-		return over
+		return ended
 	}
 	if another {
 		e.end()
@@ -157,14 +154,14 @@ func (w watch) TraceQueryEnd(_ context.Context, _ *pgx.Conn, end pgx.TraceQueryE
 	}
 }
 
-// serverGone says whether err tells that the server at the other end is no longer the
-// one that it was, or not there. A statement that took too long says no such thing:
-// under load every replica would make its connections again, again and again.
+// serverGone says whether err shows that the server at the other end has changed or is away. A
+// statement that took too long does not show that: under load every replica would renew its
+// connections again and again.
 func serverGone(err error) bool {
 	switch {
 	case err == nil:
 		return false
-	case errors.Is(err, syscall.ETIMEDOUT): // the kernel's, which got no answer from the other one
+	case errors.Is(err, syscall.ETIMEDOUT): // from the kernel: the other kernel did not answer
 		return true
 	case pgconn.Timeout(err):
 		return false

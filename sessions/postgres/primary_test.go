@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 )
 
 // pair is a primary and a standby of it, on TCP, with a migrated database.
@@ -53,7 +53,7 @@ func (p *pair) must(err error) {
 	}
 }
 
-// hosts is a URL of several hosts, of which c is one with the password of all.
+// hosts is a URL of several hosts. c is one of them; all have its password.
 func hosts(t *testing.T, c *cluster.Cluster, options string, addresses ...string) string {
 	t.Helper()
 	u, err := url.Parse(c.TCPURL(ours))
@@ -154,7 +154,7 @@ func busy(t *testing.T, store *postgres.Store) sessions.Record {
 	return rec
 }
 
-// Only a primary that takes writes is used, and whoever asks for another server says so.
+// Only a primary that accepts writes is used, and an error names every other server as such.
 func TestOnlyThePrimary(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
@@ -178,15 +178,14 @@ func TestOnlyThePrimary(t *testing.T) {
 	for _, options := range []string{"", "&target_session_attrs=any", "&target_session_attrs=read-write", "&target_session_attrs=primary", "&target_session_attrs=standby"} {
 		busy(t, openAt(t, postgres.Config{URL: hosts(t, p.one, options, p.two.Address(), p.one.Address())}))
 	}
-	// Several addresses of one name, of which the first is a standby.
+	// Several addresses of one name; the first is a standby.
 	named := postgres.WithLookup(postgres.Config{URL: hosts(t, p.one, "", "database.example")}, func(context.Context, string) ([]string, error) {
 		return []string{p.two.Address(), p.one.Address()}, nil
 	})
 	busy(t, openAt(t, named))
 }
 
-// A primary fails, and a standby takes its place, wherever the address of the primary
-// comes from.
+// A primary fails and a standby replaces it, wherever the address of the primary comes from.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	// How the first primary ends, as seen from us.
@@ -321,7 +320,7 @@ func TestFrozenHostComesFirst(t *testing.T) {
 	}
 }
 
-// Connections that nobody told of their end, each of them.
+// Connections whose other end is gone without a sign, all of them.
 func TestHalfOpenConnections(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
@@ -359,8 +358,8 @@ func TestHalfOpenConnections(t *testing.T) {
 	recovers(t, store, "half-open")
 }
 
-// A line of 200 ms per round trip is slow, and no reason to give a connection up.
-func TestSlowLine(t *testing.T) {
+// A network with 200 ms per round trip is slow, and no reason to give a connection up.
+func TestSlowNetwork(t *testing.T) {
 	t.Parallel()
 	server, err := cluster.Start(t.Context(), cluster.Options{TCP: true})
 	if err != nil {

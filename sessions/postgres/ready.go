@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// SchemaError says why the store cannot work on the schema as it is, in one line
-// that says what to do.
+// SchemaError says why the store cannot work on the schema as it is. Its text is one line that says
+// what to do.
 type SchemaError struct{ text string }
 
 func (e *SchemaError) Error() string { return e.text }
@@ -19,10 +19,10 @@ func (e *SchemaError) Error() string { return e.text }
 // codeInsufficientPrivilege is Postgres's SQLSTATE (PostgreSQL manual, appendix A).
 const codeInsufficientPrivilege = "42501"
 
-// CheckSchema returns nil where this version can work on the schema, as the role
-// that it connects with. What is missing there is a [*SchemaError]; any other
-// error is one of the connection. A schema that is newer than this version is
-// fine: migrations only add to what a released version reads and writes.
+// CheckSchema returns nil if this version can work on the schema, as the role that it connects
+// with. If something is missing there, the error is a [*SchemaError]; any other error is one of the
+// connection. A schema that is newer than this version is fine: migrations only add to what a
+// released version reads and writes.
 func (s *Store) CheckSchema(ctx context.Context) error {
 	newest, err := newestMigration()
 	if err != nil {
@@ -71,14 +71,14 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	return nil
 }
 
-// utf8Encoding is the one encoding of a database that holds whatever JSON does.
+// utf8Encoding is the only database encoding that holds every JSON text.
 const utf8Encoding = "UTF8"
 
 func notUTF8(encoding string) error {
 	return &SchemaError{fmt.Sprintf("the database has the encoding %s, which cannot hold every claim: create one with ENCODING 'UTF8' TEMPLATE template0 and use that", encoding)}
 }
 
-// lackingPrivileges lists what serve needs and the role has not.
+// lackingPrivileges lists what serve needs and the role does not have.
 func (s *Store) lackingPrivileges(ctx context.Context) ([]string, error) {
 	var lacks []string
 	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {

@@ -12,9 +12,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
-	"github.com/sessiongate/sessiongate/sessions/postgres/cluster"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -52,10 +52,10 @@ func as(t *testing.T, address, role string) string {
 	return u.String()
 }
 
-// TestRoles: what the documentation grants is enough for serve, and no more than
-// rows. Its server is its own, for roles are a server's.
+// TestRoles: what the documentation grants is enough for serve, and no more than rows. It has a
+// server of its own, because roles belong to a server.
 //
-//nolint:tparallel // the suite copies the database, to which nobody may be connected meanwhile
+//nolint:tparallel // the suite copies the database; no client may be connected meanwhile
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	server, err := cluster.Start(t.Context(), cluster.Options{})
@@ -149,7 +149,7 @@ func TestRoles(t *testing.T) {
 	})
 }
 
-// says whether err is a [postgres.SchemaError] of one line with this text.
+// says reports whether err is a [postgres.SchemaError] of one line with this text.
 func says(err error, text string) bool {
 	missing := (*postgres.SchemaError)(nil)
 	return errors.As(err, &missing) && strings.Contains(err.Error(), text) && !strings.Contains(err.Error(), "\n")

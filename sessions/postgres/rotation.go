@@ -36,7 +36,7 @@ func (s *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.
 		return err
 	})
 	switch {
-	case lostRace(err): // against a change of the row, which is read and judged again
+	case lostRace(err): // the row changed: the caller reads and judges it again
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("updating session: %w", err)
@@ -56,11 +56,10 @@ func (s *Store) Promote(ctx context.Context, ps []sessions.Promotion) error {
 		handles, children = append(handles, p.Handle[:]), append(children, p.Own[:])
 	}
 	err := s.transact(ctx, s.pool, s.transactionMax, func(ctx context.Context, tx pgx.Tx) error {
-		// Locked in the order of handles: two batches that lock in different
-		// orders deadlock. And locked before anything is decided: a statement
-		// that waits for a lock inside its own decision decides by the snapshot
-		// from before the wait. What another replica has promoted already, as it
-		// does with most, is not locked at all.
+		// The rows are locked in the order of handles: two batches that lock in different orders
+		// deadlock. They are locked before anything is decided: a statement that waits for a lock
+		// inside its own decision decides by the snapshot from before the wait. A promotion that
+		// another replica has already made, which is the usual case, locks nothing.
 		rows, err := tx.Query(ctx, `
 			SELECT s.handle, s.current_hash, s.previous_hash
 			FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) JOIN sessiongate.active_sessions s USING (handle)

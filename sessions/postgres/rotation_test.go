@@ -10,7 +10,7 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// issueChild creates a session and hands a child out; the promotion is the child's.
+// issueChild creates a session and issues a child; the promotion is the child's.
 func issueChild(t *testing.T, s sessions.Store, user string) (sessions.Row, sessions.Promotion) {
 	t.Helper()
 	h := sessions.NewHandle()
@@ -43,9 +43,9 @@ func current(t *testing.T, s sessions.Store, h sessions.Handle) sessions.Row {
 	return rec.Row
 }
 
-// A promotion that waits for another one's lock decides by what that one left,
-// not by the snapshot from before the wait; and promoted_at is read when the lock
-// is held, or the grace of those who wait would be over before it began.
+// A promotion that waits for another one's lock decides by what that one left, not by the snapshot
+// from before the wait. promoted_at is read when the lock is held: otherwise the grace of a waiting
+// promotion would have passed before it began.
 func TestPromoteDecidesUnderTheLock(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -94,8 +94,8 @@ func TestPromoteDecidesUnderTheLock(t *testing.T) {
 	}
 }
 
-// Each replica reports the first use of a child that it sees, so most find the work done.
-// They take no lock: one that somebody holds must not keep the others' batch waiting.
+// Each replica reports the first use of a child that it sees, so most find the work done. They take
+// no lock: a lock that another process holds must not delay the others of the batch.
 func TestPromoteWithNothingToDoTakesNoLock(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -128,11 +128,10 @@ func poll(t *testing.T, s sessions.Store, since sessions.Cursor) sessions.Page {
 	return page
 }
 
-// awaitWaiting waits until somebody in the connection's database waits for
-// a lock of a kind.
+// awaitWaiting waits until a connection to the database waits for a lock of a kind.
 func awaitWaiting(t *testing.T, conn *pgx.Conn, kind string) {
 	t.Helper()
-	await(t, "somebody who waits for a lock", func() bool {
+	await(t, "a connection that waits for a lock", func() bool {
 		var waiting int
 		if err := conn.QueryRow(context.WithoutCancel(t.Context()), `
 			SELECT count(*) FROM pg_stat_activity

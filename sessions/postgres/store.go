@@ -18,25 +18,24 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// Config is how to reach the database, and what a connection may cost. Only URL
-// has no default.
+// Config says how to reach the database, and what a connection may cost. Only URL has no default.
 type Config struct {
-	// URL is a postgres:// connection string; Password, if set, replaces its. Of
-	// several hosts the primary is used, whatever target_session_attrs says.
+	// URL is a postgres:// connection string. Password, if set, replaces the one in it. Of several
+	// hosts, the primary is used, whatever target_session_attrs says.
 	URL, Password string
-	// MaxConnections is the size of the pool, beside which the feed has one
-	// connection of its own, and another one delivers events; 0: 10.
+	// MaxConnections is the size of the pool; 0: 10. The feed has one more connection, and the
+	// delivery of audit events another one.
 	MaxConnections int
-	// StatementTimeout ends a statement in the server; 0: 5 seconds. The server also
-	// ends a transaction that was left idle for twice StatementTimeout, so that a
-	// vanished replica keeps no lock. ConnectTimeout ends an attempt to connect to one
-	// address, which half of it ends where the server says nothing at all; 0: 3 seconds.
+	// StatementTimeout ends a statement in the server; 0: 5 seconds. The server also ends a
+	// transaction that was left idle for twice StatementTimeout, so that a lost replica keeps no
+	// lock. ConnectTimeout ends an attempt to connect to one address; 0: 3 seconds. Half of it ends
+	// the attempt if the server does not answer at all.
 	//
-	// PgBouncer refuses the two settings of the server that this takes unless its
-	// ignore_startup_parameters names them (statement_timeout,
-	// idle_in_transaction_session_timeout); then set them on the role.
+	// These use two settings of the server, statement_timeout and
+	// idle_in_transaction_session_timeout. PgBouncer refuses them unless its
+	// ignore_startup_parameters names them; then set them on the role.
 	StatementTimeout, ConnectTimeout time.Duration
-	// AuditKeep is how long events are kept where nobody delivers them; 0: 90 days.
+	// AuditKeep is how long audit events are kept if no process delivers them; 0: 90 days.
 	AuditKeep time.Duration
 
 	lookup pgconn.LookupFunc // nil: the system's; for tests
@@ -58,17 +57,17 @@ func Defaults() Config {
 // Store implements [sessions.Store]. It is safe for concurrent use.
 type Store struct {
 	pool *pgxpool.Pool
-	// feed is a connection of its own: refreshes that wait for a lock, and hold
-	// every other connection, must not keep an end from being heard.
+	// feed is a connection of its own. Refreshes that wait for a lock may hold all other
+	// connections; they must not keep an end from being heard.
 	feed *pgxpool.Pool
-	// outbox is another one: it waits for whatever takes the events.
+	// outbox is another connection of its own: it waits for the receiver of the audit events.
 	outbox *pgxpool.Pool
-	// look is of a sign that the server is another one, silence of no sign of it.
+	// look records signs of another server, silence records missing answers.
 	look, silence look
 	eras          eras
 	opened        atomic.Bool
-	// statementMax and transactionMax are how long we wait for a server that should
-	// have ended them itself.
+	// statementMax and transactionMax are how long the store waits for a server that should have
+	// ended a statement or a transaction itself.
 	statementMax, transactionMax time.Duration
 
 	delivering sync.Mutex
@@ -78,8 +77,8 @@ type Store struct {
 	audit      bool
 	feedPage   int
 	endPage    int
-	// creating lets one creation within a limit at a time wait for its user, who has
-	// one of these by chance.
+	// creating lets one creation within a limit at a time wait for its user. A hash of the user
+	// selects the slot.
 	creating [64]chan struct{}
 
 	mu        sync.Mutex
@@ -88,14 +87,14 @@ type Store struct {
 
 var _ sessions.Store = (*Store)(nil)
 
-// Open prepares a pool; it connects when it is first used, so a database that is
-// away is no error here. Its errors never hold the password.
+// Open prepares the pools. They connect when they are first used, so an unreachable database is no
+// error here. Its errors never contain the password.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	defaults := Defaults()
 	pc, err := pgxpool.ParseConfig(c.URL)
 	if err != nil {
-		// pgx redacts what it recognises as a password; an unparsable URL may
-		// hold one where it does not.
+		// pgx redacts what it recognises as a password. A URL that cannot be parsed may contain one
+		// elsewhere.
 		return nil, errors.New("the database URL is not a valid postgres:// connection string (its options too: sslmode is one of Postgres's, and the files of sslrootcert, sslcert and sslkey must be there)")
 	}
 	if c.Password != "" {
@@ -112,10 +111,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return hangUp{conn.Conn()}
 	}
-	// A pooler in transaction mode gives each transaction any server connection,
-	// where a statement that was prepared by name is unknown or somebody else's.
-	// So statements have no name; what is cached is only the types of their
-	// parameters and results, which are the schema's and the same everywhere.
+	// A pooler in transaction mode gives each transaction any server connection. There, a statement
+	// that was prepared by name is unknown, or belongs to another client. So statements have no
+	// name. Only the types of their parameters and results are cached; they are the schema's, and
+	// the same everywhere.
 	pc.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	params := pc.ConnConfig.RuntimeParams
 	if params["application_name"] == "" {
@@ -158,8 +157,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
-// milliseconds is how Postgres reads a setting of time without a unit; 0 would
-// switch the timeout off.
+// milliseconds is how Postgres reads a time setting without a unit. 0 would switch the timeout off.
 func milliseconds(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }
 
 // Close waits for connections in use and closes all.
@@ -234,7 +232,7 @@ func (s *Store) Create(ctx context.Context, n sessions.NewRecord) (sessions.Reco
 	return rec, err
 }
 
-// insert creates a session by itself (the pool) or as a part of a transaction.
+// insert creates a session, in a statement of its own or as a part of a transaction.
 func (s *Store) insert(ctx context.Context, by querier, n sessions.NewRecord) (sessions.Record, error) {
 	sql := `
 		WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS (
@@ -249,7 +247,7 @@ func (s *Store) insert(ctx context.Context, by querier, n sessions.NewRecord) (s
 		n.SlidingLife, n.AbsoluteLife, string(n.Claims), string(n.Data),
 	}
 	if s.audit {
-		sql += `, noted AS (
+		sql += `, audited AS (
 			INSERT INTO sessiongate.audit_events (kind, handle, user_id, reason, actor) SELECT 'created', handle, user_id, '', $9 FROM s
 		)`
 		args = append(args, n.Actor)
@@ -294,9 +292,9 @@ func (s *Store) Get(ctx context.Context, h sessions.Handle) (sessions.Record, ti
 
 // Update implements [sessions.Store].
 func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Attributes) (sessions.Record, error) {
-	// One statement: the feed's entry has the version that the row got. Who waits
-	// here for a session that ends meanwhile finds none. The row is locked beside the
-	// contents, so that the events of both have one order.
+	// One statement: the feed's entry has the version that the row got. If the session ends while
+	// the statement waits for it, it finds none. The row is locked beside the attributes, so that
+	// the events of both have one order.
 	sql := `
 		WITH s AS (
 			SELECT ` + rowColumns + ` FROM sessiongate.active_sessions s
@@ -312,7 +310,7 @@ func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Attrib
 		)`
 	args := []any{h[:], textOrNull(c.Claims), textOrNull(c.Data)}
 	if s.audit {
-		sql += `, noted AS (
+		sql += `, audited AS (
 			INSERT INTO sessiongate.audit_events (kind, handle, user_id, reason, actor)
 			SELECT changed.kind, s.handle, s.user_id, '', $4
 			FROM s JOIN c USING (handle), (VALUES ('claims_changed', $2::json), ('data_changed', $3::json)) AS changed (kind, given)
@@ -331,7 +329,7 @@ func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Attrib
 	case errors.Is(err, pgx.ErrNoRows):
 		return sessions.Record{}, sessions.ErrNotFound
 	case err != nil:
-		return sessions.Record{}, fmt.Errorf("updating session's contents: %w", err)
+		return sessions.Record{}, fmt.Errorf("updating the session's attributes: %w", err)
 	}
 	n.finish(&rec.Row)
 	return rec, nil

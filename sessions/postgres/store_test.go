@@ -23,11 +23,11 @@ func TestScenarios(t *testing.T) {
 	sessionstest.Scenarios(t, func(t *testing.T) sessionstest.ClockedStore { return open(t) })
 }
 
-// mark is one of a test's choice.
-func tokenHash(n int) (m sessions.TokenHash) {
-	copy(m[:], strconv.Itoa(n))
-	m[31] = 1
-	return m
+// tokenHash is a token hash with the number n.
+func tokenHash(n int) (hash sessions.TokenHash) {
+	copy(hash[:], strconv.Itoa(n))
+	hash[31] = 1
+	return hash
 }
 
 func create(t *testing.T, store *postgres.Store, user string) sessions.Record {

@@ -5,8 +5,7 @@ import (
 	"fmt"
 )
 
-// Sweep implements [sessions.Store]. Rows that another replica is sweeping are
-// skipped, not waited for.
+// Sweep implements [sessions.Store]. It skips rows that another replica is sweeping.
 func (s *Store) Sweep(ctx context.Context, limit int) (int, error) {
 	var swept [3]int
 	for i, sweep := range []struct {
@@ -18,15 +17,15 @@ func (s *Store) Sweep(ctx context.Context, limit int) (int, error) {
 			DELETE FROM sessiongate.active_sessions WHERE handle = ANY (ARRAY(
 				SELECT handle FROM sessiongate.active_sessions WHERE absolute_expires_at <= (SELECT sessiongate.now())
 				ORDER BY absolute_expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))`, []any{limit}},
-		// Kept for twice the feed retention: a replica that reads the young entries right
-		// now, or a transaction that wrote one long before it committed, must not
-		// find them gone.
+		// Entries are kept for twice the feed retention. A replica that reads the young entries
+		// right now must not find them gone. Nor must one that reads an entry which was written
+		// long before its transaction committed.
 		{"the feed", `
 			DELETE FROM sessiongate.feed WHERE id = ANY (ARRAY(
 				SELECT id FROM sessiongate.feed
 				WHERE at < (SELECT sessiongate.now() - 2 * retention FROM sessiongate.feed_retention)
 				ORDER BY at LIMIT $1 FOR UPDATE SKIP LOCKED))`, []any{limit}},
-		{"events", `
+		{"audit events", `
 			DELETE FROM sessiongate.audit_events WHERE id = ANY (ARRAY(
 				SELECT id FROM sessiongate.audit_events WHERE at < (SELECT sessiongate.now() - $2::interval)
 				ORDER BY at LIMIT $1 FOR UPDATE SKIP LOCKED))`, []any{limit, s.auditKeep}},
@@ -41,12 +40,11 @@ func (s *Store) Sweep(ctx context.Context, limit int) (int, error) {
 	return swept[0] + swept[1] + swept[2] + idle, err
 }
 
-// idlePage is how many sessions are looked at for each that may be removed.
+// idlePage is how many sessions are read for each one that may be removed.
 const idlePage = 20
 
-// sweepIdle removes what was not refreshed for too long, from one page of
-// sessions in the order of their handles: an index on expires_at would make
-// every refresh write it.
+// sweepIdle removes sessions that were not refreshed for too long, from one page of sessions in the
+// order of their handles. An index on expires_at is no alternative: every refresh would write it.
 func (s *Store) sweepIdle(ctx context.Context, limit int) (int, error) {
 	if limit <= 0 {
 		return 0, nil
@@ -74,9 +72,9 @@ func (s *Store) sweepIdle(ctx context.Context, limit int) (int, error) {
 		return 0, fmt.Errorf("sweeping idle sessions: %w", err)
 	}
 	switch {
-	case removed == limit: // which may have ended the page early
+	case removed == limit: // the limit may have cut the page short
 		s.sweptUpTo = lastRemoved
-	case seen < idlePage*limit: // the end: begin again
+	case seen < idlePage*limit: // the end: start from the beginning
 		s.sweptUpTo = []byte{}
 	default:
 		s.sweptUpTo = lastSeen

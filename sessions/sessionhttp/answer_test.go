@@ -50,7 +50,7 @@ func (s *timed) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (
 	return s.Store.End(ctx, h, e)
 }
 
-// Envoy gives an answer of the auth path D/2. Ours must be there before, for it says when to try again, and Envoy's 504 does not.
+// Envoy gives an answer of the auth path D/2. sessiongate's answer must come earlier: it says when to try again, and Envoy's 504 does not.
 func TestAnswersComeBeforeEnvoyGivesUp(t *testing.T) {
 	const d = 10 * time.Second // as the engine here has it
 	b, start := newIdleBench(t, func(c *Config) { c.RefreshAttemptMax = d })
@@ -83,7 +83,7 @@ func TestAnswersComeBeforeEnvoyGivesUp(t *testing.T) {
 	}
 }
 
-// net/http reads a body to its end before it writes an answer, whoever wants it. One that does not come must not hold the answer back.
+// net/http reads a body to its end before it writes an answer, even if no handler reads it. A body that does not come must not delay the answer.
 func TestSlowBodyDelaysNoAnswer(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.RefreshAttemptMax = time.Second })
 	server := httptest.NewServer(b.public) // without any timeout of its own
@@ -190,7 +190,7 @@ func TestAnswersVary(t *testing.T) {
 		t.Errorf("the sessions API: %q", r.Header.Values("Vary"))
 	}
 	// What a handler adds to it stays beside it.
-	s := newServer(b.engine, b.cfg)
+	s := b.server(t)
 	if r := do(s.wrap(func(w http.ResponseWriter, _ *http.Request) error {
 		w.Header().Add("Vary", "Accept-Language")
 		writeJSON(w, http.StatusOK, struct{}{})

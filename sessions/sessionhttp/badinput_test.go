@@ -196,8 +196,8 @@ func TestBoundaries(t *testing.T) {
 	}
 }
 
-// Whatever secret somebody puts wherever by mistake: no refusal repeats it, in body
-// or header, and no log line does, whatever the answer.
+// A secret may be in any wrong place of a request. No denial repeats it, in body or header,
+// and no log line does, whatever the answer.
 func TestPlantedSecrets(t *testing.T) {
 	b := newBench(t)
 	c := b.signIn(t)

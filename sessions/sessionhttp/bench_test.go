@@ -152,6 +152,15 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
+func (b *bench) server(t testing.TB) server {
+	t.Helper()
+	s, err := newServer(b.engine, b.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // newIdleBench is a bench whose engine has not been started.
 func newIdleBench(t *testing.T, change ...func(*Config)) (*bench, func()) {
 	t.Helper()

@@ -3,16 +3,15 @@ package sessionhttp
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
-// check says all that is wrong with a Config, so that none of it is found out by a
-// browser's request.
-func (c Config) check() error {
+// check says all that is wrong with a Config, so that no request of a browser finds it out
+// first. It returns the origins whose pages may refresh and sign out.
+func (c Config) check() (browser.Trust, error) {
 	var faults []error
 	fault := func(wrong bool, text string) {
 		if wrong {
@@ -26,19 +25,16 @@ func (c Config) check() error {
 		faults = append(faults, err)
 	}
 	fault(c.BodyMax < 1, "BodyMax must be positive")
-	for _, text := range c.AllowedOrigins {
-		if _, ok := browser.ParseOrigin(text); !ok {
-			faults = append(faults, fmt.Errorf("AllowedOrigins: %q is no origin", text))
-		}
-	}
+	origins, err := browser.ParseOrigins(c.AllowedOrigins)
+	faults = append(faults, err)
 	for name, key := range c.APIKeys {
-		fault(name == "", "APIKeys: a caller's name must not be empty") // it would be nobody's in the audit
+		fault(name == "", "APIKeys: a caller's name must not be empty") // the audit would name no actor
 		fault(key.Digest == KeyDigest{}, fmt.Sprintf("APIKeys: %q has no digest", name))
 	}
 	if err := errors.Join(faults...); err != nil {
-		return fmt.Errorf("configuring sessionhttp: %w", err)
+		return browser.Trust{}, fmt.Errorf("configuring sessionhttp: %w", err)
 	}
-	return nil
+	return browser.Trust{Origins: origins}, nil
 }
 
 // Faults are the rules between values that c breaks, without those of its Cookies.
@@ -47,7 +43,7 @@ func (c Config) Faults() (all sessions.ConfigFaults) {
 	all = all.Unless(c.isBelowAuth(c.RefreshPath), "RefreshPath"+under, "RefreshPath", "AuthPath")
 	all = all.Unless(c.isBelowAuth(c.SignoutPath), "SignoutPath"+under, "SignoutPath", "AuthPath")
 	all = all.Unless(c.RefreshPath != c.SignoutPath, "two different paths", "RefreshPath", "SignoutPath")
-	all = all.Unless(CanMeanExpired(c.SessionExpiredStatus), AllowedExpired, "SessionExpiredStatus")
+	all = all.Unless(browser.CanMeanExpired(c.SessionExpiredStatus), browser.AllowedExpired, "SessionExpiredStatus")
 	return all
 }
 
@@ -58,17 +54,3 @@ func (c Config) isBelowAuth(path string) bool {
 }
 
 func isPath(s string) bool { return strings.HasPrefix(s, "/") && !strings.ContainsAny(s, "?#") }
-
-// AllowedExpired says which statuses [CanMeanExpired] takes.
-const AllowedExpired = "400 to 499 but for 403, 404, 405, 409, 413 and 429, which mean something else to clients"
-
-// CanMeanExpired says whether a status may be Config.SessionExpiredStatus: not one
-// that clients would take for something else than the end of a session.
-func CanMeanExpired(status int) bool {
-	switch status {
-	case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusConflict,
-		http.StatusRequestEntityTooLarge, http.StatusTooManyRequests:
-		return false
-	}
-	return status >= 400 && status <= 499
-}

@@ -13,8 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// bodyError is a body that is not what it must be. It holds nothing of the body
-// but names that are our own.
+// bodyError is a body that is not what it must be. It holds nothing of the body but names
+// of this API.
 type bodyError struct{ detail, field, allowed string }
 
 func (e *bodyError) Error() string {
@@ -26,22 +26,21 @@ func (e *bodyError) Error() string {
 
 var errNull = errors.New("null")
 
-// strict refuses unknown members, and null for any member: leaving it out is the
-// one way to say nothing. Duplicate names (where two readers of one body would see
-// different values), invalid UTF-8 and trailing data are refused by default
-// (RFC 7493).
+// strict refuses unknown members, and null for any member: a member without a value is
+// left out. Duplicate names (where two readers of one body would see different values),
+// invalid UTF-8 and trailing data are refused by default (RFC 7493).
 var strict = json.JoinOptions(
 	json.RejectUnknownMembers(true),
 	json.WithUnmarshalers(json.UnmarshalFromFunc(func(d *jsontext.Decoder, _ any) error {
 		if d.PeekKind() == 'n' {
 			return errNull
 		}
-		return errors.ErrUnsupported // ours to look at only
+		return errors.ErrUnsupported // the value is decoded as usual
 	})),
 )
 
 // decode reads the JSON body of r, at most limit bytes of it, into a T, whose
-// fields must not be maps. Its error is errMediaType, a [http.MaxBytesError], a
+// fields must not be maps. Its error is denyMediaType, a [http.MaxBytesError], a
 // bodyError, that of a connection that broke, or that of a query where none belongs.
 func decode[T any](w http.ResponseWriter, r *http.Request, limit int64) (T, error) {
 	var v T
@@ -49,7 +48,7 @@ func decode[T any](w http.ResponseWriter, r *http.Request, limit int64) (T, erro
 		return v, err
 	}
 	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
-		return v, errMediaType
+		return v, denyMediaType
 	}
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
@@ -64,9 +63,9 @@ func decode[T any](w http.ResponseWriter, r *http.Request, limit int64) (T, erro
 	return v, nil
 }
 
-// explain says what is wrong with a body without repeating any of it. The text of
-// the decoder's errors is not used: it quotes names and values, and a token that
-// was put in the wrong place is still a token.
+// explain says what is wrong with a body without repeating any of it. It does not use the
+// text of the decoder's errors, which quotes names and values: they may be a token in the
+// wrong place.
 func explain(err error) *bodyError {
 	if semantic := (*json.SemanticError)(nil); errors.As(err, &semantic) {
 		if errors.Is(semantic.Err, json.ErrUnknownName) {

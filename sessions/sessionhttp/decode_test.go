@@ -39,7 +39,7 @@ func FuzzDecode(f *testing.F) {
 				t.Fatalf("%T: %v", err, err)
 			}
 			if own.field != "" && !known[own.field] {
-				t.Fatalf("field %q is not ours", own.field)
+				t.Fatalf("field %q is no member of the API", own.field)
 			}
 			return
 		}

@@ -5,18 +5,21 @@
 //
 // What it promises:
 //
-//   - One table (errors.go) turns an error into a status. A client learns what it
-//     may know from it; the cause goes to the log.
-//   - Only an answer to a client whose session is over clears cookies, and only one
-//     that issues tokens sets them: an outage or a superseded refresh leaves
-//     what the browser has as it is.
-//   - No answer but the public keys may be cached, and no answer repeats a value
-//     that the request carried in the wrong place: it could be a token.
-//   - A page of a foreign origin can neither refresh nor sign out (origin.go); for
-//     refreshes by the sessions API that is the caller's to judge.
-//   - A caller of the sessions API that looks at nothing but the status lets nobody
-//     in who was denied (verify.go).
+//   - One table (errors.go) turns an error into a status and says what the client is to
+//     do. The cause goes to the log.
+//   - Only an answer to a client whose session has ended clears cookies, and only one
+//     that issues tokens sets them. An outage or a superseded refresh leaves the cookies
+//     as they are.
+//   - Only the answer with the public keys may be cached. No answer repeats a value that
+//     the request carried in the wrong place: it could be a token.
+//   - A page of a foreign origin can neither refresh nor sign out (origin.go). For
+//     refreshes by the sessions API, the caller checks the origin.
+//   - Every denial has a status that is no success (api_verify.go): a caller of the
+//     sessions API that reads only the status admits no denied request.
 //
-// What it does not do: it sends no CORS headers, for Envoy's cors filter alone
-// does, and it limits no rates.
+// It sends no CORS headers, for Envoy's cors filter does. It does not decide how many
+// refreshes are too many; the engine does.
+//
+// Where to look: what browsers reach is in public.go and public_*.go, the sessions API in
+// api.go and api_*.go, one file for each operation. denials.go has all codes.
 package sessionhttp

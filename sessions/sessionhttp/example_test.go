@@ -18,7 +18,7 @@ import (
 )
 
 // A plain net/http server with sessions of its own, without Envoy: the sign-in
-// hands the cookies out, a middleware verifies them, and [sessionhttp.Public] serves
+// gives the cookies, a middleware verifies them, and [sessionhttp.Public] serves
 // refresh and sign-out.
 func Example() {
 	engine, stop := startEngine()

@@ -6,10 +6,9 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// Health serves /healthz, which is 200 as long as the process answers at all, and
-// /readyz, which is 503 until the engine has read keys and feed and again while
-// draining says so. An outage of Postgres takes neither away: it must not take
-// every replica out of service.
+// Health serves /healthz and /readyz. /healthz is 200 as long as the process answers.
+// /readyz is 503 until the engine has read keys and feed, and while draining is true. An
+// outage of Postgres changes neither: it must not take every replica out of service.
 func Health(engine *sessions.Engine, draining func() bool) http.Handler {
 	get := func(write func(w http.ResponseWriter)) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {

@@ -159,7 +159,7 @@ func TestUpdate(t *testing.T) {
 	if browser["sAccessToken"] != got.Access || browser["sRefreshToken"] != "" || got.Headers["front-token"] == "" || got.Headers["anti-csrf"] != "" {
 		t.Errorf("set_cookie of %d lines, headers %v", len(got.SetCookie), slices.Collect(maps.Keys(got.Headers)))
 	}
-	// The line is where it was.
+	// The token chain is unchanged.
 	want(t, do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh))), http.StatusOK)
 
 	h := b.create(t, `{"user_id":"u1","transport":"header"}`)
@@ -229,15 +229,15 @@ func TestList(t *testing.T) {
 			t.Errorf("%q: %d sessions, more %t", tt.query, len(found), got.More)
 		}
 	}
-	if r := do(b.internal, apiCall(http.MethodGet, "/v1/users/nobody/sessions", "")); r.Body != `{"sessions":[],"more":false}` {
-		t.Errorf("nobody: %s", r.Body)
+	if r := do(b.internal, apiCall(http.MethodGet, "/v1/users/unknown/sessions", "")); r.Body != `{"sessions":[],"more":false}` {
+		t.Errorf("a user without sessions: %s", r.Body)
 	}
 	for _, query := range []string{"?limit=0", "?limit=1001", "?limit=-1", "?limit=01", "?limit=1.5", "?limit=x", "?limit=1&limit=2", "?host=a", "?limit=1&host=a", "?%zz"} {
-		wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/nobody/sessions"+query, "")), http.StatusBadRequest)
+		wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/unknown/sessions"+query, "")), http.StatusBadRequest)
 	}
 	wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/%20/sessions", "")), http.StatusBadRequest)
 	b.store.down.Store(true)
-	wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/nobody/sessions", "")), http.StatusServiceUnavailable)
+	wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/users/unknown/sessions", "")), http.StatusServiceUnavailable)
 }
 
 func TestEndUser(t *testing.T) {
@@ -528,18 +528,18 @@ func TestOpenAPI(t *testing.T) {
 		schema string
 		call   call
 	}{
-		{"Created", post},
-		{"Created", apiCall(http.MethodPost, "/v1/sessions", `{"user_id":"u1","transport":"header"}`)},
-		{"Read", apiCall(http.MethodGet, "/v1/sessions/"+handle, "")},
-		{"Changed", apiCall(http.MethodPatch, "/v1/sessions/"+handle, `{"data":{}}`)},
-		{"Changed", apiCall(http.MethodPatch, "/v1/sessions/"+other.Session.Handle, `{"claims":{},"access_token":"`+other.Tokens.Access+`"}`)},
-		{"Listed", apiCall(http.MethodGet, "/v1/users/u1/sessions", "")},
-		{"Ended", apiCall(http.MethodDelete, "/v1/sessions/"+handle, "")},
-		{"EndedMany", apiCall(http.MethodDelete, "/v1/users/u1/sessions", "")},
-		{"Verified", apiCall(http.MethodPost, "/v1/sessions/verify", `{"access_token":"`+lasting.Tokens.Access+`","anti_csrf":"`+lasting.Tokens.AntiCSRF+`","transport":"cookie","check_anti_csrf":true,"strict":true}`)},
+		{"CreateResponse", post},
+		{"CreateResponse", apiCall(http.MethodPost, "/v1/sessions", `{"user_id":"u1","transport":"header"}`)},
+		{"GetResponse", apiCall(http.MethodGet, "/v1/sessions/"+handle, "")},
+		{"UpdateResponse", apiCall(http.MethodPatch, "/v1/sessions/"+handle, `{"data":{}}`)},
+		{"UpdateResponse", apiCall(http.MethodPatch, "/v1/sessions/"+other.Session.Handle, `{"claims":{},"access_token":"`+other.Tokens.Access+`"}`)},
+		{"ListResponse", apiCall(http.MethodGet, "/v1/users/u1/sessions", "")},
+		{"EndResponse", apiCall(http.MethodDelete, "/v1/sessions/"+handle, "")},
+		{"EndUserResponse", apiCall(http.MethodDelete, "/v1/users/u1/sessions", "")},
+		{"VerifyResponse", apiCall(http.MethodPost, "/v1/sessions/verify", `{"access_token":"`+lasting.Tokens.Access+`","anti_csrf":"`+lasting.Tokens.AntiCSRF+`","transport":"cookie","check_anti_csrf":true,"strict":true}`)},
 		{"Problem", apiCall(http.MethodPost, "/v1/sessions/verify", `{}`)},
-		{"Renewed", apiCall(http.MethodPost, "/v1/sessions/refresh", `{"refresh_token":"`+lasting.Tokens.Refresh+`","transport":"cookie"`+clientBody+`,"host":"a.example"}`)},
-		{"Over", apiCall(http.MethodPost, "/v1/sessions/refresh", `{`+clientBody[1:]+`}`)},
+		{"RefreshResponse", apiCall(http.MethodPost, "/v1/sessions/refresh", `{"refresh_token":"`+lasting.Tokens.Refresh+`","transport":"cookie"`+clientBody+`,"host":"a.example"}`)},
+		{"EndedProblem", apiCall(http.MethodPost, "/v1/sessions/refresh", `{`+clientBody[1:]+`}`)},
 		{"Problem", apiCall(http.MethodGet, "/v1/sessions/x", "")},
 		{"Problem", apiCall(http.MethodPost, "/v1/sessions", `{}`)},
 	} {
@@ -550,8 +550,8 @@ func TestOpenAPI(t *testing.T) {
 	}
 	t.Run("request", func(t *testing.T) {
 		body := jsontext.Value(`{"user_id":"u1","claims":{},"data":{},"transport":"cookie","client":{"address":"192.0.2.1","user_agent":"x"},"host":"a.example"}`)
-		conforms(t, doc.Parts.Schemas, doc.Parts.Schemas["NewSession"], body, "NewSession")
-		if n := len(doc.Parts.Schemas["NewSession"].Properties); n != 6 {
+		conforms(t, doc.Parts.Schemas, doc.Parts.Schemas["CreateRequest"], body, "CreateRequest")
+		if n := len(doc.Parts.Schemas["CreateRequest"].Properties); n != 6 {
 			t.Errorf("%d members are described", n)
 		}
 		want(t, do(b.internal, apiCall(http.MethodPost, "/v1/sessions", string(body))), http.StatusCreated)

@@ -1,6 +1,7 @@
 package sessionhttp
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -8,12 +9,12 @@ import (
 	"testing"
 )
 
-// TestObserve: each answer is counted once, by words of which there are few.
+// TestObserve: each answer is counted once, and each label has few values.
 func TestObserve(t *testing.T) {
 	var mu sync.Mutex
 	var seen []Observation
 	b := newBench(t, func(c *Config) {
-		c.Observe = func(o Observation) {
+		c.Observe = func(_ context.Context, o Observation) {
 			mu.Lock()
 			defer mu.Unlock()
 			if o.Took < 0 {
@@ -46,7 +47,7 @@ func TestObserve(t *testing.T) {
 		}
 	}
 	seen = nil
-	s := newServer(b.engine, b.cfg)
+	s := b.server(t)
 	do(s.wrap(func(http.ResponseWriter, *http.Request) error { panic("hush") }), post("/"))
 	if !slices.Equal(seen, []Observation{{Route: "other", Method: "POST", Status: 500, Code: "internal"}}) {
 		t.Errorf("a panic: %+v", seen)

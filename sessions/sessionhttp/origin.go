@@ -11,14 +11,14 @@ import (
 // send. It stops cross-site request forgery: refresh asks for no anti-CSRF token, for
 // a page that lost it could never get a new one.
 //
-// Where nothing attests anything it is no browser, and has no ambient cookies that
-// a page could use; a browser always says one of it with a POST.
+// A request without any attestation is not a browser's, and has no ambient cookies that a
+// page could use: with a POST, a browser always sends at least one of the headers.
 func (s *server) checkInitiator(r *http.Request) error {
 	if !browser.IsHost(r.Host) {
-		return errHost // two Host lines, for one: whose page is "same-origin"?
+		return denyHostForm // of two Host lines it is unclear whose pages are "same-origin"
 	}
 	if evidence(r).Initiator(s.trust) == browser.InitiatorForeign {
-		return errForeignOrigin
+		return denyForeignOrigin
 	}
 	return nil
 }
@@ -27,10 +27,10 @@ func evidence(r *http.Request) browser.Evidence {
 	all := func(name string) string { return strings.Join(r.Header.Values(name), ",") }
 	origin := all("Origin")
 	if origin == "" && len(r.Header.Values("Origin")) > 0 {
-		origin = "null" // said, but nothing: no browser does that
+		origin = "null" // an empty header, which no browser sends
 	}
-	// The scheme is the browser's, which Envoy says. Without a proxy it is ours,
-	// which knows no TLS.
+	// The scheme is the browser's, as Envoy reports it. Without a proxy it is that of this
+	// listener, which has no TLS.
 	scheme := all("X-Forwarded-Proto")
 	if scheme == "" {
 		scheme = "http"

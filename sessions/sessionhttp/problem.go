@@ -5,27 +5,32 @@ import (
 	"net/http"
 
 	"github.com/go-json-experiment/json"
+
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// problem is a problem details object (RFC 9457). Its type is about:blank, so its
-// title is the status' phrase (§4.2.1). Field and Allowed are extension members:
-// which input was refused, by its dotted name, and what would be accepted;
-// Outcome is another.
+// problem is a problem details object (RFC 9457). Its type is about:blank, so its title is
+// the status' phrase (§4.2.1). The members after Detail are extensions.
 type problem struct {
-	Title   string `json:"title"`
-	Status  int    `json:"status"`
-	Detail  string `json:"detail,omitempty"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+	// Field is the dotted name of the input that was refused, Allowed what it may be.
 	Field   string `json:"field,omitempty"`
 	Allowed string `json:"allowed,omitempty"`
-	// Code is one of Refusals, or of a denial.
+	// Code is that of a denial.
 	Code string `json:"code,omitempty"`
-	// Outcome is the denial of an access token.
+	// Outcome is that of the denial of an access token.
 	Outcome string `json:"outcome,omitempty"`
+}
+
+func newProblem(d *sessions.Denial, status int, detail string) problem {
+	return problem{Code: d.Code, Status: status, Detail: detail}
 }
 
 const problemType = "application/problem+json"
 
-// titled is p with its title. Some session_expired_status has no phrase.
+// titled is p with its title. Some values of session_expired_status have no phrase.
 func (p problem) titled() problem {
 	p.Title = cmp.Or(http.StatusText(p.Status), "Session Expired")
 	return p
@@ -42,6 +47,6 @@ func write(w http.ResponseWriter, status int, mediaType string, v any) {
 	}
 	w.Header().Set("Content-Type", mediaType)
 	w.WriteHeader(status)
-	// The client may be gone; there is nobody to tell.
+	// Where this fails, the client is gone.
 	_, _ = w.Write(body) //nolint:gosec,nolintlint // JSON, said to be that, with nosniff: no browser reads it as a page (G705); gosec sees it at times only
 }

@@ -17,7 +17,7 @@ import (
 
 const pastGrace = 11 * time.Second // > G = D
 
-// TestRefresh walks one line: R3 keeps the refresh token, R4 issues a child,
+// TestRefresh walks one token chain: R3 keeps the refresh token, R4 issues a child,
 // R6 promotes it.
 func TestRefresh(t *testing.T) {
 	b := newBench(t)
@@ -73,7 +73,7 @@ func TestRefreshReadsCookies(t *testing.T) {
 		{"alone", []string{token}, http.StatusOK},
 		{"among others", []string{"a=b; " + token + "; theme=dark"}, http.StatusOK},
 		{"on the second of two lines", []string{"a=b", token}, http.StatusOK},
-		{"behind garbage of the same name", []string{"sRefreshToken=garbage; " + token}, http.StatusOK},
+		{"after garbage of the same name", []string{"sRefreshToken=garbage; " + token}, http.StatusOK},
 		{"before garbage of the same name", []string{token, "sRefreshToken=sgr1_AAAA"}, http.StatusOK},
 		{"twice", []string{token + "; " + token}, http.StatusOK},
 		{"of two sessions", []string{token + "; " + refreshCookie(two.Tokens.Refresh)}, 440},
@@ -264,24 +264,24 @@ func TestHeaderTransport(t *testing.T) {
 	}
 }
 
-// What a script puts into Authorization is what it means; the cookies that come by
-// themselves, perhaps another session's, are left alone. Bearer tokens that are not
-// ours say nothing.
+// A script means the session whose token it puts into Authorization. The cookies that the
+// browser adds, perhaps another session's, are left as they are. Other systems' bearer
+// tokens count as none.
 func TestHeaderBesideCookies(t *testing.T) {
 	for name, tt := range map[string]struct {
 		call   func(string) call
 		bearer func(inHeader createResponse) string
 		cookie bool // the cookies' session is meant
 	}{
-		"refresh, ours":                         {refreshOf, func(c createResponse) string { return c.Tokens.Refresh }, false},
-		"refresh, ours but broken":              {refreshOf, func(createResponse) string { return "sgr1_broken" }, false},
+		"refresh token":                         {refreshOf, func(c createResponse) string { return c.Tokens.Refresh }, false},
+		"refresh token, but broken":             {refreshOf, func(createResponse) string { return "sgr1_broken" }, false},
 		"refresh, another system's":             {refreshOf, func(createResponse) string { return "eyJhbGciOiJFUzI1NiJ9.e30.c2ln" }, true},
 		"refresh, our access token":             {refreshOf, func(c createResponse) string { return c.Tokens.Access }, true},
 		"sign-out, our access token":            {signOutOf, func(c createResponse) string { return c.Tokens.Access }, false},
 		"sign-out, our refresh token":           {signOutOf, func(c createResponse) string { return c.Tokens.Refresh }, false},
 		"sign-out, another system's":            {signOutOf, func(createResponse) string { return "opaque" }, true},
 		"sign-out, another system's JWT":        {signOutOf, func(createResponse) string { return "eyJhbGciOiJFUzI1NiJ9.e30.c2ln" }, true},
-		"sign-out, ours without a signature":    {signOutOf, func(c createResponse) string { return c.Tokens.Access[:200] }, false},
+		"sign-out, no signature":                {signOutOf, func(c createResponse) string { return c.Tokens.Access[:200] }, false},
 		"sign-out, our header and nothing more": {signOutOf, func(c createResponse) string { return strings.SplitAfter(c.Tokens.Access, ".")[0] }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -317,7 +317,7 @@ func TestPlantedBearer(t *testing.T) {
 	for name, ask := range map[string]func(string) call{"refresh": refreshOf, "sign-out": signOutOf} {
 		for _, token := range []func(createResponse) string{func(c createResponse) string { return c.Tokens.Access }, func(c createResponse) string { return c.Tokens.Refresh }} {
 			b := newBench(t)
-			planted, own := b.create(t, `{"user_id":"thief","transport":"header"}`), b.signIn(t)
+			planted, own := b.create(t, `{"user_id":"attacker","transport":"header"}`), b.signIn(t)
 			r := do(b.public, ask(refreshCookie(own.Tokens.Refresh)).with("Authorization", "Bearer "+token(planted)).with("St-Auth-Mode", "cookie"))
 			want(t, r, http.StatusOK)
 			if r.Header.Get("St-Access-Token") != "" || len(r.Cookies()) == 0 || !b.alive(t, planted.Session.Handle) {

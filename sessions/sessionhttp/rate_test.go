@@ -50,8 +50,8 @@ func TestTooManyRefreshes(t *testing.T) {
 	})
 }
 
-// A network that floods with tokens that are none waits, whichever way it takes;
-// another one, and whoever brings no token at all, do not.
+// A network that floods with invalid tokens waits, in both transports. Another network, and
+// a client without a token, do not.
 func TestTooManyRefreshesOfANetwork(t *testing.T) {
 	b := newBench(t)
 	mine := b.signIn(t)
@@ -65,10 +65,10 @@ func TestTooManyRefreshesOfANetwork(t *testing.T) {
 	want(t, do(b.public, refreshCall()), 440)
 	want(t, do(b.public, elsewhere(flood)), 440)
 	want(t, do(b.internal, from("203.0.113.1")), 440)
-	nobodys := refreshCall(refreshCookie(mine.Tokens.Refresh))
-	nobodys.header.Del(peerHeader)
-	if r := do(b.public, nobodys); r.StatusCode == http.StatusTooManyRequests {
-		t.Error("without an address somebody waits for others")
+	noAddress := refreshCall(refreshCookie(mine.Tokens.Refresh))
+	noAddress.header.Del(peerHeader)
+	if r := do(b.public, noAddress); r.StatusCode == http.StatusTooManyRequests {
+		t.Error("without an address, a client waits for others")
 	}
 	want(t, do(b.public, elsewhere(refreshCall(refreshCookie(mine.Tokens.Refresh)))), http.StatusOK)
 	if log := b.log.String(); strings.Contains(log, mine.Tokens.Refresh) {

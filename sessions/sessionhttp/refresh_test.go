@@ -84,7 +84,7 @@ func TestRefreshByAPI(t *testing.T) {
 		t.Error("host is not used")
 	}
 
-	// R6, then R8: whoever is left behind is told so, and how the client forgets.
+	// R6, then R8: the client that lost is told so, and how to forget the session.
 	b.refreshed(t, child.Tokens.Refresh, clientBody)
 	b.pass(time.Minute)
 	gone := wantEnded(t, b.refresh(t, c.Tokens.Refresh, clientBody+`,"host":"`+host+`"`), "token theft detected")
@@ -99,7 +99,7 @@ func TestRefreshByAPI(t *testing.T) {
 	}
 }
 
-// openedMark is the mark that an access token names as its own: which child it belongs to.
+// ownHash is the token hash that an access token names as its own: the child that it belongs to.
 func openedHash(t *testing.T, access string) string {
 	t.Helper()
 	var payload struct {

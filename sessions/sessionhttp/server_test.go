@@ -33,11 +33,11 @@ func TestClassify(t *testing.T) {
 		{&sessions.InvalidError{Field: "f", Allowed: "a"}, http.StatusBadRequest, ""},
 		{&bodyError{detail: "d"}, http.StatusBadRequest, ""},
 		{&http.MaxBytesError{Limit: 1}, http.StatusRequestEntityTooLarge, ""},
-		{errMediaType, http.StatusUnsupportedMediaType, ""},
-		{errUnauthenticated, http.StatusUnauthorized, "WWW-Authenticate"},
-		{errUnknownKey, http.StatusUnauthorized, "WWW-Authenticate"},
-		{errForeignOrigin, http.StatusForbidden, ""},
-		{errNoRoute, http.StatusNotFound, ""},
+		{denyMediaType, http.StatusUnsupportedMediaType, ""},
+		{denyNoKey, http.StatusUnauthorized, "WWW-Authenticate"},
+		{denyUnknownKey, http.StatusUnauthorized, "WWW-Authenticate"},
+		{denyForeignOrigin, http.StatusForbidden, ""},
+		{denyNoRoute, http.StatusNotFound, ""},
 		{&methodError{"GET"}, http.StatusMethodNotAllowed, "Allow"},
 		{errPanicked, http.StatusInternalServerError, ""},
 		{errors.New("anything else"), http.StatusInternalServerError, ""},
@@ -59,7 +59,7 @@ func TestClassify(t *testing.T) {
 // TestPanic: a bug is a 500 that says nothing and changes nothing, and is logged.
 func TestPanic(t *testing.T) {
 	b := newBench(t)
-	s := newServer(b.engine, b.cfg)
+	s := b.server(t)
 	for name, cause := range map[string]any{"error": errors.New(secretText), "text": secretText} {
 		t.Run(name, func(t *testing.T) {
 			r := do(s.wrap(func(w http.ResponseWriter, _ *http.Request) error {
@@ -97,10 +97,10 @@ func TestPanic(t *testing.T) {
 	})
 }
 
-// TestClientGone: a client that went away is not logged as a failure of ours.
+// TestClientGone: a client that went away is not logged as a failure.
 func TestClientGone(t *testing.T) {
 	b := newBench(t)
-	s := newServer(b.engine, b.cfg)
+	s := b.server(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	do(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -114,12 +114,12 @@ func TestClientGone(t *testing.T) {
 // TestDeadline: the work on every request ends.
 func TestDeadline(t *testing.T) {
 	b := newBench(t)
-	s := newServer(b.engine, b.cfg)
+	s := b.server(t)
 	do(s.wrap(func(_ http.ResponseWriter, r *http.Request) error {
 		if _, ok := r.Context().Deadline(); !ok {
 			t.Error("no deadline")
 		}
-		return errNoRoute
+		return denyNoRoute
 	}), post("/"))
 }
 
@@ -136,7 +136,7 @@ func TestHealth(t *testing.T) {
 		t.Errorf("before the start: %s", got)
 	}
 	start()
-	b.store.down.Store(true) // an outage takes nobody out of service
+	b.store.down.Store(true) // an outage takes no process out of service
 	r = get("/readyz")
 	want(t, r, http.StatusOK)
 	if got := r.Body; !strings.HasPrefix(got, `{"ready":true,"draining":false,"feed_age_ms":`) {

@@ -42,11 +42,11 @@ func TestVerify(t *testing.T) {
 
 	r := b.verify(t, at+anti+`}`)
 	want(t, r, http.StatusOK)
-	var got verified
+	var got verifyResponse
 	if err := json.Unmarshal([]byte(r.Body), &got, json.RejectUnknownMembers(true)); err != nil {
 		t.Fatal(err)
 	}
-	wanted := verified{"ALLOW", bearer{c.Session.Handle, "u1", []byte(`{"role":"admin"}`), c.Session.CreatedAt.Truncate(time.Second), c.Tokens.AccessExpires}}
+	wanted := verifyResponse{"ALLOW", verifiedSession{c.Session.Handle, "u1", []byte(`{"role":"admin"}`), c.Session.CreatedAt.Truncate(time.Second), c.Tokens.AccessExpires}}
 	if diff := cmp.Diff(wanted, got); diff != "" {
 		t.Errorf("session (-want +got):\n%s", diff)
 	}
@@ -101,8 +101,8 @@ func mustHandle(t *testing.T, text string) sessions.Handle {
 	return h
 }
 
-// While the store is away, unexpired tokens are allowed; but with strict, once the
-// feed is stale, nobody is: 503 says that nothing can be said.
+// While the store is away, unexpired tokens are allowed. With strict, once the feed is
+// stale, none is: the answer is 503, for the token cannot be judged.
 func TestVerifyStrict(t *testing.T) {
 	b, start := newIdleBench(t)
 	wantDenied(t, b.verify(t, `{}`), http.StatusServiceUnavailable, "UNAVAILABLE")

@@ -18,19 +18,19 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// Audit checks what [sessions.Store] promises of audit events: open gives a fresh,
-// empty store that writes all of them.
+// Audit checks what [sessions.Store] promises of audit events. open gives a fresh, empty store that
+// writes all of them.
 func Audit(t *testing.T, open func(t *testing.T) ClockedStore) {
 	t.Helper()
 	for name, check := range map[string]func(*suite){
-		"of each change":       auditEach,
-		"of no change":         auditNone,
-		"in batches":           auditBatches,
-		"not taken":            auditNotTaken,
-		"one at a time":        auditOneAtATime,
-		"swept":                auditSwept,
-		"racing writers":       auditRacing,
-		"a caller that is off": auditCancelled,
+		"of each change":     auditEach,
+		"of no change":       auditNone,
+		"in batches":         auditBatches,
+		"not taken":          auditNotTaken,
+		"one at a time":      auditOneAtATime,
+		"swept":              auditSwept,
+		"racing writers":     auditRacing,
+		"a cancelled caller": auditCancelled,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -54,7 +54,7 @@ func (s *suite) deliver(limit int) []sessions.AuditEvent {
 	return got
 }
 
-// happened is the events of a batch without ids and times, which must grow.
+// happened is the events of a batch without IDs and times. It checks that those grow.
 func (s *suite) happened(events []sessions.AuditEvent) []sessions.AuditEvent {
 	s.Helper()
 	var last sessions.AuditEvent
@@ -144,7 +144,7 @@ func auditEach(s *suite) {
 	}
 }
 
-// auditNone: what changes nothing, and what nobody decides, is no event.
+// auditNone: what changes nothing is no event, and what time alone decides is none.
 func auditNone(s *suite) {
 	row := s.issueChild("alice")
 	s.create("idle")
@@ -160,7 +160,7 @@ func auditNone(s *suite) {
 	s.must(err)
 	_, err = s.store.End(s.Context(), sessions.NewHandle(), revoked)
 	s.must(err)
-	_, err = s.store.EndUser(s.Context(), "nobody", revoked)
+	_, err = s.store.EndUser(s.Context(), "unknown", revoked)
 	s.must(err)
 	_, err = s.store.Update(s.Context(), row.Handle, sessions.Attributes{Actor: "nothing given"})
 	s.must(err)
@@ -225,7 +225,7 @@ func auditNotTaken(s *suite) {
 	}
 }
 
-// auditOneAtATime: and whoever takes long keeps nobody from changing anything.
+// auditOneAtATime: one caller delivers at a time, and a slow delivery keeps no change waiting.
 func auditOneAtATime(s *suite) {
 	rec := s.create("alice")
 	inside, release := make(chan struct{}), make(chan struct{})
@@ -278,7 +278,7 @@ func auditCancelled(s *suite) {
 	s.create("alice")
 	ctx, cancel := context.WithCancel(s.Context())
 	n, err := s.store.DeliverAudit(ctx, 10, func([]sessions.AuditEvent) error {
-		cancel() // as where the process is told to end, or its time is over
+		cancel() // as when the process is stopped, or its time is up
 		return nil
 	})
 	if err == nil && n != 1 || err != nil && n != 0 {
@@ -289,35 +289,35 @@ func auditCancelled(s *suite) {
 	}
 }
 
-// line is what the racing writers know of one session.
-type line struct {
+// written is what the racing writers know of one session.
+type written struct {
 	user    string
 	swaps   int
 	changes map[string]change // by actor
 	ended   string            // the actor
 }
 
-// change saw the session's row as it was after so many swaps, and got a version.
+// change saw the session's row after so many swaps, and got a version.
 type change struct {
 	swaps   int
 	version int64
 	data    bool
 }
 
-// auditRacing: whatever writers do at once, whoever delivers, and however often the
-// one who does dies before the store knows: each change is told, in the order in
-// which the session went through it. The order is known from outside: a swap counts
-// the issues up, and a change of contents reads that count.
+// auditRacing: each change is reported, in the order in which the session went through it, whatever
+// writers do at once and however often a delivering caller dies before the store knows. The order
+// is known from outside: a swap raises the count of issues, and a change of the attributes reads
+// that count.
 func auditRacing(s *suite) {
 	const users, each, writers, steps = 3, 2, 6, 40
 	var mu sync.Mutex
-	lines := map[sessions.Handle]*line{}
+	known := map[sessions.Handle]*written{}
 	var handles []sessions.Handle
 	for i := range users * each {
 		user := "user" + strconv.Itoa(i%users)
 		h := s.create(user).Handle
 		handles = append(handles, h)
-		lines[h] = &line{user: user, changes: map[string]change{}}
+		known[h] = &written{user: user, changes: map[string]change{}}
 	}
 
 	var inside atomic.Int32
@@ -370,7 +370,7 @@ func auditRacing(s *suite) {
 		ended := func(h sessions.Handle) {
 			mu.Lock()
 			defer mu.Unlock()
-			lines[h].ended = actor
+			known[h].ended = actor
 		}
 		switch what := rand.IntN(20); {
 		case what < 9:
@@ -382,7 +382,7 @@ func auditRacing(s *suite) {
 			mu.Lock()
 			defer mu.Unlock()
 			if done {
-				lines[h].swaps++
+				known[h].swaps++
 			}
 			return err
 		case what < 17 || !mayEnd:
@@ -396,7 +396,7 @@ func auditRacing(s *suite) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			lines[h].changes[actor] = change{got.Issues, got.ClaimsVersion, c.Data != nil}
+			known[h].changes[actor] = change{got.Issues, got.ClaimsVersion, c.Data != nil}
 			return err
 		case what == 17:
 			done, err := s.store.End(ctx, h, why)
@@ -434,10 +434,10 @@ func auditRacing(s *suite) {
 		n, err = deliver(s.Context(), 10, false)
 		s.must(err)
 	}
-	s.checkTold(told, lines)
+	s.checkTold(told, known)
 }
 
-func (s *suite) checkTold(told []sessions.AuditEvent, lines map[sessions.Handle]*line) {
+func (s *suite) checkTold(told []sessions.AuditEvent, known map[sessions.Handle]*written) {
 	s.Helper()
 	seen := map[int64]sessions.AuditEvent{}
 	sequences := map[sessions.Handle][]sessions.AuditEvent{}
@@ -453,10 +453,10 @@ func (s *suite) checkTold(told []sessions.AuditEvent, lines map[sessions.Handle]
 		}
 		sequences[e.Handle] = append(sequence, e)
 	}
-	if len(sequences) != len(lines) {
-		s.Errorf("told of %d sessions, there were %d", len(sequences), len(lines))
+	if len(sequences) != len(known) {
+		s.Errorf("told of %d sessions, there were %d", len(sequences), len(known))
 	}
-	for h, l := range lines {
+	for h, l := range known {
 		swaps, version, changes, ended := 0, int64(1), 0, ""
 		for i, e := range sequences[h] {
 			if (i == 0) != (e.Kind == sessions.AuditCreated) || ended != "" || e.UserID != l.user {
@@ -466,18 +466,18 @@ func (s *suite) checkTold(told []sessions.AuditEvent, lines map[sessions.Handle]
 			case sessions.AuditCreated:
 			case sessions.AuditRefreshed:
 				if swaps++; e.Rule != sessions.Rule(strconv.Itoa(swaps)) {
-					s.Errorf("issue %s was told in place %d", e.Rule, swaps)
+					s.Errorf("issue %s was reported at position %d", e.Rule, swaps)
 				}
 			case sessions.AuditEnded:
 				ended = e.Actor
 			case sessions.AuditClaimsChanged, sessions.AuditDataChanged:
 				changes++
-				c, known := l.changes[e.Actor]
+				c, found := l.changes[e.Actor]
 				if e.Kind == sessions.AuditClaimsChanged {
 					version++
 				}
-				if !known || c.swaps != swaps || c.version != version || c.data != (e.Kind == sessions.AuditDataChanged) {
-					s.Errorf("%s by %s was told after %d swaps with version %d; it was (%v) %+v", e.Kind, e.Actor, swaps, version, known, c)
+				if !found || c.swaps != swaps || c.version != version || c.data != (e.Kind == sessions.AuditDataChanged) {
+					s.Errorf("%s by %s was told after %d swaps with version %d; it was (%v) %+v", e.Kind, e.Actor, swaps, version, found, c)
 				}
 			default:
 				s.Errorf("told %v", e)

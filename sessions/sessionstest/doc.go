@@ -1,6 +1,8 @@
-// Package sessionstest owns what tests of the engine and of its stores share: an
-// in-memory store with faults ([NewMemory]), the suite that every store passes
-// ([Conformance]), the sequences that an engine over any store survives
-// ([Scenarios]), and the specification that what many clients did at once, and were
-// told, is held to ([CheckHistory]). It is for tests only.
+// Package sessionstest owns what the tests of the engine and of its stores share. It is for tests
+// only.
+//
+//   - [NewMemory] is a store in memory, with faults.
+//   - [Conformance] and [Audit] are the suites that every store passes.
+//   - [Scenarios] are the sequences that an engine over any store survives.
+//   - [CheckHistory] says whether the protocol allows what many clients did at once and were told.
 package sessionstest

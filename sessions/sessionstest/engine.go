@@ -7,8 +7,8 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// StartEngine runs an engine over store until the test ends, and returns it once
-// it is ready. Run must end without an error.
+// StartEngine runs an engine over store until the test ends, and returns it once it is ready. Run
+// must return without an error.
 func StartEngine(tb testing.TB, store sessions.Store, cfg sessions.Config) *sessions.Engine {
 	tb.Helper()
 	ready := make(chan struct{})

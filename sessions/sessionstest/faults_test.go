@@ -61,7 +61,7 @@ func TestMemoryRestore(t *testing.T) {
 		m.Restore(backup)
 		page, err := m.Poll(t.Context(), before)
 		if err != nil || !page.Resync {
-			t.Errorf("again %v after a restore (%v)", page.Resync, err)
+			t.Errorf("full resync %v after a restore (%v)", page.Resync, err)
 		}
 		ended()
 	}

@@ -12,20 +12,18 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// A history is what clients did at some replicas over one store, at once, and
-// what they were told. CheckHistory says whether docs/protocol.md allows it: there
-// must be an order of what happened in the store, one thing at a time and each
-// between its call and its return, in which every answer is right. What the
-// protocol leaves to chance (when a promotion arrives, when a replica polls) the
-// specification leaves open, and what it makes depend on time is held to what the
-// times of call and return can prove. So a history is never refused for having
-// been slow.
+// A history is what clients did at some replicas over one store, at once, and what they were told.
+// CheckHistory says whether docs/protocol.md allows it: there must be an order of what happened in
+// the store, one step at a time, each between its call and its return, in which every answer is
+// right. The protocol leaves some things to chance: when a promotion arrives, when a replica polls.
+// The specification leaves these open. What depends on time is checked against what the times of
+// call and return can prove. So no history is refused for being slow.
 
 // Deed is what a client did.
 type Deed string
 
-// The deeds. Polled is of a replica itself: a poll of the feed that began at Call
-// or later, and was over at Return.
+// The deeds. Polled is a deed of a replica itself: a poll of the feed that began at Call or later
+// and had finished at Return.
 const (
 	Created   Deed = "created"
 	Refreshed Deed = "refreshed"
@@ -39,8 +37,7 @@ const (
 // Told is what the client was told.
 type Told string
 
-// What clients are told. Unknown is any failure: what was asked for may have
-// happened, or happen yet.
+// What clients are told. Unknown is any failure: the change may have happened, or may still happen.
 const (
 	Child        Told = "a child"     // Refreshed: R4, R5
 	Kept         Told = "keep"        // Refreshed: R3, R6, R7
@@ -55,33 +52,33 @@ const (
 	Unknown      Told = "unknown"
 )
 
-// Op is one operation of a history. Times are of a clock that runs as the
-// store's, and was moved as it was.
+// Op is one operation of a history. Its times are those of a clock that runs, and was moved, as the
+// store's.
 type Op struct {
 	Session      string
 	Replica      int
 	Call, Return time.Duration
 	Did          Deed
 	Told         Told
-	// Token is the mark of the refresh token that was presented, Client who
-	// presented it.
+	// Token is the hash of the refresh token that was presented, Client the client that presented
+	// it.
 	Token, Client string
-	// Access is the access token that was checked, or that came back.
+	// Access is the access token that was checked or returned.
 	Access AccessPass
-	// Claims are those that Changed stores.
+	// Claims are the claims that Changed stores.
 	Claims string
 	// Honest, of Created: only honest clients have the session's tokens.
 	Honest bool
 }
 
-// AccessPass is what an access token says of its place.
+// AccessPass is what an access token says of its lineage and claims.
 type AccessPass struct {
-	Own, Parent string // marks
+	Own, Parent string // token hashes
 	Version     int64
 	Claims      string // the claim "n"
 }
 
-// ReadAccess reads an access token as anybody can, without a key.
+// ReadAccess reads an access token without a key, as any client can.
 func ReadAccess(token string) (AccessPass, error) {
 	var payload struct {
 		Gate struct {
@@ -115,11 +112,11 @@ const (
 	historySlack = time.Second
 )
 
-// historyPatience bounds the search for an order, of one session.
+// historyPatience bounds the search for an order, for one session.
 const historyPatience = 20 * time.Second
 
-// ErrUndecided says that no history of a session was found to be wrong, but that
-// the search for an order was given up for one: too much happened at once.
+// ErrUndecided says that no session's history is wrong, as far as is known, but the search for an
+// order was given up for one of them: too much happened at once.
 var ErrUndecided = errors.New("undecided")
 
 // CheckHistory returns why a history breaks the protocol, or nil.
@@ -147,7 +144,7 @@ func CheckHistory(ops []Op) error {
 			part  func(*step) bool
 		}{
 			{"the claims", h.claims(), (*step).ofClaims},
-			{"the line and its end", h.chain(), func(*step) bool { return true }},
+			{"the token chain and its end", h.chain(), func(*step) bool { return true }},
 		} {
 			switch err := h.check(spec.name, spec.model.ToModel(), spec.part); {
 			case errors.Is(err, ErrUndecided):
@@ -166,11 +163,11 @@ type history struct {
 	steps   []*step
 	names   map[string]token
 	parents []token         // by token
-	born    []time.Duration // by token: it was not issued before
+	born    []time.Duration // by token: its earliest issue
 }
 
-// token is a refresh token by its place in the history: 1 is of the sign-in, 0 is
-// none, and unseen the child of a generated child whose answer nobody saw.
+// token is a refresh token by its number in the history: 1 is the token of the sign-in, 0 is none.
+// unseen is a child whose answer reached no client.
 type token int8
 
 const unseen token = -1
@@ -183,7 +180,7 @@ func (s tokens) with(t token) tokens    { return s | 1<<t }
 func (h *history) of(t token) token     { return h.parents[t] }
 func (h *history) token(m string) token { return h.names[m] }
 
-// step is an operation, and a moment at which a replica is known to have heard.
+// step is an operation, or a moment at which a replica is known to have heard something.
 type step struct {
 	Op
 
@@ -249,11 +246,11 @@ func newHistory(ops, polls []Op, last time.Duration) (*history, error) {
 	return h, nil
 }
 
-// hear adds what replicas are known to have heard, and when: where a session was
-// ended or its claims changed, at once; elsewhere once a poll is over that began
-// after that had returned.
+// hear adds what replicas are known to have heard, and when. The replica that ended the session or
+// changed its claims knows at once. Another replica knows once a poll has finished that began after
+// that operation had returned.
 func (h *history) hear(ops, polls []Op) {
-	// done says what had returned before a moment.
+	// done is what had returned before a moment.
 	done := func(before time.Duration) (end bool, version int64) {
 		version = 1
 		for _, op := range ops {
@@ -317,14 +314,14 @@ func (s *step) mayBeBeyond(d time.Duration, since span) bool {
 
 func (s *step) now() span { return span{s.Call, s.Return} }
 
-// lineState is a session, as far as its line and its end go, and what each replica
-// has heard of it.
+// chainState is a session as far as its token chain and its end go, and what each replica has heard
+// of it.
 type chainState struct {
 	end   Deed // "": it lives
 	ended span
 
 	current, previous token
-	client            uint8 // that made current current; 0: none is recorded
+	client            uint8 // the client that made current current; 0: not recorded
 	promoted          span
 
 	child       token
@@ -343,7 +340,7 @@ type chainState struct {
 	}
 }
 
-// line is the specification of rotation, verification and ending.
+// chain is the specification of rotation, verification and ending.
 func (h *history) chain() porcupine.NondeterministicModel {
 	root, seed := h.token(h.created.Access.Own), maphash.MakeSeed()
 	return porcupine.NondeterministicModel{
@@ -408,7 +405,7 @@ func (h *history) act(l chainState, s *step) []chainState {
 		return alternatives(l, s, l.end == "", changed)
 	case Ended, SignedOut:
 		if s.Did == SignedOut && s.Told == Done && l.end != "" {
-			return []chainState{l} // it is idempotent, and says no more
+			return []chainState{l} // it is idempotent
 		}
 		return alternatives(l, s, l.end == "", l.endBy(s.Did, s.now()))
 	case heard:
@@ -423,8 +420,7 @@ func (h *history) act(l chainState, s *step) []chainState {
 	}
 }
 
-// alternatives are the states after something that is done where it can be, and
-// else finds nothing.
+// alternatives are the states after a deed that is done if it can be, and otherwise finds nothing.
 func alternatives(l chainState, s *step, can bool, done chainState) []chainState {
 	switch {
 	case s.Told == Unknown && can:
@@ -478,8 +474,7 @@ func (h *history) verify(l chainState, s *step) []chainState {
 	}
 }
 
-// refresh is R2 to R8. Where the time does not prove which of two rules it was,
-// both count.
+// refresh is R2 to R8. If the time does not prove which of two rules applied, both count.
 func (h *history) refresh(l chainState, s *step) []chainState {
 	t := h.token(s.Token)
 	var next []chainState
@@ -494,7 +489,7 @@ func (h *history) refresh(l chainState, s *step) []chainState {
 	}
 	switch {
 	case t == 0:
-		return nil // nobody was ever given it
+		return nil // it was never issued
 	case l.end != "": // R2
 		if l.end == SignedOut && s.mayBeWithin(2*historyD, l.ended) {
 			may(Superseded, l)
@@ -534,7 +529,7 @@ func (h *history) refresh(l chainState, s *step) []chainState {
 // issueChild is R4 and R5, for the current token.
 func (h *history) issueChild(l chainState, s *step, may func(Told, chainState)) {
 	own := h.token(s.Access.Own)
-	// child hands one out: the one that is given, or one that nobody has.
+	// child issues a child: the one that was issued before, or a new one.
 	child := func(l chainState, which token) {
 		fresh := which == 0 || which == unseen
 		switch {
@@ -576,8 +571,7 @@ func (h *history) issueChild(l chainState, s *step, may func(Told, chainState)) 
 	}
 }
 
-// claimsState is what a session's owner keeps in it: a register with a number that
-// rises.
+// claimsState is the claims of a session: a register with a version that rises.
 type claimsState struct {
 	version int64
 	claims  string
@@ -632,16 +626,16 @@ func (h *history) check(name string, model porcupine.Model, part func(*step) boo
 	}
 	var story strings.Builder
 	for _, s := range sorted(steps, func(s *step) time.Duration { return s.Call }) {
-		hash := "   "
+		sign := "   "
 		if !placed[s] {
-			hash = " ? "
+			sign = " ? "
 		}
-		story.WriteString(hash + h.tell(s) + "\n")
+		story.WriteString(sign + h.tell(s) + "\n")
 	}
-	return fmt.Errorf("session %s, %s: no order of these is right; the most that have one lack those with a question mark:\n%s", h.created.Session, name, story.String())
+	return fmt.Errorf("session %s, %s: no order of these steps is right; the longest right order lacks the steps with a question mark:\n%s", h.created.Session, name, story.String())
 }
 
-// tell is a line about a step. Tokens have numbers, in the order of their birth.
+// tell describes a step in one line. Tokens have numbers, in the order of their birth.
 func (h *history) tell(s *step) string {
 	line := fmt.Sprintf("%12s to %12s  replica %d  %s", s.Call.Round(time.Microsecond), s.Return.Round(time.Microsecond), s.Replica, s.Did)
 	switch s.Did {

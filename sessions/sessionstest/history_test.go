@@ -9,9 +9,8 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// A story is a history by hand: every operation has the second of its call, and of
-// its return. It begins with a sign-in at 0, whose first token has lost its grace
-// at 20.
+// A story is a history by hand: every operation has the second of its call and of its return. It
+// begins with a sign-in at 0. At 20, the grace of the first token has passed.
 type story []sessionstest.Op
 
 func signedIn(honest bool) story {
@@ -52,9 +51,9 @@ func (s story) poll(from, to int) story {
 	return s.and(from, to, sessionstest.Op{Did: sessionstest.Polled, Replica: 1})
 }
 
-// TestCheckHistory: a checker that lets everything pass proves nothing, and one
-// that refuses what may happen cannot be believed. So each broken promise is told
-// here, beside what is right and almost the same.
+// TestCheckHistory: a checker that accepts everything proves nothing, and one that refuses what may
+// happen cannot be trusted. So each broken promise is told here, beside a right story that is
+// almost the same.
 func TestCheckHistory(t *testing.T) {
 	const (
 		child, keep, superseded, ended, theft = sessionstest.Child, sessionstest.Kept, sessionstest.Superseded, sessionstest.ToldEnded, sessionstest.Theft
@@ -78,7 +77,7 @@ func TestCheckHistory(t *testing.T) {
 		"another client is superseded":     {generated.refresh(22, 23, "t0", "w", superseded, none), true},
 		"a child within G (R3)":            {promoted.refresh(26, 27, "t1", "v", child, pass("t3", "t1", 1)), false},
 		"a child after G":                  {promoted.refresh(46, 47, "t1", "v", child, pass("t3", "t1", 1)), true},
-		"a child of nobody's":              {generated.refresh(20, 22, "t0", "v", child, pass("t2", "tx", 1)), false},
+		"a child without a parent":         {generated.refresh(20, 22, "t0", "v", child, pass("t2", "tx", 1)), false},
 		"a child whose parent is another": {
 			promoted.refresh(46, 47, "t1", "v", child, pass("t3", "t0", 1)), false,
 		},
@@ -93,9 +92,9 @@ func TestCheckHistory(t *testing.T) {
 		"it stays for good (I3)":          {promoted.refresh(46, 47, "t0", "v", keep, pass("t1", "", 1)), false},
 		"it is theft after G (I3)":        {promoted.refresh(46, 47, "t0", "v", theft, none), true},
 		"a session that was stolen lives": {promoted.refresh(46, 47, "t0", "v", theft, none).refresh(48, 49, "t1", "v", child, pass("t3", "t1", 1)), false},
-		"a stolen session is over":        {promoted.refresh(46, 47, "t0", "v", theft, none).refresh(48, 49, "t1", "v", ended, none), true},
-		"over for nothing (I2)":           {honest.refresh(22, 23, "t0", "v", ended, none), false},
-		"an honest client is over (I2)": {
+		"a stolen session has ended":      {promoted.refresh(46, 47, "t0", "v", theft, none).refresh(48, 49, "t1", "v", ended, none), true},
+		"ended for nothing (I2)":          {honest.refresh(22, 23, "t0", "v", ended, none), false},
+		"an honest client is ended (I2)": {
 			honest.check(22, 23, 0, t1, allowed).refresh(46, 47, "t0", "v", theft, none), false,
 		},
 		"an access token of the parent": {promoted.refresh(26, 27, "t1", "v", keep, pass("t0", "", 1)), false},
@@ -103,7 +102,7 @@ func TestCheckHistory(t *testing.T) {
 
 		"tokens after the end (I4)":              {generated.end(22, 23).refresh(24, 25, "t0", "v", child, t1), false},
 		"tokens beside the end":                  {generated.end(22, 25).refresh(23, 26, "t0", "v", child, t1), true},
-		"tokens after somebody was told over":    {generated.end(22, 30).refresh(23, 24, "t0", "v", ended, none).refresh(25, 26, "t0", "v", child, t1), false},
+		"tokens after a client was told ended":   {generated.end(22, 30).refresh(23, 24, "t0", "v", ended, none).refresh(25, 26, "t0", "v", child, t1), false},
 		"ended twice":                            {generated.end(22, 23).end(24, 25), false},
 		"allowed where it was ended":             {generated.end(22, 23).check(24, 25, 0, t0, allowed), false},
 		"allowed beside the end":                 {generated.end(22, 24).check(23, 25, 0, t0, allowed), true},

@@ -17,14 +17,13 @@ import (
 
 const (
 	day = 24 * time.Hour
-	// What docs/protocol.md says of a retired key: a signing key is kept for the
-	// longest life of an access token, 5 s and D, a sealing key for that of a
-	// session, and both for a day more.
+	// A retired key, according to docs/protocol.md: a signing key is kept for the longest life of
+	// an access token, 5 s and D; a sealing key for that of a session; both for a day more.
 	signingKept = time.Hour + 5*time.Second + grace + 15*time.Minute + day
 	sealingKept = 401 * day
 )
 
-// DeleteKeys counts, so that a test knows when an engine has looked after its keys.
+// DeleteKeys counts its calls, so that a test knows when an engine has looked after its keys.
 func (l *link) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after time.Duration) ([]sessions.StoredKey, error) {
 	gone, err := l.Store.DeleteKeys(ctx, kind, after)
 	l.mu.Lock()
@@ -34,8 +33,8 @@ func (l *link) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after time
 	return gone, err
 }
 
-// look has some engines look after the keys, as each does when it starts, and
-// waits until every replica has heard of what they did.
+// look makes some engines look after the keys, as each does when it starts. It waits until every
+// replica has heard of the result.
 func (s *scene) look(engines int) {
 	s.Helper()
 	s.Run("look", func(t *testing.T) {
@@ -81,7 +80,7 @@ func (s *scene) wantKeys(want ...string) {
 	if !slices.Equal(got, want) {
 		s.Fatalf("keys %q, want %q", got, want)
 	}
-	// Each replica publishes every signing key of them, and no other.
+	// Each replica publishes every signing key of the set, and no other.
 	var ids []string
 	for _, k := range set.Keys {
 		if k.Kind == sessions.KeySigning {
@@ -118,8 +117,8 @@ func (s *scene) key(kind sessions.KeyKind, generation int) sessions.StoredKey {
 	return sessions.StoredKey{}
 }
 
-// signedBy is the id of the key that signed an access token, sealedBy of the one
-// that sealed a refresh token.
+// signedBy is the id of the key that signed an access token, sealedBy the id of the key that sealed
+// a refresh token.
 func (s *scene) signedBy(token sessions.Token) string {
 	s.Helper()
 	header, _, _ := strings.Cut(token.Reveal(), ".")
@@ -142,7 +141,7 @@ func (s *scene) sealedBy(token sessions.Token) string {
 	return sessions.KeyID(text[:8]).String()
 }
 
-// madeBy checks which generations made what a client was given.
+// madeBy checks the generation of the keys that made what a client was issued.
 func (s *scene) madeBy(i sessions.Issued, generation int) {
 	s.Helper()
 	if id := s.key(sessions.KeySigning, generation).ID.String(); s.signedBy(i.Access) != id {
@@ -153,10 +152,10 @@ func (s *scene) madeBy(i sessions.Issued, generation int) {
 	}
 }
 
-// lifeOfKeys: by schedule, both kinds, from the first generation to its deletion.
+// lifeOfKeys follows both kinds of key, by schedule, from the first generation to its deletion.
 func lifeOfKeys(s *scene) {
 	cfg := sessions.Defaults()
-	// The longest session that there can be, signed in under the first keys.
+	// The longest session that is possible, signed in under the first keys.
 	longest := startReplica(s.T, s.store, func(c *sessions.Config) {
 		c.SlidingLife, c.AbsoluteLife = sessions.AbsoluteLifeMax, sessions.AbsoluteLifeMax
 	})
@@ -186,7 +185,7 @@ func lifeOfKeys(s *scene) {
 		s.Fatalf("another one beside what is not active yet: %v", err)
 	}
 
-	// A issue just before the new keys are active, and its repetition after.
+	// An issue just before the new keys are active, and its repetition after.
 	active := s.key(sessions.KeySigning, 2).ActiveFrom
 	if other := s.key(sessions.KeySealing, 2).ActiveFrom; other.After(active) {
 		active = other
@@ -207,7 +206,7 @@ func lifeOfKeys(s *scene) {
 	s.refreshed(s.one, before.Refresh, fromV, sessions.R3)
 	s.client.take(after)
 
-	// No access token outlives its key, and no refresh token.
+	// No access token outlives its key, and no refresh token does.
 	until(active.Add(signingKept - moment))
 	s.look(1)
 	s.wantKeys("sealing 1 retired", "sealing 2 in use", "signing 1 retired", "signing 2 in use")
@@ -233,8 +232,8 @@ func lifeOfKeys(s *scene) {
 	s.refused(s.two, long.Refresh, fromV, sessions.ErrSessionEnded)
 }
 
-// keysWrappedAnew: a new key-encryption key takes the place of the old one, and
-// replicas that have the old one alone go on with what they have.
+// keysRewrapped: a new key-encryption key replaces the old one. Replicas that have only the old one
+// continue with the keys they have.
 func keysRewrapped(s *scene) {
 	old, another := scenarioKey(s.T), keyEncryptionKey(s.T, "n")
 	keks := sessions.KeyEncryption{Key: another, Previous: old}
@@ -280,7 +279,7 @@ func keysRewrapped(s *scene) {
 		s.advance(repeat + moment)
 	}
 
-	// Somebody forgot the replicas one and two.
+	// An operator forgot the replicas one and two.
 	rotate(sessions.KeyEncryption{Key: another})
 	theirs, err := alone.Create(s.Context(), sessions.NewSession{UserID: "dora", Client: fromW})
 	if err != nil {
@@ -314,7 +313,7 @@ func keysRewrapped(s *scene) {
 	}
 	s.denied(i.Access, sessions.DenyEnded)
 
-	// Back, and all is well.
+	// After the way back, everything works.
 	if done, _, err := sessions.RewrapKeys(s.Context(), s.store, sessions.KeyEncryption{Key: old, Previous: another}); done != 6 || err != nil {
 		s.Fatalf("rewrapped %d, %v", done, err)
 	}

@@ -30,7 +30,7 @@ func (s *suite) living(user string) []sessions.Handle {
 	return handles
 }
 
-// inOrder is handles as told gives them.
+// inOrder sorts handles as told does.
 func inOrder(handles []sessions.Handle) []sessions.Handle {
 	handles = slices.Clone(handles)
 	slices.SortFunc(handles, func(a, b sessions.Handle) int { return slices.Compare(a[:], b[:]) })
@@ -80,9 +80,9 @@ func limitRefuses(s *suite) {
 	s.createWithin(limit) // there is room again
 }
 
-// limitElse: neither others' sessions count nor those that expired and were not
-// swept yet; and those are not evicted.
-func limitElse(s *suite) {
+// limitOthers: neither the sessions of other users count, nor those that expired and were not swept
+// yet. The expired ones are not evicted.
+func limitOthers(s *suite) {
 	limit := sessions.UserLimit{Max: 1}
 	expired := s.create("alice")
 	s.store.Advance(slidingLife)
@@ -96,9 +96,9 @@ func limitElse(s *suite) {
 
 func racingCreations(s *suite) { RaceCreations(s.T, s.store) }
 
-// RaceCreations creates 20 sessions of one user at once, spread over stores that
-// share their contents: there are never more than the limit of 3, each that was
-// evicted is reported and told of once, and without eviction all others are refused.
+// RaceCreations creates 20 sessions of one user at once, through stores that share one database.
+// There are never more than the limit of 3. Each evicted session is returned, and is in the feed
+// once. Without eviction, all others are refused.
 func RaceCreations(t *testing.T, stores ...sessions.Store) {
 	t.Helper()
 	for _, evict := range []bool{true, false} {

@@ -14,29 +14,29 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// Memory is a [sessions.Store] in memory, for unit tests. It keeps the promises
-// of the contract but durability. Its clock runs, and can be moved.
+// Memory is a [sessions.Store] in memory, for unit tests. It keeps the promises of the contract
+// except durability. Its clock runs, and can be moved.
 type Memory struct {
 	mu       sync.Mutex
 	offset   time.Duration
 	before   func(method string) error
 	after    func(method string) error
 	state    state
-	restored int // how often; the part of a cursor that tells one store from another
+	restored int // how often; cursors contain it, to tell one state of the store from another
 	pageMax  int // entries of a page
 
 	delivering sync.Mutex
 }
 
-// contents is what a snapshot holds.
+// state is what a snapshot contains.
 type state struct {
 	records   map[sessions.Handle]sessions.Record
 	keys      []sessions.StoredKey
 	feed      []entry
-	next      int // the place of the next entry
+	next      int // the position of the next entry
 	retention time.Duration
 	events    []sessions.AuditEvent
-	noted     int64 // the last event's id
+	recorded  int64 // the ID of the last event
 }
 
 type entry struct {
@@ -59,17 +59,17 @@ func (m *Memory) Advance(d time.Duration) {
 	m.offset += d
 }
 
-// Fail has f called before each call of a method of the contract takes effect,
-// with the method's name; an error is the call's, and it has no effect. f may
-// block, and may use the store. A nil f ends it.
+// Fail makes f run before each call of a method of the contract, with the method's name. If f
+// returns an error, the call returns it and has no effect. f may block, and may use the store. A
+// nil f ends it.
 func (m *Memory) Fail(f func(method string) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.before = f
 }
 
-// FailAfter is Fail after the effect: the caller does not learn of it, as where
-// a connection drops before the answer.
+// FailAfter is Fail after the effect. The caller does not learn of the effect, as when a connection
+// drops before the answer.
 func (m *Memory) FailAfter(f func(method string) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -86,8 +86,8 @@ func (m *Memory) Snapshot() Snapshot {
 	return Snapshot{m.state.clone()}
 }
 
-// Restore brings a backup back: what was written since is lost, as after a
-// failover or a restore. Cursors of before are void; the clock goes on.
+// Restore brings a backup back. What was written since is lost, as after a failover or a restore.
+// Older cursors are void. The clock continues.
 func (m *Memory) Restore(s Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -158,7 +158,7 @@ func (m *Memory) insert(now time.Time, n sessions.NewRecord) (sessions.Record, e
 		Claims: n.Claims, ClaimsVersion: 1, Data: n.Data,
 	})
 	m.state.records[n.Handle] = r
-	m.note(now, sessions.AuditEvent{Kind: sessions.AuditCreated, Handle: n.Handle, UserID: n.UserID, Actor: n.Actor})
+	m.record(now, sessions.AuditEvent{Kind: sessions.AuditCreated, Handle: n.Handle, UserID: n.UserID, Actor: n.Actor})
 	return copied(r), nil
 }
 
@@ -237,11 +237,11 @@ func (m *Memory) Update(ctx context.Context, h sessions.Handle, c sessions.Attri
 			r.Claims = c.Claims
 			r.ClaimsVersion++
 			m.append(now, sessions.Entry{Kind: sessions.EntryClaims, Handle: h, Version: r.ClaimsVersion})
-			m.note(now, sessions.AuditEvent{Kind: sessions.AuditClaimsChanged, Handle: h, UserID: r.UserID, Actor: c.Actor})
+			m.record(now, sessions.AuditEvent{Kind: sessions.AuditClaimsChanged, Handle: h, UserID: r.UserID, Actor: c.Actor})
 		}
 		if c.Data != nil {
 			r.Data = c.Data
-			m.note(now, sessions.AuditEvent{Kind: sessions.AuditDataChanged, Handle: h, UserID: r.UserID, Actor: c.Actor})
+			m.record(now, sessions.AuditEvent{Kind: sessions.AuditDataChanged, Handle: h, UserID: r.UserID, Actor: c.Actor})
 		}
 		r = copied(r)
 		m.state.records[h] = r
@@ -249,7 +249,7 @@ func (m *Memory) Update(ctx context.Context, h sessions.Handle, c sessions.Attri
 	})
 }
 
-// unchanged says whether the row that was read as old is still the same one.
+// unchanged says whether the row is still the one that was read as old.
 func (m *Memory) unchanged(old sessions.Row) (sessions.Record, bool) {
 	r, ok := m.state.records[old.Handle]
 	return r, ok && r.Current == old.Current && r.IssuedAt.Equal(old.IssuedAt)
@@ -268,7 +268,7 @@ func (m *Memory) Swap(ctx context.Context, old, next sessions.Row, rule sessions
 		}
 		r.Row = next
 		m.state.records[old.Handle] = r
-		m.note(now, sessions.AuditEvent{Kind: sessions.AuditRefreshed, Handle: r.Handle, UserID: r.UserID, Rule: rule, Actor: "refresh"})
+		m.record(now, sessions.AuditEvent{Kind: sessions.AuditRefreshed, Handle: r.Handle, UserID: r.UserID, Rule: rule, Actor: "refresh"})
 		return true, nil
 	})
 }
@@ -294,7 +294,7 @@ func (m *Memory) Promote(ctx context.Context, ps []sessions.Promotion) error {
 }
 
 func (m *Memory) end(now time.Time, h sessions.Handle, e sessions.Ending) {
-	m.note(now, sessions.AuditEvent{
+	m.record(now, sessions.AuditEvent{
 		Kind: sessions.AuditEnded, Handle: h, UserID: m.state.records[h].UserID, Rule: e.Rule, Reason: e.Reason, Actor: e.Actor,
 	})
 	delete(m.state.records, h)
@@ -342,13 +342,13 @@ func (m *Memory) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page
 	return do(ctx, m, "Poll", func(now time.Time) (sessions.Page, error) {
 		page := sessions.Page{Now: now, Retention: m.state.retention}
 		var restored, from int
-		var whole bool
-		if _, err := fmt.Sscanf(string(since), "%d %t %d", &restored, &whole, &from); err != nil || restored != m.restored {
-			page.Resync, whole, from = true, true, 0
+		var resync bool
+		if _, err := fmt.Sscanf(string(since), "%d %t %d", &restored, &resync, &from); err != nil || restored != m.restored {
+			page.Resync, resync, from = true, true, 0
 		}
 		next := from
 		for _, e := range m.state.feed {
-			if e.position < from || whole && e.At.Before(now.Add(-m.state.retention)) {
+			if e.position < from || resync && e.At.Before(now.Add(-m.state.retention)) {
 				continue
 			}
 			if len(page.Entries) == m.pageMax {
@@ -359,9 +359,9 @@ func (m *Memory) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page
 			next = e.position + 1
 		}
 		if !page.More {
-			next, whole = m.state.next, false
+			next, resync = m.state.next, false
 		}
-		page.Next = sessions.Cursor(fmt.Sprintf("%d %t %d", m.restored, whole, next))
+		page.Next = sessions.Cursor(fmt.Sprintf("%d %t %d", m.restored, resync, next))
 		return page, nil
 	})
 }
@@ -400,7 +400,7 @@ func (m *Memory) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Du
 		k.CreatedAt, k.ActiveFrom = now, now.Add(delay.Truncate(time.Microsecond))
 		m.state.keys = slices.Insert(m.state.keys, i, k)
 		m.append(now, sessions.Entry{Kind: sessions.EntryKeys})
-		m.noteKey(now, sessions.AuditKeyAdded, k)
+		m.recordKey(now, sessions.AuditKeyAdded, k)
 		return true, nil
 	})
 }
@@ -416,7 +416,7 @@ func (m *Memory) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (b
 		}
 		m.state.keys[i].Wrapped, m.state.keys[i].WrappedBy = bytes.Clone(next.Wrapped), next.WrappedBy
 		m.append(now, sessions.Entry{Kind: sessions.EntryKeys})
-		m.noteKey(now, sessions.AuditKeyRewrapped, m.state.keys[i])
+		m.recordKey(now, sessions.AuditKeyRewrapped, m.state.keys[i])
 		return true, nil
 	})
 }
@@ -432,7 +432,7 @@ func (m *Memory) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after ti
 			})
 			if gone {
 				deleted = append(deleted, k)
-				m.noteKey(now, sessions.AuditKeyDeleted, k)
+				m.recordKey(now, sessions.AuditKeyDeleted, k)
 			}
 			return gone
 		})
@@ -443,22 +443,21 @@ func (m *Memory) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after ti
 	})
 }
 
-func (m *Memory) note(now time.Time, e sessions.AuditEvent) {
-	m.state.noted++
-	e.ID, e.At = m.state.noted, now
+func (m *Memory) record(now time.Time, e sessions.AuditEvent) {
+	m.state.recorded++
+	e.ID, e.At = m.state.recorded, now
 	m.state.events = append(m.state.events, e)
 }
 
-func (m *Memory) noteKey(now time.Time, kind sessions.AuditKind, k sessions.StoredKey) {
-	m.note(now, sessions.AuditEvent{Kind: kind, Key: fmt.Sprintf("%s/%d/%s", k.Kind, k.Generation, k.ID)})
+func (m *Memory) recordKey(now time.Time, kind sessions.AuditKind, k sessions.StoredKey) {
+	m.record(now, sessions.AuditEvent{Kind: kind, Key: fmt.Sprintf("%s/%d/%s", k.Kind, k.Generation, k.ID)})
 }
 
-// AuditChanges implements [sessions.Store]. Whoever asks for events has them all.
+// AuditChanges implements [sessions.Store]. Memory writes every event in any case.
 func (m *Memory) AuditChanges() {}
 
-// DeliverAudit implements [sessions.Store]. To the faults it is two methods, so
-// that a test can die between them: DeliverAudit, which reads, and
-// RemoveEvents, after the delivery.
+// DeliverAudit implements [sessions.Store]. To the faults it is two methods, so that a test can
+// interrupt it between them: DeliverAudit, which reads, and RemoveEvents, after the delivery.
 func (m *Memory) DeliverAudit(ctx context.Context, limit int, deliver func([]sessions.AuditEvent) error) (int, error) {
 	if !m.delivering.TryLock() {
 		return 0, nil
@@ -479,8 +478,8 @@ func (m *Memory) DeliverAudit(ctx context.Context, limit int, deliver func([]ses
 	})
 }
 
-// eventsKeep is how long events are kept where nobody delivers them.
-const eventsKeep = 90 * 24 * time.Hour
+// auditKeep is how long events are kept if no engine delivers them.
+const auditKeep = 90 * 24 * time.Hour
 
 // Sweep implements [sessions.Store].
 func (m *Memory) Sweep(ctx context.Context, limit int) (int, error) {
@@ -500,14 +499,14 @@ func (m *Memory) Sweep(ctx context.Context, limit int) (int, error) {
 			}
 			return gone
 		})
-		noted := 0
+		audited := 0
 		m.state.events = slices.DeleteFunc(m.state.events, func(e sessions.AuditEvent) bool {
-			gone := noted < limit && e.At.Before(now.Add(-eventsKeep))
+			gone := audited < limit && e.At.Before(now.Add(-auditKeep))
 			if gone {
-				noted++
+				audited++
 			}
 			return gone
 		})
-		return swept + old + noted, nil
+		return swept + old + audited, nil
 	})
 }

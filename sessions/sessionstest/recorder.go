@@ -24,15 +24,14 @@ func (r *Recorder) Now() time.Duration {
 	return time.Since(r.began) + r.moved
 }
 
-// Advanced tells that the store's clock was moved, while no operation was under
-// way.
+// Advanced records that the store's clock was moved while no operation was under way.
 func (r *Recorder) Advanced(by time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.moved += by
 }
 
-// Do records op, as act completes it from what its client is told.
+// Do records op. act completes op from what its client is told.
 func (r *Recorder) Do(op Op, act func(*Op)) Op {
 	op.Call = r.Now()
 	act(&op)

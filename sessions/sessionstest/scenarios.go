@@ -23,11 +23,10 @@ type ClockedStore interface {
 	Advance(d time.Duration)
 }
 
-// Scenarios plays the sequences that broke earlier designs, with engines over a
-// real store: open gives a fresh, empty one for each. Clients are here what
-// browsers are: they hold one refresh and one access token, and take what a late
-// answer brings. The sequences are also played on the decision alone, at the
-// exact boundaries, in package sessions.
+// Scenarios plays the sequences that broke earlier designs, with engines over a real store. open
+// gives a fresh, empty store for each. A client here is what a browser is: it holds one refresh and
+// one access token, and takes what a late answer brings. Package sessions plays the same sequences
+// on the decision alone, at the exact boundaries.
 func Scenarios(t *testing.T, open func(t *testing.T) ClockedStore) {
 	t.Helper()
 	for name, play := range map[string]func(*scene){
@@ -59,21 +58,21 @@ func Scenarios(t *testing.T, open func(t *testing.T) ClockedStore) {
 			s := &scene{T: t, open: open, store: open(t)}
 			s.one, s.two = s.replica(time.Now), s.replica(time.Now)
 			s.handle, s.client = s.signIn()
-			s.advance(time.Hour) // the first token's grace is over
+			s.advance(time.Hour) // the first token's grace has passed
 			play(s)
 		})
 	}
 }
 
-// G and W, as [sessions.Defaults] makes them of its D, and a moment more than
-// these tests take between two steps.
+// G and W, as [sessions.Defaults] makes them of its D, and a moment that is longer than these tests
+// take between two steps.
 const (
 	grace  = 10 * time.Second
 	repeat = 25 * time.Second
 	moment = 3 * time.Second
 )
 
-// Two networks of an honest client, and a thief's.
+// Two networks of an honest client, and one of an attacker.
 var fromV, fromW, fromX = sessions.Client{'v'}, sessions.Client{'w'}, sessions.Client{'x'}
 
 // scene is one session of one client on one store, behind two replicas.
@@ -88,10 +87,10 @@ type scene struct {
 	client   holder
 }
 
-// holder is what a browser, or a thief, holds.
+// holder is what a browser, or an attacker, holds.
 type holder struct{ refresh, access sessions.Token }
 
-// take stores an answer's cookies.
+// take stores the cookies of an answer.
 func (h *holder) take(i sessions.Issued) {
 	if i.Refresh != "" {
 		h.refresh = i.Refresh
@@ -106,7 +105,7 @@ type replica struct {
 	link *link
 }
 
-// link is a store on the way to which things happen.
+// link is the connection to a store, with faults.
 type link struct {
 	sessions.Store
 
@@ -119,7 +118,7 @@ type link struct {
 	hold    bool
 	held    []sessions.Promotion
 	cut     bool // polls fail
-	looked  int  // kinds of key of which the retired ones were looked for
+	looked  int  // kinds of key whose retired keys were searched for
 }
 
 func (l *link) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
@@ -151,7 +150,7 @@ func (l *link) Swap(ctx context.Context, old, next sessions.Row, rule sessions.R
 	return done, err
 }
 
-// Promote tells the store, or keeps what it should tell while hold is set.
+// Promote calls the store. While hold is set, it keeps the promotions instead.
 func (l *link) Promote(ctx context.Context, ps []sessions.Promotion) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -176,8 +175,8 @@ func (l *link) holdPromotions() {
 func (l *link) settle() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// The one under way may have begun before. The next one has been applied
-	// when the one after it begins: there is one at a time.
+	// The poll under way may have begun before. The next one has been applied when the one after it
+	// begins, because there is one at a time.
 	for first := l.polls; l.polls < first+2; {
 		l.changed.Wait()
 	}
@@ -200,12 +199,12 @@ func keyEncryptionKey(t *testing.T, fill string) *sessions.KeyEncryptionKey {
 // replica starts an engine over the scene's store, on a machine with the clock now.
 func (s *scene) replica(now func() time.Time) *replica {
 	s.Helper()
-	r := s.replicaEnded(s.store, now)
+	r := s.separateReplica(s.store, now)
 	s.replicas = append(s.replicas, r)
 	return r
 }
 
-func (s *scene) replicaEnded(store sessions.Store, now func() time.Time) *replica {
+func (s *scene) separateReplica(store sessions.Store, now func() time.Time) *replica {
 	s.Helper()
 	return startReplica(s.T, store, func(cfg *sessions.Config) { cfg.Now = now })
 }
@@ -256,7 +255,7 @@ func (s *scene) refreshed(r *replica, token sessions.Token, from sessions.Client
 func (s *scene) refused(r *replica, token sessions.Token, from sessions.Client, want error) {
 	s.Helper()
 	i, err := r.Refresh(s.Context(), sessions.TransportCookie, []string{token.Reveal()}, from)
-	// Nobody is called a thief by the way.
+	// The error must not say theft by mistake.
 	if !errors.Is(err, want) || errors.Is(err, sessions.ErrTheft) != errors.Is(want, sessions.ErrTheft) {
 		s.Fatalf("refresh from %c: %s, %v; want %v", from[0], i.Rule, err, want)
 	}
@@ -458,14 +457,14 @@ func idle(s *scene) {
 }
 
 func thiefFirst(s *scene) {
-	thief := s.client
-	thief.take(s.refreshed(s.one, thief.refresh, fromX, sessions.R4))
-	s.used(s.one, thief.access)
+	attacker := s.client
+	attacker.take(s.refreshed(s.one, attacker.refresh, fromX, sessions.R4))
+	s.used(s.one, attacker.access)
 	s.refused(s.two, s.client.refresh, fromV, sessions.ErrSuperseded)
 	s.advance(grace)
 	s.refused(s.two, s.client.refresh, fromV, sessions.ErrTheft)
-	s.denied(thief.access, sessions.DenyEnded)
-	s.refused(s.one, thief.refresh, fromX, sessions.ErrSessionEnded)
+	s.denied(attacker.access, sessions.DenyEnded)
+	s.refused(s.one, attacker.refresh, fromX, sessions.ErrSessionEnded)
 }
 
 func victimFirst(s *scene) {
@@ -480,27 +479,27 @@ func victimFirst(s *scene) {
 }
 
 func sibling(s *scene) {
-	thief := s.client
-	thief.take(s.refreshed(s.one, thief.refresh, fromX, sessions.R4))
+	attacker := s.client
+	attacker.take(s.refreshed(s.one, attacker.refresh, fromX, sessions.R4))
 	s.advance(30 * time.Minute)
 	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))
 	s.used(s.one, s.client.access)
-	s.used(s.two, thief.access) // nobody knows yet
-	s.denied(thief.access, sessions.DenyLost)
+	s.used(s.two, attacker.access) // no replica knows yet
+	s.denied(attacker.access, sessions.DenyLost)
 	s.allowed(s.two, s.client.access)
-	s.refused(s.two, thief.refresh, fromX, sessions.ErrTheft)
+	s.refused(s.two, attacker.refresh, fromX, sessions.ErrTheft)
 	s.denied(s.client.access, sessions.DenyEnded)
 }
 
 func idleSession(s *scene) {
-	thief := s.client
+	attacker := s.client
 	for range 24 {
-		thief.take(s.refreshed(s.one, thief.refresh, fromX, sessions.R4))
-		s.used(s.one, thief.access)
+		attacker.take(s.refreshed(s.one, attacker.refresh, fromX, sessions.R4))
+		s.used(s.one, attacker.access)
 		s.advance(time.Hour)
 	}
 	s.refused(s.one, s.client.refresh, fromV, sessions.ErrTheft)
-	s.refused(s.one, thief.refresh, fromX, sessions.ErrSessionEnded)
+	s.refused(s.one, attacker.refresh, fromX, sessions.ErrSessionEnded)
 }
 
 func poll(s *scene) {
@@ -567,11 +566,11 @@ func outAndIn(s *scene) {
 	s.signedIn()
 }
 
-// rollout: the second replica cannot read the feed when a key is published, and
-// is still cut off when the first one uses it.
+// rollout: the second replica cannot read the feed when a key is published, and is still cut off
+// when the first replica uses that key.
 func rollout(s *scene) {
 	var ahead atomic.Int64
-	cut := s.replicaEnded(s.store, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+	cut := s.separateReplica(s.store, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 	cut.link.mu.Lock()
 	cut.link.cut = true
 	cut.link.mu.Unlock()
@@ -608,7 +607,7 @@ func rollout(s *scene) {
 func (s *scene) otherKeys() []sessions.StoredKey {
 	s.Helper()
 	other := s.open(s.T)
-	s.replicaEnded(other, time.Now)
+	s.separateReplica(other, time.Now)
 	set, err := other.Keys(s.Context())
 	if err != nil || len(set.Keys) < 2 {
 		s.Fatalf("%d keys, %v", len(set.Keys), err)
@@ -635,9 +634,9 @@ func otherClock(s *scene) {
 	s.signedIn()
 }
 
-// clockSetBack: the store's clock is set back by ten minutes in the middle of all. What
-// works goes on working, who ended stays ended, and another network of the client waits
-// for one window at most.
+// clockSetBack: the store's clock is set back by ten minutes in the middle. What works continues to
+// work, a session that ended stays ended, and another network of the client waits for one window at
+// most.
 func clockSetBack(s *scene) {
 	ended, other := s.signIn()
 	s.client.take(s.refreshed(s.one, s.client.refresh, fromV, sessions.R4))

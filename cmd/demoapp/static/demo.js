@@ -1,10 +1,10 @@
-// The page of whoever is signed in: it sends requests, draws where each was answered,
+// The page of a signed-in user: it sends requests, draws where each was answered,
 // and says why in a sentence. Rules (R1 to R8, V1 to V5) are named only where an
 // answer shows which it was.
 
 import { alone, antiCSRF, forgetAntiCSRF, hasAntiCSRF, refreshPath, request, told } from "./gate.js";
 import { Lane, Log, bringIntoView } from "./lanes.js";
-import { Line, draw } from "./line.js";
+import { Chain, draw } from "./chain.js";
 
 const $ = (id) => document.getElementById(id);
 const { session, first, own, parent, expiresIn, attempt, thief: thiefCanBePlayed } = $("demo").dataset;
@@ -12,15 +12,15 @@ const grace = Number(attempt); // G in ms, 0 if not known
 const every = 3000; // ms, of the timer
 const [asks, askAgain] = [10, 200]; // times, ms: until all processes have heard of an end
 
-const line = new Line(session);
+const chain = new Chain(session);
 const lanes = { you: new Lane($("lane-you")), thief: new Lane($("lane-thief")) };
 const log = new Log($("log"));
 let spoiled = false; // the access token, by this page
 let thief = null; // its name
 let thiefCalls = false; // it has an access token
-let over = false;
-let strange = false; // the browser has another session than this page
-let doubtful = false; // whether it is over or strange
+let finished = false; // the session has ended, or is no longer this page's
+let replaced = false; // the browser has another session than this page
+let doubtful = false; // whether the session has ended or was replaced
 let busy = false;
 
 const seconds = (ms) => (Math.ceil(ms / 1000) === 1 ? "1 second" : `${Math.ceil(ms / 1000)} seconds`);
@@ -34,15 +34,15 @@ const unavailable = (status) => ({
 });
 const noAnswer = () => ({ label: "no answer", tone: "warn", at: "browser", status: "", text: "The network failed: no answer came." });
 const ended = (status) => ({
-  label: "UNAUTHORISED", tone: "bad", at: "gate", status, over: true,
-  text: "No session: it has ended, or somebody signed out here.",
+  label: "UNAUTHORISED", tone: "bad", at: "gate", status, end: true,
+  text: "No session: it has ended, or this browser was signed out.",
 });
 
-// stranger explains an answer about another session than this page's: somebody has
-// signed in since, in another tab. What it tells is not of this line.
-const stranger = (status, at) => ({
-  label: "not yours", tone: "bad", at, status, over: true, stranger: true,
-  text: "This browser is now signed in as somebody else.",
+// otherSession explains an answer about another session than this page's: another user has
+// signed in since, in another tab. What it tells is not of this chain.
+const otherSession = (status, at) => ({
+  label: "not yours", tone: "bad", at, status, end: true, otherSession: true,
+  text: "This browser is now signed in as another user.",
 });
 
 // ofCheck explains the answer to a request that Envoy has checked. allowed explains what
@@ -55,7 +55,7 @@ async function ofCheck(response, allowed) {
       return {
         label: "TRY_REFRESH", tone: "warn", at: "gate", status,
         text: why === "anti_csrf"
-          ? "The browser does not say who sent this, so it takes the anti-CSRF token, which this page does not have yet. A refresh brings one."
+          ? "The browser does not say which site sent this, so the check needs the anti-CSRF token. This page has none yet. A refresh brings one."
           : spoiled
             ? `The access token is not good (${why ?? "V1"}): expired or spoiled, the check says the same. Refresh, then repeat.`
             : `The access token is no longer good${why ? ` (${why})` : ""}: it expired, or lost to a sibling. Refresh, then repeat.`,
@@ -69,7 +69,7 @@ async function ofCheck(response, allowed) {
       return unavailable(status);
   }
   const said = await response.json().catch(() => ({}));
-  if (said.handle && said.handle !== session) return stranger(status, "app");
+  if (said.handle && said.handle !== session) return otherSession(status, "app");
   if (!response.ok) {
     return { label: "ALLOW", tone: "warn", at: "app", status, text: said.message ?? "The check let it pass, but the app could not do it." };
   }
@@ -80,45 +80,45 @@ async function ofCheck(response, allowed) {
 const fromApp = (seen) => seen && { own: seen.own, parent: seen.parent, expiresIn: seen.expires_in };
 
 // use notes that an access token has passed, whatever it was sent for.
-const use = (said) => said.line && line.used("you", fromApp(said.line));
+const use = (said) => said.chain && chain.used("you", fromApp(said.chain));
 
 function ofMe(who, seen) {
-  if (!seen) return "The check let it pass and told the app who asks.";
-  const firstUse = line.used(who, seen);
+  if (!seen) return "The check let it pass and told the app the user's identity.";
+  const firstUse = chain.used(who, seen);
   const whose = who === "you" ? "your" : "the thief’s";
   if (firstUse) {
     return `Passed (V4). It was the first use of what the last refresh brought: ${whose} refresh token is now the current one, and the one before it is retired.`;
   }
-  return "Passed, verified in memory, without a query. The app was told who asks.";
+  return "Passed: verified in memory, without a query. The app was told the user's identity.";
 }
 
 // ofRefresh explains the answer to a refresh: { status, told, error }.
 function ofRefresh(who, { status, told: news, error }) {
   const you = who === "you";
   if (status === 200 && news?.parent) {
-    const { known, lost } = line.issued(who, news);
+    const { known, lost } = chain.issued(who, news);
     const answer = { label: "new tokens", tone: "good", at: "gate", status };
     if (lost) {
-      answer.text = "The very same child that got lost (R5). The lost answer did no harm, and nobody is signed out.";
+      answer.text = "The same child that got lost (R5). The lost answer did no harm, and no one is signed out.";
     } else if (known) {
       answer.text = "The same child again (R5): it was issued moments ago and not used since.";
     } else if (you) {
       answer.text = "A child was generated (R4). Its parent stays current until the child is used, in case this answer had got lost.";
     } else {
-      answer.text = "The copy was still the current token, so the thief was given a child of it (R4). Nobody can tell yet: the owner may be on another network.";
+      answer.text = "The copy was still the current token, so the thief was given a child of it (R4). This is no proof of theft yet: the owner may be on another network.";
     }
     return answer;
   }
   if (status === 200 && news) {
-    const { state, sure } = line.kept(who, news);
+    const { state, sure } = chain.kept(who, news);
     const answer = { label: "access token", tone: "good", at: "gate", status };
     if (state === "child") {
       answer.text = "Your refresh token was a child. This is its first use, which makes it current; it stays, and a new access token came.";
       if (!you) answer.text = answer.text.replace("Your", "The thief’s");
     } else if (state === "current" && sure) {
-      answer.text = "A new access token; the refresh token stays (R3). The line moved only moments ago, and answers that were under way then may still arrive.";
+      answer.text = "A new access token; the refresh token stays (R3). It became current only moments ago, and answers that were under way then may still arrive.";
     } else {
-      answer.text = "A new access token; the refresh token stays, as the line moved only moments ago.";
+      answer.text = "A new access token; the refresh token stays, because it became current only moments ago.";
     }
     return answer;
   }
@@ -127,7 +127,7 @@ function ofRefresh(who, { status, told: news, error }) {
       return {
         label: "superseded", tone: "warn", at: "gate", status,
         text: you
-          ? "Another client’s refresh was faster, moments ago. No token, no alarm: the session lives, but somebody else holds its line."
+          ? "Another client’s refresh was faster, moments ago. No token, no alarm: the session lives, but another client holds its current token."
           : "Too early to judge. It could be the owner on a second network, so there is no token and no alarm; the session lives.",
       };
     case 503:
@@ -136,13 +136,13 @@ function ofRefresh(who, { status, told: news, error }) {
   }
   if (error === "token theft detected") {
     return {
-      label: "THEFT", tone: "bad", at: "gate", status, over: true, theft: true,
+      label: "THEFT", tone: "bad", at: "gate", status, end: true, theft: true,
       text: you
-        ? "Theft (R8). Your refresh token has left the line, so somebody else used a copy of it. sessiongate ends the session, for both."
-        : "Theft (R8). The copy has left the line, and an honest browser would not come back with it. sessiongate ends the session, for both.",
+        ? "Theft (R8). Your retired refresh token was reused, so another client has a copy of it. sessiongate ends the session, for both."
+        : "Theft (R8). The copy is retired, and an honest browser would not reuse it. sessiongate ends the session, for both.",
     };
   }
-  if (error) return { label: "over", tone: "bad", at: "gate", status, over: true, text: "The session is over. Whoever holds its tokens holds nothing." };
+  if (error) return { label: "ended", tone: "bad", at: "gate", status, end: true, text: "The session has ended. Its tokens are worth nothing now." };
   return { label: String(status), tone: "warn", at: "gate", status, text: "An answer that this page does not expect." };
 }
 
@@ -153,12 +153,12 @@ async function follow(who, what, explaining, { quiet = false } = {}) {
   const event = await lanes[who].draw(what, explaining.catch(noAnswer));
   log.add(who, what, event);
   tell(event, quiet);
-  if (!event.stranger) line.save();
+  if (!event.otherSession) chain.save();
   render();
   return event;
 }
 
-// tell says what happened. What nobody asked for and changes nothing is not announced.
+// tell says what happened. A call by the timer that changes nothing is not announced.
 function tell({ text, tone }, quiet = false) {
   if (document.activeElement === $("wait")) $("refresh").focus({ preventScroll: true });
   $("wait").hidden = true;
@@ -181,17 +181,17 @@ async function call(method, path, { allowed, quiet, init } = {}) {
     if (refreshed.status !== 200 && refreshed.status !== 409) return refreshed;
     event = await follow("you", what, send());
   }
-  if (event.over) await finish(event);
+  if (event.end) await finish(event);
   return event;
 }
 
 const callMe = (options) =>
-  call("GET", "/api/me", { allowed: (said) => ofMe("you", fromApp(said.line)), ...options });
+  call("GET", "/api/me", { allowed: (said) => ofMe("you", fromApp(said.chain)), ...options });
 
 async function readRefresh(response) {
   const { error } = await response.json().catch(() => ({}));
   const news = told(response);
-  if (news && news.session !== session) return stranger(response.status, "gate");
+  if (news && news.session !== session) return otherSession(response.status, "gate");
   const event = ofRefresh("you", { status: response.status, told: news, error });
   if (response.ok) spoiled = false;
   return event;
@@ -199,7 +199,7 @@ async function readRefresh(response) {
 
 async function refresh() {
   const event = await alone(() => follow("you", `POST ${refreshPath}`, request("POST", refreshPath).then(readRefresh)));
-  if (event.over) await finish(event);
+  if (event.end) await finish(event);
   return event;
 }
 
@@ -209,24 +209,24 @@ async function refresh() {
 // for that would be the use of the child: it gives a ticket first, and takes it at the
 // sign-in's address, which is not checked.
 async function lose({ again: repeated = false } = {}) {
-  if (line.held.you !== first || line.current !== first) {
-    tell({ tone: "warn", text: "The app can put back the refresh token of your sign-in and no other, and the line has left it. To play this again, sign out and in." });
+  if (chain.held.you !== first || chain.current !== first) {
+    tell({ tone: "warn", text: "The app can put back the refresh token of your sign-in and no other, and that token is retired. To play this again, sign out and in." });
     return;
   }
   let ticket;
   const given = await ofCheck(await playing("/api/again"), (said) => (ticket = said.again));
   if (given.status === 440) {
-    // Within the grace a refresh leaves the line as it is (R3); after it, it moves it on.
-    if (!repeated && line.grace(grace)) {
+    // Within the grace a refresh leaves the chain as it is (R3); after the grace, it generates a child.
+    if (!repeated && chain.grace(grace)) {
       if ((await refresh()).status === 200) await lose({ again: true });
       return;
     }
-    tell({ tone: "warn", text: "This needs a good access token, and the refresh that brings one moves the line on. Sign out and in to play this." });
+    tell({ tone: "warn", text: "This needs a good access token, and the refresh that brings one generates a child. Sign out and in to play this." });
     return;
   }
   if (!ticket) {
     tell(given);
-    if (given.over) await finish(given);
+    if (given.end) await finish(given);
     return;
   }
   const losing = async () => {
@@ -235,7 +235,7 @@ async function lose({ again: repeated = false } = {}) {
     if (!news || news.session !== session) return readRefresh(response);
     const lost = { label: "new tokens", tone: "warn", at: "gate", status: response.status, lost: true };
     if (!news.parent) {
-      line.kept("you", news);
+      chain.kept("you", news);
       return {
         ...lost, label: "access token", tone: "good", lost: false, young: true,
         text: "There is nothing to lose yet: you signed in only moments ago, so the refresh token stays (R3).",
@@ -244,27 +244,27 @@ async function lose({ again: repeated = false } = {}) {
     const headers = { "content-type": "application/json" };
     const back = await request("POST", "/login", { headers, body: JSON.stringify({ again: ticket }) });
     if (!back.ok) {
-      line.issued("you", news);
+      chain.issued("you", news);
       return { ...lost, lost: false, text: "A child was generated, but the app could not put the old cookies back: nothing got lost." };
     }
     spoiled = false;
     return {
       ...lost,
-      text: line.lost(news)
+      text: chain.lost(news)
         ? "The same child (R5), and the app has put the old cookies back once more. The child still waits. Refresh now."
-        : "A child was generated (R4). Then the app put the old cookies back, as if the answer had got lost: nobody has the child. Refresh now.",
+        : "A child was generated (R4). Then the app put the old cookies back, as if the answer had got lost: no client has the child. Refresh now.",
     };
   };
   const event = await alone(() => follow("you", `POST ${refreshPath}`, losing()));
-  if (event.over) await finish(event);
-  if (event.young && line.grace(grace)) $("wait").hidden = false;
+  if (event.end) await finish(event);
+  if (event.young && chain.grace(grace)) $("wait").hidden = false;
 }
 
 // --- The thief ---
 
 async function command(what) {
   // Without cookies: what the thief does must not depend on the owner's access token,
-  // and when he is caught the owner has none.
+  // and once the thief is caught the owner has none.
   const response = await fetch(`/optional/thief/${what}`, {
     method: "POST", credentials: "omit", body: JSON.stringify({ thief }), headers: { "content-type": "application/json" },
   });
@@ -273,7 +273,7 @@ async function command(what) {
 }
 
 async function openThief() {
-  const text = "A thief has copied the refresh token that you were given at sign-in. Who refreshes first?";
+  const text = "A thief has copied the refresh token that was issued to you at sign-in. Who refreshes first?";
   const allowed = (said) => {
     ({ thief } = said);
     use(said);
@@ -281,34 +281,34 @@ async function openThief() {
   };
   await call("POST", "/api/thief", { init: page, allowed });
   if (!thief) return;
-  line.held.thief = first;
+  chain.held.thief = first;
   lanes.thief.show();
   for (const id of ["thief-refresh", "thief-call", "thief-how"]) $(id).hidden = false;
   $("thief-refresh").focus({ preventScroll: true });
   $("thief-open").hidden = true;
   tell({ tone: "bad", text });
-  line.save();
+  chain.save();
   render();
 }
 
 async function thiefRefresh() {
-  const explaining = command("refresh").then(({ status, error, line: seen }) => {
+  const explaining = command("refresh").then(({ status, error, chain: seen }) => {
     if (status === 200) thiefCalls = true;
     return ofRefresh("thief", { status, told: fromApp(seen), error });
   });
   const event = await follow("thief", `POST ${refreshPath}`, explaining);
-  if (event.over) await finish(event, "thief");
+  if (event.end) await finish(event, "thief");
 }
 
 async function thiefCall() {
-  const explaining = command("call").then(({ status, line: seen }) => {
+  const explaining = command("call").then(({ status, chain: seen }) => {
     switch (status) {
       case 200:
         return allow(status, ofMe("thief", fromApp(seen)));
       case 440:
-        return { label: "TRY_REFRESH", tone: "warn", at: "gate", status, text: "The thief’s access token lost to yours, or expired. He would have to refresh." };
+        return { label: "TRY_REFRESH", tone: "warn", at: "gate", status, text: "The thief’s access token lost to yours, or expired. The thief would have to refresh." };
       case 401:
-        return { ...ended(status), text: "The thief is out, too: his access token names a session that has ended." };
+        return { ...ended(status), text: "The thief is out, too: the stolen access token names a session that has ended." };
     }
     return unavailable(status);
   });
@@ -317,23 +317,23 @@ async function thiefCall() {
 
 // --- The end ---
 
-// finish shows on whoever did not just learn it himself that the session is over.
-async function finish({ theft = false, stranger: foreign = false }, who = "you") {
-  if (over) return;
-  over = true;
-  strange = foreign;
+// finish shows that the session has ended, also to the one of the two that has not asked.
+async function finish({ theft = false, otherSession: other = false }, who = "you") {
+  if (finished) return;
+  finished = true;
+  replaced = other;
   if (theft && who === "thief") {
     const hears = async () => {
       const event = await ofCheck(await request("GET", "/api/me"), () => "Passed once more: this process has not heard of it yet. All have within a second.");
-      return event.over && !event.stranger ? { ...event, text: "You are out, too: your access token names a session that has ended." } : event;
+      return event.end && !event.otherSession ? { ...event, text: "You are out, too: your access token names a session that has ended." } : event;
     };
     for (let n = 0; n < asks; n++) {
       const event = await follow("you", "GET /api/me", hears());
-      strange ||= Boolean(event.stranger);
+      replaced ||= Boolean(event.otherSession);
       // A spoiled or expired access token says nothing of its session.
       if (event.status === 440) {
         const refreshed = await follow("you", `POST ${refreshPath}`, request("POST", refreshPath).then(readRefresh));
-        strange ||= Boolean(refreshed.stranger);
+        replaced ||= Boolean(refreshed.otherSession);
       }
       if (event.label !== "ALLOW") break;
       await later(askAgain);
@@ -342,21 +342,21 @@ async function finish({ theft = false, stranger: foreign = false }, who = "you")
   if (theft && who === "you" && thiefCalls) {
     for (let n = 0; n < asks && (await thiefCall()).label === "ALLOW"; n++) await later(askAgain);
   }
-  if (!strange) forgetAntiCSRF(); // else it is somebody else's
+  if (!replaced) forgetAntiCSRF(); // else it belongs to the other session
   $("timer").checked = false;
   $("timer").disabled = true;
-  $("over-title").textContent = theft ? "Caught. The session is over, for you and for the thief." : "Your session is over.";
-  $("over-text").textContent = theft
-    ? "sessiongate cannot know which of the two was you, so both have to sign in again. Only you can."
-    : "It was ended: here, elsewhere, or because its time was up.";
-  if (foreign) {
-    $("over-title").textContent = "This browser is now signed in as somebody else.";
-    $("over-text").textContent = "Another tab has begun a new session. This page knows nothing of it until it is loaded again.";
-    $("over-link").textContent = "Reload";
-    $("over-link").href = "/";
+  $("ended-title").textContent = theft ? "Caught. The session has ended, for you and for the thief." : "Your session has ended.";
+  $("ended-text").textContent = theft
+    ? "sessiongate cannot know which of the two is you, so both have to sign in again. Only you can."
+    : "You signed out, here or elsewhere, or its time was up.";
+  if (other) {
+    $("ended-title").textContent = "This browser is now signed in as another user.";
+    $("ended-text").textContent = "Another tab has begun a new session. This page knows nothing of it until it is loaded again.";
+    $("ended-link").textContent = "Reload";
+    $("ended-link").href = "/";
   }
-  $("over").hidden = false;
-  $("over-link").focus();
+  $("ended").hidden = false;
+  $("ended-link").focus();
   render();
 }
 
@@ -400,7 +400,7 @@ const actions = {
   },
   lose,
   wait: async () => {
-    for (let left; (left = line.grace(grace)); await later(Math.min(left, 250))) {
+    for (let left; (left = chain.grace(grace)); await later(Math.min(left, 250))) {
       $("wait").textContent = `Losing it again in ${seconds(left)}`;
     }
     await lose();
@@ -417,7 +417,7 @@ async function during(work) {
   render();
   try {
     await work();
-    while (doubtful && !over) {
+    while (doubtful && !finished) {
       doubtful = false;
       await callMe({ quiet: true });
     }
@@ -439,66 +439,66 @@ for (const [id, action] of Object.entries(actions)) {
 for (const id of ["signout", "everywhere"]) {
   $(id).addEventListener("submit", (event) => {
     event.preventDefault();
-    if (!over) during(() => signOut(event.target));
+    if (!finished) during(() => signOut(event.target));
   });
 }
 
 setInterval(() => {
-  if ($("timer").checked && !busy && !over && !document.hidden) during(() => callMe({ quiet: true }));
+  if ($("timer").checked && !busy && !finished && !document.hidden) during(() => callMe({ quiet: true }));
 }, every);
 
-const off = (id) => busy || over || (id === "thief-call" && !thiefCalls);
+const off = (id) => busy || finished || (id === "thief-call" && !thiefCalls);
 
 function render() {
   for (const id of Object.keys(actions)) $(id).setAttribute("aria-disabled", off(id));
-  for (const id of ["signout", "everywhere"]) $(id).querySelector("button").setAttribute("aria-disabled", busy || over);
+  for (const id of ["signout", "everywhere"]) $(id).querySelector("button").setAttribute("aria-disabled", busy || finished);
   $("demo").dataset.busy = busy;
-  draw(line, $("line"), over && !strange);
-  $("line").dataset.over = over;
+  draw(chain, $("chain"), finished && !replaced);
+  $("chain").dataset.ended = finished;
   tick();
 }
 
 // hint says what the copy is worth.
 function hint() {
-  if (over) return "";
-  const holds = line.token(line.held.thief);
-  switch (line.state(holds)) {
+  if (finished) return "";
+  const holds = chain.token(chain.held.thief);
+  switch (chain.state(holds)) {
     case "current":
-      return line.held.you === line.held.thief
-        ? "You both hold the current token. Let the thief refresh and call first, or refresh and call yourself: whoever comes second falls off the line."
-        : "The thief holds the line. Nothing tells, until you refresh: then your token is the one that left the line.";
+      return chain.held.you === chain.held.thief
+        ? "You both hold the current token. Let the thief refresh and call first, or refresh and call yourself: the second to refresh reuses a retired token."
+        : "The thief holds the current token. Nothing tells, until you refresh: then your retired token is the one that is reused.";
     case "child":
-      return "The thief holds a child that he has not used yet. If he calls the API with it, it becomes current and yours is retired.";
+      return "The thief holds a child that was not used yet. If the thief calls the API with it, it becomes current and yours is retired.";
     case "retired":
       // The grace is that of the token just before the current one (R7).
-      return holds.mark === line.token(line.current)?.parent && line.grace(grace) !== 0
-        ? "The thief’s token has left the line. Once the grace is over, using it is theft; before that it might be an honest late request, and is refused without alarm."
-        : "The thief’s token has left the line: using it is theft.";
-    case "beaten":
-      return "The thief’s child lost to its sibling and has left the line: using it is theft.";
+      return holds.hash === chain.token(chain.current)?.parent && chain.grace(grace) !== 0
+        ? "The thief’s token is retired. After the grace, reusing it is theft. Before that it might be an honest late request, and is refused without alarm."
+        : "The thief’s token is retired: reusing it is theft.";
+    case "superseded":
+      return "The thief’s child lost to its sibling and is retired: reusing it is theft.";
     default:
       return "Let the thief refresh.";
   }
 }
 
-// wouldDo says what a refresh would do to the refresh token, "" if that is not for this
+// wouldDo says what a refresh would do to the refresh token, "" if that is unknown to this
 // page to know.
 function wouldDo(young) {
-  const state = line.state(line.token(line.held.you));
+  const state = chain.state(chain.token(chain.held.you));
   if (young === null) return "";
   if (state === "child") return "uses the child";
   if (state !== "current") return "";
   if (young > 0) return `keeps the token (${Math.ceil(young / 1000)} s)`;
-  const child = line.tokens.findLast((token) => line.state(token) === "child");
-  if (child && child.mark === line.held.thief) return "";
+  const child = chain.tokens.findLast((token) => chain.state(token) === "child");
+  if (child && child.hash === chain.held.thief) return "";
   return child ? "repeats the child" : "generates a child";
 }
 
 // tick shows what goes with time.
 function tick() {
   if (thief) $("thief-how").textContent = hint();
-  const left = (line.accessEnds ?? 0) - Date.now();
-  $("access").textContent = over || line.accessEnds === null
+  const left = (chain.accessEnds ?? 0) - Date.now();
+  $("access").textContent = finished || chain.accessEnds === null
     ? "none"
     : spoiled
       ? "spoiled by you"
@@ -507,9 +507,9 @@ function tick() {
         : left > 120_000
           ? `good for ${Math.floor(left / 60_000)} minutes`
           : `good for ${seconds(left)}`;
-  const young = line.grace(grace);
+  const young = chain.grace(grace);
   const would = wouldDo(young);
-  $("grace").closest("div").hidden = !would || over;
+  $("grace").closest("div").hidden = !would || finished;
   $("grace").textContent = would;
   if (!busy) $("wait").textContent = young ? `Wait ${seconds(young)}, then lose it again` : "Lose it again";
 }
@@ -517,28 +517,28 @@ function tick() {
 // The page itself passed the check: its navigation is the first request to draw. It may
 // have come by way of the page that a 440 shows, which refreshes and reloads.
 function begin() {
-  line.begin();
-  if (first && !line.token(first)) {
-    if (!parent || parent === first) line.tokens.unshift({ mark: first, sure: false });
+  chain.begin();
+  if (first && !chain.token(first)) {
+    if (!parent || parent === first) chain.tokens.unshift({ hash: first, sure: false });
   }
-  const before = line.held.you;
+  const before = chain.held.you;
   const seen = own ? { own, parent, expiresIn: Number(expiresIn) } : null;
   const passed = seen ? ofMe("you", seen) : "Passed.";
   const renewed = before && seen && before !== own;
   follow("you", "GET /", Promise.resolve(allow(200, renewed ? `Refreshed on the way, by the page that a 440 shows. ${passed}` : passed)));
 }
 
-delete line.held.thief;
+delete chain.held.thief;
 $("thief-open").hidden = !thiefCanBePlayed;
 $("thief-group").hidden = !thiefCanBePlayed;
 $("deck").hidden = false;
 addEventListener("storage", ({ key }) => {
-  const { thief: thiefs } = line.held;
-  line.load();
-  if (thiefs) line.held.thief = thiefs;
+  const { thief: thiefs } = chain.held;
+  chain.load();
+  if (thiefs) chain.held.thief = thiefs;
   render();
-  // Another tab has signed out, or somebody in.
-  if (over || !(line.left() || (key === antiCSRF && !hasAntiCSRF()))) return;
+  // Another tab has signed out, or another user in.
+  if (finished || !(chain.replaced() || (key === antiCSRF && !hasAntiCSRF()))) return;
   doubtful = true;
   if (!busy) during(() => {});
 });

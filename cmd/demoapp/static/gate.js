@@ -24,7 +24,7 @@ export async function request(method, path, init = {}) {
 export const alone = (work) => (navigator.locks ? navigator.locks.request("session-refresh", work) : work());
 
 // told is what the headers of a sign-in or refresh tell scripts: the session, the
-// marks of its access token, and how long that is good, in seconds.
+// token hashes in its access token, and how long that is good, in seconds.
 export function told(response) {
   const front = response.headers.get("front-token");
   if (!front || front === "remove") return null;

@@ -1,5 +1,5 @@
 // Requests as they pass: a dot runs along a lane of four stations and stops at the one
-// that answers. Whoever wants less motion sees where it stopped at once.
+// that answers. A user who prefers less motion sees at once where it stopped.
 
 const stations = { browser: 12.5, envoy: 37.5, gate: 62.5, app: 87.5 }; // % of the width
 const still = matchMedia("(prefers-reduced-motion: reduce)");

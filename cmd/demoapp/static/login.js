@@ -2,7 +2,7 @@
 // anti-csrf header. Without scripts the form itself does it.
 
 import { request, told } from "./gate.js";
-import { Line } from "./line.js";
+import { Chain } from "./chain.js";
 
 const form = document.getElementById("login");
 const note = document.getElementById("note");
@@ -24,7 +24,7 @@ form.addEventListener("submit", async (event) => {
     });
     if (response.ok) {
       const session = told(response);
-      if (session) Line.signedIn(session);
+      if (session) Chain.signedIn(session);
       location.assign(form.elements.return_to.value);
       return;
     }

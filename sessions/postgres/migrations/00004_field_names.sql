@@ -1,9 +1,31 @@
 -- +goose Up
 
--- Tables and columns get the names of docs/glossary.md. Only names change: no row is rewritten, and the locks
--- are short. The former version runs on: a view under each former name passes its reads and writes to the table
--- (they are automatically updatable). A later migration drops the views and feed.mark, once no former version runs.
+-- Tables and columns get the names of docs/glossary.md. Only names change: no session is rewritten, and
+-- the locks are short. The former version continues to run: a view under each former name passes
+-- its reads and writes to the table (the views are automatically updatable). A later migration
+-- drops the views and feed.mark, once no former version runs.
 
+-- A backup (pg_dump) holds a lock on each table while it runs. All traffic would wait behind these
+-- statements for as long, so they give up. The next start tries again.
+SET LOCAL lock_timeout = '10s';
+
+-- The feed keeps its name: the former version asks for the table's file, and a view has none. So
+-- the column mark gets a copy under its new name. An insert gives one of the two, and the trigger
+-- fills in the other.
+ALTER TABLE sessiongate.feed ADD COLUMN token_hash bytea CHECK (octet_length(token_hash) = 32);
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION sessiongate.stamp_feed() RETURNS trigger
+    LANGUAGE plpgsql
+    AS 'BEGIN
+        NEW.xid := pg_current_xact_id();
+        NEW.token_hash := coalesce(NEW.token_hash, NEW.mark);
+        NEW.mark := NEW.token_hash;
+        RETURN NEW;
+    END';
+-- +goose StatementEnd
+UPDATE sessiongate.feed SET token_hash = mark WHERE mark IS NOT NULL;
+
+-- Last, for these locks stop refreshes.
 ALTER TABLE sessiongate.sessions RENAME TO active_sessions;
 ALTER TABLE sessiongate.active_sessions RENAME COLUMN current TO current_hash;
 ALTER TABLE sessiongate.active_sessions RENAME COLUMN previous TO previous_hash;
@@ -26,18 +48,3 @@ CREATE VIEW sessiongate.events AS SELECT id, at, kind, handle, user_id, reason, 
 ALTER TABLE sessiongate.horizon RENAME TO feed_retention;
 ALTER TABLE sessiongate.feed_retention RENAME COLUMN horizon TO retention;
 CREATE VIEW sessiongate.horizon AS SELECT one, retention AS horizon FROM sessiongate.feed_retention;
-
--- The feed keeps its name: the former version asks for the table's file, which a view does not have. So mark gets a
--- copy under its new name, which the trigger fills in whichever of the two an insert gives.
-ALTER TABLE sessiongate.feed ADD COLUMN token_hash bytea CHECK (octet_length(token_hash) = 32);
--- +goose StatementBegin
-CREATE OR REPLACE FUNCTION sessiongate.stamp_feed() RETURNS trigger
-    LANGUAGE plpgsql
-    AS 'BEGIN
-        NEW.xid := pg_current_xact_id();
-        NEW.token_hash := coalesce(NEW.token_hash, NEW.mark);
-        NEW.mark := NEW.token_hash;
-        RETURN NEW;
-    END';
--- +goose StatementEnd
-UPDATE sessiongate.feed SET token_hash = mark WHERE mark IS NOT NULL;

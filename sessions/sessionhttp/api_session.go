@@ -1,0 +1,51 @@
+package sessionhttp
+
+import (
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
+)
+
+// session is a session as its owner sees it, without its token chain.
+type session struct {
+	Handle            string         `json:"handle"`
+	UserID            string         `json:"user_id"`
+	Claims            jsontext.Value `json:"claims"`
+	Data              jsontext.Value `json:"data"`
+	CreatedAt         time.Time      `json:"created_at"`
+	ExpiresAt         time.Time      `json:"expires_at"`
+	AbsoluteExpiresAt time.Time      `json:"absolute_expires_at"`
+}
+
+func newSession(r sessions.Record) session {
+	return session{
+		Handle: r.Handle.String(), UserID: r.UserID, Claims: r.Claims, Data: r.Data,
+		CreatedAt: r.CreatedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(), AbsoluteExpiresAt: r.AbsoluteExpiresAt.UTC(),
+	}
+}
+
+type tokens struct {
+	Access        string    `json:"access_token"`
+	AccessExpires time.Time `json:"access_token_expires_at"`
+	Refresh       string    `json:"refresh_token,omitempty"`
+	AntiCSRF      string    `json:"anti_csrf,omitempty"` // cookie transport only
+}
+
+func newTokens(i sessions.Issued) tokens {
+	t := tokens{Access: i.Access.Reveal(), AccessExpires: i.AccessExpires.UTC(), Refresh: i.Refresh.Reveal()}
+	if i.Transport == sessions.TransportCookie {
+		t.AntiCSRF = i.AntiCSRF.Reveal()
+	}
+	return t
+}
+
+func headerObject(headers []browser.Header) map[string]string {
+	m := make(map[string]string, len(headers))
+	for _, h := range headers {
+		m[h.Name] = h.Value
+	}
+	return m
+}

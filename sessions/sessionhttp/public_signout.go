@@ -1,0 +1,38 @@
+package sessionhttp
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
+)
+
+func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
+	if err := p.checkInitiator(r); err != nil {
+		return err
+	}
+	by, refresh := p.refreshTokens(r)
+	var access []string
+	switch token := sessionBearer(r); {
+	case sessions.IsAccessToken(token):
+		by, refresh, access = sessions.TransportHeader, nil, []string{token}
+	case by == sessions.TransportCookie:
+		access = cookieValues(r, p.cfg.Cookies.Access())
+	}
+	err := p.engine.SignOut(r.Context(), by, refresh, access)
+	if errors.Is(err, sessions.DenyExpired) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.WriteHeader(p.refusal(w, r, err).Status)
+		_, _ = w.Write([]byte(browser.PleaseRefresh))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.forget(w, r, by)
+	writeJSON(w, http.StatusOK, struct {
+		Status string `json:"status"`
+	}{"OK"})
+	return nil
+}
