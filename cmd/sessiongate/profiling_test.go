@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // withoutDatabase are the settings of a process that serves and waits for its database.
@@ -129,10 +128,8 @@ func TestProfiling(t *testing.T) {
 			if _, err := io.WriteString(connection, "GET /debug/pprof/trace?seconds=300 HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 				t.Fatal(err)
 			}
-			began := time.Now()
-			log := s.stop()
-			if took := time.Since(began); took > time.Minute || strings.Contains(log, "cut what was still under way") {
-				t.Errorf("a stop took %s:\n%s", took, log)
+			if log := s.stop(); strings.Contains(log, "cut what was still under way") {
+				t.Errorf("the stop waited for a profile:\n%s", log)
 			}
 			if _, err := s.dial(t.Context(), "profiling"); err == nil {
 				t.Error("profiles are served after the stop")
