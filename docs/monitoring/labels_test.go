@@ -13,7 +13,7 @@ var (
 	selector = regexp.MustCompile(`(sessiongate_\w+)\{([^}]*)\}`)
 	matcher  = regexp.MustCompile(`(\w+)(=~|!~|!=|=)\\?"([^"\\]*)\\?"`)
 	row      = regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*$")
-	label    = regexp.MustCompile("^`(\\w+)`:")
+	label    = regexp.MustCompile("(?m)^- `(\\w+)` of (?:`\\w+`,\\s+)*`\\w+`:((?:.*\n)(?:  .*\n)*)")
 	quoted   = regexp.MustCompile("`([^`]+)`")
 )
 
@@ -34,15 +34,13 @@ func labels(t *testing.T) (ofMetric map[string][]string, values map[string][]str
 		cells := strings.Split(strings.Trim(line[0], "| "), " | ")
 		metric, last := line[1], cells[len(cells)-1]
 		ofMetric[metric] = []string{}
-		for part := range strings.SplitSeq(last, "<br>") {
-			name := label.FindStringSubmatch(part)
-			if name == nil {
-				continue
-			}
+		for _, name := range quoted.FindAllStringSubmatch(last, -1) {
 			ofMetric[metric] = append(ofMetric[metric], name[1])
-			for _, value := range quoted.FindAllStringSubmatch(strings.TrimPrefix(part, name[0]), -1) {
-				values[name[1]] = append(values[name[1]], value[1])
-			}
+		}
+	}
+	for _, item := range label.FindAllStringSubmatch(string(metrics), -1) {
+		for _, value := range quoted.FindAllStringSubmatch(item[2], -1) {
+			values[item[1]] = append(values[item[1]], value[1])
 		}
 	}
 	values["code"] = nil // in a table of their own
