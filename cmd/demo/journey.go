@@ -162,7 +162,7 @@ func journey() []step {
 		{
 			by: ada, method: http.MethodGet, path: mePath, // V4
 			status: 200, check: appSawAda,
-			says: "First use of what came. From now on the old refresh token is retired.",
+			says: "First use of what came. The old refresh token is now good for a moment only.",
 		},
 		{
 			by: tab, method: http.MethodPost, path: refreshPath, lost: true, await: true, // R7
@@ -187,7 +187,7 @@ func journey() []step {
 				}
 				return bodyIs(`{"error":"token theft detected"}`)(a)
 			},
-			says: "Theft: a retired token was reused. The session ends, for both.",
+			says: "Theft: a former token was reused. The session ends, for both.",
 		},
 		{
 			by: ada, navigates: true, method: http.MethodGet, path: "/", await: true, // V2

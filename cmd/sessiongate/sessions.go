@@ -17,7 +17,7 @@ type sessionsEndCmd struct {
 	User          string  `help:"End all sessions of this user."                                                              placeholder:"USER_ID" required:"" xor:"which"`
 	CreatedBefore instant `help:"End all sessions created before this time (RFC 3339, such as 2026-01-31T13:00:00Z, or now)." placeholder:"TIME"    required:"" xor:"which"`
 
-	Actor string `default:"operator" help:"Who ends them, for the events." placeholder:"NAME"`
+	Actor string `default:"operator" help:"Name of the actor in the audit events." placeholder:"NAME"`
 }
 
 // Run implements the command. It needs the database and no key.

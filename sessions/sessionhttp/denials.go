@@ -7,8 +7,8 @@ import "github.com/sessiongate/sessiongate/sessions"
 var (
 	denyNoToken    = &sessions.Denial{Code: "no_token", Rule: "R1", Outcome: sessions.Unauthorised, Message: "the request has no refresh token"}
 	denyEnded      = &sessions.Denial{Code: "session_ended", Rule: "R1, R2, R4, R5, R8", Outcome: sessions.Unauthorised, Message: "the refresh token does not open, or its session has ended or expired, or was refreshed too often without use"}
-	denyTheft      = &sessions.Denial{Code: "theft", Rule: "R8", Outcome: sessions.Unauthorised, Message: "the refresh token was reused after it had left the token chain; the session was ended"}
-	denySuperseded = &sessions.Denial{Code: "superseded", Rule: "R2, R5, R7", Outcome: sessions.Forbidden, Message: "another refresh of this client counts, or the session was just signed out; nothing changed"}
+	denyTheft      = &sessions.Denial{Code: "theft", Rule: "R8", Outcome: sessions.Unauthorised, Message: "the refresh token was reused after another had replaced it; the session was ended"}
+	denySuperseded = &sessions.Denial{Code: "superseded", Rule: "R2, R5, R7", Outcome: sessions.Forbidden, Message: "another refresh of the session counts, or the session was just signed out; nothing changed"}
 	denyTooMany    = &sessions.Denial{Code: "too_many_refreshes", Outcome: sessions.Unavailable, Message: "more refreshes than `refresh.per_session_rate` or `refresh.per_address_rate` allow; none was looked at, and nothing changed"}
 	denyAntiCSRF   = &sessions.Denial{Code: "anti_csrf", Rule: "anti-csrf", Outcome: sessions.TryRefresh, Message: "the anti-CSRF token is missing or wrong"}
 

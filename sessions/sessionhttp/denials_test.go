@@ -84,7 +84,7 @@ func TestDenials(t *testing.T) {
 		})
 	}
 	try(refused{b.internal, apiCall(http.MethodPost, "/v1/sessions/verify", `{"access_token":"`+mine.Tokens.Access+`"}`), 440, "anti_csrf", apiCaller, mine.Session.Handle})
-	// Twice refreshed and used: the token of the sign-in has left the token chain.
+	// Twice refreshed and used: the token of the sign-in is neither current nor previous.
 	retired := victim.Tokens.Refresh
 	b.pass(time.Hour)
 	next := do(b.public, refreshCall(refreshCookie(retired)))
