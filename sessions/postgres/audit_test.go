@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"context"
 	"encoding/base64"
-	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -286,16 +285,7 @@ func TestAuditOfTheFormerVersion(t *testing.T) {
 	const formerly = `INSERT INTO sessiongate.events (kind, handle, user_id, reason, actor)
 		VALUES ('ended', decode(repeat('01', 16), 'hex'), 'alice', 'revoked', 'shop')`
 	c := openAudited(t)
-	first, err := os.ReadFile("migrations/00001_sessions.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.exec(`ALTER TABLE sessiongate.schema_versions SET SCHEMA public`)
-	c.exec(`DROP SCHEMA sessiongate CASCADE`)
-	c.exec(`CREATE SCHEMA sessiongate`)
-	c.exec(`ALTER TABLE schema_versions SET SCHEMA sessiongate`)
-	c.exec(`DELETE FROM sessiongate.schema_versions WHERE version_id >= 2`)
-	c.exec(string(first))
+	schemaAt(c.clocked, 1)
 	c.exec(formerly)
 	if n, err := c.Migrate(t.Context()); n != 3 || err != nil {
 		t.Fatalf("applied %d, %v", n, err)

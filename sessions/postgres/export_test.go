@@ -82,3 +82,6 @@ func Dial(ctx context.Context, address string) (*net.TCPConn, error) {
 
 // FeedConnected is how many connections the feed ever had.
 func (s *Store) FeedConnected() int64 { return s.feed.Stat().NewConnsCount() }
+
+// SetMigratePause sets how long a migration waits before it asks again for a lock.
+func (s *Store) SetMigratePause(d time.Duration) { s.migratePause = d }

@@ -81,7 +81,7 @@ const pollHead = `
 // transaction IDs say: those of a restored feed are from another server. Older entries that were
 // not swept yet cost nothing.
 const resyncEntries = `(
-		SELECT id, xid, kind, handle, token_hash, version, reason, at FROM sessiongate.feed
+		SELECT id, xid, kind, handle, coalesce(token_hash, mark) AS token_hash, version, reason, at FROM sessiongate.feed
 		WHERE (at, id) > (coalesce($2::timestamptz, h.now - h.retention), $3) ORDER BY at, id LIMIT $4) f`
 
 // newEntries are the entries that snapshot $1 did not see and $2 sees, after ($3, $4): those of
@@ -92,12 +92,12 @@ const resyncEntries = `(
 const newEntries = `(
 		SELECT id, xid, kind, handle, token_hash, version, reason, at FROM (
 			SELECT e.id, e.xid, e.kind, e.handle, e.token_hash, e.version, e.reason, e.at FROM pg_snapshot_xip($1::text::pg_snapshot) o (xid), LATERAL (
-				SELECT id, xid, kind, handle, token_hash, version, reason, at FROM sessiongate.feed
+				SELECT id, xid, kind, handle, coalesce(token_hash, mark) AS token_hash, version, reason, at FROM sessiongate.feed
 				WHERE xid = o.xid AND id > CASE WHEN o.xid > $3::text::xid8 THEN 0 WHEN o.xid = $3::text::xid8 THEN $4 ELSE 9223372036854775807 END
 					AND pg_visible_in_snapshot(xid, coalesce(nullif($2, '')::pg_snapshot, pg_current_snapshot()))
 				ORDER BY id LIMIT $5) e
 			UNION ALL
-			(SELECT id, xid, kind, handle, token_hash, version, reason, at FROM sessiongate.feed
+			(SELECT id, xid, kind, handle, coalesce(token_hash, mark) AS token_hash, version, reason, at FROM sessiongate.feed
 			WHERE (xid, id) > (greatest(pg_snapshot_xmax($1::text::pg_snapshot), $3::text::xid8),
 					CASE WHEN $3::text::xid8 >= pg_snapshot_xmax($1::text::pg_snapshot) THEN $4 ELSE 0 END)
 				AND xid < pg_snapshot_xmax(coalesce(nullif($2, '')::pg_snapshot, pg_current_snapshot()))

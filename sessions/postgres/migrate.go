@@ -4,10 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -21,10 +24,16 @@ const (
 	migrateMax   = 10 * time.Minute
 	// migrateLock serialises migrations. Only sessiongate uses the constant.
 	migrateLock = 0x73657373676174
+	// migratePause is the shortest pause before a migration asks again for locks that it did not
+	// get. All traffic waits while it asks.
+	migratePause = 5 * time.Second
+
+	codeLockNotAvailable = "55P03"
+	codeDeadlock         = "40P01"
 )
 
 // Migrate brings the schema up to date and returns how many migrations it applied. Any number of
-// processes may call it at once: one works, the others find it done. It needs a direct connection
+// processes may call it at once: one works, the others find it done. Where others hold the tables, it tries again, for ten minutes. It needs a direct connection
 // to the database: its lock belongs to a connection, which a pooler in transaction mode does not
 // keep.
 func (s *Store) Migrate(ctx context.Context) (int, error) {
@@ -90,11 +99,28 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 			return 0, fmt.Errorf("creating the schema: %w", err)
 		}
 	}
-	results, err := provider.Up(ctx)
-	if err != nil {
-		return len(results), fmt.Errorf("applying migrations: %w", err)
+	applied := 0
+	for {
+		results, err := provider.Up(ctx)
+		applied += len(results)
+		if err == nil {
+			return applied, nil
+		}
+		if !lacksLock(err) {
+			return applied, fmt.Errorf("applying migrations: %w", err)
+		}
+		select {
+		case <-time.After(s.migratePause + rand.N(s.migratePause)): //nolint:gosec // no secret
+		case <-ctx.Done():
+			return applied, fmt.Errorf("applying migrations: a backup or another long transaction holds the tables: %w", err)
+		}
 	}
-	return len(results), nil
+}
+
+// lacksLock says whether a migration gave up because others held the tables. It has changed nothing.
+func lacksLock(err error) bool {
+	e := (*pgconn.PgError)(nil)
+	return errors.As(err, &e) && (e.Code == codeLockNotAvailable || e.Code == codeDeadlock)
 }
 
 // schemaVersion is 0 where there is no schema yet.

@@ -70,13 +70,14 @@ type Store struct {
 	// ended a statement or a transaction itself.
 	statementMax, transactionMax time.Duration
 
-	delivering sync.Mutex
-	deliverMax time.Duration
-	pingIdle   time.Duration
-	auditKeep  time.Duration
-	audit      bool
-	feedPage   int
-	endPage    int
+	delivering   sync.Mutex
+	deliverMax   time.Duration
+	pingIdle     time.Duration
+	migratePause time.Duration
+	auditKeep    time.Duration
+	audit        bool
+	feedPage     int
+	endPage      int
 	// creating lets one creation within a limit at a time wait for its user. A hash of the user
 	// selects the slot.
 	creating [64]chan struct{}
@@ -125,7 +126,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	params["idle_in_transaction_session_timeout"] = milliseconds(2 * timeout)
 	params["client_encoding"] = "UTF8"
 	s := &Store{
-		deliverMax: deliverMax, pingIdle: pingIdle, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
+		deliverMax: deliverMax, pingIdle: pingIdle, migratePause: migratePause, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
 		auditKeep: cmp.Or(c.AuditKeep, defaults.AuditKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
 	}
 	for i := range s.creating {

@@ -5,13 +5,16 @@
 -- its reads and writes to the table (the views are automatically updatable). A later migration
 -- drops the views and feed.mark, once no former version runs.
 
--- A backup (pg_dump) holds a lock on each table while it runs. All traffic would wait behind these
--- statements for as long, so they give up. The next start tries again.
-SET LOCAL lock_timeout = '10s';
+-- All locks first, in the order in which the program's own statements take them: another order
+-- deadlocks with them. While this waits for a lock, all traffic waits behind it. So it gives up
+-- soon, for a backup (pg_dump) holds its locks until it ends, and Migrate tries again.
+SET LOCAL lock_timeout = '300ms';
+LOCK TABLE sessiongate.sessions, sessiongate.session_contents, sessiongate.events, sessiongate.horizon, sessiongate.feed
+    IN ACCESS EXCLUSIVE MODE;
 
 -- The feed keeps its name: the former version asks for the table's file, and a view has none. So
 -- the column mark gets a copy under its new name. An insert gives one of the two, and the trigger
--- fills in the other.
+-- fills in the other. Rows that are there have mark alone: to copy it would take the locks too long.
 ALTER TABLE sessiongate.feed ADD COLUMN token_hash bytea CHECK (octet_length(token_hash) = 32);
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION sessiongate.stamp_feed() RETURNS trigger
@@ -23,9 +26,7 @@ CREATE OR REPLACE FUNCTION sessiongate.stamp_feed() RETURNS trigger
         RETURN NEW;
     END';
 -- +goose StatementEnd
-UPDATE sessiongate.feed SET token_hash = mark WHERE mark IS NOT NULL;
 
--- Last, for these locks stop refreshes.
 ALTER TABLE sessiongate.sessions RENAME TO active_sessions;
 ALTER TABLE sessiongate.active_sessions RENAME COLUMN current TO current_hash;
 ALTER TABLE sessiongate.active_sessions RENAME COLUMN previous TO previous_hash;
