@@ -119,9 +119,9 @@ func (m *metrics) table() []metric {
 			label{"reason", "`signed_out`, `revoked`, `evicted`, `theft`, `refresh_abuse`, `rolled_back`"}),
 		counter(&m.claimsChanged, "sessiongate_claims_changed_total", "Sessions that got new claims."),
 
-		counter(&m.promotions, "sessiongate_promotions_total", "First uses of refreshed tokens that were told to Postgres."),
-		counter(&m.promotionErrors, "sessiongate_promotions_failed_total", "First uses that could not be told; the next use tells them again."),
-		total("sessiongate_promotions_dropped_total", "First uses that found the queue full; the next use tells them again.",
+		counter(&m.promotions, "sessiongate_promotions_total", "First uses of refreshed tokens that were written to Postgres."),
+		counter(&m.promotionErrors, "sessiongate_promotions_failed_total", "First uses that could not be written; the next use writes them."),
+		total("sessiongate_promotions_dropped_total", "First uses that found the queue full; the next use writes them.",
 			func(s state, put putter) { put(float64(s.engine.PromotionsDropped)) }),
 		gauge("sessiongate_promotion_queue_length", "First uses that wait.",
 			func(s state, put putter) { put(float64(s.engine.PromotionsWaiting)) }),
@@ -130,7 +130,7 @@ func (m *metrics) table() []metric {
 
 		gauge("sessiongate_ready", "1 where `/readyz` answers 200; 0 before the first keys and feed were read, and during drain.",
 			func(s state, put putter) { put(truth(s.ready)) }),
-		gauge("sessiongate_feed_age_seconds", "Age of what is known of the feed; above `sessiongate_feed_bound_seconds` it is stale. Absent before the first reading.",
+		gauge("sessiongate_feed_age_seconds", "Age of what is known of the feed; above `sessiongate_feed_bound_seconds` it is stale. Absent before the first poll.",
 			func(s state, put putter) {
 				if s.started {
 					put(s.engine.FeedAge.Seconds())
@@ -140,7 +140,7 @@ func (m *metrics) table() []metric {
 			func(s state, put putter) { put(s.feedBound.Seconds()) }),
 		total("sessiongate_feed_polls_total", "Polls of the feed.", func(s state, put putter) { put(float64(s.engine.FeedPolls)) }),
 		total("sessiongate_feed_polls_failed_total", "Polls that failed.", func(s state, put putter) { put(float64(s.engine.FeedPollsFailed)) }),
-		gauge("sessiongate_feed_poll_seconds", "How long the last poll took: with the pause between polls, what the age of the feed grows to. Absent before the first reading.",
+		gauge("sessiongate_feed_poll_seconds", "How long the last poll took: with the pause between polls, what the age of the feed grows to. Absent before the first poll.",
 			func(s state, put putter) {
 				if s.started {
 					put(s.engine.FeedPollTook.Seconds())
@@ -184,7 +184,7 @@ func (m *metrics) table() []metric {
 			func(s state, put putter) { put(float64(s.pool.AcquireCount())) }),
 		total("sessiongate_database_acquires_waited_total", "Those for which no idle connection was there.",
 			func(s state, put putter) { put(float64(s.pool.EmptyAcquireCount())) }),
-		total("sessiongate_database_acquires_canceled_total", "Connections that were waited for in vain.",
+		total("sessiongate_database_acquires_canceled_total", "Waits that ended without a connection.",
 			func(s state, put putter) { put(float64(s.pool.CanceledAcquireCount())) }),
 		total("sessiongate_database_acquire_wait_seconds_total", "Time spent waiting for a connection.",
 			func(s state, put putter) { put(s.pool.EmptyAcquireWaitTime().Seconds()) }),

@@ -23,8 +23,8 @@ import (
 // schema; the engine. Until the engine has read keys and feed, everything is
 // answered 503. A database that is away is waited for.
 //
-// Order of stop: readiness goes; the drain delay passes, so that Envoy sends no
-// more, and each HTTP answer closes its connection; the listeners close, and
+// Order of stop: readiness goes; the drain delay passes, in which each HTTP
+// answer closes its connection; the listeners close, and
 // what is under way is finished; the listener of profiles closes, and spans are
 // exported; the engine flushes its promotions and audit events; the database
 // connections close.
