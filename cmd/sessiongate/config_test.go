@@ -758,6 +758,10 @@ func TestLoadFindsTheFile(t *testing.T) {
 		if _, _, err := load(file, nil); len(faultsOf(t, err)) != 1 || !strings.Contains(err.Error(), file) {
 			t.Errorf("load(%q): %v, want one fault that names it", file, err)
 		}
+		// What the command needs may stand in the file, or in the environment.
+		if _, _, err := load("", []string{"SESSIONGATE_CONFIG=" + file, "SESSIONGATE_KEY=" + testKey}, forServe); len(faultsOf(t, err)) != 1 || !strings.Contains(err.Error(), file) {
+			t.Errorf("load for serve, SESSIONGATE_CONFIG=%q: %v, want one fault that names it", file, err)
+		}
 	}
 }
 
