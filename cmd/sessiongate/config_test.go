@@ -127,8 +127,8 @@ var badValues = map[string][]string{
 
 	"cookies.access_name":     {`""`, `a b`, `a;b`, `a=b`, `$a`, `__Host-a`, `__secure-a`, `ä`, strings.Repeat("a", 65), `null`},
 	"cookies.refresh_name":    {`"a,b"`, `"a\"b"`, `1`},
-	"cookies.frontend_domain": {`.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`},
-	"cookies.domain":          {`.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`, `a_b.example`, `-a.example`},
+	"cookies.frontend_domain": {`1-2.3-4`, `.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`},
+	"cookies.domain":          {`1-2.3-4`, `.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`, `a_b.example`, `-a.example`},
 	"cookies.same_site":       {`Lax`, `0`, `default`},
 	"cookies.secure":          {`yes`, `"false"`},
 	"cookies.host_prefix":     {`y`, `1`},
