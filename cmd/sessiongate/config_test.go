@@ -127,8 +127,8 @@ var badValues = map[string][]string{
 
 	"cookies.access_name":     {`""`, `a b`, `a;b`, `a=b`, `$a`, `__Host-a`, `__secure-a`, `ä`, strings.Repeat("a", 65), `null`},
 	"cookies.refresh_name":    {`"a,b"`, `"a\"b"`, `1`},
-	"cookies.frontend_domain": {`.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`},
-	"cookies.domain":          {`.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`, `a_b.example`, `-a.example`},
+	"cookies.frontend_domain": {`1-2.3-4`, `.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`},
+	"cookies.domain":          {`1-2.3-4`, `.example.com`, `Example.com`, `10.0.0.1`, `example.com:80`, `https://example.com`, `a_b.example`, `-a.example`},
 	"cookies.same_site":       {`Lax`, `0`, `default`},
 	"cookies.secure":          {`yes`, `"false"`},
 	"cookies.host_prefix":     {`y`, `1`},
@@ -757,6 +757,10 @@ func TestLoadFindsTheFile(t *testing.T) {
 	for _, file := range []string{filepath.Join(dir, "missing"), dir, long} {
 		if _, _, err := load(file, nil); len(faultsOf(t, err)) != 1 || !strings.Contains(err.Error(), file) {
 			t.Errorf("load(%q): %v, want one fault that names it", file, err)
+		}
+		// What the command needs may stand in the file, or in the environment.
+		if _, _, err := load("", []string{"SESSIONGATE_CONFIG=" + file, "SESSIONGATE_KEY=" + testKey}, forServe); len(faultsOf(t, err)) != 1 || !strings.Contains(err.Error(), file) {
+			t.Errorf("load for serve, SESSIONGATE_CONFIG=%q: %v, want one fault that names it", file, err)
 		}
 	}
 }

@@ -80,8 +80,13 @@ func isHost(s string) bool {
 }
 
 // isCookieDomain refuses what browsers refuse or rewrite: a leading dot,
-// capitals, an address.
+// capitals, an address. net/http writes no Domain without a letter.
 func isCookieDomain(s string) bool {
+	return isDNSName(s) && strings.ContainsAny(s, lower)
+}
+
+// isDNSName takes a host in lower case that is no address.
+func isDNSName(s string) bool {
 	return isHost(s) && strings.ToLower(s) == s && strings.Trim(s, digits+".") != ""
 }
 
@@ -275,7 +280,7 @@ func isClientName(s string) bool {
 	if rest, ok := strings.CutPrefix(s, "spiffe://"); ok {
 		return isSPIFFE(rest)
 	}
-	return isCookieDomain(s)
+	return isDNSName(s)
 }
 
 // isSPIFFE takes TRUST-DOMAIN/PATH of a SPIFFE id (SPIFFE-ID §2), which has one text.

@@ -132,3 +132,28 @@ func composed(t *testing.T) string {
 	c, from := mustParse(t, "", environ...)
 	return printed(t, c, from)
 }
+
+// What an editor offers as a choice the process takes.
+func TestSchemaOffersOnlyWhatIsTaken(t *testing.T) {
+	t.Parallel()
+	offered := 0
+	for _, s := range table(new(Config)).Settings {
+		choices, _ := s.Kind.Schema["enum"].([]any)
+		for _, choice := range choices {
+			offered++
+			value, err := json.Marshal(choice)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content, _ := nested(s.Key, string(value))
+			// The other settings have their defaults, with which some choices break a rule.
+			c := defaults()
+			if err := table(&c).Parse("", []byte(content), nil).Err(); err != nil {
+				t.Errorf("%s: %s is offered, and refused: %v", s.Key, value, err)
+			}
+		}
+	}
+	if offered < 15 {
+		t.Errorf("only %d choices", offered)
+	}
+}

@@ -191,7 +191,7 @@ func entries(c *Config) []settings.Setting {
 			Doc: "Name of the refresh token's cookie.",
 		},
 		{
-			Key: "cookies.domain", Field: "Domain", Kind: settings.Optional(settings.Text(&c.HTTP.Cookies.Domain, "a domain name in lower case, without a leading dot", isCookieDomain)),
+			Key: "cookies.domain", Field: "Domain", Kind: settings.Optional(settings.Text(&c.HTTP.Cookies.Domain, "a domain name in lower case with at least one letter, without a leading dot", isCookieDomain)),
 			Doc: "Domain of the cookies. Empty keeps them to the one host, which is safer.",
 		},
 		{
@@ -212,7 +212,7 @@ func entries(c *Config) []settings.Setting {
 			Doc: "Marks the cookies `Partitioned` (CHIPS), for an app in a frame of another site's page. A browser that sends no third-party cookies sends these. Each site that frames the app has sessions of its own. It requires `cookies.secure` and `cookies.same_site: none`, and works with `cookies.domain` and `cookies.host_prefix`. Where SameSite is none, cookies of the other kind are deleted.",
 		},
 		{
-			Key: "cookies.frontend_domain", Field: "FrontendDomain", Kind: settings.Optional(settings.Text(&c.HTTP.Cookies.FrontendDomain, "a domain name in lower case, without a leading dot", isCookieDomain)),
+			Key: "cookies.frontend_domain", Field: "FrontendDomain", Kind: settings.Optional(settings.Text(&c.HTTP.Cookies.FrontendDomain, "a domain name in lower case with at least one letter, without a leading dot", isCookieDomain)),
 			Doc: "Domain at which a web SDK keeps the cookies that scripts read: its websiteRootDomain or sessionTokenFrontendDomain, without a leading dot. It is for `sdk_cookies` of the sessions API. Empty is the host, the SDKs' default.",
 		},
 		{

@@ -127,9 +127,6 @@ func Choice[T comparable](p *T, names []string, values []T) Kind {
 		if n, err := strconv.Atoi(name); err == nil {
 			enum = append(enum, n)
 		}
-		if name == "off" { // so reads YAML 1.1, as many editors do
-			enum = append(enum, false)
-		}
 	}
 	k.Schema = map[string]any{"enum": enum}
 	return k

@@ -17,13 +17,15 @@ type Reader struct {
 	variable string // that is read as YAML, instead of the file
 	defaults map[string][]string
 	unsound  map[string]bool // keys with a fault of their own
+	unread   bool            // the file could not be read, so no value is known
 }
 
 // MaxFile bounds the file; the longest sensible one is a hundredth of it.
 const MaxFile = 1 << 20
 
 // Load reads the file, if file or the table's variable names one, and the environment, which
-// wins. The fields get their defaults first.
+// wins. The fields get their defaults first. If the file cannot be read, that is the only fault:
+// no rule can be judged, and nothing is known to be missing.
 func (t *Table) Load(file string, environ []string) *Reader {
 	if file == "" {
 		for _, e := range environ {
@@ -38,6 +40,7 @@ func (t *Table) Load(file string, environ []string) *Reader {
 	content, err := ReadFile(file, MaxFile)
 	if err != nil {
 		r := t.Parse("", nil, nil)
+		r.unread = true
 		r.Faults = Faults{{At: Origin{File: file}, Found: Reason(err).Error(), Allowed: "a readable file of at most 1MiB"}}
 		return r
 	}
@@ -68,6 +71,9 @@ func (r *Reader) Err() error {
 
 // Need adds faults about what is missing, except for keys that have a fault already.
 func (r *Reader) Need(missing Faults) {
+	if r.unread {
+		return
+	}
 	for _, m := range missing {
 		if !slices.ContainsFunc(r.Faults, func(f Fault) bool { return f.Key == m.Key }) {
 			r.Faults = append(r.Faults, m)
@@ -78,6 +84,9 @@ func (r *Reader) Need(missing Faults) {
 // Broken reports that a rule which joins several settings does not hold, at the first of its
 // keys that was set. It reports nothing where one of them is unsound by itself.
 func (r *Reader) Broken(keys []string, allowed string) {
+	if r.unread {
+		return
+	}
 	var at Origin
 	var values []string
 	for _, key := range keys {

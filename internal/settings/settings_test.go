@@ -173,7 +173,7 @@ func TestJSONSchema(t *testing.T) {
 	for content, ok := range map[string]bool{
 		"{}": true, "name: x": true, "code: ''": true, "heat: {racks: 5, warm_up: 1m30s, fan: 2}": true, "heat: {fan: off}": true, "programs: [a, b]": true, "cavity: 1KiB": true,
 		"nam: x": false, "name: ''": false, "name: 5": false, "heat: {racks: 6}": false, "heat: {racks: '5'}": false, "heat: {rack: 5}": false, "heat: {warm_up: 5}": false,
-		"heat: {warm_up: 1m1h}": false, "heat: {warm_up: ''}": false, "heat: {fan: fast}": false, "programs: a": false, "programs: [a, a]": false, "light: 'true'": false, "cavity: 1k": false,
+		"heat: {warm_up: 1m1h}": false, "heat: {warm_up: ''}": false, "heat: {fan: fast}": false, "heat: {fan: false}": false, "programs: a": false, "programs: [a, a]": false, "light: 'true'": false, "cavity: 1k": false,
 	} {
 		var value any
 		if err := yaml.Unmarshal([]byte(content), &value); err != nil {

@@ -155,13 +155,30 @@ func parentDomains(host string) []string {
 	}
 	var domains []string
 	for strings.Contains(host, ".") && len(domains) < 8 {
-		// net/http refuses every other domain, and logs a line for each.
-		if (&http.Cookie{Name: "n", Domain: host}).Valid() == nil { //nolint:gosec // never sent (G124)
+		if validDomain(host) {
 			domains = append(domains, host)
 		}
 		_, host, _ = strings.Cut(host, ".")
 	}
 	return domains
+}
+
+// validDomain says whether a cookie of ours may have name as its Domain: the name of a host, with
+// two labels or more. net/http drops any other Domain, and writes a line to the standard logger,
+// which is not the log of the process.
+func validDomain(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return err != nil && validHost(name) && strings.Contains(name, ".") && isAcceptedDomain(name)
+}
+
+// isAcceptedDomain says whether net/http writes a Domain attribute as it is.
+func isAcceptedDomain(domain string) bool {
+	return (&http.Cookie{Name: "n", Domain: domain}).Valid() == nil //nolint:gosec // never sent (G124)
+}
+
+// isAcceptedName says whether net/http writes a cookie of this name. It writes no line otherwise.
+func isAcceptedName(name string) bool {
+	return (&http.Cookie{Name: name}).Valid() == nil //nolint:gosec // never sent (G124)
 }
 
 // validHost stops an attacker who would write attributes into a Set-Cookie line through the Host

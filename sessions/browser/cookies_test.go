@@ -1,9 +1,12 @@
 package browser
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
+	"log"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -259,12 +262,23 @@ func TestParentDomains(t *testing.T) {
 }
 
 func FuzzHostInCookies(f *testing.F) {
-	for _, host := range []string{"app.example.com:443", "a;b.c", "a.b\r\nX: y", "..", ".a", "a..b", "[::1]"} {
+	for _, host := range []string{
+		"app.example.com:443", "a;b.c", "a.b\r\nX: y", "..", ".a", "a..b", "[::1]", "a..example.com", "-a.example.com", "a-.example.com", "1-2.3-4",
+		strings.Repeat("a", 64) + ".example.com", "a.10.0.0.1", "example.com.",
+	} {
 		f.Add(host)
 	}
+	var logged bytes.Buffer // net/http logs what it drops
+	log.SetOutput(&logged)
+	f.Cleanup(func() { log.SetOutput(os.Stderr) })
 	f.Fuzz(func(t *testing.T, host string) {
 		c := DefaultCookies()
-		lines := append(c.Set(host, sessions.Issued{Access: "a", Refresh: "r", RefreshLife: time.Hour, Session: sessions.Record{Row: sessions.Row{ExpiresAt: time.Unix(0, 0), AbsoluteExpiresAt: time.Unix(0, 0)}}}), c.Clear(host)...)
+		i := sessions.Issued{Access: "a", Refresh: "r", RefreshLife: time.Hour, Session: sessions.Record{Row: sessions.Row{ExpiresAt: time.Unix(0, 0), AbsoluteExpiresAt: time.Unix(0, 0)}}}
+		logged.Reset()
+		lines := slices.Concat(c.Set(host, i), c.Clear(host), c.SetSDK(host, i), c.ClearSDK(host, SDKCookieNames()...))
+		if logged.Len() > 0 {
+			t.Fatalf("host %q: logged %s", host, logged.String())
+		}
 		for _, line := range lines {
 			cookie, err := http.ParseSetCookie(line)
 			if err != nil || len(cookie.Unparsed) > 0 || strings.ContainsAny(strings.Replace(line, "; Expires=Thu, 01 Jan", "", 1), "\r\n,\x00") {

@@ -8,9 +8,18 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// Faults are the rules between values that c breaks: browsers would refuse such cookies, or the
-// two tokens would be in one place.
+const (
+	allowedName   = "a cookie name (RFC 6265 §4.1.1)"
+	allowedDomain = "empty, or a domain name with at least one letter"
+)
+
+// Faults are the rules that c breaks: net/http would not write such cookies, browsers would refuse
+// them, or the two tokens would be in one place.
 func (c Cookies) Faults() (all sessions.ConfigFaults) {
+	all = all.Unless(isAcceptedName(c.AccessName), allowedName, "AccessName")
+	all = all.Unless(isAcceptedName(c.RefreshName), allowedName, "RefreshName")
+	all = all.Unless(isAcceptedDomain(c.Domain), allowedDomain, "Domain")
+	all = all.Unless(isAcceptedDomain(c.FrontendDomain), allowedDomain, "FrontendDomain")
 	all = all.Unless(!c.HostPrefix || c.Secure, "HostPrefix only with Secure, for browsers refuse such a cookie", "HostPrefix", "Secure")
 	all = all.Unless(!c.HostPrefix || c.Domain == "", "HostPrefix only without Domain, for browsers refuse such a cookie", "HostPrefix", "Domain")
 	all = all.Unless(c.SameSite != http.SameSiteNoneMode || c.Secure, "SameSite none only with Secure, for browsers refuse such a cookie", "SameSite", "Secure")

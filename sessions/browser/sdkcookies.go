@@ -2,7 +2,6 @@ package browser
 
 import (
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,7 +80,7 @@ func (c Cookies) markerDomain(host string) string {
 		return c.FrontendDomain
 	}
 	name, _, _ := strings.Cut(strings.ToLower(host), ":")
-	if _, err := netip.ParseAddr(name); err == nil || !validHost(name) || !strings.Contains(name, ".") {
+	if !validDomain(name) {
 		return "" // the browser takes an address or a single label as the host itself
 	}
 	return name
