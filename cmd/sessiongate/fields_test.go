@@ -66,7 +66,7 @@ func TestFaultsNameFieldsOfSettings(t *testing.T) {
 }
 
 // literalFields are the fields that calls of Unless in the packages name. An empty Config breaks
-// the one rule whose field is no literal: values of which none may be 0.
+// the one rule whose field is no literal: a list of values that must not be 0.
 func literalFields(t *testing.T) []string {
 	t.Helper()
 	var fields, others []string
