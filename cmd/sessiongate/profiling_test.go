@@ -175,8 +175,8 @@ func TestProfiling(t *testing.T) {
 	}
 }
 
-// TestProfilingBoundsSeconds: without the bound, these requests take longer than the test does.
-// Where a profile begins, the request is cut.
+// TestProfilingBoundsSeconds asks with requests that are cut at once, so that a profile that begins
+// ends.
 func TestProfilingBoundsSeconds(t *testing.T) { // not parallel: a process has one CPU profile at a time
 	h := profiles(true)
 	for _, path := range []string{"profile", "trace", "heap"} {
