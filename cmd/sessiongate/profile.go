@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,8 +36,12 @@ func (k profileCmd) Run(f *flags, p process) error {
 	return fetchProfile(p.ctx, p.stdout, address, k.Name, k.Seconds)
 }
 
-// profileSlack is how long a profile may take beyond the time that it measures.
-const profileSlack = 30 * time.Second
+const (
+	// profileSlack is how long a profile may take beyond the time that it measures.
+	profileSlack = 30 * time.Second
+
+	profileReasonMax = 4 << 10
+)
 
 // fetchProfile writes a profile of the process that listens at address.
 func fetchProfile(ctx context.Context, w io.Writer, address, name string, seconds int) error {
@@ -68,7 +73,9 @@ func fetchProfile(ctx context.Context, w io.Writer, address, name string, second
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("no profile: %s", response.Status)
+		// The body says what to do. One that cannot be read leaves the status.
+		reason, _ := io.ReadAll(io.LimitReader(response.Body, profileReasonMax))
+		return fmt.Errorf("no profile: %s: %s", response.Status, bytes.TrimSpace(reason))
 	}
 	_, err = io.Copy(w, response.Body)
 	return err

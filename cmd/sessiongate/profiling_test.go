@@ -5,12 +5,15 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -24,13 +27,17 @@ func withoutDatabase(more ...string) []string {
 	}, more...)
 }
 
-// ask gets a path from a listener, by a name of its own for the Host header.
-func (s *served) ask(listener, host, path string) (int, []byte) {
+// ask gets a path from a listener, by a name of its own for the Host header, with headers
+// (name, value, ...).
+func (s *served) ask(listener, host, path string, headers ...string) (int, []byte) {
 	s.Helper()
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, listener) }}
 	request, err := http.NewRequestWithContext(s.Context(), http.MethodGet, "http://"+host+path, nil)
 	if err != nil {
 		s.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Add(headers[i], headers[i+1])
 	}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
@@ -107,6 +114,32 @@ func TestProfiling(t *testing.T) {
 			if status, body := s.ask("profiling", "evil.example:6060", "/debug/pprof/heap?debug=1"); status != want {
 				t.Errorf("by another Host: %d %s", status, body)
 			}
+			// What a web page sends across sites, and what a user's own tools send.
+			for _, test := range []struct {
+				headers []string
+				want    int
+			}{
+				{[]string{"Origin", "https://evil.example"}, want},
+				{[]string{"Origin", "null"}, want},
+				{[]string{"Sec-Fetch-Site", "cross-site"}, want},
+				{[]string{"Sec-Fetch-Site", "same-site"}, want},
+				{[]string{"Sec-Fetch-Site", "same-origin"}, want},
+				{[]string{"Sec-Fetch-Site", "none", "Sec-Fetch-Site", "cross-site"}, want},
+				{[]string{"Sec-Fetch-Site", "none"}, http.StatusOK},
+				{[]string{"Sec-Fetch-Site", ""}, http.StatusOK},
+			} {
+				if status, body := s.ask("profiling", "127.0.0.1:6060", "/debug/pprof/heap?debug=1", test.headers...); status != test.want {
+					t.Errorf("with %q: %d %s, want %d", test.headers, status, body, test.want)
+				}
+			}
+			if name == "socket" {
+				_, path := s.where("profiling")
+				if info, err := os.Stat(path); err != nil {
+					t.Error(err)
+				} else if info.Mode().Perm() != 0o600 {
+					t.Errorf("the socket has mode %s", info.Mode())
+				}
+			}
 			written, err := os.ReadFile(file)
 			var addresses map[string]string
 			if err != nil || json.Unmarshal(written, &addresses) != nil || addresses["profiling"] != s.addresses["profiling"] || addresses["profiling"] == "" {
@@ -118,6 +151,10 @@ func TestProfiling(t *testing.T) {
 				if err != nil || !isProfile([]byte(out)) {
 					t.Errorf("profile %s: %d bytes, %v", profile, len(out), err)
 				}
+			}
+			// The command says why there is none.
+			if out, err := run(t, []string{"SESSIONGATE_PROFILING_LISTEN=" + s.addresses["profiling"]}, "profile", "--seconds", "301", "cpu"); out != "" || err == nil || !strings.Contains(err.Error(), "seconds must be at most 300") {
+				t.Errorf("profile of 301 seconds: %q, %v", out, err)
 			}
 			// A stop waits for no profile.
 			connection, err := s.dial(t.Context(), "profiling")
@@ -135,6 +172,39 @@ func TestProfiling(t *testing.T) {
 				t.Error("profiles are served after the stop")
 			}
 		})
+	}
+}
+
+// TestProfilingBoundsSeconds asks with requests that are cut at once, so that a profile that begins
+// ends.
+func TestProfilingBoundsSeconds(t *testing.T) { // not parallel: a process has one CPU profile at a time
+	h := profiles(true)
+	for _, path := range []string{"profile", "trace", "heap"} {
+		for _, seconds := range []string{"301", "300.5", "99999999999", "1e3", "1e999", "0x1p10", "Inf", "NaN"} {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			answer := httptest.NewRecorder()
+			h.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodGet, pprofPath+path+"?seconds="+seconds, nil))
+			if text := answer.Body.String(); answer.Code != http.StatusBadRequest || !strings.Contains(text, "seconds must be at most 300") {
+				t.Errorf("%s, %s seconds: %d %.100q", path, seconds, answer.Code, text)
+			}
+		}
+	}
+	for _, path := range []string{"profile?seconds=300", "trace?seconds=300", "profile", "trace?seconds=long"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		answer := httptest.NewRecorder()
+		h.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodGet, pprofPath+path, nil))
+		if answer.Code != http.StatusOK {
+			t.Errorf("%s: %d %.100q", path, answer.Code, answer.Body)
+		}
+	}
+	// `go tool pprof` sends its addresses as a form's type.
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, pprofPath+"symbol", strings.NewReader(fmt.Sprintf("%#x", reflect.ValueOf(profiles).Pointer())))
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	answer := httptest.NewRecorder()
+	if h.ServeHTTP(answer, request); !strings.Contains(answer.Body.String(), "main.profiles") && !strings.Contains(answer.Body.String(), "sessiongate.profiles") {
+		t.Errorf("symbols: %s", answer.Body)
 	}
 }
 

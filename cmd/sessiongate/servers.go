@@ -50,6 +50,13 @@ func listen(ctx context.Context, c Config, certs Certificates) (*servers, error)
 			faults = append(faults, fmt.Errorf("%s: %w", l.key, err))
 			continue
 		}
+		if path, unix := strings.CutPrefix(l.address, "unix:"); unix && l.into == &s.profilesListener {
+			// A profile is a secret. Envoy may be another user, so the other sockets keep what the umask gives.
+			if err := os.Chmod(path, 0o600); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %w", l.key, err), plain.Close())
+				continue
+			}
+		}
 		*l.into = newListener(plain, c.Listen.MaxConnections, l.tls.wrap)
 	}
 	if faults == nil {

@@ -386,7 +386,7 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "tracing.sample_percent", Default: "100", Kind: settings.Integer(&c.Tracing.SamplePercent, 0, 100),
-			Doc: "How many of a hundred requests that belong to no trace get spans. A request with a `traceparent` gets spans where that says that the trace is sampled, and at no other time.",
+			Doc: "How many of a hundred traces get spans. A trace whose `traceparent` says that it is not sampled gets none. The trace id decides, so processes with the same percent keep the same traces. 0: no request gets spans.",
 		},
 	}...)
 }

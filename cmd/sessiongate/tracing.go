@@ -71,9 +71,12 @@ func newTracing(ctx context.Context, c Config, log *slog.Logger) (*tracing, erro
 	if err != nil {
 		return nil, fmt.Errorf("tracing.otlp_endpoint: %w", err)
 	}
+	// A client can set the sampled flag of a traceparent, so the flag alone forces nothing. The
+	// ratio looks at the trace id only: processes with the same percent keep the same traces.
+	ratio := sdktrace.TraceIDRatioBased(float64(c.Tracing.SamplePercent) / 100)
 	provider := sdktrace.NewTracerProvider(
 		sdktrace.WithResource(about),
-		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(float64(c.Tracing.SamplePercent)/100))),
+		sdktrace.WithSampler(sdktrace.ParentBased(ratio, sdktrace.WithRemoteParentSampled(ratio))),
 		sdktrace.WithBatcher(&loggedExporter{SpanExporter: exporter, log: log}, sdktrace.WithExportTimeout(exportMax)),
 		sdktrace.WithoutPanicRecording(), // a panic's value may be an error about anything, a token included
 	)

@@ -16,6 +16,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
@@ -146,7 +147,7 @@ func TestTracing(t *testing.T) { // not parallel: the exporter reads the environ
 	c := newCollector(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=mine")
 	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-	s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT="+c.URL+"/tenant", "SESSIONGATE_TRACING_SAMPLE_PERCENT=0")
+	s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT="+c.URL+"/tenant")
 
 	access, refresh := s.create("Traceparent", traceSampled, "Tracestate", "vendor=hush")
 	bearer := []string{"St-Auth-Mode", "header", "Authorization", "Bearer " + refresh}
@@ -173,10 +174,8 @@ func TestTracing(t *testing.T) { // not parallel: the exporter reads the environ
 			t.Fatal(err)
 		}
 	}
-	// What is not traced: not sampled by its parent, no parent and 0 percent, two parents, other paths.
+	// What is not traced: not sampled by its parent, other paths.
 	s.create("Traceparent", traceUnsampled)
-	s.create()
-	s.create("Traceparent", traceSampled, "Traceparent", traceSampled)
 	s.post("public", "/nothing", "", "Traceparent", traceSampled)
 	s.ask("internal", "h", "/metrics")
 	if status, _ := s.post("public", "/auth/signout", "", append(bearer, "Traceparent", traceSampled)...); status != http.StatusOK {
@@ -244,29 +243,112 @@ func TestTracing(t *testing.T) { // not parallel: the exporter reads the environ
 	}
 }
 
+// TestTracingSamplePercent: the percent bounds all requests, those whose client asks for spans
+// included. The trace id decides.
+func TestTracingSamplePercent(t *testing.T) {
+	t.Parallel()
+	const (
+		low         = "00-4bf92f3577b34da60000000000000001-00f067aa0ba902b7-01" // the ratio reads the last 8 bytes of the id
+		high        = "00-4bf92f3577b34da6ffffffffffffffff-00f067aa0ba902b7-01"
+		lowUnwanted = "00-4bf92f3577b34da60000000000000001-00f067aa0ba902b7-00"
+	)
+	for _, test := range []struct {
+		percent     string
+		parents     []string
+		sampled     bool
+		ownsTraceID bool // it begins a trace
+	}{
+		{"0", []string{low}, false, false},
+		{"0", []string{high}, false, false},
+		{"0", []string{lowUnwanted}, false, false},
+		{"0", nil, false, true},
+		{"0", []string{low, low}, false, true},
+		{"1", []string{low}, true, false},
+		{"99", []string{low}, true, false},
+		{"1", []string{high}, false, false},
+		{"99", []string{high}, false, false},
+		{"99", []string{lowUnwanted}, false, false},
+		{"100", []string{low}, true, false},
+		{"100", []string{high}, true, false},
+		{"100", []string{lowUnwanted}, false, false},
+		{"100", nil, true, true},
+		{"100", []string{low, low}, true, true},
+	} {
+		config, _ := mustParse(t, `tracing: {otlp_endpoint: "http://127.0.0.1:1", sample_percent: `+test.percent+"}")
+		spans, err := newTracing(t.Context(), config, newLogger(io.Discard, config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var span, inner trace.SpanContext
+		h := spans.handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			span = trace.SpanContextFromContext(r.Context())
+			_, child := spans.tracer.Start(r.Context(), "child")
+			defer child.End()
+			inner = child.SpanContext()
+		}), func(string) bool { return true })
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		request.Header["Traceparent"] = test.parents
+		h.ServeHTTP(httptest.NewRecorder(), request)
+		if span.IsSampled() != test.sampled || inner.IsSampled() != test.sampled {
+			t.Errorf("%s percent, %v: sampled %v, and its child %v", test.percent, test.parents, span.IsSampled(), inner.IsSampled())
+		}
+		if own := !strings.HasPrefix(span.TraceID().String(), low[3:19]); own != test.ownsTraceID || inner.TraceID() != span.TraceID() {
+			t.Errorf("%s percent, %v: trace %s, and its child %s", test.percent, test.parents, span.TraceID(), inner.TraceID())
+		}
+		spans.stop(t.Context(), 0)
+	}
+}
+
 // With a collector that is away, or says nothing, requests are answered and the process stops. The log says once that
 // spans are lost.
 func TestTracingWithoutCollector(t *testing.T) {
 	t.Parallel()
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = silent.Close() }()
+	t.Run("silent", withSilentCollector)
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = gone.Close()
-	for name, address := range map[string]string{"silent": silent.Addr().String(), "gone": gone.Addr().String()} {
-		s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT=http://"+address, "SESSIONGATE_SHUTDOWN_TIMEOUT=2s")
-		for range 20 {
-			s.create() // which fails where it is not answered
+	s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT=http://"+gone.Addr().String(), "SESSIONGATE_SHUTDOWN_TIMEOUT=2s")
+	for range 20 {
+		s.create() // which fails where it is not answered
+	}
+	saysOnce(t, s.stop())
+}
+
+// withSilentCollector holds an export until the process has answered and stopped. Each time, the
+// export must still be under way: an answer after its end may have waited for it.
+func withSilentCollector(t *testing.T) {
+	t.Parallel()
+	begun, release := make(chan context.Context, 1), make(chan struct{})
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // until then, the server does not see that the exporter gives up
+		select {
+		case begun <- r.Context():
+		default: // a later export
 		}
-		log := s.stop()
-		if n := strings.Count(log, "spans cannot be exported"); n != 1 || !strings.Contains(log, `"stopped"`) {
-			t.Errorf("%s: said %d times:\n%s", name, n, log)
-		}
+		<-release
+	}))
+	t.Cleanup(collector.Close)
+	t.Cleanup(func() { close(release) }) // before Close, which waits for the handler
+	s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT="+collector.URL, "SESSIONGATE_SHUTDOWN_TIMEOUT=2s")
+	s.create() // which gives the exporter spans
+	export := <-begun
+	s.create()
+	if export.Err() != nil {
+		t.Error("a request waited for the export")
+	}
+	log := s.stop()
+	if export.Err() != nil {
+		t.Error("the stop waited for the export")
+	}
+	saysOnce(t, log)
+}
+
+func saysOnce(t *testing.T, log string) {
+	t.Helper()
+	if n := strings.Count(log, "spans cannot be exported"); n != 1 || !strings.Contains(log, `"stopped"`) {
+		t.Errorf("said %d times:\n%s", n, log)
 	}
 }
 
