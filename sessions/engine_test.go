@@ -171,9 +171,13 @@ func (l *events) add(e sessions.Event) {
 
 // await returns the first event of a kind, when it has come.
 func (l *events) await(ctx context.Context, kind sessions.EventKind) (sessions.Event, error) {
+	return l.awaitThat(ctx, func(e sessions.Event) bool { return e.Kind == kind })
+}
+
+func (l *events) awaitThat(ctx context.Context, is func(sessions.Event) bool) (sessions.Event, error) {
 	for {
 		l.mu.Lock()
-		i := slices.IndexFunc(l.list, func(e sessions.Event) bool { return e.Kind == kind })
+		i := slices.IndexFunc(l.list, is)
 		if i >= 0 {
 			defer l.mu.Unlock()
 			return l.list[i], nil
