@@ -158,7 +158,9 @@ func TestKeyEvents(t *testing.T) {
 	generations(log, sessions.EventKeyAdded, 2)
 	// Signing keys come first. With the sealing key this engine is done with those: it must not delete what the next
 	// one is to delete.
-	sealing := func(e sessions.Event) bool { return e.Kind == sessions.EventKeyAdded && e.Key.Kind == sessions.KeySealing }
+	sealing := func(e sessions.Event) bool {
+		return e.Kind == sessions.EventKeyAdded && e.Key.Kind == sessions.KeySealing
+	}
 	if _, err := log.awaitThat(t.Context(), sealing); err != nil {
 		t.Fatal(err)
 	}
