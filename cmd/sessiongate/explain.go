@@ -199,7 +199,7 @@ func consequences(c Config, q asked, x authz.Explanation) []string {
 		}
 		lines = append(lines, "A client without a session "+answer+".")
 	}
-	if isBelow(q.path, c.HTTP.Cookies.AuthPath) {
+	if cookies := c.HTTP.Cookies; q.path == cookies.AuthPath || cookies.IsBelowAuth(q.path) {
 		lines = append(lines, fmt.Sprintf("It is under %s, which Envoy should route to sessiongate without a check; POST %s and POST %s would pass one.", c.HTTP.Cookies.AuthPath, c.HTTP.RefreshPath, c.HTTP.SignoutPath))
 	}
 	if q.method == "OPTIONS" {

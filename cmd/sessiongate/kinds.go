@@ -107,11 +107,6 @@ func isPath(s string) bool {
 	return strings.HasPrefix(s, "/") && len(s) <= 256 && onlyOf(s, lower+upper+digits+"-._~/") && path.Clean(s) == s
 }
 
-// isBelow says whether p is dir or lies below it, as a cookie's Path matches.
-func isBelow(p, dir string) bool {
-	return p == dir || strings.HasPrefix(p, strings.TrimSuffix(dir, "/")+"/")
-}
-
 // isLoginURL refuses whatever a browser would take to another host than it
 // reads like: //host, backslashes, a user part.
 func isLoginURL(s string) bool {

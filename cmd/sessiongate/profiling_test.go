@@ -31,8 +31,13 @@ func withoutDatabase(more ...string) []string {
 // (name, value, ...).
 func (s *served) ask(listener, host, path string, headers ...string) (int, []byte) {
 	s.Helper()
+	return s.send(http.MethodGet, listener, host, path, "", headers...)
+}
+
+func (s *served) send(method, listener, host, path, body string, headers ...string) (int, []byte) {
+	s.Helper()
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, listener) }}
-	request, err := http.NewRequestWithContext(s.Context(), http.MethodGet, "http://"+host+path, nil)
+	request, err := http.NewRequestWithContext(s.Context(), method, "http://"+host+path, strings.NewReader(body))
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -44,11 +49,11 @@ func (s *served) ask(listener, host, path string, headers ...string) (int, []byt
 		s.Fatal(err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
+	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		s.Fatal(err)
 	}
-	return response.StatusCode, body
+	return response.StatusCode, text
 }
 
 // isProfile says whether these bytes are what `go tool pprof` reads: gzip.

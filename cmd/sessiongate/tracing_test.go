@@ -88,24 +88,7 @@ const (
 // post sends a request and returns status and body.
 func (s *served) post(listener, path, body string, headers ...string) (int, []byte) {
 	s.Helper()
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, listener) }}
-	request, err := http.NewRequestWithContext(s.Context(), http.MethodPost, "http://app.example"+path, strings.NewReader(body))
-	if err != nil {
-		s.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		request.Header.Add(headers[i], headers[i+1])
-	}
-	response, err := transport.RoundTrip(request)
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		s.Fatal(err)
-	}
-	return response.StatusCode, text
+	return s.send(http.MethodPost, listener, "app.example", path, body, headers...)
 }
 
 // traceable is a process that is ready, with a database.

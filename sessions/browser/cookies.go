@@ -54,6 +54,12 @@ func (c Cookies) Access() string {
 	return c.AccessName
 }
 
+// IsBelowAuth says whether path is below AuthPath: a cookie of that Path is sent there (RFC 6265
+// §5.1.4).
+func (c Cookies) IsBelowAuth(path string) bool {
+	return strings.HasPrefix(path, strings.TrimSuffix(c.AuthPath, "/")+"/")
+}
+
 // Set gives the Set-Cookie lines that issue i to a client that reached us as host. It also gives
 // the lines that delete cookies which would shadow the new ones.
 func (c Cookies) Set(host string, i sessions.Issued) []string {

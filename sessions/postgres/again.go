@@ -26,6 +26,14 @@ const (
 	transactionMost = 4
 )
 
+// SQLSTATEs (PostgreSQL manual, appendix A).
+const (
+	codeSerializationFailure  = "40001"
+	codeDeadlock              = "40P01"
+	codeInsufficientPrivilege = "42501"
+	codeLockNotAvailable      = "55P03"
+)
+
 // querier is a connection or a transaction.
 type querier interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
@@ -38,7 +46,7 @@ type querier interface {
 // effect.
 func lostRace(err error) bool {
 	e := (*pgconn.PgError)(nil)
-	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")
+	return errors.As(err, &e) && (e.Code == codeSerializationFailure || e.Code == codeDeadlock)
 }
 
 // do runs f, and again if it lost a race. f is one statement with all its rows read; it does not

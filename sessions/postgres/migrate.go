@@ -27,9 +27,6 @@ const (
 	// migratePause is the shortest pause before a migration asks again for locks that it did not
 	// get. All traffic waits while it asks.
 	migratePause = 5 * time.Second
-
-	codeLockNotAvailable = "55P03"
-	codeDeadlock         = "40P01"
 )
 
 // Migrate brings the schema up to date and returns how many migrations it applied. Any number of

@@ -16,9 +16,6 @@ type SchemaError struct{ text string }
 
 func (e *SchemaError) Error() string { return e.text }
 
-// codeInsufficientPrivilege is Postgres's SQLSTATE (PostgreSQL manual, appendix A).
-const codeInsufficientPrivilege = "42501"
-
 // CheckSchema returns nil if this version can work on the schema, as the role that it connects
 // with. If something is missing there, the error is a [*SchemaError]; any other error is one of the
 // connection. A schema that is newer than this version is fine: migrations only add to what a

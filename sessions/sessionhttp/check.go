@@ -40,17 +40,11 @@ func (c Config) check() (browser.Trust, error) {
 // Faults are the rules between values that c breaks, without those of its Cookies.
 func (c Config) Faults() (all sessions.ConfigFaults) {
 	const under = " under AuthPath, the only place to which browsers send the refresh token"
-	all = all.Unless(c.isBelowAuth(c.RefreshPath), "RefreshPath"+under, "RefreshPath", "AuthPath")
-	all = all.Unless(c.isBelowAuth(c.SignoutPath), "SignoutPath"+under, "SignoutPath", "AuthPath")
+	all = all.Unless(c.Cookies.IsBelowAuth(c.RefreshPath), "RefreshPath"+under, "RefreshPath", "AuthPath")
+	all = all.Unless(c.Cookies.IsBelowAuth(c.SignoutPath), "SignoutPath"+under, "SignoutPath", "AuthPath")
 	all = all.Unless(c.RefreshPath != c.SignoutPath, "two different paths", "RefreshPath", "SignoutPath")
 	all = all.Unless(browser.CanMeanExpired(c.SessionExpiredStatus), browser.AllowedExpired, "SessionExpiredStatus")
 	return all
-}
-
-// isBelowAuth says whether path is below AuthPath: a cookie of that Path is sent there (RFC 6265
-// §5.1.4).
-func (c Config) isBelowAuth(path string) bool {
-	return strings.HasPrefix(path, strings.TrimSuffix(c.Cookies.AuthPath, "/")+"/")
 }
 
 func isPath(s string) bool { return strings.HasPrefix(s, "/") && !strings.ContainsAny(s, "?#") }
