@@ -235,6 +235,21 @@ func testTrouble(t *testing.T, s *stack) {
 		tab.await(onApp)
 		tab.want(1, 3)
 	})
+	t.Run("a stamp of the page before this reload", func(t *testing.T) {
+		p := s.newProfileFor(t)
+		tab := p.signedIn("stamped")
+		// A page stamps its refresh and reloads in the same millisecond, of which Date.now() shows the beginning alone.
+		tab.onEveryPage(`{
+			const now = Date.now(), elapsed = performance.now();
+			Date.now = () => now;
+			performance.now = () => elapsed;
+			localStorage.setItem("sessiongate.refreshed", now - elapsed + 1);
+		}`)
+		p.advance(accessLife)
+		tab.goTo("/page")
+		tab.await(onApp)
+		tab.want(1, 3)
+	})
 	t.Run("a stamp from the future", func(t *testing.T) {
 		p := s.newProfileFor(t)
 		tab := p.signedIn("future")
