@@ -81,7 +81,7 @@ func BenchmarkFlood(b *testing.B) {
 func BenchmarkTap(b *testing.B) {
 	g := newGate(b)
 	serve := func(counting ...grpc.ServerOption) authv3.AuthorizationClient {
-		server := grpc.NewServer(append(counting, grpc.ReadBufferSize(readBuffer))...)
+		server := grpc.NewServer(append(counting, grpc.ReadBufferSize(DefaultLimits().ReadBuffer))...)
 		authv3.RegisterAuthorizationServer(server, g.server)
 		return authv3.NewAuthorizationClient(connect(b, server))
 	}

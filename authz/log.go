@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
@@ -32,16 +33,16 @@ func (s *Server) logDecision(ctx context.Context, r *request, d decision) {
 	case len(d.claims) > 0:
 		why += ": " + d.claims[0].ID
 	case d.fault != nil:
-		why = d.fault.Error()
+		why = strings.Clone(d.fault.Error())
 	}
 	attrs := append(make([]slog.Attr, 0, 11),
 		slog.String("outcome", outcome.String()), slog.String("rule", rule), slog.String("code", code), slog.String("why", why),
-		slog.String("method", clip(r.method)), slog.String("path", clip(r.path)), slog.String("request_id", clip(r.id)))
+		slog.String("method", clip(r.method)), slog.String("path", clip(r.path)), slog.String("request_id", clip(r.name())))
 	if d.access != nil {
 		attrs = append(attrs, slog.String("user_id", d.access.UserID), slog.String("session", d.access.Handle.String()))
 	}
 	if traceID, spanID, ok := browser.ParseTraceparent(r.traceparent); ok {
-		attrs = append(attrs, slog.String("trace_id", traceID), slog.String("span_id", spanID))
+		attrs = append(attrs, slog.String("trace_id", strings.Clone(traceID)), slog.String("span_id", strings.Clone(spanID)))
 	}
 	s.log.LogAttrs(ctx, level, "check", attrs...)
 }
@@ -57,9 +58,15 @@ func (s *Server) logPanic(ctx context.Context, v any) {
 		slog.String("outcome", denyPanic.Outcome.String()), slog.String("rule", denyPanic.Rule), slog.String("code", denyPanic.Code), slog.String("panic", what), slog.String("stack", string(debug.Stack())))
 }
 
-func clip(text string) string {
-	if len(text) > loggedMax {
-		return text[:loggedMax]
+// name is what the request is called in logs: Envoy's x-request-id, or the number that Envoy
+// gives a stream.
+func (r *request) name() string {
+	if browser.IsRequestID(r.requestID) {
+		return r.requestID
 	}
-	return text
+	return r.id
 }
+
+// clip is a copy of text's beginning: a log may keep it longer than the request's bytes are
+// good.
+func clip(text string) string { return strings.Clone(text[:min(len(text), loggedMax)]) }

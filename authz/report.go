@@ -16,24 +16,17 @@ type Observation struct {
 	// Rule and Code are those of the denial. Where the request passes, Rule is "session"
 	// or "pass", and Code says what let it pass.
 	Rule, Code string
-	Took       time.Duration
+	// Index is the place in [Observations].
+	Index int
+	Took  time.Duration
 }
 
 // Observations are all that a Check can be observed as, with no time taken, so that each
 // can be counted from 0.
-func Observations() []Observation {
-	all := make([]Observation, 0, len(reports)+len(passes)+len(unlisted))
-	for _, r := range passes {
-		all = append(all, r.Observation)
-	}
-	for _, d := range slices.Concat(sessions.Denials(), Denials()) {
-		all = append(all, reports[d].Observation)
-	}
-	for _, o := range deniedOutcomes {
-		all = append(all, unlisted[o].Observation)
-	}
-	return all
-}
+func Observations() []Observation { return slices.Clone(observations) }
+
+// observations is filled as the reports are made.
+var observations []Observation
 
 // report is what the counters, the log and Envoy are told of a Check. There is one value
 // for each result that a Check can have, so that telling allocates nothing.
@@ -44,19 +37,26 @@ type report struct {
 	message string
 	// metadata is what Envoy's access log and filters learn, shared by all answers. That
 	// of a session has more (identity).
-	metadata *structpb.Struct
+	metadata metadata
+}
+
+// fields are those of metadata.
+func (o Observation) fields() map[string]*structpb.Value {
+	return map[string]*structpb.Value{
+		"outcome": structpb.NewStringValue(o.Outcome.String()),
+		"rule":    structpb.NewStringValue(o.Rule),
+		"code":    structpb.NewStringValue(o.Code),
+	}
 }
 
 func newReport(code, rule string, outcome sessions.Outcome, message string) *report {
-	return &report{
-		Observation: Observation{Outcome: outcome, Rule: rule, Code: code},
-		message:     message,
-		metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
-			"outcome": structpb.NewStringValue(outcome.String()),
-			"rule":    structpb.NewStringValue(rule),
-			"code":    structpb.NewStringValue(code),
-		}},
+	o := Observation{Outcome: outcome, Rule: rule, Code: code, Index: len(observations)}
+	observations = append(observations, o)
+	told, err := newMetadata(o.fields())
+	if err != nil {
+		panic(err) // all of it is written in this program
 	}
+	return &report{Observation: o, message: message, metadata: told}
 }
 
 // The requests that pass: with a session, or without identity.

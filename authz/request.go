@@ -28,6 +28,8 @@ type request struct {
 	fetchMetadata bool // any Sec-Fetch header
 	scriptHeader  bool // any header that only scripts send
 	repeats       bool // a header came more often than linesMax
+
+	found [sessions.TokensMax + 1]string // room for the values of a cookie
 }
 
 // linesMax bounds how often one header may come. Envoy by default takes 100 headers
@@ -43,8 +45,8 @@ const varied = "Cookie, Authorization, Anti-CSRF, Origin, Accept, Upgrade, Acces
 func readRequest(c *authv3.CheckRequest) request {
 	attributes := c.GetAttributes()
 	http := attributes.GetRequest().GetHttp()
-	r := request{method: http.GetMethod(), host: http.GetHost(), scheme: strings.ToLower(http.GetScheme()), id: http.GetId()}
-	r.path, r.query, _ = strings.Cut(http.GetPath(), "?")
+	r := request{method: http.GetMethod(), host: http.GetHost(), scheme: http.GetScheme(), id: http.GetId()}
+	r.setTarget(http.GetPath())
 	// Envoy sends one or the other, by encode_raw_headers.
 	var more repeated
 	for name, value := range http.GetHeaders() {
@@ -57,15 +59,19 @@ func readRequest(c *authv3.CheckRequest) request {
 			r.add(&more, h.GetKey(), h.GetValue())
 		}
 	}
-	for name, values := range more {
-		field, separator := r.field(name)
-		*field = strings.Join(values, separator)
-	}
+	r.join(more)
+	r.finish()
+	return r
+}
+
+// setTarget takes Envoy's path, which has the query.
+func (r *request) setTarget(target string) { r.path, r.query, _ = strings.Cut(target, "?") }
+
+// finish derives what the rules ask from the headers.
+func (r *request) finish() {
+	r.scheme = strings.ToLower(r.scheme)
 	if r.forwardedProto == "http" || r.forwardedProto == "https" {
 		r.scheme = r.forwardedProto // the browser's scheme, where TLS ended before Envoy
-	}
-	if browser.IsRequestID(r.requestID) {
-		r.id = r.requestID
 	}
 	if strings.EqualFold(r.requestedWith, "XMLHttpRequest") { // a WebView has its app's name there, on every request
 		r.scriptHeader = true
@@ -73,7 +79,6 @@ func readRequest(c *authv3.CheckRequest) request {
 	if r.authorization != "" {
 		r.readBearer()
 	}
-	return r
 }
 
 // field is where a header's value goes, and what separates several values. It is nil for
@@ -156,6 +161,14 @@ func (r *request) add(more *repeated, name, value string) {
 	}
 }
 
+// join joins the values of the headers that came several times.
+func (r *request) join(more repeated) {
+	for name, values := range more {
+		field, separator := r.field(name)
+		*field = strings.Join(values, separator)
+	}
+}
+
 // readBearer finds sessiongate's access token in Authorization (RFC 6750 §2.1). Other
 // bearer tokens and other schemes are for the upstream. sessiongate's token is not judged
 // where the script says that it keeps its session in cookies.
@@ -170,12 +183,12 @@ func (r *request) readBearer() {
 	}
 }
 
-// cookies returns the values of a cookie, each once. Where Envoy sends headers as a map,
+// cookies returns the values of a cookie, each once, until it is called again. Where Envoy sends headers as a map,
 // two Cookie lines of HTTP/1 (browsers send one) come joined with a comma. They are not
 // split there. This stops a sibling host that plants a cookie whose value has a comma and
 // then a session cookie's name: it would evade what __Host- promises.
 func (r *request) cookies(name string) []string {
-	return browser.AppendCookies(nil, r.cookie, name)
+	return browser.AppendCookies(r.found[:0], r.cookie, name)
 }
 
 // withoutCookies is the Cookie header without the named cookies, and whether any was

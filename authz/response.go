@@ -2,18 +2,13 @@ package authz
 
 import (
 	"encoding/json"
-	"maps"
 	"strconv"
 	"strings"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/genproto/googleapis/rpc/code"
-	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
@@ -33,67 +28,29 @@ const retryAfter = "1"
 type reply struct {
 	code    code.Code
 	status  typev3.StatusCode // HTTP
-	headers []*corev3.HeaderValueOption
+	headers []header
 	body    string
 	remove  []string
 	// metadata is for Envoy's access log and filters. Envoy takes it from an allow and
 	// from a denial.
-	metadata *structpb.Struct
+	metadata metadata
 }
 
-// checkResponse is the only place where a CheckResponse is made. Envoy decides by
-// status.code, whose zero value means OK. So the code is always set, and is a denial
-// unless the reply lets the request pass.
-func checkResponse(a reply) *authv3.CheckResponse {
-	if a.status == 0 && a.code == code.Code_OK {
-		return &authv3.CheckResponse{
-			Status:          &status.Status{Code: int32(code.Code_OK)},
-			DynamicMetadata: a.metadata,
-			HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
-				Headers: a.headers, HeadersToRemove: a.remove,
-			}},
-		}
-	}
-	if a.code == code.Code_OK {
-		a.code = code.Code_PERMISSION_DENIED
-	}
-	return &authv3.CheckResponse{
-		Status:          &status.Status{Code: int32(a.code)},
-		DynamicMetadata: a.metadata,
-		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
-			// 440 is not in Envoy's list of codes, but travels as a number.
-			Status:  &typev3.HttpStatus{Code: a.status},
-			Headers: append(a.headers, header("cache-control", "no-store"), header("vary", varied)),
-			Body:    a.body,
-		}},
-	}
-}
-
-// header replaces every header of that name. An unset append means "append" to some
-// versions of Envoy, and then a client's own x-session-user-id would survive.
-func header(name, value string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header: &corev3.HeaderValue{Key: name, Value: value},
-		Append: replaces, //nolint:staticcheck // every version of Envoy reads it; append_action, only newer ones
-	}
-}
-
-// replaces is shared by all headers: one value for each header would be a tenth of the
-// memory of a cached identity.
-var replaces = wrapperspb.Bool(false)
+// header replaces every header of that name.
+type header struct{ name, value string }
 
 // identity is what Envoy is told of a session. It is shared by answers and must
 // not be changed.
 type identity struct {
-	headers  []*corev3.HeaderValueOption
-	metadata *structpb.Struct
-	claims   *structpb.Struct      // in metadata
-	response *authv3.CheckResponse // for a request whose tokens stay
+	headers  [3]header
+	metadata metadata
+	claims   *structpb.Struct // in metadata
+	answer   *answer          // for a request whose tokens stay
 }
 
 // identityOf returns what Envoy is told of access, or nil where it cannot be told. Then
-// nothing may pass, for Envoy's filters may decide by it. The identity is kept beside the
-// token, for as long as the engine has the token in its cache.
+// nothing may pass, for Envoy's filters may decide by it. The identity, with the prepared
+// answer, is kept beside the token, for as long as the engine has the token in its cache.
 func identityOf(access *sessions.Access) *identity {
 	if id, ok := access.Kept().(*identity); ok {
 		return id
@@ -103,33 +60,37 @@ func identityOf(access *sessions.Access) *identity {
 		return nil
 	}
 	handle := access.Handle.String()
-	fields := maps.Clone(passSession.metadata.GetFields()) // its values are shared by all
+	fields := passSession.fields()
 	fields["user_id"] = structpb.NewStringValue(access.UserID)
 	fields["handle"] = structpb.NewStringValue(handle)
 	fields["claims"] = structpb.NewStructValue(&claims)
+	encoded, err := newMetadata(fields)
+	if err != nil {
+		return nil
+	}
 	id := &identity{
-		headers: []*corev3.HeaderValueOption{
-			header(headerUserID, access.UserID),
-			header(headerHandle, handle),
-			header(headerClaims, access.EncodedClaims),
+		headers: [3]header{
+			{headerUserID, access.UserID},
+			{headerHandle, handle},
+			{headerClaims, access.EncodedClaims},
 		},
-		metadata: &structpb.Struct{Fields: fields},
+		metadata: encoded,
 		claims:   &claims,
 	}
-	id.response = checkResponse(reply{headers: id.headers, metadata: id.metadata})
+	id.answer = newAnswer(reply{headers: id.headers[:], metadata: id.metadata})
 	access.Keep(id)
 	return id
 }
 
 // allow lets the request pass with an identity.
-func (s *Server) allow(r *request, id *identity) *authv3.CheckResponse {
+func (s *Server) allow(r *request, id *identity) *answer {
 	if !s.strips(r) {
-		return id.response
+		return id.answer
 	}
 	a := reply{metadata: id.metadata}
-	a.headers = append(a.headers, id.headers...)
+	a.headers = append(a.headers, id.headers[:]...)
 	s.strip(&a, r)
-	return checkResponse(a)
+	return newAnswer(a)
 }
 
 // In header transport the web SDKs keep copies of the tokens in cookies that scripts can
@@ -141,7 +102,24 @@ const copiedAccess, copiedRefresh = "st-access-token", "st-refresh-token"
 // Authorization that was not judged: an upstream that verifies tokens by itself would take
 // it for the session.
 func (s *Server) strips(r *request) bool {
-	return s.cfg.StripCookies || r.holdsOurs && r.bearer == "" || strings.Contains(r.cookie, copiedAccess) || strings.Contains(r.cookie, copiedRefresh)
+	return s.cfg.StripCookies || r.holdsOurs && r.bearer == "" || r.holdsCopy()
+}
+
+// holdsCopy says whether the Cookie header may have one of the SDKs' copies, which then ends
+// at a "=". Every request is asked, and a token has a thousand bytes, so it looks for that
+// byte alone.
+func (r *request) holdsCopy() bool {
+	for rest := r.cookie; ; {
+		at := strings.IndexByte(rest, '=')
+		if at < 0 {
+			return false
+		}
+		name := strings.TrimRight(rest[:at], " \t")
+		if strings.HasSuffix(name, copiedAccess) || strings.HasSuffix(name, copiedRefresh) {
+			return true
+		}
+		rest = rest[at+1:]
+	}
 }
 
 // strip removes tokens from the request that goes upstream.
@@ -158,18 +136,18 @@ func (s *Server) strip(a *reply, r *request) {
 	case rest == "": // versions of Envoy drop or keep an empty value, so the header itself is removed
 		a.remove = append(a.remove, "cookie")
 	default:
-		a.headers = append(a.headers, header("cookie", rest))
+		a.headers = append(a.headers, header{"cookie", rest})
 	}
 }
 
 // respond answers a request that is denied, or passes without identity.
-func (s *Server) respond(r *request, p Policy, d decision) *authv3.CheckResponse {
+func (s *Server) respond(r *request, p Policy, d decision) *answer {
 	a, told := s.reply(r, p, d), d.report()
 	a.metadata = told.metadata
 	if s.cfg.DenialHeader && told.Outcome != sessions.Allow {
-		a.headers = append(a.headers, header(browser.HeaderDenial, told.Code))
+		a.headers = append(a.headers, header{browser.HeaderDenial, told.Code})
 	}
-	return checkResponse(a)
+	return newAnswer(a)
 }
 
 func (s *Server) reply(r *request, p Policy, d decision) reply {
@@ -192,7 +170,7 @@ func (s *Server) reply(r *request, p Policy, d decision) reply {
 	case sessions.Forbidden:
 		return forbidden(r, d.denial, d.claims)
 	default: // also ALLOW, which no denial has
-		return text(code.Code_UNAVAILABLE, 503, "Service temporarily unavailable", header("retry-after", retryAfter))
+		return text(code.Code_UNAVAILABLE, 503, "Service temporarily unavailable", header{"retry-after", retryAfter})
 	}
 }
 
@@ -226,12 +204,12 @@ func (s *Server) tryRefresh(r *request, p Policy, denial *sessions.Denial) reply
 func page(status typev3.StatusCode, body, policy string) reply {
 	return reply{
 		code: code.Code_UNAUTHENTICATED, status: status, body: body,
-		headers: []*corev3.HeaderValueOption{
-			header("content-type", "text/html; charset=utf-8"),
-			header("content-security-policy", policy),
-			header("x-content-type-options", "nosniff"),
+		headers: []header{
+			header{"content-type", "text/html; charset=utf-8"},
+			header{"content-security-policy", policy},
+			header{"x-content-type-options", "nosniff"},
 			// A stricter one would make the Origin of a refresh "null".
-			header("referrer-policy", "same-origin"),
+			header{"referrer-policy", "same-origin"},
 		},
 	}
 }
@@ -262,7 +240,7 @@ func (s *Server) unauthorised(r *request, p Policy, denial *sessions.Denial) rep
 		location = withQuery(location, "reauth=1") // else the login page would send a user who is signed in straight back
 	}
 	a := text(code.Code_UNAUTHENTICATED, 302, "")
-	a.headers = append(a.headers, header("location", location))
+	a.headers = append(a.headers, header{"location", location})
 	return a
 }
 
@@ -288,8 +266,8 @@ func forbidden(r *request, denial *sessions.Denial, claims []claimError) reply {
 	return message(code.Code_PERMISSION_DENIED, 403, "forbidden")
 }
 
-func text(c code.Code, status typev3.StatusCode, body string, more ...*corev3.HeaderValueOption) reply {
-	return reply{code: c, status: status, body: body, headers: append(more, header("content-type", "text/plain; charset=utf-8"))}
+func text(c code.Code, status typev3.StatusCode, body string, more ...header) reply {
+	return reply{code: c, status: status, body: body, headers: append(more, header{"content-type", "text/plain; charset=utf-8"})}
 }
 
 // message is the JSON answer that the web SDKs read.
@@ -300,6 +278,6 @@ func message(c code.Code, status typev3.StatusCode, text string) reply {
 func jsonText(c code.Code, status typev3.StatusCode, body string) reply {
 	return reply{
 		code: c, status: status, body: body,
-		headers: []*corev3.HeaderValueOption{header("content-type", "application/json")},
+		headers: []header{header{"content-type", "application/json"}},
 	}
 }

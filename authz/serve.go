@@ -29,13 +29,22 @@ type Limits struct {
 	// Handshake is the time that a connection gets to begin HTTP/2, and TLS where that
 	// is spoken. A client that connects and sends nothing is disconnected then.
 	Handshake time.Duration
+	// StreamWorkers is how many goroutines wait for calls, over all connections. A call that
+	// finds none free gets a goroutine of its own, whose stack must grow first: a fifth of
+	// what a Check costs.
+	StreamWorkers uint32
+	// ReadBuffer and WriteBuffer are how many bytes one read or write of a connection takes at
+	// most. ReadBuffer bounds how many calls one read can begin: some hundred of the smallest
+	// in 4 KiB. After a read, the goroutines that serve the calls get their turn. So a greater
+	// one makes a flood of calls that are reset at once cost more memory.
+	ReadBuffer, WriteBuffer int
 }
 
 // DefaultLimits is enough for Envoy's own default limits on requests.
 func DefaultLimits() Limits {
 	return Limits{
 		MaxMessage: 256 << 10, MaxStreams: 1000, MaxCalls: 8192, ConnectionAge: 5 * time.Minute, ConnectionAgeGrace: time.Minute,
-		Handshake: 10 * time.Second,
+		Handshake: 10 * time.Second, StreamWorkers: 64, ReadBuffer: 4 << 10, WriteBuffer: 32 << 10,
 	}
 }
 
@@ -44,7 +53,8 @@ func (l Limits) orDefault() Limits {
 	return Limits{
 		MaxMessage: positive(l.MaxMessage, d.MaxMessage), MaxStreams: positive(l.MaxStreams, d.MaxStreams), MaxCalls: positive(l.MaxCalls, d.MaxCalls),
 		ConnectionAge: positive(l.ConnectionAge, d.ConnectionAge), ConnectionAgeGrace: positive(l.ConnectionAgeGrace, d.ConnectionAgeGrace),
-		Handshake: positive(l.Handshake, d.Handshake),
+		Handshake: positive(l.Handshake, d.Handshake), StreamWorkers: positive(l.StreamWorkers, d.StreamWorkers),
+		ReadBuffer: positive(l.ReadBuffer, d.ReadBuffer), WriteBuffer: positive(l.WriteBuffer, d.WriteBuffer),
 	}
 }
 
@@ -65,9 +75,6 @@ const (
 	// headerListMax bounds the gRPC metadata of one call, in bytes as RFC 9113
 	// §6.5.2 counts them. The request to check is in the message.
 	headerListMax = 32 << 10
-	// readBuffer bounds how many streams one read can begin: some hundred of the
-	// smallest. After a read, the goroutines that serve the streams get their turn.
-	readBuffer = 4 << 10
 )
 
 // NewGRPCServer returns a server of Check and of the gRPC health protocol
@@ -81,16 +88,19 @@ func NewGRPCServer(s *Server, ready func() bool, limits Limits) *grpc.Server {
 		grpc.MaxConcurrentStreams(limits.MaxStreams),
 		grpc.ConnectionTimeout(limits.Handshake),
 		grpc.MaxHeaderListSize(headerListMax),
-		grpc.ReadBufferSize(readBuffer),
+		grpc.ReadBufferSize(limits.ReadBuffer),
+		grpc.WriteBufferSize(limits.WriteBuffer),
 		grpc.InTapHandle(newStreams(limits.MaxCalls).begin),
 		grpc.UnaryInterceptor(endAnswered),
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.NumStreamWorkers(limits.StreamWorkers),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: shortestPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge: limits.ConnectionAge, MaxConnectionAgeGrace: limits.ConnectionAgeGrace,
 			Time: pingAfter, Timeout: pingTimeout,
 		}),
 	)
-	authv3.RegisterAuthorizationServer(g, s)
+	g.RegisterService(&checkService, s)
 	healthv1.RegisterHealthServer(g, health{ready: ready})
 	return g
 }

@@ -16,8 +16,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 )
 
 // dial serves g and connects to it in memory.
@@ -320,8 +322,34 @@ func TestForgottenLimits(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
-	own := Limits{1, 2, 3, 4, 5, 6}
+	own := Limits{1, 2, 3, 4, 5, 6, 7, 8, 9}
 	if got := own.orDefault(); got != own {
 		t.Errorf("%+v", got)
+	}
+}
+
+// BenchmarkAnswer is a Check of a valid token without gRPC: from the bytes of the question
+// to those of the answer.
+func BenchmarkAnswer(b *testing.B) {
+	g := newGate(b)
+	browser := navigation.cookie(access(g.alice)).with("user-agent", "Mozilla/5.0", "x-request-id", "00000000-0000-0000-0000-000000000000")
+	for name, c := range map[string]*authv3.CheckRequest{"raw": browser.raw(), "mapped": browser.mapped()} {
+		b.Run(name, func(b *testing.B) {
+			wire, err := proto.Marshal(c)
+			if err != nil {
+				b.Fatal(err)
+			}
+			read := func(v any) error { return newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, v) }
+			b.ReportAllocs()
+			for b.Loop() {
+				a, err := handleCheck(g.server, context.Background(), read, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := newCodec().Marshal(a); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

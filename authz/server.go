@@ -9,6 +9,7 @@ import (
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
@@ -77,6 +78,7 @@ func (c *Config) check() (browser.Trust, error) {
 
 // Verifier judges access tokens: a [*sessions.Engine].
 type Verifier interface {
+	// Verify must not keep the tokens: their bytes are used again for other requests.
 	Verify(by sessions.Transport, tokens []string) (*sessions.Access, *sessions.Denial)
 	// CheckStore asks the store where Verify's memory is too old.
 	CheckStore(ctx context.Context, access *sessions.Access) *sessions.Denial
@@ -144,40 +146,48 @@ type decision struct {
 	untouched bool
 }
 
-// Check implements Envoy's Authorization service. The error is always nil.
-func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (response *authv3.CheckResponse, _ error) {
+// Check implements Envoy's Authorization service for callers that have a CheckRequest. The
+// server of [NewGRPCServer] answers without one.
+func (s *Server) Check(ctx context.Context, c *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	response := &authv3.CheckResponse{}
+	q := question{request: readRequest(c), extensions: c.GetAttributes().GetContextExtensions()}
+	return response, proto.Unmarshal(s.answer(ctx, &q).ReadOnlyData(), response)
+}
+
+// answer answers a Check.
+func (s *Server) answer(ctx context.Context, q *question) (a *answer) {
 	began := time.Now()
 	var d decision
 	defer func() {
 		if v := recover(); v != nil {
 			s.logPanic(ctx, v)
 			d = decision{denial: denyPanic}
-			response = s.respond(&request{}, Policy{}, d)
+			a = s.respond(&request{}, Policy{}, d)
 		}
 		seen := d.report().Observation
 		seen.Took = time.Since(began)
 		s.cfg.Observe(seen)
 	}()
-	r := readRequest(c)
-	policy, _, err := s.policies.choose(&r, c.GetAttributes().GetContextExtensions())
+	r := &q.request
+	policy, _, err := s.policies.choose(r, q.extensions)
 	switch {
 	case r.repeats:
 		d = decision{denial: denyLines}
 	case err != nil:
 		d = refused(err)
 	default:
-		d = s.decide(ctx, &r, policy)
+		d = s.decide(ctx, r, policy)
 	}
 	if d.denial == nil && !browser.IsHost(r.host) {
 		// A request that passes has one host. With two, an origin that is that of one
 		// host would be taken for that of the other, and each upstream picks its own.
 		d = decision{denial: denyHostForm}
 	}
-	s.logDecision(ctx, &r, d)
+	s.logDecision(ctx, r, d)
 	if d.identity != nil {
-		return s.allow(&r, d.identity), nil
+		return s.allow(r, d.identity)
 	}
-	return s.respond(&r, policy, d), nil
+	return s.respond(r, policy, d)
 }
 
 // decide says whether a request may pass. No other code lets one pass.

@@ -13,6 +13,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
@@ -36,6 +37,9 @@ func check(tb testing.TB, s *Server, a ask) got {
 		response, err := s.Check(context.Background(), c)
 		if err != nil {
 			tb.Fatalf("Check: %v", err)
+		}
+		if over := onWire(tb, s, c); over != nil && !proto.Equal(over, response) {
+			tb.Errorf("over gRPC it is answered %v, else %v", over, response)
 		}
 		both[i] = read(tb, response)
 	}

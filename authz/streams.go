@@ -3,8 +3,10 @@ package authz
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -33,37 +35,73 @@ type streams struct {
 
 func newStreams(most int) *streams { return &streams{most: most, of: make(map[*peer.Peer]int)} }
 
-// stream is one call.
+// stream is one call. It is the context of the call, too, and gives itself as the value of
+// streamKey.
 type stream struct {
-	of   *streams
-	conn *peer.Peer
-	stop func() bool // keeps the end of its context from ending it
+	context.Context //nolint:containedctx // it is one
+
+	of      *streams
+	conn    *peer.Peer
+	counted Counted // conn's, once the call has begun there; or nil
+	ended   atomic.Bool
 }
 
 type streamKey struct{}
 
-// begin counts a call at its header, before it has a goroutine, or refuses it. The call
-// ends when it has been answered, or with its context, which a reset ends.
-func (s *streams) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
+// Value implements [context.Context].
+func (c *stream) Value(key any) any {
+	if key == (streamKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// Err implements [context.Context]. gRPC asks for it before it hands a call to its handler,
+// and hands over no call that has ended by then. Such a call would be counted for ever.
+func (c *stream) Err() error {
+	err := c.Context.Err()
+	if err != nil {
+		c.end()
+	}
+	return err
+}
+
+// begin counts a call at its header, before it has a goroutine, or refuses it. A Check ends
+// when its handler does: when it was answered, or with its context, which a reset ends.
+func (s *streams) begin(ctx context.Context, info *tap.Info) (context.Context, error) {
 	conn, _ := peer.FromContext(ctx)
+	if !s.admit(conn) {
+		return ctx, status.Error(codes.ResourceExhausted, "too many calls at once")
+	}
+	call := &stream{Context: ctx, of: s, conn: conn}
+	if until, ok := ctx.Deadline(); !ok || time.Until(until) > streamMax {
+		bounded, cancel := context.WithTimeout(ctx, streamMax)
+		context.AfterFunc(bounded, cancel) // not earlier: the answer is written under it
+		call.Context = bounded
+	}
+	if info.FullMethodName != authv3.Authorization_Check_FullMethodName {
+		// gRPC answers it by itself where it does not know the method.
+		context.AfterFunc(call.Context, call.end)
+	}
+	return call, nil
+}
+
+func (s *streams) admit(conn *peer.Peer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.total >= s.most && s.of[conn] >= streamsFair {
-		return ctx, status.Error(codes.ResourceExhausted, "too many calls at once")
+		return false
 	}
 	s.total++
 	s.of[conn]++
-	call := &stream{of: s, conn: conn}
-	cancel := func() {}
-	if until, ok := ctx.Deadline(); !ok || time.Until(until) > streamMax {
-		ctx, cancel = context.WithTimeout(ctx, streamMax)
-	}
-	// cancel must not run earlier: the answer is written under this context.
-	call.stop = context.AfterFunc(ctx, func() { cancel(); call.end() })
-	return context.WithValue(ctx, streamKey{}, call), nil
+	return true
 }
 
+// end ends the call, once.
 func (c *stream) end() {
+	if c == nil || c.ended.Swap(true) {
+		return
+	}
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()
 	c.of.total--
@@ -81,21 +119,46 @@ type Counted interface {
 	End()
 }
 
-// endAnswered ends a call once it is answered. The end of its context would do that,
-// too, but in another goroutine.
+// endAnswered ends a call once it is answered. The end of its context would do that, too, but
+// in another goroutine.
 func endAnswered(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if call, ok := ctx.Value(streamKey{}).(*stream); ok {
-		defer func() {
-			if call.stop() {
-				call.end()
-			}
-		}()
-		if conn, ok := call.conn.Addr.(Counted); ok {
-			if !conn.Begin() {
-				return nil, status.Error(codes.Unavailable, "the connection is closed")
-			}
-			defer conn.End()
-		}
+	call := streamOf(ctx)
+	defer call.answered()
+	if err := call.arrived(); err != nil {
+		return nil, err
 	}
 	return handler(ctx, request)
+}
+
+// streamOf is the call of a context, or nil where it was not counted.
+func streamOf(ctx context.Context) *stream {
+	call, _ := ctx.Value(streamKey{}).(*stream)
+	return call
+}
+
+// arrived tells the connection that the call has arrived whole.
+func (c *stream) arrived() error {
+	if c == nil {
+		return nil
+	}
+	conn, ok := c.conn.Addr.(Counted)
+	if !ok {
+		return nil
+	}
+	if !conn.Begin() {
+		return status.Error(codes.Unavailable, "the connection is closed")
+	}
+	c.counted = conn
+	return nil
+}
+
+// answered tells the connection that the call is answered, and ends it.
+func (c *stream) answered() {
+	if c == nil {
+		return
+	}
+	if c.counted != nil {
+		c.counted.End()
+	}
+	c.end()
 }

@@ -55,6 +55,7 @@ type Config struct {
 
 	Memory struct {
 		LimitPercent int // 0: none of ours
+		GCPercent    int
 	}
 	Shutdown struct {
 		DrainDelay time.Duration

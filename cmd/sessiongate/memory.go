@@ -26,6 +26,13 @@ func limitMemory(percent int, ofCgroup func() (uint64, error), log *slog.Logger)
 	log.Info("no memory limit", "from", from)
 }
 
+// collectGarbage says how often garbage is collected, unless the environment does.
+func collectGarbage(percent int, environment string) {
+	if environment == "" { // else the runtime has read it
+		debug.SetGCPercent(percent)
+	}
+}
+
 // memoryLimit is what to set, 0 for nothing, and where that comes from.
 func memoryLimit(percent int, environment string, ofCgroup func() (uint64, error)) (bytes int64, from string) {
 	if environment != "" {

@@ -63,3 +63,17 @@ func TestMemoryLimitIsSet(t *testing.T) {
 		t.Errorf("it logs %s", &log)
 	}
 }
+
+// The setting holds, unless GOGC does. It is not parallel, for the percentage is the whole process's.
+func TestGarbageIsCollectedAsSet(t *testing.T) {
+	before := debug.SetGCPercent(100)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	collectGarbage(321, "")
+	if got := debug.SetGCPercent(100); got != 321 {
+		t.Errorf("%d percent", got)
+	}
+	collectGarbage(321, "50")
+	if got := debug.SetGCPercent(100); got != 100 {
+		t.Errorf("%d percent, though GOGC is set", got)
+	}
+}

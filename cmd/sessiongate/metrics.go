@@ -45,13 +45,7 @@ type metrics struct {
 	requests        *prometheus.CounterVec
 	requestTook     *prometheus.HistogramVec
 
-	observed map[checkResult]checkMetrics
-}
-
-// checkResult is what tells the observations of Checks apart.
-type checkResult struct {
-	code    string
-	outcome sessions.Outcome
+	observed []checkMetrics // as [authz.Observations]
 }
 
 // checkMetrics are those of one result of a Check, so that a check looks nothing up by
@@ -252,7 +246,7 @@ func plain(text string) string { return strings.ReplaceAll(text, "`", "") }
 // newMetrics are the metrics of a process that nothing has happened to yet. They
 // may be asked for once now is set.
 func newMetrics() *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(), observed: map[checkResult]checkMetrics{}}
+	m := &metrics{registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{m})
 	for _, line := range m.table() {
 		if line.make != nil {
@@ -263,7 +257,7 @@ func newMetrics() *metrics {
 	// be no rise, and no alert.
 	for _, o := range authz.Observations() {
 		outcome := o.Outcome.String()
-		m.observed[checkResult{o.Code, o.Outcome}] = checkMetrics{m.checks.WithLabelValues(outcome, o.Rule, o.Code), m.checkTook.WithLabelValues(outcome)}
+		m.observed = append(m.observed, checkMetrics{m.checks.WithLabelValues(outcome, o.Rule, o.Code), m.checkTook.WithLabelValues(outcome)})
 	}
 	for _, reason := range []sessions.Reason{
 		sessions.ReasonSignedOut, sessions.ReasonRevoked, sessions.ReasonTheft, sessions.ReasonRefreshAbuse, sessions.ReasonRolledBack, sessions.ReasonEvicted,
@@ -299,7 +293,7 @@ func newMetrics() *metrics {
 
 // check counts a check. It takes no lock.
 func (m *metrics) check(o authz.Observation) {
-	of := m.observed[checkResult{o.Code, o.Outcome}]
+	of := m.observed[o.Index]
 	of.count.Inc()
 	of.took.Observe(o.Took.Seconds())
 }

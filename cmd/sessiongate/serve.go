@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ import (
 // connections close.
 func serve(ctx context.Context, c Config, creds Credentials, certs Certificates, out *audit, log *slog.Logger) error {
 	limitMemory(c.Memory.LimitPercent, memlimit.FromCgroup, log)
+	collectGarbage(c.Memory.GCPercent, os.Getenv("GOGC"))
 	store, err := openStore(ctx, c, creds)
 	if err != nil {
 		return err

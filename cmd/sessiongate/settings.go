@@ -338,10 +338,28 @@ func entries(c *Config) []settings.Setting {
 			Key: "grpc.connection_age_grace", Kind: settings.Duration(&c.GRPC.ConnectionAgeGrace, time.Second, time.Hour),
 			Doc: "How long the checks of such a connection may still take.",
 		},
+		{
+			Key: "grpc.stream_workers", Kind: settings.Integer(&c.GRPC.StreamWorkers, 1, 100_000),
+			Doc: "How many goroutines wait for checks. A check that finds none free gets a goroutine of its own, which costs about a fifth more CPU: see [performance.md](performance.md#settings).",
+		},
+		{
+			Key: "grpc.read_buffer", Kind: settings.Size(&c.GRPC.ReadBuffer, 1<<10, 1<<20),
+			Doc: "How many bytes one read of a connection takes. A greater one saves little, and a flood of checks that are reset at once costs more memory.",
+		},
+		{
+			Key: "grpc.write_buffer", Kind: settings.Size(&c.GRPC.WriteBuffer, 1<<10, 1<<20),
+			Doc: "How many bytes of answers are gathered for one write to a connection.",
+		},
 
 		{
 			Key: "memory.limit_percent", Default: "90", Kind: settings.Integer(&c.Memory.LimitPercent, 0, 100),
 			Doc: "Share of the container's memory limit (its cgroup's) from which garbage is collected more often. The environment variable `GOMEMLIMIT` wins. Without a limit of the container, or with 0, there is no limit.",
+		},
+		{
+			// Go's own default is 100. A check leaves some KiB of garbage and hardly anything that
+			// lives, so collecting less often costs little memory: see performance.md.
+			Key: "memory.gc_percent", Default: "400", Kind: settings.Integer(&c.Memory.GCPercent, 10, 10_000),
+			Doc: "How much the heap may grow, in percent of what lives in it, before garbage is collected. Less saves memory and costs CPU. The environment variable `GOGC` wins. Near the memory limit, garbage is collected sooner.",
 		},
 
 		{
