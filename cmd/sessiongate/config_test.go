@@ -172,8 +172,12 @@ var badValues = map[string][]string{
 	"grpc.max_calls":            {`31`, `1000001`, `1k`},
 	"grpc.connection_age":       {`999ms`, `2d`, `300`},
 	"grpc.connection_age_grace": {`0s`, `2h`, `60`},
+	"grpc.stream_workers":       {`0`, `100001`, `all`},
+	"grpc.read_buffer":          {`4096`, `1023B`, `2MiB`},
+	"grpc.write_buffer":         {`32768`, `1023B`, `2MiB`},
 
 	"memory.limit_percent": {`-1`, `101`, `90%`, `max`},
+	"memory.gc_percent":    {`9`, `10001`, `400%`, `off`},
 
 	"shutdown.drain_delay": {`0`, `-1s`, `6m`},
 	"shutdown.timeout":     {`0s`, `11m`, `15`},
@@ -387,8 +391,8 @@ promotion: {queue: 10, batch: 5}
 cache: {tokens: 1, unverified_cpu: 100}
 sweep: {interval: 1h, batch: 1}
 http: {header_max: 128KiB, read_timeout: 1m, idle_timeout: 2h}
-grpc: {max_message: 1MiB, max_streams: 5, max_calls: 40, connection_age: 1h, connection_age_grace: 2m}
-memory: {limit_percent: 75}
+grpc: {max_message: 1MiB, max_streams: 5, max_calls: 40, connection_age: 1h, connection_age_grace: 2m, stream_workers: 8, read_buffer: 8KiB, write_buffer: 16KiB}
+memory: {limit_percent: 75, gc_percent: 150}
 shutdown: {drain_delay: 0s, timeout: 1m, linger: 30s}
 log: {level: debug, format: text, denials_per_second: 7}
 audit: {output: /var/log/audit.jsonl}
