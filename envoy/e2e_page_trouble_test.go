@@ -238,7 +238,7 @@ func testTrouble(t *testing.T, s *stack) {
 	t.Run("a stamp of the page before this reload", func(t *testing.T) {
 		p := s.newProfileFor(t)
 		tab := p.signedIn("stamped")
-		// A page stamps its refresh and reloads in the same millisecond, of which Date.now() shows the beginning alone.
+		// A page stamps its refresh and reloads in the same millisecond. Date.now() shows only the beginning of it.
 		tab.onEveryPage(`{
 			const now = Date.now(), elapsed = performance.now();
 			Date.now = () => now;
