@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// measurement is what one turn of one contender gave.
+type measurement struct {
+	requests int             // answered in the turn
+	took     time.Duration   // of the turn
+	cpu      time.Duration   // CPU of the processes under test (not of the load generator)
+	latency  []time.Duration // sampled; may be nil
+}
+
+// contender is one of those that are compared. play runs one turn.
+type contender struct {
+	name string
+	play func(ctx context.Context) (measurement, error)
+}
+
+// contest plays the contenders in turns, so that whatever else the machine does is done to all.
+// The first contender is the baseline (ratio 1).
+type contest struct {
+	title, unit, why string
+	contenders       []contender
+	goal             map[string]float64 // name -> ratio aimed at
+}
+
+// part is one section of a run: -only selects parts by name.
+type part struct {
+	name, doc string
+	run       func(ctx context.Context, b *bench) ([]result, error)
+}
+
+// result is one table, and one plot where there are bars. A contest makes one; a part that measures
+// something else fills it in itself.
+type result struct {
+	title, why string
+	head       []string // of the table's columns
+	rows       [][]string
+	unit       string // of the bars
+	bars       []bar
+}
+
+// bar is one line of a plot.
+type bar struct {
+	name  string
+	value spread
+	goal  float64 // 0: none
+}
+
+// spread is a median between its quartiles.
+type spread struct{ low, mid, high float64 }
+
+// spreadOf returns the quartiles of values, between which it interpolates.
+func spreadOf(values []float64) spread {
+	if len(values) == 0 {
+		return spread{}
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	at := func(share float64) float64 {
+		place := share * float64(len(sorted)-1)
+		below := int(place)
+		if below+1 == len(sorted) {
+			return sorted[below]
+		}
+		return sorted[below] + (place-float64(below))*(sorted[below+1]-sorted[below])
+	}
+	return spread{low: at(0.25), mid: at(0.5), high: at(0.75)}
+}
+
+// text is the median and, in brackets, the quartiles.
+func (s spread) text(digits int) string {
+	f := func(v float64) string { return strconv.FormatFloat(v, 'f', digits, 64) }
+	if s.low == s.high {
+		return f(s.mid)
+	}
+	return f(s.mid) + " (" + f(s.low) + "–" + f(s.high) + ")"
+}
+
+// tally collects the rounds of one contender.
+type tally struct {
+	throughput, cpu, ratio []float64 // one value a round; cpu in microseconds a request
+	latency                []time.Duration
+}
+
+// run plays rounds rounds. Every ratio is taken within its own round: only then do both of its sides
+// see the same machine. One turn of each comes before, to warm up, and does not count.
+func (c contest) run(ctx context.Context, rounds int) (result, error) {
+	tallies := make([]tally, len(c.contenders))
+	for round := range rounds + 1 {
+		base := 0.0
+		for i, p := range c.contenders {
+			m, err := p.play(ctx)
+			if err != nil {
+				return result{}, fmt.Errorf("%s: %s: %w", c.title, p.name, err)
+			}
+			if m.requests == 0 || m.took <= 0 {
+				return result{}, fmt.Errorf("%s: %s: no request was answered in a turn of %s", c.title, p.name, m.took)
+			}
+			throughput := float64(m.requests) / m.took.Seconds()
+			if i == 0 {
+				base = throughput
+			}
+			if round == 0 {
+				continue
+			}
+			t := &tallies[i]
+			t.throughput = append(t.throughput, throughput)
+			t.cpu = append(t.cpu, float64(m.cpu.Nanoseconds())/1e3/float64(m.requests))
+			t.ratio = append(t.ratio, throughput/base)
+			t.latency = append(t.latency, m.latency...)
+		}
+	}
+	return c.result(tallies), nil
+}
+
+// result is the table of what was tallied.
+func (c contest) result(tallies []tally) result {
+	r := result{
+		title: c.title, why: c.why, unit: "ratio to " + c.contenders[0].name,
+		head: []string{"", c.unit + "/s", "CPU µs each", "ratio", "aim"},
+	}
+	timed := slices.ContainsFunc(tallies, func(t tally) bool { return len(t.latency) > 0 })
+	if timed {
+		r.head = append(r.head, "p50", "p99", "p99.9")
+	}
+	for i, p := range c.contenders {
+		t := &tallies[i]
+		aim := ""
+		if goal := c.goal[p.name]; goal > 0 {
+			aim = "≥ " + strconv.FormatFloat(goal, 'f', -1, 64)
+		}
+		row := []string{p.name, spreadOf(t.throughput).text(0), spreadOf(t.cpu).text(1), spreadOf(t.ratio).text(2), aim}
+		if timed {
+			row = append(row, percentiles(t.latency)...)
+		}
+		r.rows = append(r.rows, row)
+		r.bars = append(r.bars, bar{name: p.name, value: spreadOf(t.ratio), goal: c.goal[p.name]})
+	}
+	return r
+}
+
+// percentiles are the texts of p50, p99 and p99.9.
+func percentiles(latency []time.Duration) []string {
+	if len(latency) == 0 {
+		return []string{"", "", ""}
+	}
+	slices.Sort(latency)
+	texts := make([]string, 0, 3)
+	for _, share := range []float64{0.5, 0.99, 0.999} {
+		texts = append(texts, latency[int(share*float64(len(latency)-1))].Round(time.Microsecond).String())
+	}
+	return texts
+}
