@@ -30,7 +30,9 @@ const selfEnv = "SESSIONGATE_BENCH_CHILD"
 
 // parts are the sections of a run, in their order.
 var parts = []part{
-	{"check", "Check, one core", checkPart},
+	{"check", "Check alone", checkPart},
+	{"envoy", "through the real Envoy", envoyPart},
+	{"memory", "cached tokens and ended sessions", memoryPart},
 }
 
 // bench is what the parts share.
