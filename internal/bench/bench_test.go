@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 // TestParts proves that every part runs, and that all answers in it are as they should be. What it
 // measures in its short time means nothing.
 func TestParts(t *testing.T) {
+	if _, err := allCores(); err != nil {
+		t.Skip(err)
+	}
 	binary := filepath.Join(t.TempDir(), "sessiongate")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/sessiongate")
 	if text, err := build.CombinedOutput(); err != nil {

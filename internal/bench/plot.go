@@ -66,7 +66,7 @@ func (r result) svg() string {
 		if b.goal > 0 {
 			_, _ = fmt.Fprintf(&text, `<path class="goal" d="M%.1f %.1fv%d"/>`+"\n", at(b.goal), top-3, barHeight+6)
 		}
-		_, _ = fmt.Fprintf(&text, `<text x="%.1f" y="%.1f">%.2f</text>`+"\n", max(at(b.value.high), at(b.goal))+8, middle+4.5, b.value.mid)
+		_, _ = fmt.Fprintf(&text, `<text x="%d" y="%.1f" text-anchor="end">%.2f</text>`+"\n", plotWidth-10, middle+4.5, b.value.mid)
 	}
 	_, _ = fmt.Fprintf(&text, `<path class="one" d="M%.1f %dV%d"/>`+"\n</svg>\n", at(1), plotTop-6, height-4)
 	return text.String()
