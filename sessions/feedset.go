@@ -2,7 +2,9 @@ package sessions
 
 import (
 	"maps"
+	"math"
 	"sync"
+	"time"
 )
 
 const feedShards = 64
@@ -29,11 +31,30 @@ type stamp struct {
 	resync uint32 // the last full resync that brought it
 }
 
+// ended is kept small: a mass sign-out brings a million of them.
 type ended struct {
-	stamp
+	until uint32 // as that of a stamp, in whole seconds, rounded up
+	// replaced is when the session's own client ended it, which may have new cookies; else 0. It
+	// is in milliseconds on the store's clock, above a bit that is set. The clock's higher bits
+	// are lost. They are not missed: an entry is held for some days at most, and this counts
+	// again after 24.
+	replaced uint32
+}
 
-	at       int64 // microseconds of the Unix time, on the store's clock
-	replaced bool  // by its own client, which may have new cookies
+func newEnded(e entryRead) ended {
+	v := ended{until: uint32(min((e.until+int64(time.Second)-1)/int64(time.Second), math.MaxUint32))} //nolint:gosec // bounded
+	if e.Reason == ReasonSignedOut || e.Reason == ReasonEvicted {
+		v.replaced = replacedAt(e.At)
+	}
+	return v
+}
+
+func replacedAt(t time.Time) uint32 { return uint32(t.UnixMilli())<<1 | 1 } //nolint:gosec // see ended
+
+// replacedWithin says whether the session's own client ended it less than d before now.
+func (e ended) replacedWithin(d time.Duration, now time.Time) bool {
+	passed := time.Duration(int32(replacedAt(now)-e.replaced)/2) * time.Millisecond //nolint:gosec // see ended
+	return e.replaced != 0 && passed < d
 }
 
 // version is the newest version of a session's claims that is known here. told is the one that the
@@ -93,7 +114,7 @@ func (sh *feedShard) add(e entryRead) {
 	switch e.Kind {
 	case EntryEnded:
 		if _, known := sh.ended[e.Handle]; !known {
-			sh.ended[e.Handle] = ended{e.stamp, e.At.UnixMicro(), e.Reason == ReasonSignedOut || e.Reason == ReasonEvicted}
+			sh.ended[e.Handle] = newEnded(e)
 		}
 	case EntryLost:
 		sh.lost[e.TokenHash] = e.stamp
@@ -142,7 +163,7 @@ func (s *feedSet) prune(elapsed int64) {
 func (sh *feedShard) prune(elapsed int64) {
 	sh.Lock()
 	defer sh.Unlock()
-	maps.DeleteFunc(sh.ended, func(_ Handle, e ended) bool { return e.until < elapsed })
+	maps.DeleteFunc(sh.ended, func(_ Handle, e ended) bool { return int64(e.until)*int64(time.Second) < elapsed })
 	maps.DeleteFunc(sh.versions, func(_ Handle, v version) bool { return v.until < elapsed })
 	maps.DeleteFunc(sh.lost, func(_ TokenHash, s stamp) bool { return s.until < elapsed })
 	sh.shrink()

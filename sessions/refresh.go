@@ -176,7 +176,7 @@ func (e *Engine) gone(ctx context.Context, h Handle) error {
 		}
 		how, _ = e.feed.set.endedAs(h)
 	}
-	if how.replaced && e.feed.clock.now().Before(time.UnixMicro(how.at).Add(2*e.cfg.RefreshAttemptMax)) {
+	if how.replacedWithin(2*e.cfg.RefreshAttemptMax, e.feed.clock.now()) {
 		e.cfg.Observe(Event{Kind: EventSuperseded, Handle: h, Rule: R2})
 		return ErrSuperseded
 	}
