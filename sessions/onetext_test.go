@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/asn1"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -179,6 +180,20 @@ func TestSignIsThatOfJWX(t *testing.T) {
 			t.Fatalf("%s: %v; jwx makes %s", got, err, want)
 		}
 	})
+}
+
+// The reserved object is written by hand, as encoding/json writes it.
+func TestAppendGate(t *testing.T) {
+	for _, p := range []lineage{{transport: TransportCookie}, {TokenHash{1, 0xff}, TokenHash{2, 0xfe}, [32]byte{3}, TransportHeader}} {
+		gate := gateClaims{Own: encode(p.own[:]), CSRF: encode(p.csrf[:]), Version: 1 << 53, Transport: p.transport}
+		if p.parent != (TokenHash{}) {
+			gate.Parent = encode(p.parent[:])
+		}
+		want, err := json.Marshal(gate)
+		if got := p.appendGate(nil, 1<<53); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s, not %s: %v", got, want, err)
+		}
+	}
 }
 
 // The lower s is half of the order at most.
