@@ -158,7 +158,7 @@ func newFrozen(b *testing.B) (f *frozen, public, internal http.Handler, issued s
 	f.rec = issued.Session
 	c := Defaults()
 	c.APIKeys = map[string]APIKey{apiCaller: {DigestKey(apiKey), AllScopes}}
-	c.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))
+	c.Log = slog.New(slog.DiscardHandler)
 	c.Observe = func(context.Context, Observation) {}
 	public, internal = handlers(b, engine, c)
 	return f, public, internal, issued
@@ -193,7 +193,7 @@ func overLoopback(b *testing.B, h http.Handler, c call, status int) func() {
 	b.Helper()
 	server := httptest.NewServer(h)
 	b.Cleanup(server.Close)
-	conn, err := net.Dial("tcp", server.Listener.Addr().String()) //nolint:noctx // of this process
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	if err != nil {
 		b.Fatal(err)
 	}
