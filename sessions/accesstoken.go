@@ -20,7 +20,7 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jws"
 )
 
-// All use of jwx is in this file. It signs and makes JWKs. A token is judged with one key and one
+// All use of jwx is in this file. It makes JWKs and the header of each key's tokens. A token is judged with one key and one
 // algorithm, after an exact match of its encoded header. No header field of a token is ever
 // interpreted. That stops the attacks of RFC 8725: alg confusion, crit, b64, jwk, jku, nested
 // tokens and JSON serialisations.
@@ -134,21 +134,21 @@ func newSigningKey(s StoredKey, secret []byte) (*signingKey, error) {
 	if k.tagSecret, err = tagSecret(private); err != nil {
 		return nil, err
 	}
-	token, err := k.sign([]byte("{}"))
-	if err != nil {
+	if k.header, err = k.encodedHeader(); err != nil {
 		return nil, err
 	}
-	k.header, _, _ = strings.Cut(token, ".")
 	return k, nil
 }
 
-func (k *signingKey) sign(payload []byte) (string, error) {
+// encodedHeader is the header segment of every token of the key (RFC 7515 §4.1).
+func (k *signingKey) encodedHeader() (string, error) {
 	headers := jws.NewHeaders()
-	if err := errors.Join(headers.Set(jws.TypeKey, tokenType), headers.Set(jws.KeyIDKey, k.id.String())); err != nil {
+	err := errors.Join(headers.Set(jws.AlgorithmKey, jwa.ES256), headers.Set(jws.TypeKey, tokenType), headers.Set(jws.KeyIDKey, k.id.String()))
+	if err != nil {
 		return "", err
 	}
-	token, err := jws.Sign(payload, jws.WithKey(jwa.ES256, oneSignature{k.private}, jws.WithProtectedHeaders(headers)))
-	return string(token), err
+	text, err := json.Marshal(headers)
+	return encode(text), err
 }
 
 // publicJWK is the key's entry in the JWK Set (RFC 7517).
@@ -218,7 +218,7 @@ func (r *keyring) open(t tokenText, issuer string, now time.Time, cpu *cpuShare)
 	}
 	var err error
 	cpu.operations.Add(1)
-	if v.signature, err = k.signature(t.signed()); err != nil {
+	if v.signature, err = k.signature(digest(t.signed())); err != nil {
 		return nil, DenySignature
 	}
 	return v, nil

@@ -1,7 +1,7 @@
 package sessions
 
 import (
-	"crypto"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
@@ -13,6 +13,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwk"
+	"github.com/lestrrat-go/jwx/v2/jws"
 )
 
 // offline is an engine that has its keys and a reading of the store's clock, and
@@ -60,12 +63,26 @@ func testRing(t testing.TB, kek *KeyEncryptionKey) *keyring {
 }
 
 // issueAt gives what a sign-in at the store's time now issues.
+// issueAt is what the engine issues. Others verify each of its access tokens, too: jwx does, with
+// the published keys.
 func issueAt(t testing.TB, e *Engine, now time.Time, claims string) Issued {
 	t.Helper()
 	token, row := signIn(now, netV)
 	issued, err := e.issue(Record{Row: row, Claims: []byte(claims), ClaimsVersion: 1}, token, TokenHash{}, now, true)
 	if err != nil {
 		t.Fatal(err)
+	}
+	published, err := e.keys.Load().jwks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := jwk.Parse(published)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := jws.Verify([]byte(issued.Access.Reveal()), jws.WithKeySet(keys))
+	if err != nil || !bytes.Equal(payload, issued.Payload) {
+		t.Fatalf("jwx does not verify what was issued: %v; payload %s, not %s", err, payload, issued.Payload)
 	}
 	return issued
 }
@@ -75,15 +92,11 @@ func issueAt(t testing.TB, e *Engine, now time.Time, claims string) Issued {
 func forge(t testing.TB, key *ecdsa.PrivateKey, header, payload string) string {
 	t.Helper()
 	input := header + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
-	digest := sha256.Sum256([]byte(input))
-	made, err := oneSignature{key}.sign(digest[:], crypto.SHA256)
+	sig, err := oneSignature(key, sha256.Sum256([]byte(input)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sig := make([]byte, 64)
-	made.R.FillBytes(sig[:32])
-	made.S.FillBytes(sig[32:])
-	return input + "." + base64.RawURLEncoding.EncodeToString(sig)
+	return input + "." + base64.RawURLEncoding.EncodeToString(sig[:])
 }
 
 // untagged is a payload without its tag: what is then done to it is found by what it

@@ -20,20 +20,26 @@ const (
 )
 
 func checkUserID(id string) error {
-	bad := &InvalidError{"user_id", fmt.Sprintf("1 to %d characters from ! to ~ (no spaces), and not . or ..", userIDMax)}
+	if !isUserID(id) {
+		return &InvalidError{"user_id", fmt.Sprintf("1 to %d characters from ! to ~ (no spaces), and not . or ..", userIDMax)}
+	}
+	return nil
+}
+
+func isUserID(id string) bool {
 	if id == "" || len(id) > userIDMax {
-		return bad
+		return false
 	}
 	if id == "." || id == ".." {
-		return bad // in a path of the sessions API it would name another resource
+		return false // in a path of the sessions API it would name another resource
 	}
 	for i := range len(id) {
 		// A control character would end the header and let an attacker start another.
 		if id[i] < 0x21 || id[i] > 0x7e {
-			return bad
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // check refuses what cannot become a session, and makes absent objects empty.

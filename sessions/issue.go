@@ -1,7 +1,9 @@
 package sessions
 
 import (
+	"bytes"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -68,20 +70,33 @@ func (e *Engine) payload(rec Record, p lineage, now, expires time.Time) ([]byte,
 		IssuedAt: now.Unix(), Expires: expires.Unix(), AuthTime: rec.CreatedAt.Unix(),
 		Custom: rec.Claims,
 	}
-	gate := gateClaims{Own: encode(p.own[:]), CSRF: encode(p.csrf[:]), Version: rec.ClaimsVersion, Transport: p.transport}
+	text := bytes.NewBuffer(make([]byte, 0, payloadTypical+len(rec.Claims)))
+	if err := json.MarshalWrite(text, claims); err != nil {
+		return nil, time.Time{}, err
+	}
+	payload := bytes.TrimSuffix(text.Bytes(), []byte("}"))
+	payload = p.appendGate(append(payload, gateBefore...), rec.ClaimsVersion)
+	return append(payload, '}'), time.Unix(claims.Expires, 0).UTC(), nil
+}
+
+// payloadTypical is the size of most payloads without custom claims.
+const payloadTypical = 512
+
+// appendGate appends gateClaims: numbers and base64url, which need no escapes.
+func (p lineage) appendGate(b []byte, version int64) []byte {
+	b = append(b, `{"own":"`...)
+	b = base64url.AppendEncode(b, p.own[:])
 	if p.parent != (TokenHash{}) {
-		gate.Parent = encode(p.parent[:])
+		b = append(b, `","parent":"`...)
+		b = base64url.AppendEncode(b, p.parent[:])
 	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	last, err := json.Marshal(gate)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	payload = append(append(append(payload[:len(payload)-1], gateBefore...), last...), '}')
-	return payload, time.Unix(claims.Expires, 0).UTC(), nil
+	b = append(b, `","csrf":"`...)
+	b = base64url.AppendEncode(b, p.csrf[:])
+	b = append(b, `","ver":`...)
+	b = strconv.AppendInt(b, version, 10)
+	b = append(b, `,"tr":`...)
+	b = strconv.AppendUint(b, uint64(p.transport), 10)
+	return append(b, '}')
 }
 
 // gateBefore precedes the reserved object, which is the last member of the payload.

@@ -6,10 +6,12 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/asn1"
-	"io"
+	"errors"
 	"math/big"
 	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // An access token has one text. ES256 accepts many signatures of one payload: the signer's nonce is
@@ -17,55 +19,49 @@ import (
 // 6979) and the lower s. So a holder of the key can compute the one right signature, and every
 // other one is refused.
 
-// oneSignature signs in this way. jwx signs with it.
-type oneSignature struct{ *ecdsa.PrivateKey }
-
 var (
 	order     = elliptic.P256().Params().N
 	halfOrder = new(big.Int).Rsh(order, 1)
 )
 
-// Sign implements crypto.Signer. It takes no randomness.
-func (k oneSignature) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	sig, err := k.sign(digest, opts)
-	if err != nil {
-		return nil, err
-	}
-	return asn1.Marshal(sig)
-}
-
-type ecdsaSignature struct{ R, S *big.Int }
-
-func (k oneSignature) sign(digest []byte, opts crypto.SignerOpts) (ecdsaSignature, error) {
-	var sig ecdsaSignature
-	der, err := k.PrivateKey.Sign(nil, digest, opts)
-	if err != nil {
-		return sig, err
-	}
-	if _, err := asn1.Unmarshal(der, &sig); err != nil {
-		return sig, err
-	}
-	if sig.S.Cmp(halfOrder) > 0 {
-		sig.S.Sub(order, sig.S)
-	}
-	return sig, nil
-}
-
 // signatureSize is the size of r and s, signatureText the size of their base64url text.
 const signatureSize, signatureText = 64, 86
 
-// signature is the text of the one right signature of header.payload.
-func (k *signingKey) signature(signed string) (text [signatureText]byte, err error) {
-	digest := sha256.Sum256([]byte(signed))
-	sig, err := oneSignature{k.private}.sign(digest[:], crypto.SHA256)
+// oneSignature is the one right signature of a digest.
+func oneSignature(private *ecdsa.PrivateKey, digest [sha256.Size]byte) (raw [signatureSize]byte, err error) {
+	der, err := private.Sign(nil, digest[:], crypto.SHA256) // without randomness: RFC 6979
 	if err != nil {
-		return text, err
+		return raw, err
 	}
-	var raw [signatureSize]byte
-	sig.R.FillBytes(raw[:signatureSize/2])
-	sig.S.FillBytes(raw[signatureSize/2:])
+	text, sequence := cryptobyte.String(der), cryptobyte.String(nil)
+	r, s := new(big.Int), new(big.Int)
+	if !text.ReadASN1(&sequence, asn1.SEQUENCE) || !sequence.ReadASN1Integer(r) || !sequence.ReadASN1Integer(s) {
+		return raw, errors.New("crypto/ecdsa made no signature of r and s")
+	}
+	if s.Cmp(halfOrder) > 0 {
+		s.Sub(order, s)
+	}
+	r.FillBytes(raw[:signatureSize/2])
+	s.FillBytes(raw[signatureSize/2:])
+	return raw, nil
+}
+
+// signature is the text of the one right signature of header.payload, which has this digest.
+func (k *signingKey) signature(digest [sha256.Size]byte) (text [signatureText]byte, err error) {
+	raw, err := oneSignature(k.private, digest)
 	base64url.Encode(text[:], raw[:])
-	return text, nil
+	return text, err
+}
+
+// sign is the token of a payload (RFC 7515 §7.1).
+func (k *signingKey) sign(payload []byte) (string, error) {
+	text := append(make([]byte, 0, k.size(len(payload))), k.header...)
+	text = base64url.AppendEncode(append(text, '.'), payload)
+	signature, err := k.signature(sha256.Sum256(text))
+	if err != nil {
+		return "", err
+	}
+	return string(append(append(text, '.'), signature[:]...)), nil
 }
 
 // verifies says whether ES256 accepts a signature of header.payload.
@@ -109,10 +105,14 @@ func (t tokenText) signed() string { return t.text[:len(t.header)+1+len(t.payloa
 // only one signature is right: an attacker who varies the signature finds the cached entry and
 // costs a comparison. For every other token, id covers all bytes.
 func (t tokenText) id() [sha256.Size]byte {
-	text := t.text
 	if t.tagged {
-		text = t.signed()
+		return digest(t.signed())
 	}
+	return digest(t.text)
+}
+
+// digest is SHA-256 of text of a token, without an allocation.
+func digest(text string) [sha256.Size]byte {
 	var buf [accessTokenMax]byte
 	return sha256.Sum256(append(buf[:0], text...))
 }

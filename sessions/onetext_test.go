@@ -2,16 +2,23 @@ package sessions
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/asn1"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"strings"
 	"testing"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jws"
+	"pgregory.net/rapid"
 )
 
 // otherS is a token with the other s of its signature, which ES256 takes as well.
@@ -121,12 +128,70 @@ func TestSigningIsDeterministic(t *testing.T) {
 		}
 		cut, _ := cutToken(one)
 		sig, _ := decode(cut.signature)
-		direct, err := k.signature(cut.signed())
+		direct, err := k.signature(digest(cut.signed()))
 		if one != two || err != nil || string(direct[:]) != cut.signature {
 			t.Fatalf("%s and %s, and %s by itself: %v", one, two, direct[:], err)
 		}
 		if isHighS(sig) {
 			t.Errorf("%s has the higher s", one)
+		}
+	}
+}
+
+// lowS signs for jwx, in a way of its own: the digest with RFC 6979, then the lower s.
+type lowS struct{ *ecdsa.PrivateKey }
+
+func (k lowS) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	der, err := k.PrivateKey.Sign(nil, digest, opts)
+	if err != nil {
+		return nil, err
+	}
+	var sig struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(der, &sig); err != nil {
+		return nil, err
+	}
+	if sig.S.Cmp(halfOrder) > 0 {
+		sig.S.Sub(order, sig.S)
+	}
+	return asn1.Marshal(sig)
+}
+
+// A token is, byte by byte, what jwx makes of the same payload, key and nonce.
+func TestSignIsThatOfJWX(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := &signingKey{id: KeyID(rapid.SliceOfN(rapid.Byte(), 8, 8).Draw(t, "id")), private: private}
+		if k.header, err = k.encodedHeader(); err != nil {
+			t.Fatal(err)
+		}
+		headers := jws.NewHeaders()
+		if err := errors.Join(headers.Set(jws.TypeKey, "session+jwt"), headers.Set(jws.KeyIDKey, k.id.String())); err != nil {
+			t.Fatal(err)
+		}
+		payload := rapid.SliceOfN(rapid.Byte(), 1, accessTokenMax).Draw(t, "payload")
+		want, err := jws.Sign(payload, jws.WithKey(jwa.ES256, lowS{private}, jws.WithProtectedHeaders(headers)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := k.sign(payload); err != nil || got != string(want) || len(got) != k.size(len(payload)) {
+			t.Fatalf("%s: %v; jwx makes %s", got, err, want)
+		}
+	})
+}
+
+// The reserved object is written by hand, as encoding/json writes it.
+func TestAppendGate(t *testing.T) {
+	for _, p := range []lineage{{transport: TransportCookie}, {TokenHash{1, 0xff}, TokenHash{2, 0xfe}, [32]byte{3}, TransportHeader}} {
+		gate := gateClaims{Own: encode(p.own[:]), CSRF: encode(p.csrf[:]), Version: 1 << 53, Transport: p.transport}
+		if p.parent != (TokenHash{}) {
+			gate.Parent = encode(p.parent[:])
+		}
+		want, err := json.Marshal(gate)
+		if got := p.appendGate(nil, 1<<53); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s, not %s: %v", got, want, err)
 		}
 	}
 }

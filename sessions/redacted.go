@@ -61,7 +61,6 @@ func (s StoredKey) MarshalText() ([]byte, error) { return []byte(s.name()), nil 
 func (sealingKey) Format(s fmt.State, _ rune)   { redact(s) }
 func (signingKey) Format(s fmt.State, _ rune)   { redact(s) }
 func (keyring) Format(s fmt.State, _ rune)      { redact(s) }
-func (oneSignature) Format(s fmt.State, _ rune) { redact(s) }
 func (refreshToken) Format(s fmt.State, _ rune) { redact(s) }
 func (antiCSRF) Format(s fmt.State, _ rune)     { redact(s) }
 func (antiCSRF) MarshalText() ([]byte, error)   { return []byte(redacted), nil }

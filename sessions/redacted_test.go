@@ -111,7 +111,6 @@ func TestSecretsPrintAsRedacted(t *testing.T) {
 		"signingKey":                  {signing, scalar},
 		"signingKey, its tag":         {signing, signing.tagSecret},
 		"signingKey, a copy":          {*signing, signing.tagSecret},
-		"oneSignature":                {oneSignature{signing.private}, scalar},
 		"sealingKey":                  {*ring.sealers[0], inner},
 		"keyring":                     {ring, signing.tagSecret},
 		"refreshToken":                {refresh, refresh.secret[:]},

@@ -70,10 +70,9 @@ func newRefreshToken(h Handle, tr Transport) refreshToken {
 // The label is frozen: rows and tokens in use contain the hash. It keeps the word of an earlier
 // version of the protocol.
 func (t refreshToken) hash() TokenHash {
-	h := sha256.New()
-	h.Write([]byte("sessiongate mark v1"))
-	h.Write(t.secret[:])
-	return TokenHash(h.Sum(nil))
+	const label = "sessiongate mark v1"
+	var buf [len(label) + len(t.secret)]byte
+	return sha256.Sum256(append(append(buf[:0], label...), t.secret[:]...))
 }
 
 // child derives the one child of t under nonce. Every tab, retry and replica gets the same child.

@@ -42,8 +42,8 @@ func (k *signingKey) tag(before []byte) []byte {
 // withTag is a payload with its tag, the last member of the last object.
 func (k *signingKey) withTag(payload []byte) []byte {
 	before := bytes.TrimSuffix(payload, []byte("}}"))
-	tag := encode(k.tag(before))
-	return append(append(append(bytes.Clone(before), tagBefore...), tag...), tagAfter...)
+	tagged := append(append(make([]byte, 0, len(before)+tagWhole), before...), tagBefore...)
+	return append(base64url.AppendEncode(tagged, k.tag(before)), tagAfter...)
 }
 
 // hasTag says whether a payload ends with the tag that only a holder of the key can make. The

@@ -63,10 +63,11 @@ func (c Cookies) IsBelowAuth(path string) bool {
 // Set gives the Set-Cookie lines that issue i to a client that reached us as host. It also gives
 // the lines that delete cookies which would shadow the new ones.
 func (c Cookies) Set(host string, i sessions.Issued) []string {
-	lines := c.misplaced(host, c.Access(), "/")
+	domains := parentDomains(host)
+	lines := c.misplaced(domains, c.Access(), "/")
 	lines = append(lines, c.cookie(c.Access(), i.Access.Reveal(), c.Domain, "/", lifeOf(i)).String())
 	if i.Refresh != "" {
-		lines = append(lines, c.misplaced(host, c.RefreshName, c.AuthPath)...)
+		lines = append(lines, c.misplaced(domains, c.RefreshName, c.AuthPath)...)
 		lines = append(lines, c.cookie(c.RefreshName, i.Refresh.Reveal(), c.Domain, c.AuthPath, lifeOf(i)).String())
 	}
 	return lines
@@ -74,36 +75,56 @@ func (c Cookies) Set(host string, i sessions.Issued) []string {
 
 // Clear gives the Set-Cookie lines that delete the tokens wherever the browser may have them.
 func (c Cookies) Clear(host string) []string {
-	lines := c.misplaced(host, c.Access(), "/")
+	domains := parentDomains(host)
+	lines := c.misplaced(domains, c.Access(), "/")
 	lines = append(lines, c.cookie(c.Access(), "", c.Domain, "/", deleted).String())
-	lines = append(lines, c.misplaced(host, c.RefreshName, c.AuthPath)...)
+	lines = append(lines, c.misplaced(domains, c.RefreshName, c.AuthPath)...)
 	return append(lines, c.cookie(c.RefreshName, "", c.Domain, c.AuthPath, deleted).String())
 }
 
 // ClearLegacy gives the lines that delete [LegacyCookie].
 func (c Cookies) ClearLegacy(host string) []string {
-	return append(c.misplaced(host, LegacyCookie, "/"), c.cookie(LegacyCookie, "", c.Domain, "/", deleted).String())
+	return append(c.misplaced(parentDomains(host), LegacyCookie, "/"), c.cookie(LegacyCookie, "", c.Domain, "/", deleted).String())
 }
 
 // misplaced deletes a cookie wherever it should not be: host-only if it has a domain, on every
 // parent domain of the host otherwise, on former paths, and in the jar of the other kind. A
 // leftover, or a cookie that an attacker planted on a sibling host, would be sent together with the
 // real one.
-func (c Cookies) misplaced(host, name, path string) []string {
+func (c Cookies) misplaced(domains []string, name, path string) []string {
+	kinds := c.kinds()
 	var lines []string
-	for _, domain := range append([]string{""}, parentDomains(host)...) {
-		for _, p := range append([]string{path}, c.FormerPaths...) {
-			if strings.HasPrefix(name, "__Host-") && (domain != "" || p != "/") {
-				continue // no such cookie can exist
+	for _, p := range append([]string{path}, c.FormerPaths...) {
+		if strings.HasPrefix(name, "__Host-") && p != "/" {
+			continue // no such cookie can exist
+		}
+		var hostOnly []string // by kind
+		for _, kind := range kinds {
+			hostOnly = append(hostOnly, kind.cookie(name, "", "", p, deleted).String())
+		}
+		for _, domain := range append([]string{""}, domains...) {
+			if strings.HasPrefix(name, "__Host-") && domain != "" {
+				break // nor such a one
 			}
-			for _, kind := range c.kinds() {
+			for i, kind := range kinds {
 				if domain != c.Domain || p != path || kind.Partitioned != c.Partitioned {
-					lines = append(lines, kind.cookie(name, "", domain, p, deleted).String())
+					lines = append(lines, withDomain(hostOnly[i], domain))
 				}
 			}
 		}
 	}
 	return lines
+}
+
+// withDomain is the line of a host-only cookie, for the cookie of one of [parentDomains]: what
+// net/http writes with that Domain. The parents of a host are many, and a line takes net/http longer
+// than to copy it.
+func withDomain(line, domain string) string {
+	before, after, ok := strings.Cut(line, "; Expires=")
+	if !ok || domain == "" {
+		return line
+	}
+	return before + "; Domain=" + domain + "; Expires=" + after
 }
 
 // kinds are the variants that cookies with these attributes may have: also those of the other

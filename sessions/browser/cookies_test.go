@@ -225,6 +225,22 @@ func TestSDKCookies(t *testing.T) {
 	}
 }
 
+// The lines that delete a parent's cookies are those of net/http.
+func TestWithDomain(t *testing.T) {
+	for _, c := range []Cookies{
+		DefaultCookies(), {SameSite: http.SameSiteNoneMode, Secure: true}, {SameSite: http.SameSiteNoneMode, Secure: true, Partitioned: true}, {},
+	} {
+		for _, domain := range append(parentDomains("a.b.eu.example.com"), "") {
+			for _, path := range []string{"/", "/auth", "/a b;Expires=/"} {
+				hostOnly := c.cookie("name", "", "", path, deleted).String()
+				if got, want := withDomain(hostOnly, domain), c.cookie("name", "", domain, path, deleted).String(); got != want {
+					t.Errorf("%s; net/http writes %s", got, want)
+				}
+			}
+		}
+	}
+}
+
 // TestParentDomains: what a client sends as Host becomes part of a Set-Cookie line only if it is
 // the name of a host.
 func TestParentDomains(t *testing.T) {

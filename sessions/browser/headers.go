@@ -2,9 +2,8 @@ package browser
 
 import (
 	"encoding/base64"
-	"fmt"
+	"strconv"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/sessiongate/sessiongate/sessions"
@@ -37,7 +36,7 @@ func Headers(i sessions.Issued) []Header {
 	}
 	return append(headers,
 		Header{"front-token", frontToken(i)},
-		Header{"id-refresh-token", fmt.Sprintf("%s;%d", i.Marker, i.Session.ExpiresAt.UnixMilli())},
+		Header{"id-refresh-token", i.Marker + ";" + strconv.FormatInt(i.Session.ExpiresAt.UnixMilli(), 10)},
 	)
 }
 
@@ -49,13 +48,13 @@ func EndedHeaders() []Header {
 // frontToken is what scripts may know of the access token: its user, its expiry (ms) and its
 // payload, in padded standard base64.
 func frontToken(i sessions.Issued) string {
-	text, err := json.Marshal(struct {
-		UID     string         `json:"uid"`
-		Expires int64          `json:"ate"`
-		Payload jsontext.Value `json:"up"`
-	}{i.Session.UserID, i.AccessExpires.UnixMilli(), i.Payload})
+	const size = len(`{"uid":"","ate":0123456789012,"up":}`)
+	text := append(make([]byte, 0, size+len(i.Session.UserID)+len(i.Payload)), `{"uid":`...)
+	text, err := jsontext.AppendQuote(text, i.Session.UserID)
 	if err != nil {
-		panic(err) // the payload is our own JSON
+		panic(err) // no user id of ours
 	}
+	text = strconv.AppendInt(append(text, `,"ate":`...), i.AccessExpires.UnixMilli(), 10)
+	text = append(append(append(text, `,"up":`...), i.Payload...), '}') // our own JSON
 	return base64.StdEncoding.EncodeToString(text)
 }

@@ -102,6 +102,25 @@ func checkFrontToken(t *testing.T, front string, signedIn time.Time) {
 	}
 }
 
+// A user id may have characters that JSON escapes.
+func TestFrontTokenOfAnyUser(t *testing.T) {
+	issued, err := startEngine(t).Create(t.Context(), sessions.NewSession{UserID: `"\u0041\</script>&'~`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := base64.StdEncoding.DecodeString(frontToken(issued))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		UID string          `json:"uid"`
+		UP  json.RawMessage `json:"up"`
+	}
+	if err := json.Unmarshal(text, &got); err != nil || got.UID != issued.Session.UserID || string(got.UP) != string(issued.Payload) {
+		t.Errorf("%s: %v", text, err)
+	}
+}
+
 func TestEndedHeaders(t *testing.T) {
 	want := []Header{{"id-refresh-token", "remove"}, {"front-token", "remove"}}
 	if diff := cmp.Diff(want, EndedHeaders()); diff != "" {

@@ -162,7 +162,7 @@ func (b *bench) server(t testing.TB) server {
 }
 
 // newIdleBench is a bench whose engine has not been started.
-func newIdleBench(t *testing.T, change ...func(*Config)) (*bench, func()) {
+func newIdleBench(t testing.TB, change ...func(*Config)) (*bench, func()) {
 	t.Helper()
 	b := &bench{store: &shifted{Store: sessionstest.NewMemory()}, log: &lockedBuffer{}}
 	kek, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString(make([]byte, 32)))
@@ -211,7 +211,7 @@ func newIdleBench(t *testing.T, change ...func(*Config)) (*bench, func()) {
 	}
 }
 
-func handlers(t *testing.T, engine *sessions.Engine, cfg Config) (public, internal http.Handler) {
+func handlers(t testing.TB, engine *sessions.Engine, cfg Config) (public, internal http.Handler) {
 	t.Helper()
 	public, err := Public(engine, cfg)
 	if err != nil {
@@ -223,7 +223,7 @@ func handlers(t *testing.T, engine *sessions.Engine, cfg Config) (public, intern
 	return public, internal
 }
 
-func newBench(t *testing.T, change ...func(*Config)) *bench {
+func newBench(t testing.TB, change ...func(*Config)) *bench {
 	t.Helper()
 	b, start := newIdleBench(t, change...)
 	start()

@@ -80,7 +80,9 @@ func (s *server) wrap(h handler) http.Handler {
 			// The pattern, not the path: a path or query that a client sends may hold a
 			// secret.
 			took := time.Since(began)
-			s.log(r, slog.LevelDebug, "request", "method", methodName(r.Method), "route", r.Pattern, "status", out.status, "duration", took)
+			if s.cfg.Log.Enabled(ctx, slog.LevelDebug) {
+				s.log(r, slog.LevelDebug, "request", "method", methodName(r.Method), "route", r.Pattern, "status", out.status, "duration", took)
+			}
 			if s.cfg.Observe != nil {
 				s.cfg.Observe(ctx, Observation{Route: routeName(r.Pattern), Method: methodName(r.Method), Status: out.status, Code: about.code, Rule: about.rule, Took: took})
 			}

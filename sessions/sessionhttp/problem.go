@@ -3,6 +3,7 @@ package sessionhttp
 import (
 	"cmp"
 	"net/http"
+	"strconv"
 
 	"github.com/go-json-experiment/json"
 
@@ -45,7 +46,13 @@ func write(w http.ResponseWriter, status int, mediaType string, v any) {
 	if err != nil {
 		panic(err) // one of our own types that does not marshal
 	}
+	send(w, status, mediaType, body)
+}
+
+func send(w http.ResponseWriter, status int, mediaType string, body []byte) {
 	w.Header().Set("Content-Type", mediaType)
+	// net/http counts the bytes of small bodies alone, and sends others in chunks.
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	// Where this fails, the client is gone.
 	_, _ = w.Write(body) //nolint:gosec,nolintlint // JSON, said to be that, with nosniff: no browser reads it as a page (G705); gosec sees it at times only

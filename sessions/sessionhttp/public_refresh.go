@@ -34,7 +34,7 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 	}
 	p.forgetLegacy(w, r)
 	setHeaders(w, browser.Headers(issued))
-	writeJSON(w, http.StatusOK, struct{}{})
+	send(w, http.StatusOK, "application/json", []byte("{}"))
 	return nil
 }
 
