@@ -49,18 +49,12 @@ func (s *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.
 // what is returned, and a change in between makes it write nothing. The numbers are r's: the rule is
 // in package sessions alone.
 func (s *Store) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotation) (sessions.Record, time.Time, bool, error) {
-	sql := rotate
-	if s.audit {
-		sql = rotateAudited
-	}
 	var rec sessions.Record
-	var n scan
 	var now time.Time
 	var rotated bool
-	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
-		return by.QueryRow(ctx, sql, h[:], r.Current[:], r.NextNonce[:], orNull(r.NextClient, r.NextClient[:]),
-			r.Grace, r.Repeat, r.Sliding, r.IssuesMax,
-		).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &now, &rotated)...)
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) (err error) {
+		rec, now, rotated, err = s.rotateBy(ctx, by, h, r)
+		return err
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -68,8 +62,20 @@ func (s *Store) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotati
 	case err != nil:
 		return sessions.Record{}, time.Time{}, false, fmt.Errorf("rotating session: %w", err)
 	}
+	return rec, now, rotated, nil
+}
+
+func (s *Store) rotateBy(ctx context.Context, by querier, h sessions.Handle, r sessions.Rotation) (rec sessions.Record, now time.Time, rotated bool, err error) {
+	sql := rotate
+	if s.audit {
+		sql = rotateAudited
+	}
+	var n scan
+	err = by.QueryRow(ctx, sql, h[:], r.Current[:], r.NextNonce[:], orNull(r.NextClient, r.NextClient[:]),
+		r.Grace, r.Repeat, r.Sliding, r.IssuesMax,
+	).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &now, &rotated)...)
 	n.finish(&rec.Row)
-	return rec, now.UTC(), rotated, nil
+	return rec, now.UTC(), rotated, err
 }
 
 const (
