@@ -19,7 +19,7 @@ func AnswerWithin(d time.Duration) time.Duration { return d * 9 / 20 }
 // Refresh answers the refresh tokens that a request carries by one transport (R1 to R8). The error
 // is [ErrSessionEnded] (or [ErrTheft]), [ErrSuperseded], a [RateError] or [ErrUnavailable]. With
 // one of the first three, Issued has the rule. If a token opened, it also has the handle and the
-// user of the session, as far as they are known.
+// user of the session, as far as they are known. The session that Issued has is without its Data.
 func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (issued Issued, err error) {
 	began := e.cfg.Now()
 	defer func() {

@@ -15,15 +15,16 @@ import (
 // names. Without a name, only the types of parameters and results are remembered. They are the
 // schema's, and the same on every connection.
 
-// PreparedStatements says on which connections statements are prepared by name.
-type PreparedStatements string
-
-// Statements are prepared on direct connections, also on those through a pooler, or on none.
+// The values of [Config.PreparedStatements]: statements are prepared by name on direct connections,
+// also on those through a pooler, or on none.
 const (
-	PrepareDirect PreparedStatements = "auto"
-	PrepareAlways PreparedStatements = "on"
-	PrepareNever  PreparedStatements = "off"
+	PrepareDirect = "auto"
+	PrepareAlways = "on"
+	PrepareNever  = "off"
 )
+
+// statementsMax is more than the store has statements.
+const statementsMax = 128
 
 // SQLSTATEs of a statement that cannot be run as it was prepared.
 const (

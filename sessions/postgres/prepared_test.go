@@ -40,7 +40,7 @@ func TestPreparedStatements(t *testing.T) {
 	direct, pooled := server.URL(template), pooler.URL(template, "postgres")
 	for _, tc := range []struct {
 		name, url string
-		when      postgres.PreparedStatements
+		when      string
 		named     bool
 	}{
 		{"direct", direct, postgres.PrepareDirect, true},

@@ -37,9 +37,9 @@ type Config struct {
 	StatementTimeout, ConnectTimeout time.Duration
 	// AuditKeep is how long audit events are kept if no process delivers them; 0: 90 days.
 	AuditKeep time.Duration
-	// PreparedStatements says whether statements are prepared by name, once for each connection;
-	// empty: [PrepareDirect].
-	PreparedStatements PreparedStatements
+	// PreparedStatements says on which connections statements are prepared by name; empty:
+	// [PrepareDirect].
+	PreparedStatements string
 
 	lookup pgconn.LookupFunc // nil: the system's; for tests
 }
@@ -78,7 +78,7 @@ type Store struct {
 	pingIdle     time.Duration
 	migratePause time.Duration
 	auditKeep    time.Duration
-	prepare      PreparedStatements
+	prepare      string
 	audit        bool
 	feedPage     int
 	endPage      int
@@ -116,6 +116,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return hangUp{conn.Conn()}
 	}
+	pc.ConnConfig.StatementCacheCapacity, pc.ConnConfig.DescriptionCacheCapacity = statementsMax, statementsMax
 	pc.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	prepare := cmp.Or(c.PreparedStatements, defaults.PreparedStatements)
 	if prepare == PrepareNever {
