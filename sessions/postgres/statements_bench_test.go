@@ -2,7 +2,9 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -61,6 +63,17 @@ func BenchmarkStatements(b *testing.B) {
 			next := rec.Row
 			next.NextNonce, next.IssuedAt, next.Issues = sessions.Nonce{1}, now, rec.Issues%20+1
 			_, err = store.Swap(ctx, rec.Row, next, sessions.R4)
+			return err
+		},
+		"rotate": func(ctx context.Context, row *sessions.Row) error {
+			_, _, done, err := store.Rotate(ctx, row.Handle, sessions.Rotation{Current: row.Current, NextNonce: sessions.Nonce{1}, Sliding: time.Hour, IssuesMax: math.MaxInt32})
+			if !done {
+				err = errors.Join(err, errors.New("not rotated"))
+			}
+			return err
+		},
+		"rotate, which reads": func(ctx context.Context, row *sessions.Row) error {
+			_, _, _, err := store.Rotate(ctx, row.Handle, sessions.Rotation{Current: row.Current, Grace: time.Hour})
 			return err
 		},
 		"create": func(ctx context.Context, _ *sessions.Row) error {
