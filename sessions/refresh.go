@@ -3,6 +3,7 @@ package sessions
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -18,7 +19,7 @@ func AnswerWithin(d time.Duration) time.Duration { return d * 9 / 20 }
 // Refresh answers the refresh tokens that a request carries by one transport (R1 to R8). The error
 // is [ErrSessionEnded] (or [ErrTheft]), [ErrSuperseded], a [RateError] or [ErrUnavailable]. With
 // one of the first three, Issued has the rule. If a token opened, it also has the handle and the
-// user of the session, as far as they are known.
+// user of the session, as far as they are known. The session that Issued has is without its Data.
 func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (issued Issued, err error) {
 	began := e.cfg.Now()
 	defer func() {
@@ -60,8 +61,9 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 	}
 	var nonce Nonce
 	fill(nonce[:])
+	rotation := rotation(t, client, nonce, e.windows)
 	for range casAttempts {
-		rec, now, err := e.store.Get(ctx, t.handle)
+		rec, now, rotated, err := e.store.Rotate(ctx, t.handle, rotation)
 		if errors.Is(err, ErrNotFound) {
 			return notIssued(R2, t.handle, ""), e.gone(ctx, t.handle)
 		}
@@ -69,6 +71,13 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 			return Issued{}, unavailable("reading session", err)
 		}
 		d := decide(rec.Row, t, client, now, nonce, e.windows)
+		if rotated {
+			if d.rule != R4 || d.answer != answerChild || d.next != rotation.Next(rec.Row, now) {
+				return Issued{}, unavailable("refreshing", fmt.Errorf("the store rotated a row for which %s decides", d.rule))
+			}
+			rec.Row = d.next
+			return e.answer(rec, t, d, now)
+		}
 		if d.end != "" {
 			ending := Ending{Reason: d.end, Actor: "refresh", Rule: d.rule}
 			done, err := e.store.EndIf(ctx, rec.Row, ending)

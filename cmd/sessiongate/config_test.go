@@ -102,12 +102,13 @@ var badValues = map[string][]string{
 	"tls.internal_client_ca_file": {`ca.crt`, `~`},
 	"tls.internal_client_names":   {`envoy`, `["*.example"]`, `[Envoy]`, `[10.0.0.1]`, `[a, a]`, `[5]`, `["a b"]`, `["spiffe://a"]`, `["spiffe://A/b"]`, `["spiffe://a/b/"]`, `["spiffe://a//b"]`, `["spiffe://a/../b"]`, `["spiffe://a/%62"]`, `["spiffe://a/*"]`, `["spiffe://u@a/b"]`, `["spiffe://a:1/b"]`, `["spiffe://a/b?c"]`, `["https://a/b"]`, `["uri:a"]`, `[a.]`},
 
-	"database.url":               {`localhost`, `mysql://h/d`, `postgres://h`, `postgres://h/d?password=` + testSecret, `postgres://h/d?pool_max_conns=3`, `host=h dbname=d`, `postgres://u:` + testSecret + `@h:port/d`, `postgres://u:` + testSecret + `@h,i:port/d`, `5`},
-	"database.password_file":     {`x`, `[/x]`},
-	"database.max_connections":   {`1`, `1001`, `1.5`, `012`, `0x10`, `1_0`, `1e1`, `"10"`, `ten`, `+10`, `99999999999999999999`, `10.0`},
-	"database.statement_timeout": {`5`, `99ms`, `2m`, `5 s`, `5S`, `1.5s`},
-	"database.connect_timeout":   {`5`, `0s`, `1h`, `-5s`},
-	"database.migrate":           {`no`, `TRUE`, `0`},
+	"database.url":                 {`localhost`, `mysql://h/d`, `postgres://h`, `postgres://h/d?password=` + testSecret, `postgres://h/d?pool_max_conns=3`, `host=h dbname=d`, `postgres://u:` + testSecret + `@h:port/d`, `postgres://u:` + testSecret + `@h,i:port/d`, `5`},
+	"database.password_file":       {`x`, `[/x]`},
+	"database.max_connections":     {`1`, `1001`, `1.5`, `012`, `0x10`, `1_0`, `1e1`, `"10"`, `ten`, `+10`, `99999999999999999999`, `10.0`},
+	"database.statement_timeout":   {`5`, `99ms`, `2m`, `5 s`, `5S`, `1.5s`},
+	"database.connect_timeout":     {`5`, `0s`, `1h`, `-5s`},
+	"database.prepared_statements": {`true`, `ON`, `yes`, `""`, `[on]`, `1`},
+	"database.migrate":             {`no`, `TRUE`, `0`},
 
 	"session.access_token_life":   {`3600`, `1s`, `25h`, `1w`, `1m1h`, `1h1h`, `01h`, `h`, `1`, `"0"`, `106752d`, `9223372036854775807h`, `99999999999999999999h`, `1:00:00`, `2026-01-01`},
 	"session.sliding_life":        {`4s`, `401d`, `~`, `1.5d`},
@@ -355,6 +356,7 @@ database:
   max_connections: 30
   statement_timeout: 2s500ms
   connect_timeout: 1s
+  prepared_statements: "off"
   migrate: false
 session:
   access_token_life: 15m

@@ -8,6 +8,7 @@ import (
 	"github.com/sessiongate/sessiongate/authz"
 	"github.com/sessiongate/sessiongate/internal/settings"
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/postgres"
 	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
 
@@ -115,6 +116,10 @@ func entries(c *Config) []settings.Setting {
 		{
 			Key: "database.connect_timeout", Kind: settings.Duration(&c.Store.ConnectTimeout, 100*time.Millisecond, time.Minute),
 			Doc: "Longest that opening a connection to one host may take. A host that does not answer at all gets half of it.",
+		},
+		{
+			Key: "database.prepared_statements", Kind: settings.OneOf(&c.Store.PreparedStatements, postgres.PrepareDirect, postgres.PrepareAlways, postgres.PrepareNever),
+			Doc: "Whether statements are prepared by name, once for each connection. This saves most of the database's work. `auto`: on direct connections, and not through a pooler, which is recognised. `on`: through a pooler, too. It must keep track of names, as PgBouncer does from 1.21 with `max_prepared_statements`. `off`: never.",
 		},
 		{
 			Key: "database.migrate", Default: "true", Kind: settings.Boolean(&c.Database.Migrate),

@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sessiongate/sessiongate/sessions"
 )
@@ -85,3 +88,69 @@ func (s *Store) FeedConnected() int64 { return s.feed.Stat().NewConnsCount() }
 
 // SetMigratePause sets how long a migration waits before it asks again for a lock.
 func (s *Store) SetMigratePause(d time.Duration) { s.migratePause = d }
+
+// Prepared is how many statements the connection of a store with one connection has prepared by
+// name.
+func (s *Store) Prepared(ctx context.Context) (n int, err error) {
+	err = s.with(ctx, s.pool, time.Minute, func(ctx context.Context, conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, `SELECT count(*) FROM pg_prepared_statements WHERE NOT from_sql`, pgx.QueryExecModeSimpleProtocol).Scan(&n)
+	})
+	return n, err
+}
+
+// Plans are the generic plans of what pools of one connection have prepared, by the statement's
+// text.
+func (s *Store) Plans(ctx context.Context) (map[string]string, error) {
+	plans := map[string]string{}
+	for _, p := range []*pgxpool.Pool{s.pool, s.feed, s.outbox} {
+		err := s.with(ctx, p, time.Minute, func(ctx context.Context, conn *pgx.Conn) error {
+			rows, err := conn.Query(ctx, `SELECT name, statement, cardinality(parameter_types) FROM pg_prepared_statements WHERE NOT from_sql`, pgx.QueryExecModeSimpleProtocol)
+			if err != nil {
+				return err
+			}
+			type prepared struct {
+				Name, SQL  string
+				Parameters int
+			}
+			all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[prepared])
+			if err != nil {
+				return err
+			}
+			if _, err := conn.Exec(ctx, `SET plan_cache_mode = force_generic_plan`); err != nil {
+				return err
+			}
+			for _, one := range all {
+				arguments := ""
+				if one.Parameters > 0 {
+					arguments = "(NULL" + strings.Repeat(", NULL", one.Parameters-1) + ")"
+				}
+				rows, err := conn.Query(ctx, `EXPLAIN EXECUTE `+pgx.Identifier{one.Name}.Sanitize()+arguments, pgx.QueryExecModeSimpleProtocol)
+				if err != nil {
+					return err
+				}
+				lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+				if err != nil {
+					return err
+				}
+				plans[one.SQL] = strings.Join(lines, "\n")
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return plans, nil
+}
+
+// RotateInTransaction is Rotate in a transaction of its own, and whether that got a transaction ID:
+// what writes nothing has none, and waits for no disk at its commit.
+func (s *Store) RotateInTransaction(ctx context.Context, h sessions.Handle, r sessions.Rotation) (rotated, id bool, err error) {
+	err = s.transact(ctx, s.pool, s.transactionMax, func(ctx context.Context, by querier) error {
+		if _, _, rotated, err = s.rotateBy(ctx, by, h, r); err != nil {
+			return err
+		}
+		return by.QueryRow(ctx, `SELECT pg_current_xact_id_if_assigned() IS NOT NULL`).Scan(&id)
+	})
+	return rotated, id, err
+}

@@ -88,14 +88,17 @@ const resyncEntries = `(
 // each transaction that was open then, and those of transactions that began later. An entry whose
 // xid no snapshot has reached yet was restored, and was read in the full resync. Each branch has
 // one bound at which its index scan begins. The LIMIT inside makes the planner look up each open
-// transaction, whatever it believes of their number.
+// transaction, whatever it believes of their number. Both
+// columns are in the bound, so that no other index will do: statistics from the beginning of a mass
+// sign-out believe that all entries are of one transaction.
 const newEntries = `(
 		SELECT id, xid, kind, handle, token_hash, version, reason, at FROM (
 			SELECT e.id, e.xid, e.kind, e.handle, e.token_hash, e.version, e.reason, e.at FROM pg_snapshot_xip($1::text::pg_snapshot) o (xid), LATERAL (
 				SELECT id, xid, kind, handle, coalesce(token_hash, mark) AS token_hash, version, reason, at FROM sessiongate.feed
-				WHERE xid = o.xid AND id > CASE WHEN o.xid > $3::text::xid8 THEN 0 WHEN o.xid = $3::text::xid8 THEN $4 ELSE 9223372036854775807 END
+				WHERE (xid, id) > (o.xid, CASE WHEN o.xid > $3::text::xid8 THEN 0 WHEN o.xid = $3::text::xid8 THEN $4 ELSE 9223372036854775807 END)
+					AND xid <= o.xid
 					AND pg_visible_in_snapshot(xid, coalesce(nullif($2, '')::pg_snapshot, pg_current_snapshot()))
-				ORDER BY id LIMIT $5) e
+				ORDER BY xid, id LIMIT $5) e
 			UNION ALL
 			(SELECT id, xid, kind, handle, coalesce(token_hash, mark) AS token_hash, version, reason, at FROM sessiongate.feed
 			WHERE (xid, id) > (greatest(pg_snapshot_xmax($1::text::pg_snapshot), $3::text::xid8),

@@ -2,11 +2,14 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/postgres"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -153,6 +156,137 @@ func await(t *testing.T, what string, done func() bool) {
 		case <-tick.C:
 		case <-giveUp:
 			t.Fatal("waited in vain for " + what)
+		}
+	}
+}
+
+// The statement decides as [sessions.Rotation] says, on each side of each border: with a clock that
+// stands still, a microsecond shows.
+func TestRotateAtTheBorders(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	row := create(t, c.Store, "alice").Row
+	now := row.CreatedAt.Add(time.Hour)
+	c.exec(`CREATE OR REPLACE FUNCTION sessiongate.now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS
+		$$SELECT timestamptz '` + now.Format(time.RFC3339Nano) + `'$$`)
+	const tick = time.Microsecond
+	r := sessions.Rotation{
+		Current: row.Current, NextNonce: sessions.Nonce{1}, NextClient: sessions.Client{2},
+		Grace: 10*time.Second + tick, Repeat: 25*time.Second + 3*tick, Sliding: 30 * time.Minute, IssuesMax: 3,
+	}
+	fitted := map[bool]int{}
+	check := func(row sessions.Row, r sessions.Rotation) {
+		t.Helper()
+		var nonce, issuedAt any
+		if !row.IssuedAt.IsZero() {
+			nonce, issuedAt = row.NextNonce[:], row.IssuedAt
+		}
+		c.exec(`UPDATE sessiongate.active_sessions SET promoted_at = $1, next_nonce = $2, next_client = NULL, issued_at = $3, issues = $4, expires_at = $5, absolute_expires_at = $6`,
+			row.PromotedAt, nonce, issuedAt, row.Issues, row.ExpiresAt, row.AbsoluteExpiresAt)
+		fits := r.Fits(row, now)
+		fitted[fits]++
+		got, at, rotated, err := c.Rotate(t.Context(), row.Handle, r)
+		if err != nil || rotated != fits || got.Row != row || !at.Equal(now) {
+			t.Fatalf("rotated %v at %s, %v; want %v\nread %+v\n had %+v", rotated, at, err, fits, got.Row, row)
+		}
+		if fits {
+			row = r.Next(row, now)
+		}
+		if after := current(t, c, row.Handle); after != row {
+			t.Fatalf("wrote %+v\n want %+v", after, row)
+		}
+	}
+	for _, promoted := range []time.Duration{-time.Hour, -tick, 0, r.Grace - tick, r.Grace, r.Grace + tick} {
+		for _, issued := range []time.Duration{-time.Hour, 0, r.Repeat - tick, r.Repeat, r.Repeat + tick, time.Hour} {
+			for _, expires := range []time.Duration{-tick, 0, tick} {
+				for _, absolute := range []time.Duration{0, r.Sliding - tick, r.Sliding + tick} {
+					row := row
+					row.PromotedAt = now.Add(-promoted)
+					row.ExpiresAt, row.AbsoluteExpiresAt = now.Add(expires), now.Add(max(absolute, expires))
+					if issued != time.Hour { // else: not issued
+						row.IssuedAt, row.NextNonce, row.Issues = now.Add(-issued), sessions.Nonce{7}, 1
+					}
+					check(row, r)
+				}
+			}
+		}
+	}
+	row.PromotedAt, row.ExpiresAt, row.AbsoluteExpiresAt = now.Add(-time.Minute), now.Add(time.Hour), now.Add(time.Hour)
+	row.IssuedAt, row.NextNonce = now.Add(-time.Minute), sessions.Nonce{7}
+	for row.Issues = 1; row.Issues <= r.IssuesMax+1; row.Issues++ {
+		check(row, r)
+	}
+	row.Issues, r.Current[31] = 1, r.Current[31]+1
+	check(row, r)
+	if fitted[true] < 20 || fitted[false] < 20 {
+		t.Errorf("fitted: %v", fitted)
+	}
+}
+
+// A rotation that writes nothing costs what a read costs: no transaction ID, and so no wait for the
+// disk.
+func TestRotateThatOnlyReads(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	for _, audit := range []bool{false, true} {
+		store := openAt(t, postgres.Config{URL: c.url})
+		if audit {
+			store.AuditChanges()
+		}
+		rec := create(t, c.Store, "alice")
+		for _, fits := range []bool{false, true} {
+			r := sessions.Rotation{Current: rec.Current, NextNonce: sessions.Nonce{1}, IssuesMax: 1, Sliding: time.Minute}
+			if !fits {
+				r.Grace = time.Hour
+			}
+			rotated, id, err := store.RotateInTransaction(t.Context(), rec.Handle, r)
+			if err != nil || rotated != fits || id != fits {
+				t.Errorf("audited %v: rotated %v, with a transaction ID %v, %v; want %v", audit, rotated, id, err, fits)
+			}
+		}
+	}
+}
+
+// A rotation that waited for another write of its row compares again, and writes only over the row
+// that it returns.
+func TestRotateComparesAfterTheWait(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		change  string
+		rotates bool
+	}{
+		"issued":       {`UPDATE sessiongate.active_sessions SET issued_at = sessiongate.now(), next_nonce = '0123456789abcdef', issues = 1`, false},
+		"promoted":     {`UPDATE sessiongate.active_sessions SET current_hash = sha256('child'), previous_hash = current_hash`, false},
+		"ended":        {`DELETE FROM sessiongate.active_sessions`, false},
+		"only touched": {touch, true},
+	} {
+		for _, isolation := range append(isolations, "read committed") {
+			t.Run(name+", "+isolation, func(t *testing.T) {
+				t.Parallel()
+				c := open(t)
+				rec := create(t, c.Store, "alice")
+				store := openAt(t, postgres.Config{URL: isolated(c.url, isolation)})
+				watching := connect(t, c.url)
+				c.exec(`BEGIN`)
+				c.exec(tc.change)
+				done := make(chan error, 1)
+				rotated := false
+				go func() {
+					var err error
+					_, _, rotated, err = store.Rotate(t.Context(), rec.Handle, sessions.Rotation{
+						Current: rec.Current, NextNonce: sessions.Nonce{1}, Sliding: time.Minute, Repeat: time.Hour, IssuesMax: 2,
+					})
+					done <- err
+				}()
+				awaitWaiting(t, watching, "transactionid")
+				c.exec(`COMMIT`)
+				if err := <-done; err != nil && !errors.Is(err, sessions.ErrNotFound) {
+					t.Fatal(err)
+				}
+				if rotated != tc.rotates {
+					t.Errorf("rotated %v", rotated)
+				}
+			})
 		}
 	}
 }

@@ -59,8 +59,8 @@ func (s *Store) sweepIdle(ctx context.Context, limit int) (int, error) {
 				SELECT handle FROM sessiongate.active_sessions WHERE handle > $1 ORDER BY handle LIMIT $2
 			), gone AS (
 				DELETE FROM sessiongate.active_sessions WHERE handle = ANY (ARRAY(
-					SELECT s.handle FROM sessiongate.active_sessions s JOIN page USING (handle)
-					WHERE s.expires_at <= (SELECT sessiongate.now())
+					SELECT s.handle FROM sessiongate.active_sessions s
+					WHERE s.handle = ANY (ARRAY(SELECT handle FROM page)) AND s.expires_at <= (SELECT sessiongate.now())
 					ORDER BY s.handle LIMIT $3 FOR UPDATE OF s SKIP LOCKED))
 				RETURNING handle
 			)

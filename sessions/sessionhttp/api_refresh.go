@@ -1,6 +1,7 @@
 package sessionhttp
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -71,6 +72,9 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 		presented = []string{body.RefreshToken}
 	}
 	issued, err := a.refreshSession(r, by, presented, addr, body.Client.UserAgent)
+	if err == nil {
+		issued.Session.Data, err = a.data(r.Context(), issued.Session.Handle)
+	}
 	if errors.Is(err, sessions.ErrSessionEnded) {
 		a.writeEnded(w, r, err, by, body.Host)
 		return nil
@@ -84,6 +88,16 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return nil
+}
+
+// data is the data of a session that was just refreshed. A refresh does not read it: browsers get
+// none.
+func (a *api) data(ctx context.Context, h sessions.Handle) ([]byte, error) {
+	record, err := a.engine.Get(ctx, h)
+	if errors.Is(err, sessions.ErrNotFound) {
+		err = sessions.ErrSessionEnded // meanwhile
+	}
+	return record.Data, err
 }
 
 func (a *api) writeEnded(w http.ResponseWriter, r *http.Request, err error, by sessions.Transport, host string) {
