@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/sessiongate/sessiongate/internal/cluster"
+)
+
+// rival is a server that answers the requests of one action.
+type rival struct {
+	name     string
+	pid      int
+	address  string // of the listener that the action asks
+	requests [][]byte
+}
+
+// action is what a browser or a login service asks for, again and again.
+type action struct {
+	name, why string
+	goal      float64
+	before    func(ctx context.Context) error // before each turn
+	once      bool                            // a request has its effect once
+	judge     func(i int, head, body []byte) error
+	// after proves that the requests of a turn had their effect.
+	after func(ctx context.Context, requests int) error
+}
+
+// compare plays an action on all rivals. CPU is that of the server; that of Postgres is a column of
+// its own.
+func (d *deployment) compare(ctx context.Context, b *bench, a action, rivals []rival) (result, error) {
+	c := contest{title: a.name, unit: "requests", why: a.why, goal: map[string]float64{}}
+	database := make([][]float64, len(rivals)) // CPU of Postgres, µs a request
+	for n, r := range rivals {
+		if n > 0 && a.goal > 0 {
+			c.goal[r.name] = a.goal
+		}
+		c.contenders = append(c.contenders, contender{name: r.name, play: func(ctx context.Context) (measurement, error) {
+			if err := a.before(ctx); err != nil {
+				return measurement{}, err
+			}
+			server, err := cpuOf(r.pid)
+			if err != nil {
+				return measurement{}, err
+			}
+			postgres := cpuTimes(d.postmaster)
+			m, err := closedLoop{address: r.address, connections: connections, requests: r.requests, once: a.once, turn: b.turn, judge: a.judge}.run(ctx)
+			if err != nil {
+				return m, err
+			}
+			used, err := cpuOf(r.pid)
+			m.cpu = used - server
+			database[n] = append(database[n], float64(since(postgres, cpuTimes(d.postmaster)).Nanoseconds())/1e3/float64(max(1, m.requests)))
+			if err == nil && a.after != nil {
+				err = a.after(ctx, m.requests)
+			}
+			return m, err
+		}})
+	}
+	table, err := c.run(ctx, b.rounds)
+	if err != nil {
+		return table, err
+	}
+	table.head = append(table.head, "Postgres CPU µs each")
+	for n := range table.rows {
+		table.rows[n] = append(table.rows[n], spreadOf(database[n][1:]).text(1)) // the first turn warmed up
+	}
+	return table, nil
+}
+
+const (
+	refreshPath = "/auth/session/refresh"
+	signOutPath = "/auth/signout"
+)
+
+func isOK(_ int, head, _ []byte) error {
+	if !bytes.HasPrefix(head, []byte("HTTP/1.1 200 ")) {
+		return refused(head, "200")
+	}
+	return nil
+}
+
+// answers accepts 200, and holds against the rule whether a refresh token came.
+func answers(child bool) func(int, []byte, []byte) error {
+	return func(_ int, head, _ []byte) error {
+		if err := isOK(0, head, nil); err != nil {
+			return err
+		}
+		if bare := !bytes.Contains(head, []byte("Front-Token")); !bare && child != bytes.Contains(head, []byte("Set-Cookie: sRefreshToken=")) {
+			return fmt.Errorf("an answer has a refresh token, or has none, against its rule: child is %t", child)
+		}
+		return nil
+	}
+}
+
+// issuedOnce proves that each request of a turn issued a child.
+func (d *deployment) issuedOnce(ctx context.Context, requests int) error {
+	var n int
+	if err := d.db.QueryRow(ctx, `SELECT count(*) FROM sessiongate.active_sessions WHERE issues = 1 AND next_nonce IS NOT NULL`).Scan(&n); err != nil {
+		return err
+	}
+	if n != requests {
+		return fmt.Errorf("%d requests issued %d children", requests, n)
+	}
+	return nil
+}
+
+var refreshPart = part{
+	name: "refresh", doc: "refresh, sign-in and sign-out of the real process, against a bare handler with the same statements",
+	run: func(ctx context.Context, b *bench) ([]result, error) {
+		var results []result
+		for _, durable := range []bool{false, true} {
+			more, err := refreshOn(ctx, b, durable)
+			if err != nil {
+				return nil, err
+			}
+			results = append(results, more...)
+		}
+		return results, nil
+	},
+}
+
+// population is how many users there are: more than one turn can refresh.
+func (b *bench) population() int {
+	if b.quick {
+		return 64
+	}
+	return 10_000
+}
+
+func refreshOn(ctx context.Context, b *bench, durable bool) ([]result, error) {
+	disk := "Postgres without fsync"
+	if durable {
+		disk = "Postgres with fsync"
+	}
+	d, err := deploy(ctx, b, cluster.Options{Durable: durable})
+	if err != nil {
+		return nil, err
+	}
+	defer d.stop()
+	ours, err := d.serve(ctx, "sessiongate", b.sessiongate, passedOn()...)
+	if err != nil {
+		return nil, err
+	}
+	users, err := d.signIn(ctx, ours, b.population())
+	if err != nil {
+		return nil, err
+	}
+	plain, err := d.serveBare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	replicas := []*replica{ours}
+	names := []string{"sessiongate"}
+	if former, err := buildFormer(ctx); err != nil {
+		return nil, err
+	} else if former != "" {
+		former, err := d.serve(ctx, "former", former)
+		if err != nil {
+			return nil, err
+		}
+		replicas, names = append(replicas, former), append(names, "sessiongate at "+formerCommit)
+	}
+	rivals := func(requests, bareRequests [][]byte, listener func(*replica) string) []rival {
+		all := []rival{{"bare handler", plain.PID(), plain.public, bareRequests}}
+		for i, r := range replicas {
+			all = append(all, rival{names[i], r.PID(), listener(r), requests})
+		}
+		return all
+	}
+	public := func(r *replica) string { return r.public }
+	browser := func(barePath, path string) []rival {
+		return rivals(browserRequests(users, path), browserRequests(users, barePath), public)
+	}
+	before := func(s state) func(context.Context) error {
+		return func(ctx context.Context) error { return d.set(ctx, s) }
+	}
+	signIns := make([][]byte, 256)
+	bareSignIns := make([][]byte, len(signIns))
+	for i := range signIns {
+		signIns[i] = signInRequest(d.apiKey, i)
+		bareSignIns[i] = bytes.Replace(signIns[i], []byte("/v1/sessions"), []byte("/create"), 1)
+	}
+	var results []result
+	for _, step := range []struct {
+		action
+		rivals []rival
+	}{
+		{action{name: "refresh, R4: a child is generated (" + disk + ")", why: "One statement reads the session, one writes it.", goal: 0.8, before: before(due), once: true, judge: answers(true), after: d.issuedOnce}, browser("/draw", refreshPath)},
+		{action{name: "refresh, R3: the token is kept (" + disk + ")", why: "One statement reads the session.", goal: 0.8, before: before(young), judge: answers(false)}, browser("/keep", refreshPath)},
+		{action{name: "refresh, R5: the same child again (" + disk + ")", why: "One statement reads the session.", goal: 0.8, before: before(issued), judge: answers(true)}, browser("/keep", refreshPath)},
+		{action{name: "refresh, R7: the token that was just replaced (" + disk + ")", why: "One statement reads the session.", goal: 0.8, before: before(replaced), judge: answers(false)}, browser("/keep", refreshPath)},
+		{
+			action{name: "sign-in (" + disk + ")", why: "POST /v1/sessions: one statement inserts the session.", goal: 0.8, before: d.restore, judge: isCreated},
+			rivals(signIns, bareSignIns, func(r *replica) string { return r.internal }),
+		},
+		{action{name: "sign-out (" + disk + ")", why: "One statement deletes the session.", goal: 0.8, before: d.restore, once: true, judge: isOK}, browser("/end", signOutPath)},
+	} {
+		table, err := d.compare(ctx, b, step.action, step.rivals)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, table)
+	}
+	return results, nil
+}
+
+// passedOn are the settings of the environment that the measured process gets as well: with
+// SESSIONGATE_PROFILING_LISTEN one can look at it while it is measured.
+func passedOn() []string {
+	var settings []string
+	for _, v := range os.Environ() {
+		if strings.HasPrefix(v, "SESSIONGATE_") {
+			settings = append(settings, v)
+		}
+	}
+	return settings
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// The bare handlers are what sessiongate is measured against: the standard library's HTTP server,
+// the same statements, and one ES256 signature of a token of the same size. They open no token,
+// decide nothing and check nothing.
+
+// The statements of sessions/postgres: Get, Swap, Create and End. They are copied, so that this file
+// stays what it is while sessiongate changes; a test holds them against what the server is sent.
+const (
+	getSQL = `SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, c.claims, c.claims_version, c.data, sessiongate.now()
+		FROM sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1`
+	swapSQL = `UPDATE sessiongate.active_sessions
+		SET current_hash = $4, previous_hash = $5, current_client = $6, promoted_at = $7,
+			next_nonce = $8, next_client = $9, issued_at = $10, issues = $11, expires_at = $12
+		WHERE handle = $1 AND current_hash = $2 AND issued_at IS NOT DISTINCT FROM $3`
+	createSQL = `WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS (
+			INSERT INTO sessiongate.active_sessions (handle, user_id, current_hash, current_client, promoted_at, created_at, expires_at, absolute_expires_at)
+			SELECT $1, $2, $3, $4, t.now, t.now, t.now + least($5::interval, $6::interval), t.now + $6::interval FROM t
+			RETURNING handle, user_id, created_at, expires_at, absolute_expires_at
+		), c AS (
+			INSERT INTO sessiongate.session_attributes (handle, claims, data) SELECT handle, $7::json, $8::json FROM s RETURNING claims_version
+		)
+		SELECT s.created_at, s.expires_at, s.absolute_expires_at, c.claims_version FROM s, c`
+	endSQL = `WITH gone AS (
+			DELETE FROM sessiongate.active_sessions WHERE handle = $4 RETURNING handle, user_id
+		), fed AS (
+			INSERT INTO sessiongate.feed (kind, handle, reason) SELECT 'ended', handle, $1 FROM gone
+		), audited AS (
+			INSERT INTO sessiongate.audit_events (kind, handle, user_id, rule, reason, actor) SELECT 'ended', handle, user_id, $3, $1, $2 FROM gone
+		)
+		SELECT handle FROM gone`
+)
+
+// bareCommand is the benchmark itself as the server of the bare handlers.
+const bareCommand = "bare-refresh"
+
+// serveBare serves the bare handlers on the database at url, and writes the address to a file.
+func serveBare(ctx context.Context, url, file string) error {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return err
+	}
+	config.MaxConns = barePool
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	b := bare{pool, key}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /draw", b.draw)
+	mux.HandleFunc("POST /keep", b.keep)
+	mux.HandleFunc("POST /create", b.create)
+	mux.HandleFunc("POST /end", b.end)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, []byte(`{"public":"`+l.Addr().String()+`"}`), 0o600); err != nil {
+		return err
+	}
+	return (&http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}).Serve(l)
+}
+
+// barePool is how many connections the bare server has: as many as sessiongate by default.
+const barePool = 10
+
+type bare struct {
+	pool *pgxpool.Pool
+	key  *ecdsa.PrivateKey
+}
+
+// row is what Get reads.
+type row struct {
+	handle, current, previous, client, nonce, nextClient []byte
+	user                                                 string
+	issues                                               int
+	promoted, created, expires, absolute, now            time.Time
+	issued                                               *time.Time
+	claims, data                                         []byte
+	version                                              int64
+}
+
+func (b bare) get(r *http.Request) (row row, err error) {
+	handle, err := hex.DecodeString(r.Header.Get("X-Bench"))
+	if err != nil {
+		return row, err
+	}
+	err = b.pool.QueryRow(r.Context(), getSQL, handle).Scan(&row.handle, &row.user, &row.current, &row.previous, &row.client, &row.promoted,
+		&row.nonce, &row.nextClient, &row.issued, &row.issues, &row.created, &row.expires, &row.absolute, &row.claims, &row.version, &row.data, &row.now)
+	return row, err
+}
+
+// keep reads the session and signs: R3, R5 and R7.
+func (b bare) keep(w http.ResponseWriter, r *http.Request) {
+	_, err := b.get(r)
+	b.answer(w, http.StatusOK, err)
+}
+
+// draw reads the session, writes it and signs: R4.
+func (b bare) draw(w http.ResponseWriter, r *http.Request) {
+	row, err := b.get(r)
+	if err == nil {
+		nonce := make([]byte, 16)
+		_, _ = rand.Read(nonce)
+		_, err = b.pool.Exec(r.Context(), swapSQL, row.handle, row.current, row.issued,
+			row.current, row.previous, row.client, row.promoted, nonce, row.client, row.now, row.issues+1, row.now.Add(30*24*time.Hour))
+	}
+	b.answer(w, http.StatusOK, err)
+}
+
+// create makes a session and signs.
+func (b bare) create(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err == nil && len(body) == 0 {
+		err = errors.New("no body")
+	}
+	if err == nil {
+		secret := make([]byte, 16+32+16)
+		_, _ = rand.Read(secret)
+		var row row
+		err = b.pool.QueryRow(r.Context(), createSQL, secret[:16], "user-000000", secret[16:48], secret[48:], 30*24*time.Hour, 100*24*time.Hour,
+			`{"role":"member","plan":"team"}`, `{}`).Scan(&row.created, &row.expires, &row.absolute, &row.version)
+	}
+	b.answer(w, http.StatusCreated, err)
+}
+
+// end deletes the session. Nothing is signed.
+func (b bare) end(w http.ResponseWriter, r *http.Request) {
+	handle, err := hex.DecodeString(r.Header.Get("X-Bench"))
+	if err == nil {
+		err = b.pool.QueryRow(r.Context(), endSQL, "signed_out", "sign-out", "", handle).Scan(&handle)
+	}
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	_, _ = io.WriteString(w, "{}")
+}
+
+// answer signs a token and answers with it.
+func (b bare) answer(w http.ResponseWriter, status int, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	const payload = `{"iss":"sessiongate","sub":"user-000000","sid":"AAAAAAAAAAAAAAAAAAAAAA","iat":1790000000,"exp":1790003600,"auth_time":1790000000,` +
+		`"role":"member","plan":"team","sg":{"own":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","parent":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",` +
+		`"csrf":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","tag":"AAAAAAAAAAAAAAAAAAAAAA"}}`
+	text := "eyJhbGciOiJFUzI1NiJ9." + base64.RawURLEncoding.EncodeToString([]byte(payload))
+	digest := sha256.Sum256([]byte(text))
+	signature, err := ecdsa.SignASN1(rand.Reader, b.key, digest[:])
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Set-Cookie", "sAccessToken="+text+"."+base64.RawURLEncoding.EncodeToString(signature))
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, "{}")
+}
+
+// serveBare starts the bare handlers as a process of their own.
+func (d *deployment) serveBare(ctx context.Context) (*replica, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(d.dir, "bare.addresses")
+	p, err := d.start("bare", exec.Command(self, bareCommand, d.url, file)) //nolint:noctx // it is stopped in order, not by a context
+	if err != nil {
+		return nil, err
+	}
+	r := &replica{Process: p}
+	err = await(ctx, p, func() bool { return r.read(file) })
+	return r, err
+}
