@@ -25,7 +25,7 @@ import (
 // the same statements, and one ES256 signature of a token of the same size. They open no token,
 // decide nothing and check nothing.
 
-// The statements of sessions/postgres: Get, Swap, Create and End. They are copied, so that this file
+// The statements of sessions/postgres: Get, Swap, Create, End and Promote. They are copied, so that this file
 // stays what it is while sessiongate changes; a test holds them against what the server is sent.
 const (
 	getSQL = `SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
@@ -51,6 +51,14 @@ const (
 			INSERT INTO sessiongate.audit_events (kind, handle, user_id, rule, reason, actor) SELECT 'ended', handle, user_id, $3, $1, $2 FROM gone
 		)
 		SELECT handle FROM gone`
+	lockSQL = `SELECT s.handle, s.current_hash, s.previous_hash
+			FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) JOIN sessiongate.active_sessions s USING (handle)
+			WHERE s.current_hash <> p.own AND s.previous_hash IS DISTINCT FROM p.own
+			ORDER BY s.handle FOR NO KEY UPDATE OF s`
+	promoteSQL = `UPDATE sessiongate.active_sessions s
+				SET previous_hash = s.current_hash, current_hash = p.own, current_client = s.next_client, promoted_at = sessiongate.now(),
+					next_nonce = NULL, next_client = NULL, issued_at = NULL, issues = 0
+				FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) WHERE s.handle = p.handle`
 )
 
 // bareCommand is the benchmark itself as the server of the bare handlers.

@@ -1,4 +1,4 @@
 package main
 
 // storeParts are the parts that measure what needs Postgres.
-var storeParts = []part{refreshPart}
+var storeParts = []part{refreshPart, storePart}
