@@ -44,6 +44,7 @@ type result struct {
 	rows       [][]string
 	unit       string // of the bars
 	bars       []bar
+	throughput map[string]float64 // median of each contender, requests a second
 }
 
 // bar is one line of a plot.
@@ -123,7 +124,8 @@ func (c contest) run(ctx context.Context, rounds int) (result, error) {
 func (c contest) result(tallies []tally) result {
 	r := result{
 		title: c.title, why: c.why, unit: "ratio to " + c.contenders[0].name,
-		head: []string{"", c.unit + "/s", "CPU µs each", "ratio", "aim"},
+		throughput: map[string]float64{},
+		head:       []string{"", c.unit + "/s", "CPU µs each", "ratio", "aim"},
 	}
 	timed := slices.ContainsFunc(tallies, func(t tally) bool { return len(t.latency) > 0 })
 	if timed {
@@ -140,6 +142,7 @@ func (c contest) result(tallies []tally) result {
 			row = append(row, percentiles(t.latency)...)
 		}
 		r.rows = append(r.rows, row)
+		r.throughput[p.name] = spreadOf(t.throughput).mid
 		r.bars = append(r.bars, bar{name: p.name, value: spreadOf(t.ratio), goal: c.goal[p.name]})
 	}
 	return r

@@ -1,75 +1,207 @@
 // Command bench measures sessiongate side by side with others, on this machine and in one run.
+//
+// Its numbers are ratios: how fast a machine is, and what else it does, is in both sides of a ratio.
+// So the contenders take turns, and each ratio is taken within one round (contest.go).
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
+
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
+
+// patience bounds what must happen.
+const patience = 30 * time.Second
+
+// selfEnv makes a program that contains this one, also a test, act as a child of the benchmark.
+const selfEnv = "SESSIONGATE_BENCH_CHILD"
+
+// parts are the sections of a run, in their order.
+var parts = []part{
+	{"check", "Check, one core", checkPart},
+	{"refresh", "refresh, sign-in, sign-out and promotion", refreshPart},
+	{"audit", "what the audit costs", auditPart},
+	{"store", "the store's statements and pgbench's", storePart},
+	{"start", "starts, migrations and the size of tables", startPart},
+}
 
 // bench is what the parts share.
 type bench struct {
 	rounds      int
 	turn        time.Duration
-	dir         string // for files of the run
-	quick       bool   // proves that it runs; the numbers mean nothing
-	full        bool   // also what takes long
-	sessiongate string // path of the built binary
+	dir         string    // for files of the run
+	quick       bool      // proves that it runs; the numbers mean nothing
+	full        bool      // also what takes long
+	sessiongate string    // path of the built binary
+	out         io.Writer // what is done now, and the tables
+
+	self        string // path of this program
+	key, apiKey string // of all sessiongate processes
+	files       int    // in dir
+	databases   int
+	postgres    *cluster.Cluster // nil until a part asks for a database
+	// serverCore is that of what is measured, clientCore that of the load generator.
+	serverCore, clientCore int
 }
 
 func main() {
-	if err := run(context.Background(), os.Args[1:]); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string) error {
-	if len(args) > 0 && args[0] == bareCommand {
+func run(ctx context.Context, args []string, out io.Writer) (err error) {
+	if os.Getenv(selfEnv) != "" && len(args) == 2 && args[0] == "allow-all" {
+		return allowAll(ctx, args[1])
+	}
+	if os.Getenv(selfEnv) != "" && len(args) == 3 && args[0] == bareCommand {
 		return serveBare(ctx, args[1], args[2])
 	}
-	b := &bench{}
+	if len(args) == 1 && args[0] == "record" {
+		return recordAll(ctx, filepath.Join("internal", "bench", "testdata"))
+	}
+	b := &bench{out: out, key: secret(), apiKey: secret()}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	only := flags.String("only", "", "")
-	flags.IntVar(&b.rounds, "rounds", 7, "")
-	flags.DurationVar(&b.turn, "turn", time.Second, "")
-	flags.BoolVar(&b.quick, "quick", false, "")
-	flags.BoolVar(&b.full, "full", false, "")
+	flags.SetOutput(out)
+	only := flags.String("only", "", "parts to run, with commas between: "+names())
+	docs := flags.String("docs", "docs", "folder with performance.md, which gets the tables and plots; empty: print only")
+	flags.StringVar(&b.sessiongate, "sessiongate", "", "binary to measure; empty: build the one of this checkout")
+	flags.IntVar(&b.rounds, "rounds", 7, "rounds that count; one more warms up")
+	flags.DurationVar(&b.turn, "turn", time.Second, "length of one turn")
+	flags.BoolVar(&b.quick, "quick", false, "prove that it runs: one round of tiny turns and little data")
+	flags.BoolVar(&b.full, "full", false, "also what takes long: ten million rows")
 	if err := flags.Parse(args); err != nil {
+		return fmt.Errorf("reading flags: %w", err)
+	}
+	if b.quick {
+		b.rounds, b.turn = 1, 50*time.Millisecond
+	}
+	chosen, err := choose(*only)
+	if err != nil {
 		return err
 	}
-	var err error
-	if b.dir, err = os.MkdirTemp("", "bench-"); err != nil {
+	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(b.dir) }()
-	b.sessiongate = filepath.Join(b.dir, "sessiongate")
-	build := exec.Command("go", "build", "-trimpath", "-o", b.sessiongate, "github.com/sessiongate/sessiongate/cmd/sessiongate")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	for _, p := range storeParts {
-		if *only != "" && !slices.Contains(strings.Split(*only, ","), p.name) {
-			continue
-		}
+	defer func() { err = errors.Join(err, b.close()) }()
+	page := newReport(ctx, b)
+	for _, p := range chosen {
+		_, _ = fmt.Fprintf(out, "\n%s: %s\n", p.name, p.doc)
 		results, err := p.run(ctx, b)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
+		page.add(p, results)
 		for _, r := range results {
-			fmt.Println("\n## " + r.title + "\n" + r.why + "\n")
-			fmt.Println("| " + strings.Join(r.head, " | ") + " |")
-			for _, row := range r.rows {
-				fmt.Println("| " + strings.Join(row, " | ") + " |")
-			}
+			_, _ = fmt.Fprint(out, "\n", r.markdown())
 		}
 	}
+	if *docs == "" || b.quick {
+		return nil
+	}
+	return page.write(*docs)
+}
+
+func names() string {
+	all := make([]string, len(parts))
+	for i, p := range parts {
+		all[i] = p.name
+	}
+	return strings.Join(all, ", ")
+}
+
+// choose are the parts of a list of names; all where it is empty.
+func choose(only string) ([]part, error) {
+	if only == "" {
+		return parts, nil
+	}
+	var chosen []part
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("-only: there is no part %q; allowed are %s", name, names())
+		}
+		chosen = append(chosen, parts[i])
+	}
+	return chosen, nil
+}
+
+// prepare makes what all parts need.
+func (b *bench) prepare(ctx context.Context) error {
+	cores, err := allCores()
+	if err != nil {
+		return err
+	}
+	b.serverCore, b.clientCore = cores[0], cores[len(cores)-1]
+	if b.serverCore == b.clientCore && !b.quick {
+		return errors.New("there is one core: the server under test and the load generator need one each")
+	}
+	if b.self, err = os.Executable(); err != nil {
+		return fmt.Errorf("finding this program: %w", err)
+	}
+	if b.dir, err = os.MkdirTemp("", "sessiongate-bench-"); err != nil {
+		return fmt.Errorf("making a folder: %w", err)
+	}
+	if b.sessiongate != "" {
+		return nil
+	}
+	b.sessiongate = filepath.Join(b.dir, "sessiongate")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.sessiongate, "github.com/sessiongate/sessiongate/cmd/sessiongate")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		return errors.Join(fmt.Errorf("building sessiongate: %w\n%s", err, text), os.RemoveAll(b.dir))
+	}
 	return nil
+}
+
+func (b *bench) close() error {
+	if b.postgres != nil {
+		b.postgres.Stop()
+	}
+	return os.RemoveAll(b.dir)
+}
+
+// database creates an empty database and returns its address.
+func (b *bench) database(ctx context.Context) (string, error) {
+	if b.postgres == nil {
+		var err error
+		if b.postgres, err = cluster.Start(ctx, cluster.Options{}); err != nil {
+			return "", fmt.Errorf("starting Postgres: %w", err)
+		}
+	}
+	b.databases++
+	name := fmt.Sprintf("bench_%d", b.databases)
+	if err := b.postgres.CreateDatabase(ctx, name, ""); err != nil {
+		return "", err
+	}
+	return b.postgres.URL(name), nil
+}
+
+// apart keeps this process, the load generator, off the server's core until the returned function is
+// called.
+func (b *bench) apart() (together func() error, err error) {
+	cores, err := allCores()
+	if err != nil {
+		return nil, err
+	}
+	if err := pin(os.Getpid(), b.clientCore); err != nil {
+		return nil, err
+	}
+	return func() error { return pin(os.Getpid(), cores...) }, nil
 }

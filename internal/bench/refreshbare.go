@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,12 +10,13 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -79,8 +81,15 @@ func serveBare(ctx context.Context, url, file string) error {
 	if err != nil {
 		return err
 	}
-	b := bare{pool, key}
+	b := &bare{pool: pool, key: key, first: make(chan promotion, promotionsMax)}
+	signed := sha256.Sum256([]byte("some token"))
+	if b.signature, err = ecdsa.SignASN1(rand.Reader, key, signed[:]); err != nil {
+		return err
+	}
+	go b.promoteAll(ctx)
 	mux := http.NewServeMux()
+	mux.HandleFunc("POST /promote", b.promote)
+	mux.HandleFunc("GET /promoted", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, b.promoted.Load()) })
 	mux.HandleFunc("POST /draw", b.draw)
 	mux.HandleFunc("POST /keep", b.keep)
 	mux.HandleFunc("POST /create", b.create)
@@ -99,9 +108,15 @@ func serveBare(ctx context.Context, url, file string) error {
 const barePool = 10
 
 type bare struct {
-	pool *pgxpool.Pool
-	key  *ecdsa.PrivateKey
+	pool      *pgxpool.Pool
+	key       *ecdsa.PrivateKey
+	signature []byte // of some token
+	first     chan promotion
+	promoted  atomic.Int64
 }
+
+// promotion is a first use.
+type promotion struct{ handle, parent, own []byte }
 
 // row is what Get reads.
 type row struct {
@@ -114,7 +129,7 @@ type row struct {
 	version                                              int64
 }
 
-func (b bare) get(r *http.Request) (row row, err error) {
+func (b *bare) get(r *http.Request) (row row, err error) {
 	handle, err := hex.DecodeString(r.Header.Get("X-Bench"))
 	if err != nil {
 		return row, err
@@ -125,13 +140,13 @@ func (b bare) get(r *http.Request) (row row, err error) {
 }
 
 // keep reads the session and signs: R3, R5 and R7.
-func (b bare) keep(w http.ResponseWriter, r *http.Request) {
+func (b *bare) keep(w http.ResponseWriter, r *http.Request) {
 	_, err := b.get(r)
 	b.answer(w, http.StatusOK, err)
 }
 
 // draw reads the session, writes it and signs: R4.
-func (b bare) draw(w http.ResponseWriter, r *http.Request) {
+func (b *bare) draw(w http.ResponseWriter, r *http.Request) {
 	row, err := b.get(r)
 	if err == nil {
 		nonce := make([]byte, 16)
@@ -143,7 +158,7 @@ func (b bare) draw(w http.ResponseWriter, r *http.Request) {
 }
 
 // create makes a session and signs.
-func (b bare) create(w http.ResponseWriter, r *http.Request) {
+func (b *bare) create(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err == nil && len(body) == 0 {
 		err = errors.New("no body")
@@ -159,7 +174,7 @@ func (b bare) create(w http.ResponseWriter, r *http.Request) {
 }
 
 // end deletes the session. Nothing is signed.
-func (b bare) end(w http.ResponseWriter, r *http.Request) {
+func (b *bare) end(w http.ResponseWriter, r *http.Request) {
 	handle, err := hex.DecodeString(r.Header.Get("X-Bench"))
 	if err == nil {
 		err = b.pool.QueryRow(r.Context(), endSQL, "signed_out", "sign-out", "", handle).Scan(&handle)
@@ -171,8 +186,75 @@ func (b bare) end(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "{}")
 }
 
+// promote verifies a signature and queues the promotion.
+func (b *bare) promote(w http.ResponseWriter, r *http.Request) {
+	handle, err := hex.DecodeString(r.Header.Get("X-Bench"))
+	parent, own, _ := strings.Cut(r.Header.Get(lineageHeader), ".")
+	p := promotion{handle: handle}
+	var parentErr, ownErr error
+	p.parent, parentErr = base64.RawURLEncoding.DecodeString(parent)
+	p.own, ownErr = base64.RawURLEncoding.DecodeString(own)
+	digest := sha256.Sum256([]byte("some token"))
+	if errors.Join(err, parentErr, ownErr) != nil || !ecdsa.VerifyASN1(&b.key.PublicKey, digest[:], b.signature) {
+		http.Error(w, "bad", http.StatusBadRequest)
+		return
+	}
+	b.first <- p
+	_, _ = io.WriteString(w, "{}")
+}
+
+// promoteAll writes batches as sessiongate's promoter does: at most promotionBatch rows, gathered for
+// at most promotionGather.
+func (b *bare) promoteAll(ctx context.Context) {
+	const promotionGather = 20 * time.Millisecond
+	for {
+		batch := []promotion{<-b.first}
+		wait := time.After(promotionGather)
+	gather:
+		for len(batch) < promotionBatch {
+			select {
+			case p := <-b.first:
+				batch = append(batch, p)
+			case <-wait:
+				break gather
+			}
+		}
+		if err := b.write(ctx, batch); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, "promoting:", err)
+			continue
+		}
+		b.promoted.Add(int64(len(batch)))
+	}
+}
+
+func (b *bare) write(ctx context.Context, batch []promotion) error {
+	handles, owns, parents := make([][]byte, len(batch)), make([][]byte, len(batch)), map[string]promotion{}
+	for i, p := range batch {
+		handles[i], owns[i], parents[string(p.handle)] = p.handle, p.own, p
+	}
+	return pgx.BeginTxFunc(ctx, b.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, lockSQL, handles, owns)
+		if err != nil {
+			return err
+		}
+		var winners, winnersOwn [][]byte
+		var handle, current, previous []byte
+		_, err = pgx.ForEachRow(rows, []any{&handle, &current, &previous}, func() error {
+			if p := parents[string(handle)]; bytes.Equal(current, p.parent) {
+				winners, winnersOwn = append(winners, p.handle), append(winnersOwn, p.own)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, promoteSQL, winners, winnersOwn)
+		return err
+	})
+}
+
 // answer signs a token and answers with it.
-func (b bare) answer(w http.ResponseWriter, status int, err error) {
+func (b *bare) answer(w http.ResponseWriter, status int, err error) {
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -191,20 +273,4 @@ func (b bare) answer(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, "{}")
-}
-
-// serveBare starts the bare handlers as a process of their own.
-func (d *deployment) serveBare(ctx context.Context) (*replica, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	file := filepath.Join(d.dir, "bare.addresses")
-	p, err := d.start("bare", exec.Command(self, bareCommand, d.url, file)) //nolint:noctx // it is stopped in order, not by a context
-	if err != nil {
-		return nil, err
-	}
-	r := &replica{Process: p}
-	err = await(ctx, p, func() bool { return r.read(file) })
-	return r, err
 }

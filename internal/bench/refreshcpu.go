@@ -8,9 +8,13 @@ import (
 	"time"
 )
 
-// cpuTimes are the CPU times of a process and of its children.
-func cpuTimes(parent int) map[int]time.Duration {
-	times := map[int]time.Duration{}
+// tick is the unit of times in /proc/PID/stat.
+const tick = time.Second / 100
+
+// familyCPU is the CPU time of a process and of its children, those that have ended as well: a
+// Postgres server is one process for each connection.
+func familyCPU(parent int) time.Duration {
+	var sum time.Duration
 	entries, _ := os.ReadDir("/proc") // empty where there is none: then nothing is counted
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -21,31 +25,38 @@ func cpuTimes(parent int) map[int]time.Duration {
 			continue
 		}
 		if t, err := cpuOf(pid); err == nil { // else it has just ended
-			times[pid] = t
+			sum += t
 		}
 	}
-	return times
-}
-
-// since is what was used after before was taken. What ended meanwhile is not counted.
-func since(before, after map[int]time.Duration) time.Duration {
-	var sum time.Duration
-	for pid, t := range after {
-		sum += t - before[pid]
+	fields, err := statOf(parent)
+	if err != nil || len(fields) < 15 {
+		return sum
+	}
+	for _, ended := range fields[13:15] { // cutime and cstime
+		n, _ := strconv.ParseInt(ended, 10, 64) // the kernel writes numbers
+		sum += time.Duration(n) * tick
 	}
 	return sum
 }
 
-// parentOf is the process id of a process's parent.
-func parentOf(pid int) (int, error) {
+// statOf are the fields of /proc/PID/stat after the name, which may contain anything: the state, the
+// parent, …
+func statOf(pid int) ([]string, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, fmt.Errorf("looking for the parent of process %d: %w", pid, err)
+		return nil, fmt.Errorf("looking at process %d: %w", pid, err)
 	}
-	// PID (NAME) STATE PPID …; the name may contain anything.
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	return strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:])), nil
+}
+
+// parentOf is the process id of a process's parent.
+func parentOf(pid int) (int, error) {
+	fields, err := statOf(pid)
+	if err != nil {
+		return 0, err
+	}
 	if len(fields) < 2 {
-		return 0, fmt.Errorf("looking for the parent of process %d: %q", pid, text)
+		return 0, fmt.Errorf("looking at process %d: it has no parent", pid)
 	}
 	return strconv.Atoi(fields[1])
 }

@@ -26,8 +26,8 @@ type user struct {
 	access, refresh string
 }
 
-// signInRequest is what a login service sends.
-func signInRequest(apiKey string, i int) []byte {
+// userSignIn is what a login service sends.
+func userSignIn(apiKey string, i int) []byte {
 	body := fmt.Sprintf(`{"user_id":"user-%06d","claims":{"role":"member","plan":"team"},"client":{"address":%q,"user_agent":%q}}`, i, peerAddress, userAgent)
 	return fmt.Appendf(nil, "POST /v1/sessions HTTP/1.1\r\nHost: sessiongate.internal\r\nAuthorization: Bearer %s\r\n"+
 		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", apiKey, len(body), body)
@@ -41,13 +41,13 @@ func isCreated(_ int, head, _ []byte) error {
 }
 
 // signIn signs n users in, each with a request of its own.
-func (d *deployment) signIn(ctx context.Context, at *replica, n int) ([]user, error) {
+func (d *deployment) signInAll(ctx context.Context, at *child, n int) ([]user, error) {
 	users := make([]user, n)
 	requests := make([][]byte, n)
 	for i := range requests {
-		requests[i] = signInRequest(d.apiKey, i)
+		requests[i] = userSignIn(d.apiKey, i)
 	}
-	_, err := closedLoop{address: at.internal, connections: connections, requests: requests, once: true, judge: func(i int, head, body []byte) error {
+	_, err := closedLoop{address: at.at.Internal, connections: connections, requests: requests, once: true, judge: func(i int, head, body []byte) error {
 		if err := isCreated(i, head, body); err != nil {
 			return err
 		}
@@ -139,6 +139,10 @@ var (
 func (d *deployment) set(ctx context.Context, s state) error {
 	client := sessions.NewClient(netip.MustParseAddr(peerAddress), userAgent)
 	return errors.Join(d.execute(ctx, s.sql, client[:]), d.execute(ctx, `VACUUM sessiongate.active_sessions`))
+}
+
+func (d *deployment) before(s state) func(context.Context) error {
+	return func(ctx context.Context) error { return d.set(ctx, s) }
 }
 
 // restore brings back the users who signed out, and removes those who came later.

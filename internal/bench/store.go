@@ -43,47 +43,46 @@ type statement struct {
 	define map[string]string // variables of the script
 }
 
-var storePart = part{
-	name: "store", doc: "the statements of the store, by sessions/postgres and by pgbench",
-	run: func(ctx context.Context, b *bench) ([]result, error) {
-		d, err := deploy(ctx, b, cluster.Options{})
+// storePart measures the store's statements beside pgbench's: how much of what Postgres can do is left
+// to those who ask it through sessions/postgres.
+func storePart(ctx context.Context, b *bench) ([]result, error) {
+	d, err := deploy(ctx, b, cluster.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer d.stop()
+	store, err := postgres.Open(ctx, postgres.Config{URL: d.url})
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	if _, err := store.Migrate(ctx); err != nil {
+		return nil, err
+	}
+	rows := 100_000
+	if b.quick {
+		rows = 1_000
+	}
+	if err := d.insertRows(ctx, 1, rows); err != nil {
+		return nil, err
+	}
+	var results []result
+	for _, s := range d.statements(b, rows) {
+		c := contest{
+			title: "store: " + s.name, unit: "rows", goal: map[string]float64{"sessions/postgres": 0.65},
+			why: s.why + " The CPU is that of Postgres.",
+			contenders: []contender{
+				{name: "pgbench -M prepared", play: func(ctx context.Context) (measurement, error) { return d.playPgbench(ctx, b, s) }},
+				{name: "sessions/postgres", play: func(ctx context.Context) (measurement, error) { return d.playStore(ctx, b, store, s) }},
+			},
+		}
+		table, err := c.run(ctx, b.rounds)
 		if err != nil {
 			return nil, err
 		}
-		defer d.stop()
-		store, err := postgres.Open(ctx, postgres.Config{URL: d.url})
-		if err != nil {
-			return nil, err
-		}
-		defer store.Close()
-		if _, err := store.Migrate(ctx); err != nil {
-			return nil, err
-		}
-		rows := 100_000
-		if b.quick {
-			rows = 1_000
-		}
-		if err := d.insertRows(ctx, 1, rows); err != nil {
-			return nil, err
-		}
-		var results []result
-		for _, s := range d.statements(b, rows) {
-			c := contest{
-				title: "store: " + s.name, unit: "rows", goal: map[string]float64{"sessions/postgres": 0.65},
-				why: s.why + " The CPU is that of Postgres.",
-				contenders: []contender{
-					{name: "pgbench -M prepared", play: func(ctx context.Context) (measurement, error) { return d.playPgbench(ctx, b, s) }},
-					{name: "sessions/postgres", play: func(ctx context.Context) (measurement, error) { return d.playStore(ctx, b, store, s) }},
-				},
-			}
-			table, err := c.run(ctx, b.rounds)
-			if err != nil {
-				return nil, err
-			}
-			results = append(results, table)
-		}
-		return results, nil
-	},
+		results = append(results, table)
+	}
+	return results, nil
 }
 
 func nothing(context.Context) error { return nil }
@@ -219,7 +218,7 @@ func (d *deployment) playStore(ctx context.Context, b *bench, store *postgres.St
 	if err := s.before(ctx); err != nil {
 		return m, err
 	}
-	before := cpuTimes(d.postmaster)
+	before := familyCPU(d.postmaster)
 	counts := make([]int, s.clients)
 	began := time.Now()
 	var g errgroup.Group
@@ -235,7 +234,7 @@ func (d *deployment) playStore(ctx context.Context, b *bench, store *postgres.St
 		})
 	}
 	err = g.Wait()
-	m.took, m.cpu = time.Since(began), since(before, cpuTimes(d.postmaster))
+	m.took, m.cpu = time.Since(began), familyCPU(d.postmaster)-before
 	for _, n := range counts {
 		m.requests += n * s.each
 	}
@@ -251,7 +250,7 @@ func (d *deployment) playPgbench(ctx context.Context, b *bench, s statement) (m 
 	if err := s.before(ctx); err != nil {
 		return m, err
 	}
-	script := filepath.Join(d.dir, "script.sql")
+	script := d.file("script.sql")
 	if err := os.WriteFile(script, []byte(s.script), 0o600); err != nil {
 		return m, err
 	}
@@ -267,12 +266,12 @@ func (d *deployment) playPgbench(ctx context.Context, b *bench, s statement) (m 
 	for name, value := range s.define {
 		args = append(args, "-D", name+"="+value)
 	}
-	before := cpuTimes(d.postmaster)
-	out, err := exec.CommandContext(ctx, filepath.Join(d.BinDir(), "pgbench"), append(args, d.url)...).CombinedOutput()
+	before := familyCPU(d.postmaster)
+	out, err := exec.CommandContext(ctx, filepath.Join(d.server.BinDir(), "pgbench"), append(args, d.url)...).CombinedOutput()
 	if err != nil {
 		return m, fmt.Errorf("pgbench: %w: %s", err, out)
 	}
-	m.cpu = since(before, cpuTimes(d.postmaster))
+	m.cpu = familyCPU(d.postmaster) - before
 	count, rate := pgbenchCount.FindSubmatch(out), pgbenchRate.FindSubmatch(out)
 	if count == nil || rate == nil {
 		return m, fmt.Errorf("pgbench says neither count nor rate: %s", out)

@@ -26,17 +26,21 @@ func handleOf(g int) sessions.Handle {
 	return sessions.Handle(fmt.Appendf(nil, "%d", firstHandle+g*handleStep%handleModulo))
 }
 
+// fillHandles replaces HANDLE in a statement by the handle of row g.
+func fillHandles(sql string) string {
+	return strings.ReplaceAll(sql, "HANDLE", fmt.Sprintf("convert_to((%d + g * %d %% %d)::text, 'UTF8')", firstHandle, handleStep, handleModulo))
+}
+
 // insertRows makes rows from to last.
 func (d *deployment) insertRows(ctx context.Context, from, last int) error {
-	fill := strings.NewReplacer("FIRST", fmt.Sprint(firstHandle), "STEP", fmt.Sprint(handleStep), "MODULO", fmt.Sprint(handleModulo)).Replace
 	return errors.Join(
-		d.execute(ctx, fill(`INSERT INTO sessiongate.active_sessions
+		d.execute(ctx, fillHandles(`INSERT INTO sessiongate.active_sessions
 			(handle, user_id, current_hash, previous_hash, current_client, promoted_at, next_nonce, next_client, issued_at, issues, created_at, expires_at, absolute_expires_at)
-			SELECT convert_to((FIRST + g * STEP % MODULO)::text, 'UTF8'), 'row-' || g, $3, $3, $4, $5, $4, $4, $5, 1, n, n + interval '30 days', n + interval '100 days'
+			SELECT HANDLE, 'row-' || g, $3, $3, $4, $5, $4, $4, $5, 1, n, n + interval '30 days', n + interval '100 days'
 			FROM generate_series($1::bigint, $2) g, (SELECT now() AS n) t ON CONFLICT DO NOTHING`),
 			from, last, []byte(rowHash), []byte(rowClient), rowTimeValue),
-		d.execute(ctx, fill(`INSERT INTO sessiongate.session_attributes (handle, claims, data)
-			SELECT convert_to((FIRST + g * STEP % MODULO)::text, 'UTF8'), '{"role":"member","plan":"team"}', '{}' FROM generate_series($1::bigint, $2) g ON CONFLICT DO NOTHING`),
+		d.execute(ctx, fillHandles(`INSERT INTO sessiongate.session_attributes (handle, claims, data)
+			SELECT HANDLE, '{"role":"member","plan":"team"}', '{}' FROM generate_series($1::bigint, $2) g ON CONFLICT DO NOTHING`),
 			from, last),
 		d.execute(ctx, `VACUUM (ANALYZE) sessiongate.active_sessions, sessiongate.session_attributes`),
 	)
