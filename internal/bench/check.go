@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -136,10 +135,8 @@ func startChecks(ctx context.Context, b *bench) (_ *checks, err error) {
 		return nil, err
 	}
 	// The expired token is a real one, of a time when the store's clock was two hours behind.
-	migrate := exec.CommandContext(ctx, b.sessiongate, "migrate") //nolint:gosec // the program under test
-	migrate.Env = []string{"SESSIONGATE_DATABASE_URL=" + url}
-	if text, err := migrate.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("migrating: %w\n%s", err, text)
+	if err := b.migrate(ctx, url); err != nil {
+		return nil, err
 	}
 	if err := setClock(ctx, url, "- interval '2 hours'"); err != nil {
 		return nil, err
@@ -383,7 +380,6 @@ func (b *bench) refused(ctx context.Context, loops map[string]*loop) (result, er
 	}
 	digest = sha256.Sum256([]byte("a text"))
 	var bare, denial, whole, ratio []float64
-	micros := func(m measurement) float64 { return float64(m.cpu.Nanoseconds()) / 1e3 / float64(m.requests) }
 	for range b.rounds {
 		if err := ctx.Err(); err != nil {
 			return result{}, fmt.Errorf("comparing refusals: %w", err)
@@ -410,8 +406,8 @@ func (b *bench) refused(ctx context.Context, loops map[string]*loop) (result, er
 		if err != nil {
 			return result{}, err
 		}
-		bare = append(bare, micros(measurement{requests: n, cpu: after - before}))
-		denial, whole = append(denial, micros(d)), append(whole, micros(w))
+		bare = append(bare, measurement{requests: n, cpu: after - before}.cpuEach())
+		denial, whole = append(denial, d.cpuEach()), append(whole, w.cpuEach())
 		last := len(bare) - 1
 		ratio = append(ratio, whole[last]/(bare[last]+denial[last]))
 	}

@@ -28,6 +28,10 @@ type contest struct {
 	title, unit, why string
 	contenders       []contender
 	goal             map[string]float64 // name -> ratio aimed at
+	// byCPU makes the ratio one of CPU a request: less is better, and goal is the most.
+	byCPU bool
+	// against are further baselines, each with a column of ratios.
+	against []string
 }
 
 // part is one section of a run: -only selects parts by name.
@@ -83,38 +87,66 @@ func (s spread) text(digits int) string {
 	return f(s.mid) + " (" + f(s.low) + "–" + f(s.high) + ")"
 }
 
+// ratio is that of one turn to another.
+func (c contest) ratio(m, base measurement) float64 {
+	if c.byCPU {
+		return m.cpuEach() / base.cpuEach()
+	}
+	return m.perSecond() / base.perSecond()
+}
+
+// perSecond is the throughput.
+func (m measurement) perSecond() float64 { return float64(m.requests) / m.took.Seconds() }
+
+// cpuEach is the CPU of a request, in microseconds.
+func (m measurement) cpuEach() float64 {
+	return float64(m.cpu.Nanoseconds()) / 1e3 / float64(m.requests)
+}
+
 // tally collects the rounds of one contender.
 type tally struct {
-	throughput, cpu, ratio []float64 // one value a round; cpu in microseconds a request
-	latency                []time.Duration
+	throughput, cpu []float64   // one value a round; cpu in microseconds a request
+	ratios          [][]float64 // to each baseline
+	latency         []time.Duration
 }
 
 // run plays rounds rounds. Every ratio is taken within its own round: only then do both of its sides
 // see the same machine. One turn of each comes before, to warm up, and does not count.
 func (c contest) run(ctx context.Context, rounds int) (result, error) {
+	bases := []int{0}
+	for _, name := range c.against {
+		bases = append(bases, slices.IndexFunc(c.contenders, func(p contender) bool { return p.name == name }))
+	}
 	tallies := make([]tally, len(c.contenders))
+	for i := range tallies {
+		tallies[i].ratios = make([][]float64, len(bases))
+	}
 	for round := range rounds + 1 {
-		base := 0.0
+		turns := make([]measurement, len(c.contenders))
 		for i, p := range c.contenders {
+			if err := ctx.Err(); err != nil {
+				return result{}, fmt.Errorf("%s: %w", c.title, err)
+			}
 			m, err := p.play(ctx)
+			if err == nil && (m.requests == 0 || m.took <= 0) {
+				err = fmt.Errorf("no request was answered in a turn of %s", m.took)
+			}
 			if err != nil {
 				return result{}, fmt.Errorf("%s: %s: %w", c.title, p.name, err)
 			}
-			if m.requests == 0 || m.took <= 0 {
-				return result{}, fmt.Errorf("%s: %s: no request was answered in a turn of %s", c.title, p.name, m.took)
-			}
-			throughput := float64(m.requests) / m.took.Seconds()
-			if i == 0 {
-				base = throughput
-			}
-			if round == 0 {
-				continue
-			}
+			turns[i] = m
+		}
+		if round == 0 {
+			continue
+		}
+		for i, m := range turns {
 			t := &tallies[i]
-			t.throughput = append(t.throughput, throughput)
-			t.cpu = append(t.cpu, float64(m.cpu.Nanoseconds())/1e3/float64(m.requests))
-			t.ratio = append(t.ratio, throughput/base)
+			t.throughput = append(t.throughput, m.perSecond())
+			t.cpu = append(t.cpu, m.cpuEach())
 			t.latency = append(t.latency, m.latency...)
+			for j, base := range bases {
+				t.ratios[j] = append(t.ratios[j], c.ratio(m, turns[base]))
+			}
 		}
 	}
 	return c.result(tallies), nil
@@ -122,10 +154,17 @@ func (c contest) run(ctx context.Context, rounds int) (result, error) {
 
 // result is the table of what was tallied.
 func (c contest) result(tallies []tally) result {
+	ratio, bound := "throughput, ", "≥ "
+	if c.byCPU {
+		ratio, bound = "CPU, ", "≤ "
+	}
 	r := result{
-		title: c.title, why: c.why, unit: "ratio to " + c.contenders[0].name,
+		title: c.title, why: c.why, unit: ratio + "as a ratio to: " + c.contenders[0].name,
 		throughput: map[string]float64{},
-		head:       []string{"", c.unit + "/s", "CPU µs each", "ratio", "aim"},
+		head:       []string{"", c.unit + "/s", "CPU µs each", ratio + "ratio", "aim"},
+	}
+	for _, name := range c.against {
+		r.head = append(r.head, "ratio to: "+name)
 	}
 	timed := slices.ContainsFunc(tallies, func(t tally) bool { return len(t.latency) > 0 })
 	if timed {
@@ -135,15 +174,18 @@ func (c contest) result(tallies []tally) result {
 		t := &tallies[i]
 		aim := ""
 		if goal := c.goal[p.name]; goal > 0 {
-			aim = "≥ " + strconv.FormatFloat(goal, 'f', -1, 64)
+			aim = bound + strconv.FormatFloat(goal, 'f', -1, 64)
 		}
-		row := []string{p.name, spreadOf(t.throughput).text(0), spreadOf(t.cpu).text(1), spreadOf(t.ratio).text(2), aim}
+		row := []string{p.name, spreadOf(t.throughput).text(0), spreadOf(t.cpu).text(1), spreadOf(t.ratios[0]).text(2), aim}
+		for _, ratios := range t.ratios[1:] {
+			row = append(row, spreadOf(ratios).text(2))
+		}
 		if timed {
 			row = append(row, percentiles(t.latency)...)
 		}
 		r.rows = append(r.rows, row)
 		r.throughput[p.name] = spreadOf(t.throughput).mid
-		r.bars = append(r.bars, bar{name: p.name, value: spreadOf(t.ratio), goal: c.goal[p.name]})
+		r.bars = append(r.bars, bar{name: p.name, value: spreadOf(t.ratios[0]), goal: c.goal[p.name]})
 	}
 	return r
 }

@@ -30,7 +30,9 @@ const selfEnv = "SESSIONGATE_BENCH_CHILD"
 
 // parts are the sections of a run, in their order.
 var parts = []part{
-	{"check", "Check, one core", checkPart},
+	{"check", "Check alone", checkPart},
+	{"envoy", "through the real Envoy", envoyPart},
+	{"memory", "cached tokens and ended sessions", memoryPart},
 	{"refresh", "refresh, sign-in, sign-out and promotion", refreshPart},
 	{"audit", "what the audit costs", auditPart},
 	{"store", "the store's statements and pgbench's", storePart},

@@ -148,7 +148,9 @@ func record(ctx context.Context, k kind) (_ *authv3.CheckRequest, err error) {
 			if !k.mapped {
 				return nil
 			}
-			return editAuthz(b, func(e *extauthzv3.ExtAuthz) { e.EncodeRawHeaders, e.AllowedHeaders = false, nil })
+			return envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+				return editFilter(m, func(e *extauthzv3.ExtAuthz) { e.EncodeRawHeaders, e.AllowedHeaders = false, nil })
+			})
 		},
 	})
 	if err != nil {
@@ -183,24 +185,22 @@ func clusters(authz string) map[string][]string {
 	return map[string][]string{"sessiongate_authz": {authz}, "sessiongate_public": {none}, "app": {none}}
 }
 
-// editAuthz changes the filter of the check.
-func editAuthz(b *bootstrapv3.Bootstrap, edit func(*extauthzv3.ExtAuthz)) error {
-	return envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
-		for _, filter := range m.GetHttpFilters() {
-			if filter.GetName() != authzFilter {
-				continue
-			}
-			var e extauthzv3.ExtAuthz
-			if err := filter.GetTypedConfig().UnmarshalTo(&e); err != nil {
-				return fmt.Errorf("reading the filter of the check: %w", err)
-			}
-			edit(&e)
-			if err := filter.GetTypedConfig().MarshalFrom(&e); err != nil {
-				return fmt.Errorf("writing the filter of the check: %w", err)
-			}
+// editFilter changes the filter of the check.
+func editFilter(m *hcmv3.HttpConnectionManager, edit func(*extauthzv3.ExtAuthz)) error {
+	for _, filter := range m.GetHttpFilters() {
+		if filter.GetName() != authzFilter {
+			continue
 		}
-		return nil
-	})
+		var e extauthzv3.ExtAuthz
+		if err := filter.GetTypedConfig().UnmarshalTo(&e); err != nil {
+			return fmt.Errorf("reading the filter of the check: %w", err)
+		}
+		edit(&e)
+		if err := filter.GetTypedConfig().MarshalFrom(&e); err != nil {
+			return fmt.Errorf("writing the filter of the check: %w", err)
+		}
+	}
+	return nil
 }
 
 const authzFilter = "envoy.filters.http.ext_authz"

@@ -203,6 +203,16 @@ func (b *bench) startGate(ctx context.Context, database string, settings ...stri
 	return &gate{child: c, apiKey: b.apiKey}, nil
 }
 
+// migrate brings a database's schema up to date.
+func (b *bench) migrate(ctx context.Context, database string) error {
+	cmd := exec.CommandContext(ctx, b.sessiongate, "migrate") //nolint:gosec // the program under test
+	cmd.Env = []string{"SESSIONGATE_DATABASE_URL=" + database}
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("migrating: %w\n%s", err, text)
+	}
+	return nil
+}
+
 // file is a new name in the folder of the run.
 func (b *bench) file(name string) string {
 	b.files++

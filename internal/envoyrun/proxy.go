@@ -225,6 +225,9 @@ func (p *Proxy) URL(listener string) string {
 // AdminURL returns "http://host:port" of the admin interface.
 func (p *Proxy) AdminURL() string { return p.admin }
 
+// PID is Envoy's process id.
+func (p *Proxy) PID() int { return p.process.PID() }
+
 // Exited is closed when the process has ended, by [Proxy.Stop] or by itself.
 func (p *Proxy) Exited() <-chan struct{} { return p.process.Exited() }
 
