@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,28 +31,58 @@ type action struct {
 	after func(ctx context.Context, requests int) error
 }
 
-// compare plays an action on all rivals. CPU is that of the server; that of Postgres is a column of
-// its own.
+// turn plays one turn, and returns the CPU time of Postgres beside that of the server.
+type turn func(ctx context.Context) (measurement, time.Duration, error)
+
+// compare plays an action on all rivals.
 func (d *deployment) compare(ctx context.Context, a action, rivals []rival) (result, error) {
 	c := contest{title: a.name, unit: "requests", why: a.why, goal: map[string]float64{}}
-	database := make([][]float64, len(rivals)) // CPU of Postgres, µs a request
+	var turns []turn
 	for n, r := range rivals {
 		if n > 0 && a.goal > 0 {
 			c.goal[r.name] = a.goal
 		}
-		c.contenders = append(c.contenders, contender{name: r.name, play: func(ctx context.Context) (measurement, error) {
-			m, postgres, err := d.play(ctx, a, r)
-			database[n] = append(database[n], float64(postgres.Nanoseconds())/1e3/float64(max(1, m.requests)))
+		c.contenders = append(c.contenders, contender{name: r.name})
+		turns = append(turns, func(ctx context.Context) (measurement, time.Duration, error) { return d.play(ctx, a, r) })
+	}
+	return d.run(ctx, c, turns)
+}
+
+// run plays a contest with these turns. The CPU of Postgres gets a column of its own, and so does the
+// ratio to the former version where that is one of the contenders.
+func (d *deployment) run(ctx context.Context, c contest, turns []turn) (result, error) {
+	type round struct{ rate, postgres float64 } // requests a second; µs a request
+	rounds := make([][]round, len(turns))
+	for n, play := range turns {
+		c.contenders[n].play = func(ctx context.Context) (measurement, error) {
+			m, postgres, err := play(ctx)
+			requests := float64(max(1, m.requests))
+			rounds[n] = append(rounds[n], round{requests / m.took.Seconds(), float64(postgres.Nanoseconds()) / 1e3 / requests})
 			return m, err
-		}})
+		}
 	}
 	table, err := c.run(ctx, d.rounds)
 	if err != nil {
 		return table, err
 	}
+	former := slices.IndexFunc(c.contenders, func(c contender) bool { return c.name == formerName })
 	table.head = append(table.head, "Postgres CPU µs each")
-	for n := range table.rows {
-		table.rows[n] = append(table.rows[n], spreadOf(database[n][1:]).text(1)) // the first turn warmed up
+	if former >= 0 {
+		table.head = append(table.head, "ratio to "+formerName)
+	}
+	for n, row := range table.rows {
+		var postgres, ratios []float64
+		for i, r := range rounds[n][1:] { // the first turn warmed up
+			postgres = append(postgres, r.postgres)
+			if former >= 0 {
+				ratios = append(ratios, r.rate/rounds[former][i+1].rate)
+			}
+		}
+		row = append(row, spreadOf(postgres).text(1))
+		if former >= 0 {
+			row = append(row, spreadOf(ratios).text(2))
+		}
+		table.rows[n] = row
 	}
 	return table, nil
 }
@@ -150,7 +181,7 @@ func refreshOn(ctx context.Context, b *bench, durable bool) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.stop()
+	defer d.stop(ctx)
 	ours, err := d.serve(ctx, b.sessiongate, passedOn()...)
 	if err != nil {
 		return nil, err
@@ -165,14 +196,16 @@ func refreshOn(ctx context.Context, b *bench, durable bool) ([]result, error) {
 	}
 	replicas := []*child{ours}
 	names := []string{"sessiongate"}
-	if former, err := buildFormer(ctx); err != nil {
+	program, err := buildFormer(ctx, b.out)
+	if err != nil {
 		return nil, err
-	} else if former != "" {
-		former, err := d.serve(ctx, former)
+	}
+	if program != "" {
+		former, err := d.serve(ctx, program)
 		if err != nil {
 			return nil, err
 		}
-		replicas, names = append(replicas, former), append(names, "sessiongate at "+formerCommit)
+		replicas, names = append(replicas, former), append(names, formerName)
 	}
 	rivals := func(requests, bareRequests [][]byte, listener func(*child) string) []rival {
 		all := []rival{{"bare handler", plain.PID(), plain.at.Public, bareRequests}}
@@ -193,6 +226,7 @@ func refreshOn(ctx context.Context, b *bench, durable bool) ([]result, error) {
 	results := []result{promotions}
 	for _, step := range []struct {
 		action
+
 		rivals []rival
 	}{
 		{action{name: "refresh, R4: a child is generated", why: readAndWrite, before: d.before(due), once: true, judge: answers(true), after: d.issuedOnce}, browser("/draw", refreshPath)},

@@ -52,7 +52,7 @@ func TestBareStatements(t *testing.T) {
 		ours, bare func(context.Context) error
 	}{
 		{
-			"promotion", func(ctx context.Context) error { return nil },
+			"promotion", nothing,
 			func(ctx context.Context) error { return useByCheck(ctx, gate, tokens[:4]) },
 			func(ctx context.Context) error { return d.usePlainly(ctx, plain, tokens[4:]) },
 		},
@@ -169,6 +169,6 @@ func testDeployment(t *testing.T) *deployment {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(d.stop)
+	t.Cleanup(func() { d.stop(t.Context()) })
 	return d
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -46,7 +47,7 @@ func statOf(pid int) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking at process %d: %w", pid, err)
 	}
-	return strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:])), nil
+	return strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])), nil
 }
 
 // parentOf is the process id of a process's parent.

@@ -32,7 +32,7 @@ func deploy(ctx context.Context, b *bench, o cluster.Options) (*deployment, erro
 	}
 	d := &deployment{bench: b, server: server}
 	if err := d.open(ctx, "bench"); err != nil {
-		d.stop()
+		d.stop(ctx)
 		return nil, err
 	}
 	return d, nil
@@ -59,22 +59,29 @@ func (d *deployment) another(ctx context.Context, name string) (*deployment, err
 }
 
 // stop ends everything and removes the data.
-func (d *deployment) stop() {
-	d.leave()
+func (d *deployment) stop(ctx context.Context) {
+	d.leave(ctx)
 	d.server.Stop()
 }
 
 // leave ends what uses the database.
-func (d *deployment) leave() {
+func (d *deployment) leave(ctx context.Context) {
 	for _, o := range d.others {
-		o.leave()
+		o.leave(ctx)
 	}
 	for _, c := range d.children {
 		c.Kill()
 	}
 	if d.db != nil {
-		_ = d.db.Close(context.Background())
+		_ = d.db.Close(context.WithoutCancel(ctx)) // it is left also where ctx has ended
 	}
+}
+
+// drop removes the data of another database, which may be large.
+func (d *deployment) drop(ctx context.Context, o *deployment) error {
+	name := o.db.Config().Database
+	o.leave(ctx)
+	return d.execute(ctx, `DROP DATABASE `+pgx.Identifier{name}.Sanitize()+` WITH (FORCE)`)
 }
 
 // execute runs statements on the benchmark's own connection.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -12,18 +13,22 @@ import (
 )
 
 // formerCommit is the version that this one is measured against.
-const formerCommit = "fac4fcc"
+const (
+	formerCommit = "fac4fcc"
+	formerName   = "sessiongate at " + formerCommit
+)
 
 // buildFormer builds sessiongate of formerCommit from the history of this repository, once: the
-// program is kept in .cache. A clone without that commit gives "".
-func buildFormer(ctx context.Context) (string, error) {
+// program is kept in .cache. A clone without that commit gives "", and a line that says so.
+func buildFormer(ctx context.Context, out io.Writer) (string, error) {
 	top, err := exec.CommandContext(ctx, "git", "rev-parse", "--show-toplevel").Output()
-	if err != nil {
-		return "", nil // no clone at all
-	}
 	root := strings.TrimSpace(string(top))
-	if exec.CommandContext(ctx, "git", "-C", root, "cat-file", "-e", formerCommit+"^{commit}").Run() != nil {
-		return "", nil
+	if err == nil {
+		err = exec.CommandContext(ctx, "git", "-C", root, "cat-file", "-e", formerCommit+"^{commit}").Run()
+	}
+	if err != nil {
+		_, err = fmt.Fprintf(out, "Commit %s is not in this clone: the former version is not measured.\n", formerCommit)
+		return "", err
 	}
 	dir := filepath.Join(root, ".cache", "bench", formerCommit)
 	program := filepath.Join(dir, "sessiongate")

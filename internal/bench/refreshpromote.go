@@ -85,39 +85,38 @@ func (d *deployment) comparePromotions(ctx context.Context, users []user, plain 
 		title: "promotion", unit: "promotions", goal: map[string]float64{},
 		why: "From the first use of a child to the written row, for " + strconv.Itoa(len(users)) + " children at once. The CPU has that of the check.",
 	}
-	play := func(at *child, use func(ctx context.Context, tokens []newToken) error) func(ctx context.Context) (measurement, error) {
-		return func(ctx context.Context) (m measurement, err error) {
+	var turns []turn
+	add := func(name string, at *child, use func(ctx context.Context, tokens []newToken) error) {
+		c.contenders = append(c.contenders, contender{name: name})
+		turns = append(turns, func(ctx context.Context) (m measurement, postgres time.Duration, err error) {
 			tokens, err := d.drawChildren(ctx, users, replicas[0])
 			if err != nil {
-				return m, err
+				return m, 0, err
 			}
 			before, err := cpuOf(at.PID())
 			if err != nil {
-				return m, err
+				return m, 0, err
 			}
 			began := time.Now()
+			postgres = familyCPU(d.postmaster)
 			if err := use(ctx, tokens); err != nil {
-				return m, err
+				return m, 0, err
 			}
 			m.took, m.requests = time.Since(began), len(tokens)
-			after, err := cpuOf(at.PID())
-			if err != nil {
-				return m, err
+			postgres = familyCPU(d.postmaster) - postgres
+			if m.cpu, err = cpuOf(at.PID()); err != nil {
+				return m, postgres, err
 			}
-			m.cpu = after - before
-			return m, d.promotedAll(ctx, len(tokens))
-		}
+			m.cpu -= before
+			return m, postgres, d.promotedAll(ctx, len(tokens))
+		})
 	}
-	c.contenders = append(c.contenders, contender{"bare handler", play(plain, func(ctx context.Context, tokens []newToken) error {
-		return d.usePlainly(ctx, plain, tokens)
-	})})
+	add("bare handler", plain, func(ctx context.Context, tokens []newToken) error { return d.usePlainly(ctx, plain, tokens) })
 	for i, r := range replicas {
 		c.goal[names[i]] = 0.8
-		c.contenders = append(c.contenders, contender{names[i], play(r, func(ctx context.Context, tokens []newToken) error {
-			return useByCheck(ctx, r, tokens)
-		})})
+		add(names[i], r, func(ctx context.Context, tokens []newToken) error { return useByCheck(ctx, r, tokens) })
 	}
-	return c.run(ctx, d.rounds)
+	return d.run(ctx, c, turns)
 }
 
 // promotedAll proves that each child is current.

@@ -74,8 +74,8 @@ func (d *deployment) signInAll(ctx context.Context, at *child, n int) ([]user, e
 	return users, errors.Join(
 		d.execute(ctx, `CREATE SCHEMA IF NOT EXISTS bench`),
 		d.execute(ctx, `DROP TABLE IF EXISTS bench.sessions, bench.attributes`),
-		d.execute(ctx, `CREATE TABLE bench.sessions AS SELECT * FROM sessiongate.active_sessions`),
-		d.execute(ctx, `CREATE TABLE bench.attributes AS SELECT * FROM sessiongate.session_attributes`),
+		d.execute(ctx, `CREATE TABLE bench.sessions AS TABLE sessiongate.active_sessions`),
+		d.execute(ctx, `CREATE TABLE bench.attributes AS TABLE sessiongate.session_attributes`),
 	)
 }
 
@@ -149,8 +149,8 @@ func (d *deployment) before(s state) func(context.Context) error {
 func (d *deployment) restore(ctx context.Context) error {
 	return errors.Join(
 		d.execute(ctx, `DELETE FROM sessiongate.active_sessions s WHERE NOT EXISTS (SELECT FROM bench.sessions o WHERE o.handle = s.handle)`),
-		d.execute(ctx, `INSERT INTO sessiongate.active_sessions SELECT * FROM bench.sessions ON CONFLICT DO NOTHING`),
-		d.execute(ctx, `INSERT INTO sessiongate.session_attributes SELECT * FROM bench.attributes ON CONFLICT DO NOTHING`),
+		d.execute(ctx, `INSERT INTO sessiongate.active_sessions TABLE bench.sessions ON CONFLICT DO NOTHING`),
+		d.execute(ctx, `INSERT INTO sessiongate.session_attributes TABLE bench.attributes ON CONFLICT DO NOTHING`),
 		d.execute(ctx, `TRUNCATE sessiongate.audit_events`),
 		d.execute(ctx, `VACUUM sessiongate.active_sessions, sessiongate.session_attributes, sessiongate.feed`),
 	)

@@ -27,7 +27,7 @@ func startPart(ctx context.Context, b *bench) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.stop()
+	defer d.stop(ctx)
 	var results []result
 	for _, measure := range []func(context.Context) ([]result, error){d.measureStarts, d.measureMigrations, d.measureSizes} {
 		more, err := measure(ctx)
@@ -57,6 +57,9 @@ func (b *bench) sizes() []size {
 	return all
 }
 
+// startGoal is how soon a process must be ready, in milliseconds.
+const startGoal = 1000
+
 // measureStarts starts a process again and again, on databases of several sizes in turns, until it is
 // ready. A process reads the keys and the whole feed first.
 func (d *deployment) measureStarts(ctx context.Context) ([]result, error) {
@@ -64,10 +67,11 @@ func (d *deployment) measureStarts(ctx context.Context) ([]result, error) {
 		*deployment
 
 		name string
+		goal float64   // ms; 0: none
 		took []float64 // ms
 	}
 	var databases []*database
-	add := func(name string, rows, entries int) error {
+	add := func(name string, goal float64, rows, entries int) error {
 		o, err := d.another(ctx, fmt.Sprintf("start_%d", len(databases)))
 		if err != nil {
 			return err
@@ -75,7 +79,7 @@ func (d *deployment) measureStarts(ctx context.Context) ([]result, error) {
 		if err := o.migrate(ctx); err != nil {
 			return err
 		}
-		databases = append(databases, &database{deployment: o, name: name})
+		databases = append(databases, &database{deployment: o, name: name, goal: goal})
 		if rows > 0 {
 			err = o.insertRows(ctx, 1, rows)
 		}
@@ -84,7 +88,7 @@ func (d *deployment) measureStarts(ctx context.Context) ([]result, error) {
 		}
 		return err
 	}
-	if err := add("empty", 0, 0); err != nil {
+	if err := add("empty", startGoal, 0, 0); err != nil {
 		return nil, err
 	}
 	sizes := d.sizes()
@@ -92,7 +96,7 @@ func (d *deployment) measureStarts(ctx context.Context) ([]result, error) {
 		if s.rows < 1_000_000 && !d.quick {
 			continue
 		}
-		if err := add(s.name+" sessions", s.rows, 0); err != nil {
+		if err := add(s.name+" sessions", startGoal, s.rows, 0); err != nil {
 			return nil, err
 		}
 	}
@@ -100,7 +104,7 @@ func (d *deployment) measureStarts(ctx context.Context) ([]result, error) {
 		if s.rows > 1_000_000 {
 			continue
 		}
-		if err := add(s.name+" entries in the feed", 0, s.rows); err != nil {
+		if err := add(s.name+" entries in the feed", 0, 0, s.rows); err != nil {
 			return nil, err
 		}
 	}
@@ -122,8 +126,15 @@ func (d *deployment) measureStarts(ctx context.Context) ([]result, error) {
 		head: []string{"", "ms until ready", "aim"},
 	}
 	for _, at := range databases {
-		r.rows = append(r.rows, []string{at.name, spreadOf(at.took).text(0), "< 1000"})
-		r.bars = append(r.bars, bar{name: at.name, value: spreadOf(at.took), goal: 1000})
+		aim := ""
+		if at.goal > 0 {
+			aim = fmt.Sprintf("< %.0f", at.goal)
+		}
+		r.rows = append(r.rows, []string{at.name, spreadOf(at.took).text(0), aim})
+		r.bars = append(r.bars, bar{name: at.name, value: spreadOf(at.took), goal: at.goal})
+		if err := d.drop(ctx, at.deployment); err != nil {
+			return nil, err
+		}
 	}
 	return []result{r}, nil
 }
@@ -177,6 +188,9 @@ func (d *deployment) measureMigrations(ctx context.Context) ([]result, error) {
 			return err
 		})
 		if err != nil {
+			return nil, err
+		}
+		if err := d.drop(ctx, o); err != nil {
 			return nil, err
 		}
 		r.rows = append(r.rows, []string{s.name, inMilliseconds(took), inMilliseconds(before), inMilliseconds(meanwhile)})

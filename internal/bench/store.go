@@ -50,7 +50,7 @@ func storePart(ctx context.Context, b *bench) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.stop()
+	defer d.stop(ctx)
 	store, err := postgres.Open(ctx, postgres.Config{URL: d.url})
 	if err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ func (d *deployment) statements(b *bench, rows int) []statement {
 // promotions are batches that can go on for ever: each of the rows passes through three hashes.
 func (d *deployment) promotions(rows int, define map[string]string) (batches [3][]sessions.Promotion, script string) {
 	hash := func(n int) string { return strings.Repeat(string(rune('a'+n%3)), 32) }
-	var handles []string
+	var handles, parts []string
 	for i := range promotionBatch {
 		handle := handleOf(1 + i*rows/promotionBatch)
 		handles = append(handles, string(handle[:]))
@@ -201,9 +201,9 @@ func (d *deployment) promotions(rows int, define map[string]string) (batches [3]
 	for n := range batches {
 		owns := "owns" + strconv.Itoa(n)
 		define[owns] = "{" + strings.Repeat(hash(n+1)+",", promotionBatch-1) + hash(n+1) + "}"
-		script += "BEGIN ISOLATION LEVEL READ COMMITTED;\n" + bind(lockSQL, "handles", owns) + bind(promoteSQL, "handles", owns) + "COMMIT;\n"
+		parts = append(parts, "BEGIN ISOLATION LEVEL READ COMMITTED;\n", bind(lockSQL, "handles", owns), bind(promoteSQL, "handles", owns), "COMMIT;\n")
 	}
-	return batches, script
+	return batches, strings.Join(parts, "")
 }
 
 // bind gives the parameters $1, $2, … of a statement the names of pgbench's variables.
