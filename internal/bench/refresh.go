@@ -229,7 +229,7 @@ func refreshOn(ctx context.Context, b *bench, durable bool) ([]result, error) {
 
 		rivals []rival
 	}{
-		{action{name: "refresh, R4: a child is generated", why: readAndWrite, before: d.before(due), once: true, judge: answers(true), after: d.issuedOnce}, browser("/draw", refreshPath)},
+		{action{name: "refresh, R4: a child is generated", why: readAndWrite, before: d.before(due), once: true, judge: answers(true), after: d.issuedOnce}, browser("/issue", refreshPath)},
 		{action{name: "refresh, R3: the token is kept", why: oneRead, before: d.before(young), judge: answers(false)}, browser("/keep", refreshPath)},
 		{action{name: "refresh, R5: the same child again", why: oneRead, before: d.before(issued), judge: answers(true)}, browser("/keep", refreshPath)},
 		{action{name: "refresh, R7: the token that was just replaced", why: oneRead, before: d.before(replaced), judge: answers(false)}, browser("/keep", refreshPath)},

@@ -16,18 +16,9 @@ import (
 	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
-// The bare handlers, and pgbench with their statements, are a measure only while sessiongate sends
-// the same statements. The server says what it was sent; only spaces may differ.
-func TestBareStatements(t *testing.T) {
+func TestRefresh(t *testing.T) {
 	d := testDeployment(t)
-	if err := d.execute(t.Context(), `CREATE EXTENSION pg_stat_statements`); err != nil {
-		t.Fatal(err)
-	}
 	gate, err := d.serve(t.Context(), d.sessiongate, "SESSIONGATE_SWEEP_INTERVAL=1d")
-	if err != nil {
-		t.Fatal(err)
-	}
-	plain, err := d.serveBare(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +26,22 @@ func TestBareStatements(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tokens, err := d.drawChildren(t.Context(), users, gate)
+	t.Run("another rule ends a turn", func(t *testing.T) { refusesOtherRules(t, d, gate, users) })
+	t.Run("same statements", func(t *testing.T) { sendsTheSame(t, d, gate, users) })
+}
+
+// The bare handlers, and pgbench with their statements, are a measure only while sessiongate sends
+// the same statements. The server says what it was sent; only spaces may differ.
+func sendsTheSame(t *testing.T, d *deployment, gate *child, users []user) {
+	t.Helper()
+	if err := d.execute(t.Context(), `CREATE EXTENSION pg_stat_statements`); err != nil {
+		t.Fatal(err)
+	}
+	plain, err := d.serveBare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := d.issueChildren(t.Context(), users, gate)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +65,7 @@ func TestBareStatements(t *testing.T) {
 		{
 			"R4", d.before(due),
 			once(gate.at.Public, browserRequests(first, refreshPath), answers(true)),
-			once(plain.at.Public, browserRequests(first, "/draw"), isOK),
+			once(plain.at.Public, browserRequests(first, "/issue"), isOK),
 		},
 		{
 			"R3", d.before(young),
@@ -131,16 +137,8 @@ func (d *deployment) statementsOf(t *testing.T, act func(context.Context) error)
 }
 
 // An answer by another rule than the measured one ends a turn, however fast it came.
-func TestWrongRule(t *testing.T) {
-	d := testDeployment(t)
-	gate, err := d.serve(t.Context(), d.sessiongate)
-	if err != nil {
-		t.Fatal(err)
-	}
-	users, err := d.signInAll(t.Context(), gate, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
+func refusesOtherRules(t *testing.T, d *deployment, gate *child, users []user) {
+	t.Helper()
 	requests := browserRequests(users, refreshPath)
 	for name, a := range map[string]action{
 		"kept instead of issued":  {before: d.before(young), once: true, judge: answers(true)},

@@ -90,7 +90,7 @@ func serveBare(ctx context.Context, url, file string) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /promote", b.promote)
 	mux.HandleFunc("GET /promoted", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, b.promoted.Load()) })
-	mux.HandleFunc("POST /draw", b.draw)
+	mux.HandleFunc("POST /issue", b.issue)
 	mux.HandleFunc("POST /keep", b.keep)
 	mux.HandleFunc("POST /create", b.create)
 	mux.HandleFunc("POST /end", b.end)
@@ -145,8 +145,8 @@ func (b *bare) keep(w http.ResponseWriter, r *http.Request) {
 	b.answer(w, http.StatusOK, err)
 }
 
-// draw reads the session, writes it and signs: R4.
-func (b *bare) draw(w http.ResponseWriter, r *http.Request) {
+// issue reads the session, writes it and signs: R4.
+func (b *bare) issue(w http.ResponseWriter, r *http.Request) {
 	row, err := b.get(r)
 	if err == nil {
 		nonce := make([]byte, 16)

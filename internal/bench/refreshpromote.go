@@ -31,8 +31,8 @@ type newToken struct {
 // lineageHeader has parent and own for the bare handler.
 const lineageHeader = "X-Bench-Lineage"
 
-// drawChildren has every user refresh once, and returns the access tokens that came.
-func (d *deployment) drawChildren(ctx context.Context, users []user, at *child) ([]newToken, error) {
+// issueChildren has every user refresh once, and returns the access tokens that came.
+func (d *deployment) issueChildren(ctx context.Context, users []user, at *child) ([]newToken, error) {
 	if err := d.set(ctx, due); err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (d *deployment) comparePromotions(ctx context.Context, users []user, plain 
 	add := func(name string, at *child, use func(ctx context.Context, tokens []newToken) error) {
 		c.contenders = append(c.contenders, contender{name: name})
 		turns = append(turns, func(ctx context.Context) (m measurement, postgres time.Duration, err error) {
-			tokens, err := d.drawChildren(ctx, users, replicas[0])
+			tokens, err := d.issueChildren(ctx, users, replicas[0])
 			if err != nil {
 				return m, 0, err
 			}
