@@ -54,9 +54,13 @@ func New(store Store, cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{
-		cfg:        cfg,
-		store:      store,
-		windows:    windows{Attempt: cfg.RefreshAttemptMax, IssuesMax: cfg.IssuesMax, Sliding: cfg.SlidingLife},
+		cfg:   cfg,
+		store: store,
+		// In whole microseconds, as the times of a store are: D, and D/2 and W, which follow from it.
+		windows: windows{
+			Attempt: cfg.RefreshAttemptMax.Truncate(2 * time.Microsecond), IssuesMax: cfg.IssuesMax,
+			Sliding: cfg.SlidingLife.Truncate(time.Microsecond),
+		},
 		cache:      cache,
 		unverified: newCPUShare(cfg.UnverifiedCPU, cfg.Now),
 

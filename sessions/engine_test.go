@@ -32,6 +32,7 @@ type watched struct {
 	mu    sync.Mutex
 	calls map[string]int
 	fail  func(call string, done bool) error
+	reads bool // Rotate only reads, as it does where the row changed meanwhile
 }
 
 func (s *watched) at(call string, done bool) error {
@@ -86,6 +87,18 @@ func (s *watched) Get(ctx context.Context, h sessions.Handle) (rec sessions.Reco
 
 func (s *watched) Swap(ctx context.Context, old, next sessions.Row, rule sessions.Rule) (bool, error) {
 	return through(s, "Swap", func() (bool, error) { return s.ClockedStore.Swap(ctx, old, next, rule) })
+}
+
+func (s *watched) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotation) (rec sessions.Record, now time.Time, done bool, err error) {
+	rec, err = through(s, "Rotate", func() (rec sessions.Record, err error) {
+		if s.reads {
+			rec, now, err = s.ClockedStore.Get(ctx, h)
+		} else {
+			rec, now, done, err = s.ClockedStore.Rotate(ctx, h, r)
+		}
+		return rec, err
+	})
+	return rec, now, done, err
 }
 
 func (s *watched) Promote(ctx context.Context, ps []sessions.Promotion) error {
@@ -496,6 +509,10 @@ func TestRetryAfterAnyFault(t *testing.T) {
 			return err
 		}},
 		"R4": {do: func(b try) error { return again(b, b.i.Refresh, home) }},
+		"R4 swapped": {
+			prepare: func(b *try) { b.store.reads = true },
+			do:      func(b try) error { return again(b, b.i.Refresh, home) },
+		},
 		"R5 renewed": {
 			prepare: func(b *try) { refresh(t, b.e, b.i.Refresh, home); b.store.Advance(6 * time.Second) },
 			do:      func(b try) error { return again(b, b.i.Refresh, home) },
@@ -563,6 +580,7 @@ func TestRetryAfterAnyFault(t *testing.T) {
 // The loser of a race to write reads and decides again: both get one child.
 func TestLoserOfARaceDecidesAgain(t *testing.T) {
 	store := newWatched()
+	store.reads = true
 	slow, _ := start(t, store, quiet(t))
 	fast, _ := start(t, store.ClockedStore, quiet(t))
 	i := create(t, slow)

@@ -3,6 +3,7 @@ package sessions
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -60,8 +61,9 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 	}
 	var nonce Nonce
 	fill(nonce[:])
+	rotation := rotation(t, client, nonce, e.windows)
 	for range casAttempts {
-		rec, now, err := e.store.Get(ctx, t.handle)
+		rec, now, rotated, err := e.store.Rotate(ctx, t.handle, rotation)
 		if errors.Is(err, ErrNotFound) {
 			return notIssued(R2, t.handle, ""), e.gone(ctx, t.handle)
 		}
@@ -69,6 +71,13 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 			return Issued{}, unavailable("reading session", err)
 		}
 		d := decide(rec.Row, t, client, now, nonce, e.windows)
+		if rotated {
+			if d.rule != R4 || d.answer != answerChild || d.next != rotation.Next(rec.Row, now) {
+				return Issued{}, unavailable("refreshing", fmt.Errorf("the store rotated a row for which %s decides", d.rule))
+			}
+			rec.Row = d.next
+			return e.answer(rec, t, d, now)
+		}
 		if d.end != "" {
 			ending := Ending{Reason: d.end, Actor: "refresh", Rule: d.rule}
 			done, err := e.store.EndIf(ctx, rec.Row, ending)

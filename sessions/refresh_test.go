@@ -3,10 +3,13 @@ package sessions_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
 // An end that took longer than our half of D is not "ended": the answer would clear
@@ -41,4 +44,78 @@ func TestLateEndedIsUnavailable(t *testing.T) {
 	if ctx.Err() == nil || !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrSessionEnded) {
 		t.Errorf("error %v, want unavailable and not ended", err)
 	}
+}
+
+// R4 takes one call to the store, and so do the rules that write nothing.
+func TestCallsOfARefresh(t *testing.T) {
+	store := newWatched()
+	e, _ := start(t, store, quiet(t))
+	first := create(t, e)
+	calls := func(token sessions.Token, from sessions.Client) (sessions.Issued, string) {
+		t.Helper()
+		before := store.counted()
+		i, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{token.Reveal()}, from)
+		if err != nil && !errors.Is(err, sessions.ErrSuperseded) {
+			t.Fatal(err)
+		}
+		var made []string
+		for call, n := range store.counted() {
+			for range n - before[call] {
+				made = append(made, call)
+			}
+		}
+		slices.Sort(made)
+		return i, string(i.Rule) + ": " + strings.Join(made, ", ")
+	}
+	var child sessions.Issued
+	for _, step := range []struct {
+		after time.Duration
+		child bool // is presented
+		from  sessions.Client
+		want  string
+	}{
+		{0, false, home, "R3: Rotate"},
+		{time.Minute, false, home, "R4: Rotate"},
+		{0, false, home, "R5: Rotate"},
+		{0, false, elsewhere, "R5: Rotate"},
+		{6 * time.Second, false, home, "R5: Rotate, Swap"},
+		{0, true, home, "R6: Rotate, Swap"},
+		{0, false, home, "R7: Rotate"},
+		{time.Minute, true, home, "R4: Rotate"},
+	} {
+		store.Advance(step.after)
+		token := first.Refresh
+		if step.child {
+			token = child.Refresh
+		}
+		i, got := calls(token, step.from)
+		if got != step.want {
+			t.Errorf("%s, want %s", got, step.want)
+		}
+		if i.Refresh != "" {
+			child = i
+		}
+	}
+}
+
+// A store that rotated a row for which another rule decides is not believed: nothing is issued.
+func TestRotatedAgainstTheRule(t *testing.T) {
+	store := &overeager{ClockedStore: sessionstest.NewMemory()}
+	e, log := start(t, store, quiet(t))
+	i := create(t, e)
+	_, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home)
+	if !errors.Is(err, sessions.ErrUnavailable) || !strings.Contains(err.Error(), "R3") {
+		t.Errorf("%v, want unavailable, and the rule", err)
+	}
+	if event, err := log.await(t.Context(), sessions.EventRefreshAnswered); err != nil || event.Err == nil {
+		t.Errorf("told %+v, %v", event, err)
+	}
+}
+
+// overeager says that it rotates every row.
+type overeager struct{ sessionstest.ClockedStore }
+
+func (s *overeager) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotation) (sessions.Record, time.Time, bool, error) {
+	rec, now, _, err := s.ClockedStore.Rotate(ctx, h, r)
+	return rec, now, true, err
 }

@@ -114,6 +114,44 @@ func decide(row Row, token refreshToken, client Client, now time.Time, nonce Non
 	}
 }
 
+// Rotation is what R4 writes, and the rows in which it does so. It is known before the row is read, so
+// a store can read, compare and write in one statement ([Store.Rotate]). It says of R4 what decide
+// says; decide has the last word. Its durations are whole microseconds, as a store's times are.
+type Rotation struct {
+	Current       TokenHash // of the presented token
+	NextNonce     Nonce
+	NextClient    Client
+	Grace, Repeat time.Duration // G and W
+	Sliding       time.Duration
+	IssuesMax     int
+}
+
+// rotation is what R4 will write if token turns out to be current.
+func rotation(token refreshToken, client Client, nonce Nonce, w windows) Rotation {
+	return Rotation{
+		Current: token.hash(), NextNonce: nonce, NextClient: client,
+		Grace: w.grace(), Repeat: w.repeat(), Sliding: w.Sliding, IssuesMax: w.IssuesMax,
+	}
+}
+
+// Fits says whether R4 issues a child of the row at that time. A row with a time in the future does
+// not fit: to decide, that time counts as now, which is within G or W.
+func (r Rotation) Fits(row Row, now time.Time) bool {
+	return row.Current == r.Current &&
+		now.Before(row.ExpiresAt) && now.Before(row.AbsoluteExpiresAt) &&
+		!now.Before(row.PromotedAt.Add(r.Grace)) &&
+		(row.IssuedAt.IsZero() || !now.Before(row.IssuedAt.Add(r.Repeat))) &&
+		row.Issues < r.IssuesMax
+}
+
+// Next is the row after that issue.
+func (r Rotation) Next(row Row, now time.Time) Row {
+	row.NextNonce, row.NextClient, row.IssuedAt = r.NextNonce, r.NextClient, now
+	row.Issues++
+	row.ExpiresAt = earlier(now.Add(r.Sliding), row.AbsoluteExpiresAt)
+	return row
+}
+
 // notInFuture corrects a row after the store's clock was set back. A time in the future counts as
 // now, and is written as now. Otherwise the windows would stay open until the clock has caught up,
 // and would refuse the client's other networks for as long.

@@ -257,3 +257,73 @@ func TestDecideAlways(t *testing.T) {
 		}
 	})
 }
+
+// agree fails unless the rotation of token says of the row what decide says.
+func agree(tb rapid.TB, row Row, token refreshToken, client Client, now time.Time, w windows) {
+	tb.Helper()
+	d := decide(row, token, client, now, Nonce{'n'}, w)
+	r := rotation(token, client, Nonce{'n'}, w)
+	issues := d.rule == R4 && d.answer == answerChild
+	switch fits := r.Fits(row, now); {
+	case fits != issues:
+		tb.Fatalf("fits %v, but %s decides with %d, at %s of %+v", fits, d.rule, d.answer, now, row)
+	case fits && r.Next(row, now) != d.next:
+		tb.Fatalf("wrote (-decided +written):\n%s", cmp.Diff(d.next, r.Next(row, now)))
+	}
+}
+
+// TestRotationIsR4: a row fits if and only if R4 issues a child of it, and then the rotation writes
+// what R4 writes. Each time of the row is on each side of each border, and in the future.
+func TestRotationIsR4(t *testing.T) {
+	t0, created := signIn(testEpoch, netV)
+	t1 := childAt(t0, nonceA, testEpoch)
+	now := testEpoch.Add(50 * 24 * time.Hour)
+	var times []time.Time
+	for _, ago := range []time.Duration{-time.Hour, 0, testD / 2, testG, testW, time.Hour, testWindows.Sliding} {
+		for _, near := range []time.Duration{-tick, 0, tick} {
+			times = append(times, now.Add(near-ago))
+		}
+	}
+	rows, fitting := 0, 0
+	for _, promotedAt := range times {
+		for _, issuedAt := range append(times, time.Time{}) {
+			for _, expiresAt := range []time.Time{now.Add(-tick), now, now.Add(tick), now.Add(time.Hour)} {
+				for _, absolute := range []time.Time{now.Add(-tick), now, now.Add(tick), now.Add(testWindows.Sliding), now.Add(testWindows.Sliding + tick)} {
+					for _, issues := range []int{1, 19, 20, 21} {
+						row := promoted(created, t1.hash(), netV, promotedAt)
+						row.ExpiresAt, row.AbsoluteExpiresAt = expiresAt, absolute
+						if !issuedAt.IsZero() {
+							row.NextNonce, row.NextClient, row.IssuedAt, row.Issues = nonceB, netV, issuedAt, issues
+						}
+						for _, token := range []refreshToken{t0, t1, t1.child(nonceB)} {
+							agree(t, row, token, netW, now, testWindows)
+							rows++
+							if rotation(token, netW, Nonce{'n'}, testWindows).Fits(row, now) {
+								fitting++
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	if fitting < 1000 || fitting > rows/2 {
+		t.Errorf("%d of %d rows fit", fitting, rows)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		at := rapid.Custom(func(rt *rapid.T) time.Time {
+			return now.Add(time.Duration(rapid.Int64Range(-int64(testW/tick)*2, int64(testW/tick)*2).Draw(rt, "µs")) * tick)
+		})
+		w := windows{
+			Attempt: 2 * tick * time.Duration(rapid.Int64Range(1, int64(testD/tick)).Draw(rt, "D")), IssuesMax: rapid.IntRange(1, 3).Draw(rt, "most"),
+			Sliding: tick * time.Duration(rapid.Int64Range(1, int64(testW/tick)).Draw(rt, "sliding")),
+		}
+		row := promoted(created, t1.hash(), netV, at.Draw(rt, "promoted at"))
+		row.ExpiresAt, row.AbsoluteExpiresAt = at.Draw(rt, "expires at"), at.Draw(rt, "absolutely")
+		if rapid.Bool().Draw(rt, "issued") {
+			row.NextNonce, row.NextClient, row.IssuedAt, row.Issues = nonceB, netV, at.Draw(rt, "issued at"), rapid.IntRange(1, 4).Draw(rt, "issues")
+		}
+		token := rapid.SampledFrom([]refreshToken{t0, t1, t1.child(nonceB)}).Draw(rt, "token")
+		agree(rt, row, token, rapid.SampledFrom([]Client{{}, netV, netW}).Draw(rt, "client"), now, w)
+	})
+}

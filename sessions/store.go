@@ -53,6 +53,15 @@ type Store interface {
 	// CurrentClient, PromotedAt, NextNonce, NextClient, IssuedAt, Issues and ExpiresAt may differ.
 	Swap(ctx context.Context, old, next Row, rule Rule) (bool, error)
 
+	// Rotate is Get, and Swap for R4, in one step: most refreshes need no second one. It reads the
+	// session without Data. If the row fits r at the time of the reading, and Current and IssuedAt
+	// are still those that were read, it replaces the row by r.Next and returns true. The Record has
+	// the row as it was read, before that.
+	//
+	// False says only that nothing was written. The caller decides, and swaps: a row that fits may
+	// have changed meanwhile.
+	Rotate(ctx context.Context, h Handle, r Rotation) (Record, time.Time, bool, error)
+
 	// Promote makes children current, in one transaction.
 	//
 	// If the row's Current is the promotion's Parent: Previous becomes Parent, Current becomes Own,

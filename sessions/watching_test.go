@@ -48,7 +48,7 @@ func TestEachRefreshIsToldOnce(t *testing.T) {
 	asks(child.Refresh, home, sessions.R6, nil)
 	asks(first.Refresh, home, sessions.R7, nil)
 	store.failing(func(call string, _ bool) error {
-		if call == "Get" {
+		if call == "Rotate" {
 			return errors.New("the store is on fire")
 		}
 		return nil

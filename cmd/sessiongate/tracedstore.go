@@ -84,6 +84,13 @@ func (s tracedStore) Swap(ctx context.Context, old, next sessions.Row, rule sess
 	return s.Store.Swap(ctx, old, next, rule)
 }
 
+// Rotate implements [sessions.Store].
+func (s tracedStore) Rotate(ctx context.Context, h sessions.Handle, o sessions.Rotation) (r sessions.Record, now time.Time, done bool, err error) {
+	ctx, end := s.span(ctx, "Rotate")
+	defer func() { end(err) }()
+	return s.Store.Rotate(ctx, h, o)
+}
+
 // End implements [sessions.Store].
 func (s tracedStore) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (done bool, err error) {
 	ctx, end := s.span(ctx, "End")

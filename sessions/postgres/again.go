@@ -57,45 +57,49 @@ func (s *Store) do(ctx context.Context, p *pgxpool.Pool, f func(context.Context,
 
 // ownBeginOf is how transactions of a connection begin, if they need more than begin. On such a
 // connection, a single statement is a transaction, too.
-func ownBeginOf(conn *pgxpool.Conn) string {
-	own, _ := conn.Conn().PgConn().CustomData()[ownBegin].(string)
+func ownBeginOf(conn *pgx.Conn) string {
+	own, _ := conn.PgConn().CustomData()[ownBegin].(string)
 	return own
 }
 
 // once is do without the repetition, for statements whose decision must be made again.
 func (s *Store) once(ctx context.Context, p *pgxpool.Pool, f func(context.Context, querier) error) error {
-	return s.with(ctx, p, s.statementMax, func(ctx context.Context, conn *pgxpool.Conn) error {
+	return s.with(ctx, p, s.statementMax, func(ctx context.Context, conn *pgx.Conn) error {
 		if own := ownBeginOf(conn); own != "" {
-			return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{BeginQuery: own}, func(tx pgx.Tx) error { return f(ctx, tx) })
+			return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{BeginQuery: own}, func(tx pgx.Tx) error { return f(ctx, named(conn, tx)) })
 		}
-		return f(ctx, conn)
+		return f(ctx, named(conn, conn))
 	})
 }
 
 // transact runs f in a transaction that takes at most longest, and again if it lost a race.
-func (s *Store) transact(ctx context.Context, p *pgxpool.Pool, longest time.Duration, f func(context.Context, pgx.Tx) error) error {
+func (s *Store) transact(ctx context.Context, p *pgxpool.Pool, longest time.Duration, f func(context.Context, querier) error) error {
 	return again(ctx, func() error {
-		return s.with(ctx, p, longest, func(ctx context.Context, conn *pgxpool.Conn) error {
+		return s.with(ctx, p, longest, func(ctx context.Context, conn *pgx.Conn) error {
 			options := pgx.TxOptions{BeginQuery: cmp.Or(ownBeginOf(conn), begin)}
-			return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error { return f(ctx, tx) })
+			return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error { return f(ctx, named(conn, tx)) })
 		})
 	})
 }
 
 // with waits for a connection, and runs f on it for at most longest. The server ends a statement by
 // itself; a server that does not even report that is frozen, or cut off.
-func (s *Store) with(ctx context.Context, p *pgxpool.Pool, longest time.Duration, f func(context.Context, *pgxpool.Conn) error) error {
-	conn, err := p.Acquire(ctx)
+func (s *Store) with(ctx context.Context, p *pgxpool.Pool, longest time.Duration, f func(context.Context, *pgx.Conn) error) error {
+	acquired, err := p.Acquire(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Release()
+	defer acquired.Release()
+	conn := acquired.Conn()
 	bounded, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	if era, ok := conn.Conn().PgConn().CustomData()[itsEra].(context.Context); ok {
+	if era, ok := conn.PgConn().CustomData()[itsEra].(context.Context); ok {
 		defer context.AfterFunc(era, cancel)() //nolint:contextcheck // either of them ends it
 	}
 	err = f(bounded, conn)
+	if forgetStatements(bounded, conn, err) {
+		err = f(bounded, conn)
+	}
 	switch {
 	case err == nil, ctx.Err() != nil:
 	case errors.Is(bounded.Err(), context.Canceled):

@@ -65,7 +65,7 @@ func (s *Store) DeliverAudit(ctx context.Context, limit int, deliver func([]sess
 	delivered := 0
 	// The events are read after the lock was taken: each statement has a snapshot of its own, so it
 	// sees none that the former holder of the lock removed.
-	err := s.transact(ctx, s.outbox, s.deliverMax+s.transactionMax, func(ctx context.Context, tx pgx.Tx) error {
+	err := s.transact(ctx, s.outbox, s.deliverMax+s.transactionMax, func(ctx context.Context, tx querier) error {
 		delivered = 0
 		var mine bool
 		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, int64(auditLock)).Scan(&mine); err != nil || !mine {
@@ -99,7 +99,7 @@ func (s *Store) DeliverAudit(ctx context.Context, limit int, deliver func([]sess
 	return delivered, nil
 }
 
-func selectAudit(ctx context.Context, tx pgx.Tx, limit int) ([]sessions.AuditEvent, error) {
+func selectAudit(ctx context.Context, tx querier, limit int) ([]sessions.AuditEvent, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT id, at, kind, handle, user_id, rule, reason, actor, key
 		FROM sessiongate.audit_events ORDER BY id LIMIT $1`, limit)

@@ -549,6 +549,29 @@ func (s swapping) Swap(ctx context.Context, old, next sessions.Row, rule session
 	return s.Store.Swap(ctx, rec.Row, next, rule)
 }
 
+// Rotate only reads, so that both swap.
+func (s swapping) Rotate(ctx context.Context, h sessions.Handle, _ sessions.Rotation) (sessions.Record, time.Time, bool, error) {
+	rec, now, err := s.Get(ctx, h)
+	return rec, now, false, err
+}
+
+// rotating forgets to compare the row with what it read before it writes.
+type rotating struct{ *faulty }
+
+func (s rotating) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotation) (sessions.Record, time.Time, bool, error) {
+	before, now, err := s.Get(ctx, h)
+	if err != nil {
+		return before, now, false, err
+	}
+	s.gate.pass()
+	rec, read, done, err := s.Store.Rotate(ctx, h, r)
+	if done || err != nil || !s.blind || !r.Fits(before.Row, now) {
+		return rec, read, done, err
+	}
+	_, err = s.Store.Swap(ctx, rec.Row, r.Next(before.Row, now), sessions.R4)
+	return before, now, true, err
+}
+
 // updating raises the version of the claims that it had read before.
 type updating struct{ *faulty }
 
@@ -589,6 +612,11 @@ func (s remembering) Get(ctx context.Context, h sessions.Handle) (sessions.Recor
 	return rec, now, err
 }
 
+func (s remembering) Rotate(ctx context.Context, h sessions.Handle, _ sessions.Rotation) (sessions.Record, time.Time, bool, error) {
+	rec, now, err := s.Get(ctx, h)
+	return rec, now, false, err
+}
+
 // TestHistoriesFindBrokenStores plays the moments that a promise of the store is for, at two
 // engines at once. Over the store as it is, the history is right; over a store that breaks the
 // promise, it is not.
@@ -607,6 +635,13 @@ func TestHistoriesFindBrokenStores(t *testing.T) {
 	}{
 		"Swap without its compare": {
 			func(f *faulty) sessions.Store { return swapping{f} },
+			func(p *party, h sessions.Handle, with hold) {
+				p.advance(grace + moment)
+				both(func(at int) { p.refresh(at, h, with, fromV) })
+			},
+		},
+		"Rotate without its compare": {
+			func(f *faulty) sessions.Store { return rotating{f} },
 			func(p *party, h sessions.Handle, with hold) {
 				p.advance(grace + moment)
 				both(func(at int) { p.refresh(at, h, with, fromV) })

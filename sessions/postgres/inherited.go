@@ -30,17 +30,20 @@ var ours = []struct {
 	{"lock_timeout", "0", true}, // statement_timeout ends a wait
 	{"transaction_timeout", "0", true},
 	{"idle_session_timeout", "0", false}, // for pooled connections, the pooler decides
-	// Each statement is planned with its arguments, and every kind of plan is allowed. JIT
-	// compilation would take longer than the statement.
+	// JIT compilation would take longer than the statement.
 	{"plan_cache_mode", "auto", true},
 	{"jit", "off", false},
-	{"enable_seqscan", "on", true},
+	// A prepared statement keeps the plan that was made for the tables as they were. In an empty or
+	// small table, to read all of it is the best plan; minutes later, it may be a large one. So
+	// every plan begins with an index and follows one. Through a pooler, each statement is planned
+	// for itself.
+	{"enable_seqscan", "off", false},
+	{"enable_hashjoin", "off", false},
+	{"enable_mergejoin", "off", false},
 	{"enable_indexscan", "on", true},
 	{"enable_indexonlyscan", "on", true},
 	{"enable_bitmapscan", "on", true},
 	{"enable_nestloop", "on", true},
-	{"enable_hashjoin", "on", true},
-	{"enable_mergejoin", "on", true},
 	{"enable_sort", "on", true},
 }
 
@@ -48,10 +51,11 @@ var ours = []struct {
 // from before a wait would decide.
 const begin = `BEGIN ISOLATION LEVEL READ COMMITTED`
 
-// A connection stores under these names: how its transactions begin, if not with begin; when it was
-// made; and its era ([eras]).
+// A connection stores under these names: how its transactions begin, if not with begin; that its
+// statements have no names; when it was made; and its era ([eras]).
 const (
 	ownBegin = "sessiongate begin"
+	unnamed  = "sessiongate unnamed"
 	madeAt   = "sessiongate made"
 	itsEra   = "sessiongate era"
 )
@@ -113,6 +117,9 @@ func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
 		set = append(set, "synchronous_commit = on")
 	}
 	if pooled {
+		if s.prepare == PrepareDirect {
+			conn.CustomData()[unnamed] = true
+		}
 		throughPooler(conn, inherited, set)
 		return nil
 	}

@@ -26,7 +26,7 @@ func (s *Store) CreateWithin(ctx context.Context, n sessions.NewRecord, l sessio
 	case <-ctx.Done():
 		return sessions.Record{}, nil, fmt.Errorf("waiting for other creations: %w", ctx.Err())
 	}
-	err := s.transact(ctx, s.pool, s.transactionMax, func(ctx context.Context, tx pgx.Tx) error {
+	err := s.transact(ctx, s.pool, s.transactionMax, func(ctx context.Context, tx querier) error {
 		evicted = nil
 		// Creations for one user wait for each other here, on every replica: two that count at once
 		// would each see room for one. The lock belongs to the transaction, so a pooler in
@@ -71,7 +71,7 @@ func userLock(userID string) int64 {
 }
 
 // beyond returns the living sessions of a user except the newest keep.
-func beyond(ctx context.Context, tx pgx.Tx, userID string, keep int) ([][]byte, error) {
+func beyond(ctx context.Context, tx querier, userID string, keep int) ([][]byte, error) {
 	rows, err := tx.Query(ctx, `SELECT handle FROM sessiongate.active_sessions
 		WHERE user_id = $1 AND least(expires_at, absolute_expires_at) > sessiongate.now()
 		ORDER BY created_at DESC, handle OFFSET $2`, userID, keep)

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -37,7 +38,8 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, migrateMax)
 	defer cancel()
 	cfg := s.pool.Config().ConnConfig.Copy()
-	cfg.RuntimeParams["statement_timeout"] = "0" // a migration may take long
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe // through a pooler, too
+	cfg.RuntimeParams["statement_timeout"] = "0"              // a migration may take long
 	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	db := stdlib.OpenDB(*cfg)
 	defer func() { _ = db.Close() }()

@@ -1,10 +1,10 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -44,66 +44,90 @@ func (s *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.
 	return swapped, nil
 }
 
+// Rotate implements [sessions.Store]. The statement reads the row, compares what it read with r, and
+// writes only if it fits; then the row is compared with what was read, as Swap does. So it decides by
+// what is returned, and a change in between makes it write nothing. The numbers are r's: the rule is
+// in package sessions alone.
+func (s *Store) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotation) (sessions.Record, time.Time, bool, error) {
+	sql := rotate
+	if s.audit {
+		sql = rotateAudited
+	}
+	var rec sessions.Record
+	var n scan
+	var now time.Time
+	var rotated bool
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		return by.QueryRow(ctx, sql, h[:], r.Current[:], r.NextNonce[:], orNull(r.NextClient, r.NextClient[:]),
+			r.Grace, r.Repeat, r.Sliding, r.IssuesMax,
+		).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &now, &rotated)...)
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return sessions.Record{}, time.Time{}, false, sessions.ErrNotFound
+	case err != nil:
+		return sessions.Record{}, time.Time{}, false, fmt.Errorf("rotating session: %w", err)
+	}
+	n.finish(&rec.Row)
+	return rec, now.UTC(), rotated, nil
+}
+
+const (
+	rotate        = rotateHead + rotateTail
+	rotateAudited = rotateHead + `, audited AS (
+			INSERT INTO sessiongate.audit_events (kind, handle, user_id, rule, reason, actor)
+			SELECT 'refreshed', handle, user_id, '` + string(sessions.R4) + `', '', 'refresh' FROM rotated
+		)` + rotateTail
+
+	rotateHead = `
+		WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS MATERIALIZED (
+			SELECT ` + rowColumns + `, c.claims, c.claims_version, t.now
+			FROM t, sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1
+		), rotated AS (
+			UPDATE sessiongate.active_sessions o
+			SET next_nonce = $3, next_client = $4, issued_at = s.now, issues = s.issues + 1,
+				expires_at = least(s.now + $7::interval, s.absolute_expires_at)
+			FROM s
+			WHERE s.current_hash = $2 AND s.expires_at > s.now AND s.absolute_expires_at > s.now
+				AND s.promoted_at + $5::interval <= s.now AND (s.issued_at IS NULL OR s.issued_at + $6::interval <= s.now)
+				AND s.issues < $8
+				AND o.handle = $1 AND o.current_hash = s.current_hash AND o.issued_at IS NOT DISTINCT FROM s.issued_at
+			RETURNING o.handle, o.user_id
+		)`
+	rotateTail = `
+		SELECT ` + rowColumns + `, s.claims, s.claims_version, s.now, EXISTS (SELECT FROM rotated) FROM s`
+)
+
 // Promote implements [sessions.Store].
 func (s *Store) Promote(ctx context.Context, ps []sessions.Promotion) error {
 	if len(ps) == 0 {
 		return nil
 	}
-	byHandle := make(map[sessions.Handle]sessions.Promotion, len(ps))
-	var handles, children [][]byte
+	var handles, parents, children [][]byte
 	for _, p := range ps {
-		byHandle[p.Handle] = p
-		handles, children = append(handles, p.Handle[:]), append(children, p.Own[:])
+		handles, parents, children = append(handles, p.Handle[:]), append(parents, p.Parent[:]), append(children, p.Own[:])
 	}
-	err := s.transact(ctx, s.pool, s.transactionMax, func(ctx context.Context, tx pgx.Tx) error {
-		// The rows are locked in the order of handles: two batches that lock in different orders
-		// deadlock. They are locked before anything is decided: a statement that waits for a lock
-		// inside its own decision decides by the snapshot from before the wait. A promotion that
-		// another replica has already made, which is the usual case, locks nothing.
-		rows, err := tx.Query(ctx, `
-			SELECT s.handle, s.current_hash, s.previous_hash
-			FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) JOIN sessiongate.active_sessions s USING (handle)
-			WHERE s.current_hash <> p.own AND s.previous_hash IS DISTINCT FROM p.own
-			ORDER BY s.handle FOR NO KEY UPDATE OF s`, handles, children)
-		if err != nil {
-			return err
-		}
-		var winners, owns, losers, lost [][]byte
-		var h, current, previous []byte
-		_, err = pgx.ForEachRow(rows, []any{&h, &current, &previous}, func() error {
-			p := byHandle[sessions.Handle(h)]
-			switch {
-			case bytes.Equal(current, p.Own[:]), bytes.Equal(previous, p.Own[:]):
-			case bytes.Equal(current, p.Parent[:]):
-				winners, owns = append(winners, slices.Clone(h)), append(owns, p.Own[:])
-			default:
-				losers, lost = append(losers, slices.Clone(h)), append(lost, p.Own[:])
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		if len(winners) > 0 {
-			if _, err := tx.Exec(ctx, `
-				UPDATE sessiongate.active_sessions s
-				SET previous_hash = s.current_hash, current_hash = p.own, current_client = s.next_client, promoted_at = sessiongate.now(),
-					next_nonce = NULL, next_client = NULL, issued_at = NULL, issues = 0
-				FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) WHERE s.handle = p.handle`, winners, owns); err != nil {
-				return err
-			}
-		}
-		if len(losers) > 0 {
-			if _, err := tx.Exec(ctx, `
-				INSERT INTO sessiongate.feed (kind, handle, token_hash)
-				SELECT 'lost', p.handle, p.own FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own)`, losers, lost); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	// The rows are locked in the order of handles: two batches that lock in different orders deadlock.
+	// What is decided is what the lock returns, the row as the process that held the lock before left
+	// it. A decision by the statement's own snapshot would be from before the wait. A promotion that
+	// another replica has already made, which is the usual case, locks nothing.
+	_, err := s.exec(ctx, promote, handles, parents, children)
 	if err != nil {
 		return fmt.Errorf("promoting: %w", err)
 	}
 	return nil
 }
+
+const promote = `
+	WITH s AS MATERIALIZED (
+		SELECT s.handle, s.current_hash, p.parent, p.own
+		FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) AS p (handle, parent, own) JOIN sessiongate.active_sessions s USING (handle)
+		WHERE s.current_hash <> p.own AND s.previous_hash IS DISTINCT FROM p.own
+		ORDER BY s.handle FOR NO KEY UPDATE OF s
+	), won AS (
+		UPDATE sessiongate.active_sessions o
+		SET previous_hash = o.current_hash, current_hash = s.own, current_client = o.next_client, promoted_at = sessiongate.now(),
+			next_nonce = NULL, next_client = NULL, issued_at = NULL, issues = 0
+		FROM s WHERE o.handle = s.handle AND s.current_hash = s.parent
+	)
+	INSERT INTO sessiongate.feed (kind, handle, token_hash) SELECT 'lost', handle, own FROM s WHERE current_hash <> parent`

@@ -37,6 +37,9 @@ type Config struct {
 	StatementTimeout, ConnectTimeout time.Duration
 	// AuditKeep is how long audit events are kept if no process delivers them; 0: 90 days.
 	AuditKeep time.Duration
+	// PreparedStatements says whether statements are prepared by name, once for each connection;
+	// empty: [PrepareDirect].
+	PreparedStatements PreparedStatements
 
 	lookup pgconn.LookupFunc // nil: the system's; for tests
 }
@@ -50,7 +53,7 @@ func Defaults() Config {
 		// This leaves room for the eight round trips of a connection with TLS and a password
 		// at 200 ms each, and for the next host within five seconds.
 		ConnectTimeout: 3 * time.Second,
-		AuditKeep:      90 * 24 * time.Hour,
+		AuditKeep:      90 * 24 * time.Hour, PreparedStatements: PrepareDirect,
 	}
 }
 
@@ -75,6 +78,7 @@ type Store struct {
 	pingIdle     time.Duration
 	migratePause time.Duration
 	auditKeep    time.Duration
+	prepare      PreparedStatements
 	audit        bool
 	feedPage     int
 	endPage      int
@@ -112,11 +116,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return hangUp{conn.Conn()}
 	}
-	// A pooler in transaction mode gives each transaction any server connection. There, a statement
-	// that was prepared by name is unknown, or belongs to another client. So statements have no
-	// name. Only the types of their parameters and results are cached; they are the schema's, and
-	// the same everywhere.
-	pc.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	pc.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
+	prepare := cmp.Or(c.PreparedStatements, defaults.PreparedStatements)
+	if prepare == PrepareNever {
+		pc.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
 	params := pc.ConnConfig.RuntimeParams
 	if params["application_name"] == "" {
 		params["application_name"] = "sessiongate"
@@ -127,7 +131,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	params["client_encoding"] = "UTF8"
 	s := &Store{
 		deliverMax: deliverMax, pingIdle: pingIdle, migratePause: migratePause, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
-		auditKeep: cmp.Or(c.AuditKeep, defaults.AuditKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
+		prepare: prepare, auditKeep: cmp.Or(c.AuditKeep, defaults.AuditKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
 	}
 	for i := range s.creating {
 		s.creating[i] = make(chan struct{}, 1)

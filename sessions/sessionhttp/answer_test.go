@@ -43,6 +43,13 @@ func (s *timed) Get(ctx context.Context, h sessions.Handle) (sessions.Record, ti
 	return s.Store.Get(ctx, h)
 }
 
+func (s *timed) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotation) (sessions.Record, time.Time, bool, error) {
+	if err := s.note(ctx); err != nil {
+		return sessions.Record{}, time.Time{}, false, err
+	}
+	return s.Store.Rotate(ctx, h, r)
+}
+
 func (s *timed) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (bool, error) {
 	if err := s.note(ctx); err != nil {
 		return false, err

@@ -2,6 +2,7 @@ package sessionstest
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -57,6 +58,109 @@ func swapChanged(s *suite) {
 	s.same("unchanged", got.Row, row)
 	got, _ = s.get(fresh.Handle)
 	s.same("unchanged", got, fresh)
+}
+
+// rotation is one that fits the row of a new session, after moment.
+func rotation(row sessions.Row) sessions.Rotation {
+	return sessions.Rotation{
+		Current: row.Current, NextNonce: sessions.Nonce{9}, NextClient: sessions.Client{8},
+		Grace: moment, Repeat: time.Minute, Sliding: slidingLife, IssuesMax: 20,
+	}
+}
+
+// rotated calls Rotate and checks what every call promises: it returns what Get returns, without
+// data; it says whether the row fitted; and the row is as it says afterwards.
+func (s *suite) rotated(h sessions.Handle, r sessions.Rotation) bool {
+	s.Helper()
+	want, _ := s.get(h)
+	got, now, done, err := s.store.Rotate(s.Context(), h, r)
+	s.must(err)
+	want.Data = nil
+	s.same("read", got, want)
+	if done != r.Fits(want.Row, now) {
+		s.Fatalf("rotated %v at %s: %+v with %+v", done, now, want.Row, r)
+	}
+	after, _ := s.get(h)
+	after.Data = nil
+	if done {
+		want.Row = r.Next(want.Row, now)
+	}
+	s.same("written", after, want)
+	return done
+}
+
+func rotate(s *suite) {
+	n := s.newRecord("alice")
+	n.Claims, n.Data = []byte(`{"role":"admin"}`), []byte(`{"theme":"dark"}`)
+	rec, err := s.store.Create(s.Context(), n)
+	s.must(err)
+	r := rotation(rec.Row)
+	if s.rotated(rec.Handle, r) {
+		s.Error("within grace")
+	}
+	s.store.Advance(moment)
+	if !s.rotated(rec.Handle, r) {
+		s.Error("not rotated")
+	}
+	if s.rotated(rec.Handle, r) {
+		s.Error("again, at once")
+	}
+	s.store.Advance(r.Repeat)
+	r.NextClient = sessions.Client{} // none was reported
+	if !s.rotated(rec.Handle, r) {
+		s.Error("not rotated again")
+	}
+	got, _ := s.get(rec.Handle)
+	s.same("data", got.Data, n.Data)
+	if _, _, done, err := s.store.Rotate(s.Context(), sessions.NewHandle(), r); done || !errors.Is(err, sessions.ErrNotFound) {
+		s.Errorf("no session: %v, %v", done, err)
+	}
+}
+
+// rotateFits: each part of the rule, alone, keeps a row as it is.
+func rotateFits(s *suite) {
+	for name, tc := range map[string]struct {
+		prepare func(row sessions.Row, now time.Time) sessions.Row
+		ask     func(r *sessions.Rotation)
+		fits    bool
+	}{
+		"as it is":            {fits: true},
+		"another token":       {ask: func(r *sessions.Rotation) { r.Current[31]++ }},
+		"within grace":        {ask: func(r *sessions.Rotation) { r.Grace = time.Hour }},
+		"at the limit":        {ask: func(r *sessions.Rotation) { r.IssuesMax = 0 }},
+		"issued a moment ago": {prepare: generated},
+		"issued long ago": {
+			prepare: func(row sessions.Row, now time.Time) sessions.Row { return generated(row, now.Add(-2*time.Minute)) }, fits: true,
+		},
+		"issued in the future": {prepare: func(row sessions.Row, now time.Time) sessions.Row { return generated(row, now.Add(time.Hour)) }},
+		"issued often": {
+			prepare: func(row sessions.Row, now time.Time) sessions.Row { return generated(row, now.Add(-2*time.Minute)) },
+			ask:     func(r *sessions.Rotation) { r.IssuesMax = 1 },
+		},
+		"promoted in the future": {prepare: func(row sessions.Row, now time.Time) sessions.Row {
+			row.PromotedAt = now.Add(time.Hour)
+			return row
+		}},
+		"expired": {prepare: func(row sessions.Row, now time.Time) sessions.Row {
+			row.ExpiresAt = now.Add(-time.Second)
+			return row
+		}},
+		"almost at the absolute expiry": {ask: func(r *sessions.Rotation) { r.Sliding = 2 * absoluteLife }, fits: true},
+	} {
+		rec := s.create("alice")
+		s.store.Advance(moment)
+		row, now := s.get(rec.Handle)
+		if tc.prepare != nil {
+			s.swapped(row.Row, tc.prepare(row.Row, now), true)
+		}
+		r := rotation(rec.Row)
+		if tc.ask != nil {
+			tc.ask(&r)
+		}
+		if done := s.rotated(rec.Handle, r); done != tc.fits {
+			s.Errorf("%s: rotated %v", name, done)
+		}
+	}
 }
 
 func promote(s *suite) {
@@ -142,6 +246,78 @@ func racingSwaps(s *suite) {
 			s.Fatalf("%d swaps of one row, %d issues", won, got.Issues-old.Issues)
 		}
 		old = got.Row
+	}
+}
+
+// racingRotations: one of many writes, and the others write nothing. What each returns is the row
+// before or after that one.
+func racingRotations(s *suite) {
+	rec := s.create("alice")
+	r := rotation(rec.Row)
+	s.store.Advance(moment)
+	for range rounds {
+		before, _ := s.get(rec.Handle)
+		won := s.race(atOnce, func(ctx context.Context, i int) (bool, error) {
+			mine := r
+			mine.NextNonce[15] = byte(i)
+			got, _, done, err := s.store.Rotate(ctx, rec.Handle, mine)
+			if done && got.Row != before.Row {
+				return false, errors.New("rotated another row than it returned")
+			}
+			return done, err
+		})
+		if got, _ := s.get(rec.Handle); won != 1 || got.Issues != before.Issues+1 {
+			s.Fatalf("%d rotations of one row, %d issues", won, got.Issues-before.Issues)
+		}
+		s.store.Advance(r.Repeat)
+	}
+}
+
+// racingRotationAndEnd: a session that ended stays ended, and its rotation may have been before.
+func racingRotationAndEnd(s *suite) {
+	for range rounds {
+		rec := s.create("alice")
+		s.store.Advance(moment)
+		ends := s.race(2, func(ctx context.Context, i int) (bool, error) {
+			if i == 0 {
+				return s.store.End(ctx, rec.Handle, revoked)
+			}
+			_, _, _, err := s.store.Rotate(ctx, rec.Handle, rotation(rec.Row))
+			if errors.Is(err, sessions.ErrNotFound) {
+				err = nil
+			}
+			return false, err
+		})
+		if ends != 1 {
+			s.Fatal("not ended")
+		}
+		s.gone(rec.Handle)
+	}
+}
+
+// racingRotationAndChanges: a promotion stands, and new claims too.
+func racingRotationAndChanges(s *suite) {
+	for range rounds {
+		row := s.issueChild("alice")
+		child := randomHash()
+		r := rotation(row)
+		s.store.Advance(r.Repeat)
+		s.race(3, func(ctx context.Context, i int) (bool, error) {
+			switch i {
+			case 0:
+				return true, s.store.Promote(ctx, []sessions.Promotion{{Handle: row.Handle, Parent: row.Current, Own: child}})
+			case 1:
+				_, err := s.store.Update(ctx, row.Handle, sessions.Attributes{Claims: []byte(`{"n":1}`)})
+				return true, err
+			default:
+				_, _, done, err := s.store.Rotate(ctx, row.Handle, r)
+				return done, err
+			}
+		})
+		got, _ := s.get(row.Handle)
+		if got.Current != child || got.Previous != row.Current || got.Issues != 0 || !got.IssuedAt.IsZero() || got.ClaimsVersion != 2 {
+			s.Fatalf("the promotion or the claims are gone: %+v", got)
+		}
 	}
 }
 

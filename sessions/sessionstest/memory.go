@@ -273,6 +273,32 @@ func (m *Memory) Swap(ctx context.Context, old, next sessions.Row, rule sessions
 	})
 }
 
+// Rotate implements [sessions.Store].
+func (m *Memory) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotation) (sessions.Record, time.Time, bool, error) {
+	var read time.Time
+	var rotated bool
+	rec, err := do(ctx, m, "Rotate", func(now time.Time) (sessions.Record, error) {
+		rec, ok := m.state.records[h]
+		if !ok {
+			return sessions.Record{}, sessions.ErrNotFound
+		}
+		read, rotated = now, r.Fits(rec.Row, now)
+		if rotated {
+			next := rec
+			next.Row = r.Next(rec.Row, now)
+			m.state.records[h] = next
+			m.record(now, sessions.AuditEvent{Kind: sessions.AuditRefreshed, Handle: h, UserID: rec.UserID, Rule: sessions.R4, Actor: "refresh"})
+		}
+		rec = copied(rec)
+		rec.Data = nil
+		return rec, nil
+	})
+	if err != nil {
+		return sessions.Record{}, time.Time{}, false, err
+	}
+	return rec, read, rotated, nil
+}
+
 // Promote implements [sessions.Store].
 func (m *Memory) Promote(ctx context.Context, ps []sessions.Promotion) error {
 	_, err := do(ctx, m, "Promote", func(now time.Time) (any, error) {

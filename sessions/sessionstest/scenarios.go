@@ -113,7 +113,7 @@ type link struct {
 	changed *sync.Cond
 	polls   int  // that began
 	more    bool // the one under way has more pages
-	swaps   int  // that were done
+	writes  int  // of rows, by refreshes
 	told    int  // promotions that left the engine
 	hold    bool
 	held    []sessions.Promotion
@@ -145,9 +145,19 @@ func (l *link) Swap(ctx context.Context, old, next sessions.Row, rule sessions.R
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if done {
-		l.swaps++
+		l.writes++
 	}
 	return done, err
+}
+
+func (l *link) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotation) (sessions.Record, time.Time, bool, error) {
+	rec, now, done, err := l.Store.Rotate(ctx, h, r)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if done {
+		l.writes++
+	}
+	return rec, now, done, err
 }
 
 // Promote calls the store. While hold is set, it keeps the promotions instead.
@@ -341,7 +351,7 @@ func burst(s *scene) {
 	if err := all.Wait(); err != nil {
 		s.Fatal(err)
 	}
-	if writes := s.one.link.swaps + s.two.link.swaps; writes < 1 || writes > 2 {
+	if writes := s.one.link.writes + s.two.link.writes; writes < 1 || writes > 2 {
 		s.Errorf("%d writes", writes)
 	}
 	rule := sessions.R6 // the first promotes the child, the others then have the current token
@@ -511,8 +521,8 @@ func poll(s *scene) {
 			s.refreshed(s.one, s.client.refresh, fromX, sessions.R5)
 		}
 	}
-	if s.one.link.swaps != sessions.Defaults().IssuesMax {
-		s.Errorf("%d writes", s.one.link.swaps)
+	if s.one.link.writes != sessions.Defaults().IssuesMax {
+		s.Errorf("%d writes", s.one.link.writes)
 	}
 	s.advance(grace / 2)
 	s.refused(s.one, s.client.refresh, fromX, sessions.ErrSessionEnded)
