@@ -217,7 +217,7 @@ func refreshOn(ctx context.Context, b *bench, durable bool) ([]result, error) {
 	browser := func(barePath, path string) []rival {
 		return rivals(browserRequests(users, path), browserRequests(users, barePath), publicOf)
 	}
-	const oneRead, readAndWrite = "One statement reads the session.", "One statement reads the session, one writes it."
+	const oneRead, readAndWrite = "The bare handler reads the session with one SELECT.", "One statement reads and writes the session."
 	promotions, err := d.comparePromotions(ctx, users, plain, names, replicas)
 	if err != nil {
 		return nil, err

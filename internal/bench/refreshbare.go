@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -27,7 +26,7 @@ import (
 // the same statements, and one ES256 signature of a token of the same size. They open no token,
 // decide nothing and check nothing.
 
-// The statements of sessions/postgres: Get, Swap, Create, End and Promote. They are copied, so that this file
+// The statements of sessions/postgres: Get, Swap, Rotate, Create, End and Promote. They are copied, so that this file
 // stays what it is while sessiongate changes; a test holds them against what the server is sent.
 const (
 	getSQL = `SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
@@ -37,6 +36,23 @@ const (
 		SET current_hash = $4, previous_hash = $5, current_client = $6, promoted_at = $7,
 			next_nonce = $8, next_client = $9, issued_at = $10, issues = $11, expires_at = $12
 		WHERE handle = $1 AND current_hash = $2 AND issued_at IS NOT DISTINCT FROM $3`
+	rotateSQL = `WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS MATERIALIZED (
+			SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, c.claims, c.claims_version, t.now
+			FROM t, sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1
+		), rotated AS (
+			UPDATE sessiongate.active_sessions o
+			SET next_nonce = $3, next_client = $4, issued_at = s.now, issues = s.issues + 1,
+				expires_at = least(s.now + $7::interval, s.absolute_expires_at)
+			FROM s
+			WHERE s.current_hash = $2 AND s.expires_at > s.now AND s.absolute_expires_at > s.now
+				AND s.promoted_at + $5::interval <= s.now AND (s.issued_at IS NULL OR s.issued_at + $6::interval <= s.now)
+				AND s.issues < $8
+				AND o.handle = $1 AND o.current_hash = s.current_hash AND o.issued_at IS NOT DISTINCT FROM s.issued_at
+			RETURNING o.handle, o.user_id
+		)
+		SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.claims, s.claims_version, s.now, EXISTS (SELECT FROM rotated) FROM s`
 	createSQL = `WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS (
 			INSERT INTO sessiongate.active_sessions (handle, user_id, current_hash, current_client, promoted_at, created_at, expires_at, absolute_expires_at)
 			SELECT $1, $2, $3, $4, t.now, t.now, t.now + least($5::interval, $6::interval), t.now + $6::interval FROM t
@@ -53,14 +69,18 @@ const (
 			INSERT INTO sessiongate.audit_events (kind, handle, user_id, rule, reason, actor) SELECT 'ended', handle, user_id, $3, $1, $2 FROM gone
 		)
 		SELECT handle FROM gone`
-	lockSQL = `SELECT s.handle, s.current_hash, s.previous_hash
-			FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) JOIN sessiongate.active_sessions s USING (handle)
-			WHERE s.current_hash <> p.own AND s.previous_hash IS DISTINCT FROM p.own
-			ORDER BY s.handle FOR NO KEY UPDATE OF s`
-	promoteSQL = `UPDATE sessiongate.active_sessions s
-				SET previous_hash = s.current_hash, current_hash = p.own, current_client = s.next_client, promoted_at = sessiongate.now(),
-					next_nonce = NULL, next_client = NULL, issued_at = NULL, issues = 0
-				FROM unnest($1::bytea[], $2::bytea[]) AS p (handle, own) WHERE s.handle = p.handle`
+	promoteSQL = `WITH s AS MATERIALIZED (
+		SELECT s.handle, s.current_hash, p.parent, p.own
+		FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) AS p (handle, parent, own) JOIN sessiongate.active_sessions s USING (handle)
+		WHERE s.current_hash <> p.own AND s.previous_hash IS DISTINCT FROM p.own
+		ORDER BY s.handle FOR NO KEY UPDATE OF s
+	), won AS (
+		UPDATE sessiongate.active_sessions o
+		SET previous_hash = o.current_hash, current_hash = s.own, current_client = o.next_client, promoted_at = sessiongate.now(),
+			next_nonce = NULL, next_client = NULL, issued_at = NULL, issues = 0
+		FROM s WHERE o.handle = s.handle AND s.current_hash = s.parent
+	)
+	INSERT INTO sessiongate.feed (kind, handle, token_hash) SELECT 'lost', handle, own FROM s WHERE current_hash <> parent`
 )
 
 // bareCommand is the benchmark itself as the server of the bare handlers.
@@ -118,7 +138,7 @@ type bare struct {
 // promotion is a first use.
 type promotion struct{ handle, parent, own []byte }
 
-// row is what Get reads.
+// row is what is read of a session.
 type row struct {
 	handle, current, previous, client, nonce, nextClient []byte
 	user                                                 string
@@ -129,32 +149,51 @@ type row struct {
 	version                                              int64
 }
 
-func (b *bare) get(r *http.Request) (row row, err error) {
-	handle, err := hex.DecodeString(r.Header.Get("X-Bench"))
-	if err != nil {
-		return row, err
-	}
-	err = b.pool.QueryRow(r.Context(), getSQL, handle).Scan(&row.handle, &row.user, &row.current, &row.previous, &row.client, &row.promoted,
-		&row.nonce, &row.nextClient, &row.issued, &row.issues, &row.created, &row.expires, &row.absolute, &row.claims, &row.version, &row.data, &row.now)
-	return row, err
+// scan are the columns of the row.
+func (r *row) scan(more ...any) []any {
+	return append([]any{
+		&r.handle, &r.user, &r.current, &r.previous, &r.client, &r.promoted,
+		&r.nonce, &r.nextClient, &r.issued, &r.issues, &r.created, &r.expires, &r.absolute, &r.claims, &r.version,
+	}, more...)
 }
 
 // keep reads the session and signs: R3, R5 and R7.
 func (b *bare) keep(w http.ResponseWriter, r *http.Request) {
-	_, err := b.get(r)
+	handle, _, err := named(r)
+	if err == nil {
+		var row row
+		err = b.pool.QueryRow(r.Context(), getSQL, handle).Scan(row.scan(&row.data, &row.now)...)
+	}
 	b.answer(w, http.StatusOK, err)
 }
 
-// issue reads the session, writes it and signs: R4.
+// issue reads and writes the session and signs: R4.
 func (b *bare) issue(w http.ResponseWriter, r *http.Request) {
-	row, err := b.get(r)
+	handle, current, err := named(r)
 	if err == nil {
-		nonce := make([]byte, 16)
+		nonce := make([]byte, 16+16)
 		_, _ = rand.Read(nonce)
-		_, err = b.pool.Exec(r.Context(), swapSQL, row.handle, row.current, row.issued,
-			row.current, row.previous, row.client, row.promoted, nonce, row.client, row.now, row.issues+1, row.now.Add(30*24*time.Hour))
+		var row row
+		var rotated bool
+		err = b.pool.QueryRow(r.Context(), rotateSQL, handle, current, nonce[:16], nonce[16:], 10*time.Second, 25*time.Second, 30*24*time.Hour, 100).
+			Scan(row.scan(&row.now, &rotated)...)
+		if err == nil && !rotated {
+			err = errors.New("the session is not due")
+		}
 	}
 	b.answer(w, http.StatusOK, err)
+}
+
+// named are the handle and the token hash that a request names.
+func named(r *http.Request) (handle, current []byte, err error) {
+	names, err := hex.DecodeString(r.Header.Get("X-Bench"))
+	if err == nil && len(names) != 16+32 {
+		err = errors.New("X-Bench has no handle and token hash")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return names[:16], names[16:], nil
 }
 
 // create makes a session and signs.
@@ -175,7 +214,7 @@ func (b *bare) create(w http.ResponseWriter, r *http.Request) {
 
 // end deletes the session. Nothing is signed.
 func (b *bare) end(w http.ResponseWriter, r *http.Request) {
-	handle, err := hex.DecodeString(r.Header.Get("X-Bench"))
+	handle, _, err := named(r)
 	if err == nil {
 		err = b.pool.QueryRow(r.Context(), endSQL, "signed_out", "sign-out", "", handle).Scan(&handle)
 	}
@@ -188,7 +227,7 @@ func (b *bare) end(w http.ResponseWriter, r *http.Request) {
 
 // promote verifies a signature and queues the promotion.
 func (b *bare) promote(w http.ResponseWriter, r *http.Request) {
-	handle, err := hex.DecodeString(r.Header.Get("X-Bench"))
+	handle, _, err := named(r)
 	parent, own, _ := strings.Cut(r.Header.Get(lineageHeader), ".")
 	p := promotion{handle: handle}
 	var parentErr, ownErr error
@@ -228,29 +267,12 @@ func (b *bare) promoteAll(ctx context.Context) {
 }
 
 func (b *bare) write(ctx context.Context, batch []promotion) error {
-	handles, owns, parents := make([][]byte, len(batch)), make([][]byte, len(batch)), map[string]promotion{}
-	for i, p := range batch {
-		handles[i], owns[i], parents[string(p.handle)] = p.handle, p.own, p
+	var handles, parents, owns [][]byte
+	for _, p := range batch {
+		handles, parents, owns = append(handles, p.handle), append(parents, p.parent), append(owns, p.own)
 	}
-	return pgx.BeginTxFunc(ctx, b.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, lockSQL, handles, owns)
-		if err != nil {
-			return err
-		}
-		var winners, winnersOwn [][]byte
-		var handle, current, previous []byte
-		_, err = pgx.ForEachRow(rows, []any{&handle, &current, &previous}, func() error {
-			if p := parents[string(handle)]; bytes.Equal(current, p.parent) {
-				winners, winnersOwn = append(winners, p.handle), append(winnersOwn, p.own)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, promoteSQL, winners, winnersOwn)
-		return err
-	})
+	_, err := b.pool.Exec(ctx, promoteSQL, handles, parents, owns)
+	return err
 }
 
 // answer signs a token and answers with it.

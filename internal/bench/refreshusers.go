@@ -23,6 +23,7 @@ const (
 // user is one signed-in browser.
 type user struct {
 	handle          sessions.Handle
+	current         []byte // hash of the refresh token
 	access, refresh string
 }
 
@@ -64,11 +65,16 @@ func (d *deployment) signInAll(ctx context.Context, at *child, n int) ([]user, e
 			return err
 		}
 		handle, err := sessions.ParseHandle(answer.Session.Handle)
-		users[i] = user{handle, answer.Tokens.Access, answer.Tokens.Refresh}
+		users[i] = user{handle: handle, access: answer.Tokens.Access, refresh: answer.Tokens.Refresh}
 		return err
 	}}.run(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("signing users in: %w", err)
+	}
+	for i, u := range users {
+		if err := d.db.QueryRow(ctx, `SELECT current_hash FROM sessiongate.active_sessions WHERE handle = $1`, u.handle[:]).Scan(&users[i].current); err != nil {
+			return nil, fmt.Errorf("reading a session: %w", err)
+		}
 	}
 	// The rows as they are now, to which every turn returns.
 	return users, errors.Join(
@@ -98,7 +104,7 @@ func (u user) browserRequest(path string) []byte {
 		"X-Forwarded-Proto: https",
 		"X-Request-Id: 8f14e45f-ceea-467f-ab10-1d1e1a2b3c4d",
 		"X-Sessiongate-Peer: " + peerAddress,
-		"X-Bench: " + hex.EncodeToString(u.handle[:]),
+		"X-Bench: " + hex.EncodeToString(append(u.handle[:], u.current...)),
 		"Content-Length: 0",
 	}
 	return []byte(strings.Join(lines, "\r\n") + "\r\n\r\n")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -104,6 +105,7 @@ func (d *deployment) statements(b *bench, rows int) []statement {
 	define := map[string]string{
 		"hash": rowHash, "client": rowClient, "time": rowTime, "issues": "1", "expires": expires.Format(time.RFC3339Nano),
 		"user": "user-000000", "sliding": "30 days", "absolute": "100 days", "claims": `{"role":"member","plan":"team"}`, "data": "{}",
+		"none": "0", "most": strconv.Itoa(math.MaxInt32),
 		"reason": "revoked", "actor": "bench", "rule": "R8",
 	}
 	promotions, promoteScript := d.promotions(rows, define)
@@ -129,6 +131,16 @@ func (d *deployment) statements(b *bench, rows int) []statement {
 			},
 			script: setAny + bind(swapSQL, "handle", "hash", "time", "hash", "hash", "client", "time", "client", "client", "time", "issues", "expires"),
 			calls:  1, define: define,
+		},
+		{
+			name: "read and write a session (Rotate)", why: "What a refresh by R4 needs, in one statement.", clients: storeClients, each: 1, before: nothing,
+			call: func(ctx context.Context, s *postgres.Store, _, _ int) error {
+				_, _, _, err := s.Rotate(ctx, anyRow(), sessions.Rotation{
+					Current: old.Current, NextNonce: old.NextNonce, NextClient: old.NextClient, Sliding: 30 * 24 * time.Hour, IssuesMax: math.MaxInt32,
+				})
+				return err
+			},
+			script: setAny + bind(rotateSQL, "handle", "hash", "client", "client", "none", "none", "sliding", "most"), calls: 1, define: define,
 		},
 		{
 			name: "create a session (Create)", why: "Two inserts in one statement.", clients: storeClients, each: 1,
@@ -168,7 +180,7 @@ func (d *deployment) statements(b *bench, rows int) []statement {
 			calls:  1, define: define,
 		},
 		{
-			name: "promote a batch (Promote)", why: "Batches of 256 rows by one client, as one process has it: their rows are locked, then written.",
+			name: "promote a batch (Promote)", why: "Batches of 256 rows by one client, as one process has it: their rows are locked, then written, in one statement.",
 			clients: 1, each: promotionBatch, times: 0,
 			before: func(ctx context.Context) error {
 				return errors.Join(
@@ -199,9 +211,9 @@ func (d *deployment) promotions(rows int, define map[string]string) (batches [3]
 	}
 	define["handles"] = "{" + strings.Join(handles, ",") + "}"
 	for n := range batches {
-		owns := "owns" + strconv.Itoa(n)
-		define[owns] = "{" + strings.Repeat(hash(n+1)+",", promotionBatch-1) + hash(n+1) + "}"
-		parts = append(parts, "BEGIN ISOLATION LEVEL READ COMMITTED;\n", bind(lockSQL, "handles", owns), bind(promoteSQL, "handles", owns), "COMMIT;\n")
+		all := "all" + strconv.Itoa(n)
+		define[all] = "{" + strings.Repeat(hash(n)+",", promotionBatch-1) + hash(n) + "}"
+		parts = append(parts, bind(promoteSQL, "handles", all, "all"+strconv.Itoa((n+1)%len(batches))))
 	}
 	return batches, strings.Join(parts, "")
 }
