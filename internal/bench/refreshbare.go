@@ -175,7 +175,7 @@ func (b *bare) issue(w http.ResponseWriter, r *http.Request) {
 		_, _ = rand.Read(nonce)
 		var row row
 		var rotated bool
-		err = b.pool.QueryRow(r.Context(), rotateSQL, handle, current, nonce[:16], nonce[16:], 10*time.Second, 25*time.Second, 30*24*time.Hour, 100).
+		err = b.pool.QueryRow(r.Context(), rotateSQL, handle, current, nonce[:16], nonce[16:], time.Minute, 150*time.Second, 30*24*time.Hour, 100).
 			Scan(row.scan(&row.now, &rotated)...)
 		if err == nil && !rotated {
 			err = errors.New("the session is not due")

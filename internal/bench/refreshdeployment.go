@@ -112,6 +112,8 @@ func (d *deployment) serve(ctx context.Context, program string, settings ...stri
 		"SESSIONGATE_REFRESH_PER_SESSION_RATE=1000",
 		"SESSIONGATE_REFRESH_PER_ADDRESS_RATE=1000000",
 		"SESSIONGATE_REFRESH_PER_ADDRESS_BURST=1000000",
+		// The longest one: on a busy machine, a turn must not outlast the time in which its rule holds.
+		"SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX=1m",
 	}, settings...), ready, program, "serve")
 	if err == nil {
 		d.children = append(d.children, c)

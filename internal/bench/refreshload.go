@@ -120,9 +120,9 @@ func (l closedLoop) run(ctx context.Context) (m measurement, err error) {
 	var g errgroup.Group
 	for n, c := range callers {
 		g.Go(func() error {
-			for {
+			for first := true; ; first = false { // a turn is not empty, however busy the machine is
 				i, sent := int(next.Add(1))-1, time.Now()
-				if l.turn > 0 && sent.Sub(began) >= l.turn || l.once && i >= len(l.requests) {
+				if !first && l.turn > 0 && sent.Sub(began) >= l.turn || l.once && i >= len(l.requests) {
 					return nil
 				}
 				head, body, err := c.do(l.requests[i%len(l.requests)])

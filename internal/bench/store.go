@@ -236,7 +236,7 @@ func (d *deployment) playStore(ctx context.Context, b *bench, store *postgres.St
 	var g errgroup.Group
 	for client := range s.clients {
 		g.Go(func() error {
-			for n := 0; s.times > 0 && n < s.times || s.times == 0 && time.Since(began) < b.turn; n++ {
+			for n := 0; s.times > 0 && n < s.times || s.times == 0 && (n == 0 || time.Since(began) < b.turn); n++ {
 				if err := s.call(ctx, store, client, n); err != nil {
 					return err
 				}
