@@ -33,6 +33,10 @@ var parts = []part{
 	{"check", "Check alone", checkPart},
 	{"envoy", "through the real Envoy", envoyPart},
 	{"memory", "cached tokens and ended sessions", memoryPart},
+	{"refresh", "refresh, sign-in, sign-out and promotion", refreshPart},
+	{"audit", "what the audit costs", auditPart},
+	{"store", "the store's statements and pgbench's", storePart},
+	{"start", "starts, migrations and the size of tables", startPart},
 }
 
 // bench is what the parts share.
@@ -67,6 +71,9 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if os.Getenv(selfEnv) != "" && len(args) == 2 && args[0] == "allow-all" {
 		return allowAll(ctx, args[1])
+	}
+	if os.Getenv(selfEnv) != "" && len(args) == 3 && args[0] == bareCommand {
+		return serveBare(ctx, args[1], args[2])
 	}
 	if len(args) == 1 && args[0] == "record" {
 		return recordAll(ctx, filepath.Join("internal", "bench", "testdata"))

@@ -50,6 +50,18 @@ const lookEvery = 10 * time.Millisecond
 // start runs a program on the server's core, with one core for Go, and returns once it has written its
 // addresses to file and is ready.
 func (b *bench) start(ctx context.Context, file string, env []string, ready func(addresses) bool, path string, args ...string) (*child, error) {
+	c, err := launch(ctx, file, append([]string{"GOMAXPROCS=1"}, env...), ready, path, args...)
+	if err != nil {
+		return nil, err
+	}
+	if err := pin(c.PID(), b.serverCore); err != nil {
+		return nil, errors.Join(err, c.stop())
+	}
+	return c, nil
+}
+
+// launch is start on any core.
+func launch(ctx context.Context, file string, env []string, ready func(addresses) bool, path string, args ...string) (*child, error) {
 	c := &child{log: file + ".log"}
 	log, err := os.Create(c.log)
 	if err != nil {
@@ -57,7 +69,7 @@ func (b *bench) start(ctx context.Context, file string, env []string, ready func
 	}
 	defer func() { _ = log.Close() }() // the child has its own
 	cmd := exec.Command(path, args...) //nolint:noctx // it is stopped in order, not by a context
-	cmd.Env = append([]string{"GOMAXPROCS=1"}, env...)
+	cmd.Env = env
 	cmd.Stdout, cmd.Stderr = log, log
 	if c.Process, err = process.Start(cmd, syscall.SIGKILL); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", path, err)
@@ -74,9 +86,6 @@ func (b *bench) start(ctx context.Context, file string, env []string, ready func
 			return nil, errors.Join(fmt.Errorf("starting %s: waiting for it to be ready: %w\n%s", path, ctx.Err(), c.tail()), c.stop())
 		case <-ticker.C:
 		}
-	}
-	if err := pin(c.PID(), b.serverCore); err != nil {
-		return nil, errors.Join(err, c.stop())
 	}
 	return c, nil
 }

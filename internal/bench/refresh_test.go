@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sessiongate/sessiongate/internal/cluster"
+)
+
+func TestRefresh(t *testing.T) {
+	d := testDeployment(t)
+	gate, err := d.serve(t.Context(), d.sessiongate, "SESSIONGATE_SWEEP_INTERVAL=1d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	users, err := d.signInAll(t.Context(), gate, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("another rule ends a turn", func(t *testing.T) { refusesOtherRules(t, d, gate, users) })
+	t.Run("same statements", func(t *testing.T) { sendsTheSame(t, d, gate, users) })
+}
+
+// The bare handlers, and pgbench with their statements, are a measure only while sessiongate sends
+// the same statements. The server says what it was sent; only spaces may differ.
+func sendsTheSame(t *testing.T, d *deployment, gate *child, users []user) {
+	t.Helper()
+	if err := d.execute(t.Context(), `CREATE EXTENSION pg_stat_statements`); err != nil {
+		t.Fatal(err)
+	}
+	plain, err := d.serveBare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := d.issueChildren(t.Context(), users, gate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	once := func(address string, requests [][]byte, judge func(int, []byte, []byte) error) func(context.Context) error {
+		return func(ctx context.Context) error {
+			_, err := closedLoop{address: address, connections: 1, requests: requests[:1], once: true, judge: judge}.run(ctx)
+			return err
+		}
+	}
+	first := users[:1]
+	issue := once(plain.at.Public, browserRequests(first, "/issue"), isOK)
+	for _, test := range []struct {
+		name       string
+		before     func(context.Context) error
+		ours, bare func(context.Context) error // bare nil: the statement is that of R4, and only reads
+	}{
+		{
+			"promotion", nothing,
+			func(ctx context.Context) error { return useByCheck(ctx, gate, tokens[:4]) },
+			func(ctx context.Context) error { return d.usePlainly(ctx, plain, tokens[4:]) },
+		},
+		{
+			"R4", d.before(due),
+			once(gate.at.Public, browserRequests(first, refreshPath), answers(true)),
+			issue,
+		},
+		{
+			"R3", d.before(young),
+			once(gate.at.Public, browserRequests(first, refreshPath), answers(false)),
+			nil,
+		},
+		{
+			"R5", d.before(issued),
+			once(gate.at.Public, browserRequests(first, refreshPath), answers(true)),
+			nil,
+		},
+		{
+			"R7", d.before(replaced),
+			once(gate.at.Public, browserRequests(first, refreshPath), answers(false)),
+			nil,
+		},
+		{
+			"sign-in", d.restore,
+			once(gate.at.Internal, d.signIns("/v1/sessions"), isCreated),
+			once(plain.at.Public, d.signIns("/create"), isCreated),
+		},
+		{
+			"sign-out", d.restore,
+			once(gate.at.Public, browserRequests(first, signOutPath), isOK),
+			once(plain.at.Public, browserRequests(first, "/end"), isOK),
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var sent [2][]string
+			for i, act := range []func(context.Context) error{test.ours, test.bare} {
+				before := test.before
+				if act == nil {
+					before, act = d.before(due), issue
+				}
+				if err := before(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				sent[i] = d.statementsOf(t, act)
+			}
+			if len(sent[0]) == 0 {
+				t.Error("sessiongate sends no statement")
+			}
+			if diff := cmp.Diff(sent[0], sent[1]); diff != "" {
+				t.Errorf("what sessiongate (-) and the bare handler (+) send is not the same; change refreshbare.go:\n%s", diff)
+			}
+		})
+	}
+}
+
+// statementsOf are the statements about sessions that the server gets while act runs.
+func (d *deployment) statementsOf(t *testing.T, act func(context.Context) error) []string {
+	t.Helper()
+	if err := d.execute(t.Context(), `SELECT pg_stat_statements_reset()`); err != nil {
+		t.Fatal(err)
+	}
+	if err := act(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := d.db.Query(t.Context(), `SELECT query FROM pg_stat_statements
+		WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND query LIKE '%active_sessions%' AND query NOT LIKE '%pg_stat_statements%'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, text := range sent {
+		sent[i] = strings.Join(strings.Fields(text), " ")
+	}
+	slices.Sort(sent)
+	return sent
+}
+
+// An answer by another rule than the measured one ends a turn, however fast it came.
+func refusesOtherRules(t *testing.T, d *deployment, gate *child, users []user) {
+	t.Helper()
+	requests := browserRequests(users, refreshPath)
+	for name, a := range map[string]action{
+		"kept instead of issued":  {before: d.before(young), once: true, judge: answers(true)},
+		"issued instead of kept":  {before: d.before(due), once: true, judge: answers(false)},
+		"again instead of issued": {before: d.before(issued), once: true, judge: answers(true), after: func(ctx context.Context, n int) error { return d.issuedOnce(ctx, n+1) }},
+	} {
+		if _, _, err := d.play(t.Context(), a, rival{"", gate.PID(), gate.at.Public, requests}); err == nil {
+			t.Errorf("%s: a turn did not fail", name)
+		}
+	}
+}
+
+// testDeployment is a database with the benchmark's programs.
+func testDeployment(t *testing.T) *deployment {
+	t.Helper()
+	b := &bench{dir: t.TempDir(), turn: time.Minute, key: secret(), apiKey: secret()}
+	var err error
+	if b.self, err = os.Executable(); err != nil {
+		t.Fatal(err)
+	}
+	b.sessiongate = filepath.Join(b.dir, "sessiongate")
+	if text, err := exec.CommandContext(t.Context(), "go", "build", "-o", b.sessiongate, "../../cmd/sessiongate").CombinedOutput(); err != nil {
+		t.Fatalf("building sessiongate: %v\n%s", err, text)
+	}
+	d, err := deploy(t.Context(), b, cluster.Options{Settings: map[string]string{"shared_preload_libraries": "pg_stat_statements"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.stop(t.Context()) })
+	return d
+}
