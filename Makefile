@@ -5,6 +5,8 @@ TOOLS    := $(CURDIR)/.cache/tools
 FUZZTIME ?= 3s
 # A test run by hand prints the packages; TESTFLAGS adds to it (-run, -count, -v).
 TESTFLAGS ?=
+# Of the benchmark: -rounds, -turn, -quick, -full (bin/bench -help).
+BENCHFLAGS ?=
 WEBSDK    := envoy/testdata/websdk
 APPS      := envoy/testdata/vite envoy/testdata/nextjs
 CLIENTS   := envoy/testdata/clients
@@ -14,7 +16,7 @@ BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 
-.PHONY: help build demo test soak websdk clients apps diagrams fuzz check bench screenshots vuln fmt clean
+.PHONY: help build demo test soak websdk clients apps diagrams fuzz check bench bench-go screenshots vuln fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,7 +72,13 @@ check: $(GOLANGCI_LINT) $(GOFUMPT) ## formatting, linters, tidy go.mod
 fmt: $(GOFUMPT) ## format the code
 	$(GOFUMPT) -w $$(git ls-files -co --exclude-standard '*.go')
 
-bench: ## count what the hot path costs, as ratios measured in one run
+bench: ## measure it beside others, in one run, and write docs/performance.md (ONLY=part,...; a quarter of an hour)
+	@$(GO) run ./internal/envoyrun/fetch
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./internal/bench
+	bin/bench $(if $(ONLY),-only $(ONLY)) $(BENCHFLAGS)
+
+bench-go: ## count what single functions of the hot path cost
 	$(GO) test -run '^$$' -bench . -benchmem ./sessions ./authz
 	$(GO) test -run '^$$' -bench 'Poll$$|Heard$$' -benchtime 3x ./sessions/postgres
 

@@ -72,7 +72,7 @@ func (p *loop) play(turn time.Duration) (measurement, error) {
 	all.Wait()
 	took := time.Since(began)
 	after, err := cpuOf(p.server.PID())
-	return measurement{requests: int(answered.Load()), took: took, cpu: after - before}, errors.Join(append(errs, err)...)
+	return measurement{requests: int(answered.Load()), took: took, cpu: after - before}, errors.Join(err, errors.Join(errs...))
 }
 
 // allows expects ALLOW, with an identity where it is sessiongate that answers.

@@ -105,9 +105,10 @@ func (m measurement) cpuEach() float64 {
 
 // tally collects the rounds of one contender.
 type tally struct {
-	throughput, cpu []float64   // one value a round; cpu in microseconds a request
-	ratios          [][]float64 // to each baseline
-	latency         []time.Duration
+	// one value a round; cpu in microseconds a request, busy in percent of a core
+	throughput, cpu, busy []float64
+	ratios                [][]float64 // to each baseline
+	latency               []time.Duration
 }
 
 // run plays rounds rounds. Every ratio is taken within its own round: only then do both of its sides
@@ -143,6 +144,7 @@ func (c contest) run(ctx context.Context, rounds int) (result, error) {
 			t := &tallies[i]
 			t.throughput = append(t.throughput, m.perSecond())
 			t.cpu = append(t.cpu, m.cpuEach())
+			t.busy = append(t.busy, 100*m.cpu.Seconds()/m.took.Seconds())
 			t.latency = append(t.latency, m.latency...)
 			for j, base := range bases {
 				t.ratios[j] = append(t.ratios[j], c.ratio(m, turns[base]))
@@ -161,7 +163,7 @@ func (c contest) result(tallies []tally) result {
 	r := result{
 		title: c.title, why: c.why, unit: ratio + "as a ratio to: " + c.contenders[0].name,
 		throughput: map[string]float64{},
-		head:       []string{"", c.unit + "/s", "CPU µs each", ratio + "ratio", "aim"},
+		head:       []string{"", c.unit + "/s", "core, %", "CPU µs each", ratio + "ratio", "aim"},
 	}
 	for _, name := range c.against {
 		r.head = append(r.head, "ratio to: "+name)
@@ -176,7 +178,7 @@ func (c contest) result(tallies []tally) result {
 		if goal := c.goal[p.name]; goal > 0 {
 			aim = bound + strconv.FormatFloat(goal, 'f', -1, 64)
 		}
-		row := []string{p.name, spreadOf(t.throughput).text(0), spreadOf(t.cpu).text(1), spreadOf(t.ratios[0]).text(2), aim}
+		row := []string{p.name, spreadOf(t.throughput).text(0), strconv.FormatFloat(spreadOf(t.busy).mid, 'f', 0, 64), spreadOf(t.cpu).text(1), spreadOf(t.ratios[0]).text(2), aim}
 		for _, ratios := range t.ratios[1:] {
 			row = append(row, spreadOf(ratios).text(2))
 		}

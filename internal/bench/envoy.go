@@ -237,7 +237,7 @@ func (f *front) play(turn time.Duration) (measurement, error) {
 	all.Wait()
 	took := time.Since(began)
 	after, err := f.cpu()
-	return measurement{requests: int(answered.Load()), took: took, cpu: after - before}, errors.Join(append(errs, err)...)
+	return measurement{requests: int(answered.Load()), took: took, cpu: after - before}, errors.Join(err, errors.Join(errs...))
 }
 
 const (

@@ -36,7 +36,7 @@ type kind struct {
 
 var (
 	// script is what a page's script sends to its API.
-	script = kind{name: "script", path: "/api/orders?page=2", headers: append(chromium[:len(chromium):len(chromium)], [][2]string{
+	script = kind{name: "script", path: "/api/orders?page=2", headers: append(slices.Clip(chromium), [][2]string{
 		{"Accept", "application/json"},
 		{"Content-Type", "application/json"},
 		{"Referer", "http://shop.example.com/orders"},
@@ -45,7 +45,7 @@ var (
 		{"Sec-Fetch-Site", "same-origin"},
 	}...)}
 	// page is what the address bar sends.
-	page = kind{name: "page", path: "/orders", headers: append(chromium[:len(chromium):len(chromium)], [][2]string{
+	page = kind{name: "page", path: "/orders", headers: append(slices.Clip(chromium), [][2]string{
 		{"Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"},
 		{"Upgrade-Insecure-Requests", "1"},
 		{"Sec-Fetch-Dest", "document"},

@@ -82,7 +82,7 @@ func (b *bench) start(ctx context.Context, file string, env []string, ready func
 }
 
 func (c *child) listens(file string) bool {
-	text, err := os.ReadFile(file) //nolint:gosec // in our folder
+	text, err := os.ReadFile(file)
 	return err == nil && json.Unmarshal(text, &c.at) == nil
 }
 
@@ -119,10 +119,10 @@ func allowAll(ctx context.Context, file string) error {
 	healthv1.RegisterHealthServer(server, health{})
 	text, err := json.Marshal(addresses{Authz: listener.Addr().String(), Profiling: profiles.Addr().String()})
 	if err == nil {
-		err = os.WriteFile(file+".new", text, 0o600)
+		err = os.WriteFile(file+".new", text, 0o600) //nolint:gosec // the benchmark names the file
 	}
 	if err == nil {
-		err = os.Rename(file+".new", file)
+		err = os.Rename(file+".new", file) //nolint:gosec // see above
 	}
 	if err != nil {
 		return fmt.Errorf("allowing all: telling the addresses: %w", err)
@@ -196,7 +196,7 @@ func (b *bench) startGate(ctx context.Context, database string, settings ...stri
 
 // migrate brings a database's schema up to date.
 func (b *bench) migrate(ctx context.Context, database string) error {
-	cmd := exec.CommandContext(ctx, b.sessiongate, "migrate") //nolint:gosec // the program under test
+	cmd := exec.CommandContext(ctx, b.sessiongate, "migrate")
 	cmd.Env = []string{"SESSIONGATE_DATABASE_URL=" + database}
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("migrating: %w\n%s", err, text)
@@ -252,10 +252,12 @@ func (g *gate) signIn(ctx context.Context) (signedIn, error) {
 		return signedIn{}, err
 	}
 	var answer struct {
-		Session struct{ Handle string }
-		Tokens  struct {
+		Session struct {
+			Handle string `json:"handle"`
+		} `json:"session"`
+		Tokens struct {
 			Access string `json:"access_token"`
-		}
+		} `json:"tokens"`
 		Lines []string `json:"set_cookie"`
 	}
 	if err := json.Unmarshal(text, &answer); err != nil {

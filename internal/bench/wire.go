@@ -46,7 +46,7 @@ const (
 type wire struct {
 	conn    net.Conn
 	raw     syscall.RawConn
-	in      []byte // what was read, of which in[at:] is to be looked at
+	in      []byte // what was read; in[at:] is to be looked at
 	at      int
 	out     []byte // frames that were not written yet
 	headers *hpack.Encoder
@@ -221,7 +221,7 @@ func (w *wire) fill(wait bool) error {
 func (w *wire) take(frame []byte, l *load) (done *call, err error) {
 	kind, flags, stream := http2.FrameType(frame[3]), http2.Flags(frame[4]), binary.BigEndian.Uint32(frame[5:])
 	payload := frame[frameHeader:]
-	switch kind {
+	switch kind { //nolint:exhaustive // the rest, a server does not send, or it needs no answer
 	case http2.FrameData:
 		c := w.calls[stream]
 		if c == nil {
