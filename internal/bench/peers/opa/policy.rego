@@ -8,5 +8,7 @@ default allow := {"allowed": false}
 allow := {"allowed": true, "headers": {data.header: payload.sub}} if {
 	some part in split(input.attributes.request.http.headers.cookie, "; ")
 	startswith(part, data.cookie)
-	[true, _, payload] := io.jwt.decode_verify(substring(part, count(data.cookie), -1), {"cert": data.jwks, "alg": "ES256"})
+	token := substring(part, count(data.cookie), -1)
+	[valid, _, payload] := io.jwt.decode_verify(token, {"cert": data.jwks, "alg": "ES256"})
+	valid
 }
