@@ -179,13 +179,13 @@ func TestReport(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := &report{machine: "a machine"}
-	r.add(part{name: "one"}, []result{{
+	r := report{machine: "a machine"}
+	results := []result{{
 		title: "A <title>", why: "Why.", head: []string{"", "ratio"}, rows: [][]string{{"x", "2"}},
 		unit: "ratio", bars: []bar{{name: "x <", value: spread{1, 2, 3}}},
-	}})
+	}}
 	write("before\n<!-- bench: one -->\nold\n<!-- /bench: one -->\n<!-- bench: two -->\nkept\n<!-- /bench: two -->\n")
-	if err := r.write(dir); err != nil {
+	if err := r.write(dir, "one", results); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(page)
@@ -202,7 +202,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("the plot is wrong (%v):\n%s", err, svg)
 	}
 	write("no markers")
-	if err := r.write(dir); err == nil {
+	if err := r.write(dir, "one", results); err == nil {
 		t.Error("a page without markers was written")
 	}
 }

@@ -115,8 +115,13 @@ func of(k kind, check func(*authv3.CheckResponse) error, cookies ...string) (*lo
 
 // checks are the servers of the part and what is asked of them.
 type checks struct {
-	plain       *child
-	gate, small *gate // small has a cache that forgets each token before it comes again
+	plain *child
+	gate  *gate
+	small *gate // its cache forgets each token before it comes again
+	// refusing has time for all bad signatures. By itself a process answers 503 beyond a share of
+	// the time, counted by the clock, and this machine may do something else meanwhile. So it
+	// believes that it has eight cores.
+	refusing *gate
 
 	valid, expired, ended string   // cookies
 	many                  []string // of as many sessions
@@ -151,7 +156,10 @@ func startChecks(ctx context.Context, b *bench) (_ *checks, err error) {
 	}
 	c.expired = former.cookie
 
-	if c.gate, err = b.startGate(ctx, url, "SESSIONGATE_CACHE_UNVERIFIED_CPU=100"); err != nil {
+	if c.gate, err = b.startGate(ctx, url); err != nil {
+		return nil, err
+	}
+	if c.refusing, err = b.startGate(ctx, url, "SESSIONGATE_CACHE_UNVERIFIED_CPU=100", "GOMAXPROCS=8"); err != nil {
 		return nil, err
 	}
 	if c.small, err = b.startGate(ctx, url, "SESSIONGATE_CACHE_TOKENS=16"); err != nil {
@@ -182,7 +190,7 @@ func startChecks(ctx context.Context, b *bench) (_ *checks, err error) {
 
 func (c *checks) stop() error {
 	var errs []error
-	for _, g := range []*gate{c.gate, c.small} {
+	for _, g := range []*gate{c.gate, c.small, c.refusing} {
 		if g != nil {
 			errs = append(errs, g.stop())
 		}
@@ -271,15 +279,12 @@ func (c *checks) entries() ([]entry, error) {
 		{"no token: 302", gate, page, denies(302), 2, []string{""}},
 		{"other signature, known payload: 440", gate, script, denies(440), 0, []string{otherSignature(c.valid, c.many[1])}},
 		{"invented payload: 440", gate, script, denies(440), 0, []string{forged}},
-		{refusedName, gate, script, denies(440), 0, []string{untagged}},
+		{refusedName, c.refusing.child, script, denies(440), 0, []string{untagged}},
 		{"garbage: 440", gate, script, denies(440), 0, []string{name + "=" + strings.Repeat("garbage.", 50)}},
 	}, nil
 }
 
-const (
-	noTokenName = "no token: 302"
-	refusedName = "refused signature, no tag: 440"
-)
+const refusedName = "refused signature, no tag: 440"
 
 // contest makes one of entries, on one connection each. close ends the connections.
 func (b *bench) contest(ctx context.Context, title, why string, entries []entry) (c contest, loops map[string]*loop, err error) {
@@ -330,7 +335,7 @@ func checkPart(ctx context.Context, b *bench) (results []result, err error) {
 	}
 	results = append(results, main)
 
-	refused, err := b.refused(ctx, loops)
+	refused, err := b.refused(ctx, c, loops[refusedName])
 	if err != nil {
 		return nil, err
 	}
@@ -368,7 +373,16 @@ func closeAll(loops map[string]*loop) {
 }
 
 // refused compares a refused signature with what it must cost: a bare ECDSA verify and a denial.
-func (b *bench) refused(ctx context.Context, loops map[string]*loop) (result, error) {
+func (b *bench) refused(ctx context.Context, c *checks, refusals *loop) (result, error) {
+	anonymous, err := of(page, denies(302), "")
+	if err != nil {
+		return result{}, err
+	}
+	denials, err := newLoop(ctx, c.refusing.child, anonymous, 1)
+	if err != nil {
+		return result{}, err
+	}
+	defer denials.close()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return result{}, fmt.Errorf("making a key: %w", err)
@@ -398,11 +412,11 @@ func (b *bench) refused(ctx context.Context, loops map[string]*loop) (result, er
 		if err != nil {
 			return result{}, err
 		}
-		d, err := loops[noTokenName].play(b.turn)
+		d, err := denials.play(b.turn)
 		if err != nil {
 			return result{}, err
 		}
-		w, err := loops[refusedName].play(b.turn)
+		w, err := refusals.play(b.turn)
 		if err != nil {
 			return result{}, err
 		}

@@ -100,22 +100,24 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	page := newReport(ctx, b)
+	page := report{machine: machine(ctx, b)}
 	for _, p := range chosen {
 		_, _ = fmt.Fprintf(out, "\n%s: %s\n", p.name, p.doc)
 		results, err := p.run(ctx, b)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		page.add(p, results)
 		for _, r := range results {
 			_, _ = fmt.Fprint(out, "\n", r.markdown())
 		}
+		if *docs == "" || b.quick {
+			continue
+		}
+		if err := page.write(*docs, p.name, results); err != nil {
+			return err
+		}
 	}
-	if *docs == "" || b.quick {
-		return nil
-	}
-	return page.write(*docs)
+	return nil
 }
 
 func names() string {

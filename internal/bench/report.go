@@ -14,71 +14,55 @@ import (
 	"github.com/sessiongate/sessiongate/envoy"
 )
 
-// report is what a run writes into docs/performance.md: one section for each part, between
-// <!-- bench: PART --> and <!-- /bench: PART -->. So one part can be measured again without the others.
-type report struct {
-	machine  string
-	sections []section
-}
+// report writes into docs/performance.md: one section for each part, between <!-- bench: PART --> and
+// <!-- /bench: PART -->. So one part can be measured again without the others.
+type report struct{ machine string }
 
-type section struct {
-	part    string
-	results []result
-}
-
-// newReport names the machine, as it is at the start.
-func newReport(ctx context.Context, b *bench) *report {
+// machine names the machine, as it is at the start of a run.
+func machine(ctx context.Context, b *bench) string {
 	facts := append(describe(), runtime.Version(), "Envoy "+envoy.Version)
-	// --version of the newest in a distribution's folder, which is the one that is started.
+	// Of the newest in a distribution's folder, which is the one that is started.
 	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres"); len(found) > 0 {
 		if text, err := exec.CommandContext(ctx, found[len(found)-1], "--version").Output(); err == nil {
 			facts = append(facts, "Postgres "+strings.Fields(string(text))[2])
 		}
 	}
 	facts = append(facts, time.Now().UTC().Format(time.DateOnly), fmt.Sprintf("%d rounds of %s", b.rounds, b.turn))
-	return &report{machine: strings.Join(facts, "; ")}
+	return strings.Join(facts, "; ")
 }
 
-func (r *report) add(p part, results []result) {
-	r.sections = append(r.sections, section{p.name, results})
-}
-
-// write puts the sections into performance.md and the plots beside it. A page without a part's markers
+// write puts a part's section into the page, and its plots beside it. A page without the part's markers
 // is an error.
-func (r *report) write(dir string) error {
+func (r report) write(dir, part string, results []result) error {
 	page := filepath.Join(dir, "performance.md")
-	whole, err := os.ReadFile(page)
+	text, err := os.ReadFile(page)
 	if err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
-	text := string(whole)
+	open, end := "<!-- bench: "+part+" -->\n", "<!-- /bench: "+part+" -->"
+	before, rest, found := strings.Cut(string(text), open)
+	_, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		return fmt.Errorf("writing the report: %s has no lines %q and %q", page, strings.TrimSpace(open), end)
+	}
 	plots := filepath.Join(dir, "performance")
 	if err := os.MkdirAll(plots, 0o755); err != nil { //nolint:gosec // pages are for all
 		return fmt.Errorf("writing the report: %w", err)
 	}
-	for _, s := range r.sections {
-		open, end := "<!-- bench: "+s.part+" -->\n", "<!-- /bench: "+s.part+" -->"
-		before, rest, found := strings.Cut(text, open)
-		_, after, closed := strings.Cut(rest, end)
-		if !found || !closed {
-			return fmt.Errorf("writing the report: %s has no lines %q and %q", page, strings.TrimSpace(open), end)
+	var body strings.Builder
+	body.WriteString("\n" + wrapped(r.machine+".") + "\n\n")
+	for _, result := range results {
+		body.WriteString(result.markdown() + "\n")
+		if len(result.bars) == 0 {
+			continue
 		}
-		var body strings.Builder
-		body.WriteString("\n" + wrapped(r.machine+".") + "\n\n")
-		for _, result := range s.results {
-			body.WriteString(result.markdown() + "\n")
-			if len(result.bars) == 0 {
-				continue
-			}
-			name := s.part + "-" + slug(result.title) + ".svg"
-			if err := os.WriteFile(filepath.Join(plots, name), []byte(result.svg()), 0o644); err != nil { //nolint:gosec // pages are for all
-				return fmt.Errorf("writing the report: %w", err)
-			}
-			body.WriteString("![" + result.title + ": " + result.unit + "](performance/" + name + ")\n\n")
+		name := part + "-" + slug(result.title) + ".svg"
+		if err := os.WriteFile(filepath.Join(plots, name), []byte(result.svg()), 0o644); err != nil { //nolint:gosec // pages are for all
+			return fmt.Errorf("writing the report: %w", err)
 		}
-		text = before + open + body.String() + end + after
+		body.WriteString("![" + result.title + ": " + result.unit + "](performance/" + name + ")\n\n")
 	}
-	if err := os.WriteFile(page, []byte(text), 0o644); err != nil { //nolint:gosec // pages are for all
+	if err := os.WriteFile(page, []byte(before+open+body.String()+end+after), 0o644); err != nil { //nolint:gosec // pages are for all
 		return fmt.Errorf("writing the report: %w", err)
 	}
 	return nil
