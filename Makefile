@@ -78,7 +78,7 @@ bench: ## measure it beside others, in one run, and write docs/performance.md (O
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./internal/bench
 	bin/bench $(if $(ONLY),-only $(ONLY)) $(BENCHFLAGS)
 
-bench-peers: ## measure it beside OPA-Envoy and Authorino, and print the table (minutes; downloads some hundred MB)
+bench-peers: ## measure it beside OPA-Envoy and Authorino, and print the table (minutes; downloads 200 MB)
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./internal/bench
 	bin/bench -only peers -docs '' $(BENCHFLAGS)

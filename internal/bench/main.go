@@ -37,7 +37,7 @@ var parts = []part{
 
 // asked are parts that run only where -only names them.
 var asked = []part{
-	{"peers", "Check beside the servers of other projects, which are built from some hundred MB of modules", peersPart},
+	{"peers", "Check beside the servers of other projects, which are built from 200 MB of modules", peersPart},
 }
 
 // bench is what the parts share.

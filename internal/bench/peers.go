@@ -55,7 +55,7 @@ func peersPart(ctx context.Context, b *bench) (_ []result, err error) {
 		{"sessiongate, token cached", c.gate.child, mapped, allows(true), 0, one},
 		{"sessiongate, first sight", c.small.child, mapped, allows(true), 0, c.many},
 	}
-	missing := []string{"istio-ecosystem's authservice (no version of its module is served to us)"}
+	missing := []string{"istio-ecosystem's authservice (its module could not be fetched)"}
 	for _, p := range []struct {
 		peer
 
