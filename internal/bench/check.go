@@ -81,7 +81,7 @@ func allows(identity bool) func(*authv3.CheckResponse) error {
 		ok := a.GetOkResponse()
 		named := false
 		for _, h := range ok.GetHeaders() {
-			named = named || h.GetHeader().GetKey() == "x-session-user-id" && h.GetHeader().GetValue() == "ada"
+			named = named || strings.EqualFold(h.GetHeader().GetKey(), "x-session-user-id") && h.GetHeader().GetValue() == "ada"
 		}
 		if ok == nil || a.GetStatus().GetCode() != 0 || named != identity {
 			return fmt.Errorf("the check answered %d (code %d), want ALLOW; identity %v, want %v", a.GetDeniedResponse().GetStatus().GetCode(), a.GetStatus().GetCode(), named, identity)

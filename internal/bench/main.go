@@ -39,6 +39,11 @@ var parts = []part{
 	{"start", "starts, migrations and the size of tables", startPart},
 }
 
+// asked are parts that run only where -only names them.
+var asked = []part{
+	{"peers", "Check beside the servers of other projects, which are built from 200 MB of modules", peersPart},
+}
+
 // bench is what the parts share.
 type bench struct {
 	rounds      int
@@ -123,25 +128,26 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 }
 
 func names() string {
-	all := make([]string, len(parts))
-	for i, p := range parts {
-		all[i] = p.name
+	var all []string
+	for _, p := range slices.Concat(parts, asked) {
+		all = append(all, p.name)
 	}
 	return strings.Join(all, ", ")
 }
 
-// choose are the parts of a list of names; all where it is empty.
+// choose are the parts of a list of names; all but the asked ones where it is empty.
 func choose(only string) ([]part, error) {
 	if only == "" {
 		return parts, nil
 	}
+	all := slices.Concat(parts, asked)
 	var chosen []part
 	for name := range strings.SplitSeq(only, ",") {
-		i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
+		i := slices.IndexFunc(all, func(p part) bool { return p.name == name })
 		if i < 0 {
 			return nil, fmt.Errorf("-only: there is no part %q; allowed are %s", name, names())
 		}
-		chosen = append(chosen, parts[i])
+		chosen = append(chosen, all[i])
 	}
 	return chosen, nil
 }
