@@ -203,9 +203,9 @@ func TestTracing(t *testing.T) { // not parallel: the exporter reads the environ
 	if len(c.named("POST /v1/sessions")) != 1 {
 		t.Errorf("spans that no one asked for: %v", names)
 	}
-	get := c.named("store.Get")
+	get := c.named("store.Rotate")
 	if len(get) != 1 || !bytes.Equal(get[0].GetParentSpanId(), refreshes[0].GetSpanId()) || attributes(get[0])["db.system.name"] != "postgresql" {
-		t.Errorf("store.Get: %v among %v", get, names)
+		t.Errorf("store.Rotate: %v among %v", get, names)
 	}
 	for _, name := range names {
 		if !strings.HasPrefix(name, "POST ") && !strings.HasPrefix(name, "store.") {

@@ -568,7 +568,7 @@ func (s rotating) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rota
 	if done || err != nil || !s.blind || !r.Fits(before.Row, now) {
 		return rec, read, done, err
 	}
-	_, err = s.Store.Swap(ctx, rec.Row, r.Next(before.Row, now), sessions.R4)
+	_, err = s.Swap(ctx, rec.Row, r.Next(before.Row, now), sessions.R4)
 	return before, now, true, err
 }
 
