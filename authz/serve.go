@@ -34,9 +34,9 @@ type Limits struct {
 	// what a Check costs.
 	StreamWorkers uint32
 	// ReadBuffer and WriteBuffer are how many bytes one read or write of a connection takes at
-	// most. ReadBuffer bounds how many calls one read can begin: some hundred of the smallest
-	// in 4 KiB. After a read, the goroutines that serve the calls get their turn. So a greater
-	// one makes a flood of calls that are reset at once cost more memory.
+	// most. ReadBuffer bounds how many calls one read can begin. After a read, the goroutines
+	// that serve the calls get their turn. So a greater one makes a flood of calls that are
+	// reset at once cost more memory; a smaller one makes more reads and writes.
 	ReadBuffer, WriteBuffer int
 }
 
@@ -44,7 +44,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		MaxMessage: 256 << 10, MaxStreams: 1000, MaxCalls: 8192, ConnectionAge: 5 * time.Minute, ConnectionAgeGrace: time.Minute,
-		Handshake: 10 * time.Second, StreamWorkers: 64, ReadBuffer: 4 << 10, WriteBuffer: 32 << 10,
+		Handshake: 10 * time.Second, StreamWorkers: 64, ReadBuffer: 32 << 10, WriteBuffer: 32 << 10,
 	}
 }
 

@@ -345,11 +345,11 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "grpc.stream_workers", Kind: settings.Integer(&c.GRPC.StreamWorkers, 1, 100_000),
-			Doc: "How many goroutines wait for checks. A check that finds none free gets a goroutine of its own, which costs about a fifth more CPU: see [performance.md](performance.md#settings).",
+			Doc: "How many goroutines wait for checks. A check that finds none free gets a goroutine of its own, which costs about a fifth more CPU: see [performance.md](performance.md).",
 		},
 		{
 			Key: "grpc.read_buffer", Kind: settings.Size(&c.GRPC.ReadBuffer, 1<<10, 1<<20),
-			Doc: "How many bytes one read of a connection takes. A greater one saves little, and a flood of checks that are reset at once costs more memory.",
+			Doc: "How many bytes one read of a connection takes. A smaller one makes more reads and writes; with a greater one, a flood of checks that are reset at once costs more memory.",
 		},
 		{
 			Key: "grpc.write_buffer", Kind: settings.Size(&c.GRPC.WriteBuffer, 1<<10, 1<<20),

@@ -255,7 +255,7 @@ type entry struct {
 	cookie []string
 }
 
-const plainName = "allow-all, plain grpc-go"
+const plainName, validName = "allow-all, plain grpc-go", "valid token, cached"
 
 func (c *checks) entries() ([]entry, error) {
 	untagged, err := withPayload(c.valid, withoutTag)
@@ -272,7 +272,7 @@ func (c *checks) entries() ([]entry, error) {
 		{plainName, c.plain, script, allows(false), 0, []string{c.valid}},
 		// An allow-all server with the codec, the stream workers, the GC target and the profile of
 		// sessiongate belongs here, once they are there.
-		{"valid token, cached", gate, script, allows(true), 2.3, []string{c.valid}},
+		{validName, gate, script, allows(true), 2.3, []string{c.valid}},
 		{"valid token, first sight", c.small.child, script, allows(true), 0.35, c.many},
 		{"expired token: 440", gate, script, denies(440), 2, []string{c.expired}},
 		{"ended session: 302", gate, page, denies(302), 2, []string{c.ended}},
@@ -349,7 +349,7 @@ func checkPart(ctx context.Context, b *bench) (results []result, err error) {
 	}
 	forms, mappedLoops, err := b.contest(ctx, "Check, headers as a map", "What Envoy sends without `encode_raw_headers` and `allowed_headers`: all headers of the request, in a map.", []entry{
 		{plainName, c.plain, mapped, allows(false), 0, []string{c.valid}},
-		{"valid token, cached", c.gate.child, mapped, allows(true), 0, []string{c.valid}},
+		{validName, c.gate.child, mapped, allows(true), 0, []string{c.valid}},
 	})
 	defer closeAll(mappedLoops)
 	if err != nil {

@@ -88,6 +88,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.SetOutput(out)
 	only := flags.String("only", "", "parts to run, with commas between: "+names())
 	docs := flags.String("docs", "docs", "folder with performance.md, which gets the tables and plots; empty: print only")
+	into := flags.String("profile", "", "write a CPU profile of Checks to this file, and measure nothing; arguments: the kinds of Check")
 	flags.StringVar(&b.sessiongate, "sessiongate", "", "binary to measure; empty: build the one of this checkout")
 	flags.IntVar(&b.rounds, "rounds", 7, "rounds that count; one more warms up")
 	flags.DurationVar(&b.turn, "turn", time.Second, "length of one turn")
@@ -107,6 +108,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
+	if *into != "" {
+		return profile(ctx, b, *into, flags.Args())
+	}
 	page := report{machine: machine(ctx, b)}
 	for _, p := range chosen {
 		_, _ = fmt.Fprintf(out, "\n%s: %s\n", p.name, p.doc)
