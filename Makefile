@@ -16,7 +16,7 @@ BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 
-.PHONY: help build demo test soak websdk clients apps diagrams fuzz check bench pgo bench-peers bench-go screenshots vuln fmt clean
+.PHONY: help build demo test soak websdk clients apps diagrams fuzz check bench bench-peers bench-go screenshots vuln fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,12 +77,6 @@ bench: ## measure it beside others, in one run, and write docs/performance.md (O
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./internal/bench
 	bin/bench $(if $(ONLY),-only $(ONLY)) $(BENCHFLAGS)
-
-pgo: ## profile the Checks of make bench for the compiler, which reads cmd/sessiongate/default.pgo
-	@$(GO) run ./internal/envoyrun/fetch
-	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./internal/bench
-	bin/bench -profile cmd/sessiongate/default.pgo
 
 bench-peers: ## measure it beside OPA-Envoy and Authorino, and print the table (minutes; downloads 200 MB)
 	@mkdir -p bin

@@ -23,6 +23,10 @@ type Engine struct {
 	loading sync.Mutex
 	keyless chan struct{} // has a value once every key of a kind is deleted
 	cache   *otter.Cache[[32]byte, *verified]
+	// expired has tokens that had expired when they came first, so that they are not read again.
+	// They have a cache of their own: an attacker can keep any number of them for weeks, and must
+	// not push the living tokens out of theirs.
+	expired *otter.Cache[[32]byte, *verified]
 	// unverified bounds the CPU that tokens without a tag may cost: any client can invent such
 	// tokens.
 	unverified *cpuShare
@@ -35,6 +39,9 @@ type Engine struct {
 	polls pollCounts
 }
 
+// expiredMax is how many expired tokens are held.
+const expiredMax = 1000
+
 // New checks the configuration and builds an engine. It does no I/O: [Engine.Run] does. Until Run
 // has read the keys and the feed, the engine answers [ErrUnavailable].
 func New(store Store, cfg Config) (*Engine, error) {
@@ -44,6 +51,10 @@ func New(store Store, cfg Config) (*Engine, error) {
 	cache, err := otter.New(&otter.Options[[32]byte, *verified]{MaximumSize: cfg.CachedTokens, StatsRecorder: stats.NewCounter()})
 	if err != nil {
 		return nil, fmt.Errorf("making the token cache: %w", err)
+	}
+	expired, err := otter.New(&otter.Options[[32]byte, *verified]{MaximumSize: min(cfg.CachedTokens, expiredMax)})
+	if err != nil {
+		return nil, fmt.Errorf("making the cache of expired tokens: %w", err)
 	}
 	perSession, err := newRates[TokenHash](cfg.RefreshesPerSession)
 	if err != nil {
@@ -62,6 +73,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 			Sliding: cfg.SlidingLife.Truncate(time.Microsecond),
 		},
 		cache:      cache,
+		expired:    expired,
 		unverified: newCPUShare(cfg.UnverifiedCPU, cfg.Now),
 
 		perSession: perSession, perAddress: perAddress,

@@ -3,6 +3,8 @@ package sessions
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/maypok86/otter/v2"
 )
 
 // TokensMax bounds how many values of one session cookie are read: each may cost a signature check,
@@ -76,34 +78,52 @@ type verified struct {
 	offered   atomic.Bool
 }
 
-// open finds a token in the cache, or checks it.
+// open finds a token in the caches, or checks it.
 func (e *Engine) open(text string) (*verified, *Denial) {
 	t, ok := cutToken(text)
 	if !ok {
 		return nil, DenyMalformed
 	}
 	id := t.id()
-	v, ok := e.cache.GetIfPresent(id)
-	if ok && v.key.deleted.Load() {
-		e.cache.Invalidate(id)
-		ok = false
+	if v := e.cached(e.cache, id); v != nil {
+		return v.presented(t.signature)
 	}
-	if !ok {
-		var d *Denial
-		if v, d = e.keys.Load().open(t, e.cfg.Issuer, e.feed.clock.now(), e.unverified); d != nil {
-			return nil, e.orStaleKeys(d)
+	now := e.feed.clock.now()
+	if v := e.cached(e.expired, id); v != nil && !now.Before(v.Expires) { // the clock may have been set back
+		if !isSignature(t.signature) {
+			return nil, DenyMalformed
 		}
-		if v.signature == ([signatureText]byte{}) {
-			return v, nil // expired: there is nothing to compare or to cache
-		}
-		// A token with a wrong signature is cached, too: the next text with this payload then costs
-		// only a comparison.
-		v, _ = e.cache.SetIfAbsent(id, v)
-		if v.key.deleted.Load() { // deleted meanwhile
-			return nil, e.orStaleKeys(DenyUnknownKey)
-		}
+		return v, nil
+	}
+	v, d := e.keys.Load().open(t, e.cfg.Issuer, now, e.unverified)
+	if d != nil {
+		return nil, e.orStaleKeys(d)
+	}
+	cache := e.cache
+	expired := v.signature == ([signatureText]byte{})
+	if expired { // there is nothing to compare
+		cache = e.expired
+	}
+	// A token with a wrong signature is cached, too: the next text with this payload then costs
+	// only a comparison.
+	v, _ = cache.SetIfAbsent(id, v)
+	if v.key.deleted.Load() { // deleted meanwhile
+		return nil, e.orStaleKeys(DenyUnknownKey)
+	}
+	if expired {
+		return v, nil
 	}
 	return v.presented(t.signature)
+}
+
+// cached is a token that a cache has, or nil. What a deleted key signed is removed.
+func (e *Engine) cached(c *otter.Cache[[32]byte, *verified], id [32]byte) *verified {
+	v, ok := c.GetIfPresent(id)
+	if ok && v.key.deleted.Load() {
+		c.Invalidate(id)
+		return nil
+	}
+	return v
 }
 
 // orStaleKeys is d, or UNAVAILABLE if other engines may know the key.

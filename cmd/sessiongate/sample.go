@@ -39,6 +39,7 @@ func (l requestLogs) withheld() uint64 {
 type budget struct {
 	withheld atomic.Uint64 // since the last line
 	total    atomic.Uint64
+	spent    atomic.Int64 // the Unix second whose budget is spent
 
 	mu      sync.Mutex
 	second  time.Time // of the latest line
@@ -69,15 +70,41 @@ func (s *sampler) withheld() uint64 {
 	return n
 }
 
+func (s *sampler) budget(level slog.Level) *budget {
+	return &s.budgets[min(int(level-slog.LevelInfo)/4, len(s.budgets)-1)]
+}
+
+func (b *budget) withhold() {
+	b.withheld.Add(1)
+	b.total.Add(1)
+}
+
+// Enabled implements [slog.Handler]. Where the budget of this second is spent, a flood's lines are
+// not even made.
+func (s *sampler) Enabled(ctx context.Context, level slog.Level) bool {
+	if !s.Handler.Enabled(ctx, level) {
+		return false
+	}
+	if s.budgets == nil || level < slog.LevelInfo {
+		return true
+	}
+	b := s.budget(level)
+	if b.spent.Load() != time.Now().Unix() {
+		return true
+	}
+	b.withhold()
+	return false
+}
+
 // Handle implements [slog.Handler].
 func (s *sampler) Handle(ctx context.Context, r slog.Record) error {
 	if s.budgets == nil || r.Level < slog.LevelInfo {
 		return s.Handler.Handle(ctx, r)
 	}
-	b := &s.budgets[min(int(r.Level-slog.LevelInfo)/4, len(s.budgets)-1)]
+	b := s.budget(r.Level)
 	if !b.allow(r.Time) {
-		b.withheld.Add(1)
-		b.total.Add(1)
+		b.spent.Store(r.Time.Unix())
+		b.withhold()
 		return nil
 	}
 	if n := b.withheld.Swap(0); n > 0 {

@@ -116,6 +116,7 @@ func of(k kind, check func(*authv3.CheckResponse) error, cookies ...string) (*lo
 // checks are the servers of the part and what is asked of them.
 type checks struct {
 	plain *child
+	bare  *child // the allow-all server that is as fast as one in grpc-go can be
 	gate  *gate
 	small *gate // its cache forgets each token before it comes again
 	// refusing has time for all bad signatures. By itself a process answers 503 beyond a share of
@@ -165,7 +166,10 @@ func startChecks(ctx context.Context, b *bench) (_ *checks, err error) {
 	if c.small, err = b.startGate(ctx, url, "SESSIONGATE_CACHE_TOKENS=16"); err != nil {
 		return nil, err
 	}
-	if c.plain, err = b.startAllowAll(ctx); err != nil {
+	if c.plain, err = b.startAllowAll(ctx, allowAllCommand); err != nil {
+		return nil, err
+	}
+	if c.bare, err = b.startAllowAll(ctx, bareAllowAllCommand); err != nil {
 		return nil, err
 	}
 	sessions := 2000
@@ -195,8 +199,10 @@ func (c *checks) stop() error {
 			errs = append(errs, g.stop())
 		}
 	}
-	if c.plain != nil {
-		errs = append(errs, c.plain.stop())
+	for _, child := range []*child{c.plain, c.bare} {
+		if child != nil {
+			errs = append(errs, child.stop())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -255,7 +261,11 @@ type entry struct {
 	cookie []string
 }
 
-const plainName, validName = "allow-all, plain grpc-go", "valid token, cached"
+const (
+	plainName = "allow-all, plain grpc-go"
+	bareName  = "allow-all, sessiongate's settings, nothing read"
+	validName = "valid token, cached"
+)
 
 func (c *checks) entries() ([]entry, error) {
 	untagged, err := withPayload(c.valid, withoutTag)
@@ -270,8 +280,7 @@ func (c *checks) entries() ([]entry, error) {
 	name, _, _ := strings.Cut(c.valid, "=")
 	return []entry{
 		{plainName, c.plain, script, allows(false), 0, []string{c.valid}},
-		// An allow-all server with the codec, the stream workers, the GC target and the profile of
-		// sessiongate belongs here, once they are there.
+		{bareName, c.bare, script, allows(false), 0, []string{c.valid}},
 		{validName, gate, script, allows(true), 2.3, []string{c.valid}},
 		{"valid token, first sight", c.small.child, script, allows(true), 0.35, c.many},
 		{"expired token: 440", gate, script, denies(440), 2, []string{c.expired}},

@@ -268,7 +268,7 @@ func envoyPart(ctx context.Context, b *bench) (results []result, err error) {
 		return nil, err
 	}
 	stops = append(stops, bySocket.stop)
-	plain, err := b.startAllowAll(ctx)
+	plain, err := b.startAllowAll(ctx, allowAllCommand)
 	if err != nil {
 		return nil, err
 	}

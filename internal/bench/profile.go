@@ -12,13 +12,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// profileSeconds is how long a profile takes. The Go compiler needs some thousand samples of a
-// hundred a second.
-const profileSeconds = 40
+// profileSeconds is how long a profile takes: some thousand samples.
+const profileSeconds = 20
 
 // profile writes a CPU profile of sessiongate to a file while it answers Checks, in turns of each
-// kind: those with these names, or all whose server is the same. From it, the Go compiler learns
-// which calls are worth inlining (default.pgo), and a developer where time goes.
+// kind: those with these names, or all whose server is the same.
 func profile(ctx context.Context, b *bench, file string, names []string) (err error) {
 	c, err := startChecks(ctx, b)
 	if err != nil {

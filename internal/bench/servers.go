@@ -108,9 +108,9 @@ func (c *child) stop() error {
 	return nil
 }
 
-// allowAll is the hidden subcommand that is the baseline: a Check server that allows everything, in
-// plain grpc-go with the generated code and all defaults.
-func allowAll(ctx context.Context, file string) error {
+// allowAll is a Check server that allows everything: the baseline, in plain grpc-go with the generated
+// code and all defaults, or the bare one.
+func allowAll(ctx context.Context, file string, bare bool) error {
 	listener, err := listen(ctx, "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -124,7 +124,11 @@ func allowAll(ctx context.Context, file string) error {
 		_ = server.Serve(profiles)
 	}()
 	server := grpc.NewServer()
-	authv3.RegisterAuthorizationServer(server, allower{})
+	if bare {
+		server = bareServer()
+	} else {
+		authv3.RegisterAuthorizationServer(server, allower{})
+	}
 	healthv1.RegisterHealthServer(server, health{})
 	text, err := json.Marshal(addresses{Authz: listener.Addr().String(), Profiling: profiles.Addr().String()})
 	if err == nil {
@@ -163,10 +167,13 @@ func (allower) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckRespon
 	}, nil
 }
 
-// startAllowAll runs the baseline as a process.
-func (b *bench) startAllowAll(ctx context.Context) (*child, error) {
-	file := b.file("allow-all")
-	return b.start(ctx, file, []string{selfEnv + "=1"}, func(addresses) bool { return true }, b.self, "allow-all", file)
+// The hidden subcommands that are allow-all servers.
+const allowAllCommand, bareAllowAllCommand = "allow-all", "bare-allow-all"
+
+// startAllowAll runs an allow-all server as a process.
+func (b *bench) startAllowAll(ctx context.Context, command string) (*child, error) {
+	file := b.file(command)
+	return b.start(ctx, file, []string{selfEnv + "=1"}, func(addresses) bool { return true }, b.self, command, file)
 }
 
 // gate is a running sessiongate.

@@ -1,0 +1,45 @@
+package sessions
+
+import (
+	"testing"
+	"time"
+)
+
+// A token that had expired when it came first is read once. It stays expired, and is never more than
+// that: its signature was not looked at.
+func TestExpiredTokenIsReadOnce(t *testing.T) {
+	t.Parallel()
+	e := offline(t)
+	now := testEpoch.Add(time.Hour)
+	e.feed.clock.local = func() time.Time { return now }
+	e.feed.clock.set(now, now)
+	text := issueAt(t, e, testEpoch, `{"role":"admin"}`).Access.Reveal()
+	cut, _ := cutToken(text)
+	verify := func(text string, want *Denial) {
+		t.Helper()
+		if _, d := e.Verify(TransportCookie, []string{text}); d != want {
+			t.Errorf("%v, want %v", d, want)
+		}
+	}
+	verify(text, DenyExpired)
+	if e.cached(e.expired, cut.id()) == nil || e.cached(e.cache, cut.id()) != nil {
+		t.Error("the wrong cache has it")
+	}
+	verify(text, DenyExpired)
+	verify(cut.signed()+"."+randomSignature(), DenyExpired)
+	verify(cut.signed()+".x", DenyMalformed)
+
+	// The store's clock was set back: the token lives again, if its signature is right.
+	now = testEpoch
+	e.feed.clock.set(now, now)
+	verify(cut.signed()+"."+randomSignature(), DenySignature)
+	verify(text, nil)
+	now = testEpoch.Add(time.Hour)
+	e.feed.clock.set(now, now)
+	verify(text, DenyExpired)
+
+	e.keys.Load().signers[0].deleted.Store(true)
+	if e.cached(e.expired, cut.id()) != nil {
+		t.Error("a deleted key's token is still held")
+	}
+}
