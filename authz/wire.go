@@ -60,7 +60,7 @@ func (q *question) release() {
 func (q *question) read(wire []byte) error {
 	text := unsafe.String(unsafe.SliceData(wire), len(wire)) //nolint:gosec // see question: a copy costs a twelfth of a Check
 	s := scanner{wire: wire, text: text, into: q}
-	if s.checkRequest() {
+	if s.checkRequest() && s.extensions() {
 		q.finish()
 		return nil
 	}
@@ -77,6 +77,8 @@ type scanner struct {
 	wire []byte
 	text string
 	into *question
+	// set has the fields of context_extensions, which Envoy writes one after the other.
+	set span
 }
 
 // span is a part of a message, by its first byte and the one after its last.
@@ -157,6 +159,7 @@ func (s *scanner) checkRequest() bool {
 
 func (s *scanner) attributes(rest span) bool {
 	for last := protowire.Number(0); rest.from < rest.to; {
+		from := rest.from
 		number, kind, ok := s.next(&rest)
 		switch {
 		case !ok:
@@ -166,9 +169,12 @@ func (s *scanner) attributes(rest span) bool {
 				ok = last < number && s.request(value)
 			}
 		case number == fieldExtensions && kind == typeOfText:
-			var value span
-			if value, ok = s.bytes(&rest); ok {
-				ok = s.extension(value)
+			if _, ok = s.bytes(&rest); ok {
+				ok = s.set.to == 0 || s.set.to == from
+				if s.set.to == 0 {
+					s.set.from = from
+				}
+				s.set.to = rest.from
 			}
 		default:
 			ok = s.skip(&rest, attributesShape, number, kind, nestingMax)
@@ -181,15 +187,27 @@ func (s *scanner) attributes(rest span) bool {
 	return true
 }
 
-func (s *scanner) extension(entry span) bool {
-	key, value, ok := s.entry(entry)
-	if !ok {
-		return false
+// extensions reads the set, unless it is known.
+func (s *scanner) extensions() bool {
+	if s.set.to == 0 {
+		return true
 	}
-	if s.into.extensions == nil {
-		s.into.extensions = make(map[string]string, extensionsExpect)
+	wire := s.text[s.set.from:s.set.to]
+	if s.into.extensions = extensions.get(wire); s.into.extensions != nil {
+		return true
 	}
-	s.into.extensions[key] = value
+	set := make(map[string]string, extensionsExpect)
+	for rest := s.set; rest.from < rest.to; {
+		_, _, ok := s.next(&rest)
+		entry, whole := s.bytes(&rest)
+		key, value, read := s.entry(entry)
+		if !ok || !whole || !read {
+			return false
+		}
+		set[key] = value
+	}
+	s.into.extensions = set
+	extensions.add(wire, set)
 	return true
 }
 

@@ -121,7 +121,7 @@ type checks struct {
 	small *gate // its cache forgets each token before it comes again
 	// refusing has time for all bad signatures. By itself a process answers 503 beyond a share of
 	// the time, counted by the clock, and this machine may do something else meanwhile. So it
-	// believes that it has eight cores.
+	// believes that it has 16 cores.
 	refusing *gate
 
 	valid, expired, ended string   // cookies
@@ -160,7 +160,7 @@ func startChecks(ctx context.Context, b *bench) (_ *checks, err error) {
 	if c.gate, err = b.startGate(ctx, url); err != nil {
 		return nil, err
 	}
-	if c.refusing, err = b.startGate(ctx, url, "SESSIONGATE_CACHE_UNVERIFIED_CPU=100", "GOMAXPROCS=8"); err != nil {
+	if c.refusing, err = b.startGate(ctx, url, "SESSIONGATE_CACHE_UNVERIFIED_CPU=100", "GOMAXPROCS=16"); err != nil {
 		return nil, err
 	}
 	if c.small, err = b.startGate(ctx, url, "SESSIONGATE_CACHE_TOKENS=16"); err != nil {
