@@ -49,10 +49,12 @@ var checkService = grpc.ServiceDesc{
 
 // handleCheck is a [grpc.MethodHandler]. The interceptor is [endAnswered], which is called
 // here without the closure that a handler for it would be.
+//
+//nolint:revive // gRPC gives the order of the arguments
 func handleCheck(server any, ctx context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	call := streamOf(ctx)
 	defer call.answered()
-	q := questions.Get().(*question) //nolint:errcheck // the pool has nothing else
+	q := questions.Get().(*question) //nolint:forcetypeassert // the pool has nothing else
 	defer func() {
 		q.release()
 		questions.Put(q)
@@ -63,5 +65,5 @@ func handleCheck(server any, ctx context.Context, read func(any) error, _ grpc.U
 	if err := call.arrived(); err != nil {
 		return nil, err
 	}
-	return server.(*Server).answer(ctx, q), nil //nolint:errcheck // gRPC has checked the type
+	return server.(*Server).answer(ctx, q), nil //nolint:forcetypeassert // gRPC has checked the type
 }

@@ -87,7 +87,7 @@ const (
 	// messageRoom and headerRoom are more than the tags and lengths around the texts need.
 	messageRoom, headerRoom = 48, 24
 	// lengthRoom is the size of the length of a message that is not written yet.
-	lengthRoom = 3
+	lengthRoom = 5
 )
 
 // appendNumber appends a message whose one field is a code.

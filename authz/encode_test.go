@@ -60,7 +60,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, c, http int, name, value, remove, body string) {
 		name, value, remove, body = strings.ToValidUTF8(name, ""), strings.ToValidUTF8(value, ""), strings.ToValidUTF8(remove, ""), strings.ToValidUTF8(body, "")
 		a := reply{
-			code: code.Code(c & 0xff), status: typev3.StatusCode(http & 0x3ff), body: body, //nolint:gosec // masked
+			code: code.Code(c & 0xff), status: typev3.StatusCode(http & 0x3ff), body: body,
 			headers: []header{{name, value}, {value, name}}, metadata: passSession.metadata,
 		}
 		if remove != "" {

@@ -66,8 +66,6 @@ var (
 	passPreflight = newReport("preflight", "pass", sessions.Allow, "a CORS preflight carries no cookies")
 	passLoginPage = newReport("login_page", "pass", sessions.Allow, "the login page is open to all")
 	passOptional  = newReport("optional", "pass", sessions.Allow, "the route asks for no session")
-
-	passes = []*report{passSession, passAuthPath, passPreflight, passLoginPage, passOptional}
 )
 
 // reports are those of the denials.

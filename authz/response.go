@@ -205,11 +205,11 @@ func page(status typev3.StatusCode, body, policy string) reply {
 	return reply{
 		code: code.Code_UNAUTHENTICATED, status: status, body: body,
 		headers: []header{
-			header{"content-type", "text/html; charset=utf-8"},
-			header{"content-security-policy", policy},
-			header{"x-content-type-options", "nosniff"},
+			{"content-type", "text/html; charset=utf-8"},
+			{"content-security-policy", policy},
+			{"x-content-type-options", "nosniff"},
 			// A stricter one would make the Origin of a refresh "null".
-			header{"referrer-policy", "same-origin"},
+			{"referrer-policy", "same-origin"},
 		},
 	}
 }
@@ -278,6 +278,6 @@ func message(c code.Code, status typev3.StatusCode, text string) reply {
 func jsonText(c code.Code, status typev3.StatusCode, body string) reply {
 	return reply{
 		code: c, status: status, body: body,
-		headers: []header{header{"content-type", "application/json"}},
+		headers: []header{{"content-type", "application/json"}},
 	}
 }

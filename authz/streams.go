@@ -3,10 +3,8 @@ package authz
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -42,8 +40,8 @@ type stream struct {
 
 	of      *streams
 	conn    *peer.Peer
-	counted Counted // conn's, once the call has begun there; or nil
-	ended   atomic.Bool
+	counted Counted     // conn's, once the call has begun there; or nil
+	stop    func() bool // keeps the end of its context from ending it
 }
 
 type streamKey struct{}
@@ -56,33 +54,22 @@ func (c *stream) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// Err implements [context.Context]. gRPC asks for it before it hands a call to its handler,
-// and hands over no call that has ended by then. Such a call would be counted for ever.
-func (c *stream) Err() error {
-	err := c.Context.Err()
-	if err != nil {
-		c.end()
-	}
-	return err
-}
-
-// begin counts a call at its header, before it has a goroutine, or refuses it. A Check ends
-// when its handler does: when it was answered, or with its context, which a reset ends.
-func (s *streams) begin(ctx context.Context, info *tap.Info) (context.Context, error) {
+// begin counts a call at its header, before it has a goroutine, or refuses it. The call ends when it
+// has been answered, or with its context, which a reset ends: gRPC answers some calls by itself.
+func (s *streams) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	conn, _ := peer.FromContext(ctx)
 	if !s.admit(conn) {
 		return ctx, status.Error(codes.ResourceExhausted, "too many calls at once")
 	}
 	call := &stream{Context: ctx, of: s, conn: conn}
-	if until, ok := ctx.Deadline(); !ok || time.Until(until) > streamMax {
-		bounded, cancel := context.WithTimeout(ctx, streamMax)
-		context.AfterFunc(bounded, cancel) // not earlier: the answer is written under it
-		call.Context = bounded
+	if until, ok := ctx.Deadline(); ok && time.Until(until) <= streamMax {
+		call.stop = context.AfterFunc(ctx, call.end)
+		return call, nil
 	}
-	if info.FullMethodName != authv3.Authorization_Check_FullMethodName {
-		// gRPC answers it by itself where it does not know the method.
-		context.AfterFunc(call.Context, call.end)
-	}
+	bounded, cancel := context.WithTimeout(ctx, streamMax)
+	call.Context = bounded
+	// cancel must not run earlier: the answer is written under this context.
+	call.stop = context.AfterFunc(bounded, func() { cancel(); call.end() })
 	return call, nil
 }
 
@@ -97,11 +84,7 @@ func (s *streams) admit(conn *peer.Peer) bool {
 	return true
 }
 
-// end ends the call, once.
 func (c *stream) end() {
-	if c == nil || c.ended.Swap(true) {
-		return
-	}
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()
 	c.of.total--
@@ -119,8 +102,7 @@ type Counted interface {
 	End()
 }
 
-// endAnswered ends a call once it is answered. The end of its context would do that, too, but
-// in another goroutine.
+// endAnswered ends a call once it is answered.
 func endAnswered(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	call := streamOf(ctx)
 	defer call.answered()
@@ -152,7 +134,8 @@ func (c *stream) arrived() error {
 	return nil
 }
 
-// answered tells the connection that the call is answered, and ends it.
+// answered tells the connection that the call is answered, and ends it. The end of its context would
+// do that, too, but in another goroutine.
 func (c *stream) answered() {
 	if c == nil {
 		return
@@ -160,5 +143,7 @@ func (c *stream) answered() {
 	if c.counted != nil {
 		c.counted.End()
 	}
-	c.end()
+	if c.stop() {
+		c.end()
+	}
 }

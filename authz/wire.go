@@ -27,7 +27,7 @@ import (
 type question struct {
 	request
 
-	// extensions are the context_extensions of Envoy's route; nil where it has none.
+	// extensions are the context_extensions of Envoy's route. The map is used again, too.
 	extensions map[string]string
 	// message is what the strings are parts of; nil where they are their own.
 	message mem.Buffer
@@ -36,6 +36,7 @@ type question struct {
 // take reads a CheckRequest. The question holds the message from then on, also where it
 // could not be read.
 func (q *question) take(message mem.Buffer) (err error) {
+	q.release() // a client may send two messages, which gRPC refuses only then
 	q.message = message
 	defer func() {
 		if recover() != nil { // no message is known to do that
@@ -52,7 +53,8 @@ func (q *question) release() {
 	if q.message != nil {
 		q.message.Free()
 	}
-	*q = question{}
+	clear(q.extensions)
+	*q = question{extensions: q.extensions}
 }
 
 // read reads a CheckRequest from its bytes, which must not change before the question is
@@ -60,7 +62,7 @@ func (q *question) release() {
 func (q *question) read(wire []byte) error {
 	text := unsafe.String(unsafe.SliceData(wire), len(wire)) //nolint:gosec // see question: a copy costs a twelfth of a Check
 	s := scanner{wire: wire, text: text, into: q}
-	if s.checkRequest() && s.extensions() {
+	if s.checkRequest() {
 		q.finish()
 		return nil
 	}
@@ -68,6 +70,7 @@ func (q *question) read(wire []byte) error {
 	if err := proto.Unmarshal(wire, c); err != nil {
 		return err
 	}
+	clear(q.extensions) // of what was scanned in vain
 	q.request, q.extensions = readRequest(c), c.GetAttributes().GetContextExtensions()
 	return nil
 }
@@ -77,8 +80,6 @@ type scanner struct {
 	wire []byte
 	text string
 	into *question
-	// set has the fields of context_extensions, which Envoy writes one after the other.
-	set span
 }
 
 // span is a part of a message, by its first byte and the one after its last.
@@ -159,7 +160,6 @@ func (s *scanner) checkRequest() bool {
 
 func (s *scanner) attributes(rest span) bool {
 	for last := protowire.Number(0); rest.from < rest.to; {
-		from := rest.from
 		number, kind, ok := s.next(&rest)
 		switch {
 		case !ok:
@@ -169,12 +169,9 @@ func (s *scanner) attributes(rest span) bool {
 				ok = last < number && s.request(value)
 			}
 		case number == fieldExtensions && kind == typeOfText:
-			if _, ok = s.bytes(&rest); ok {
-				ok = s.set.to == 0 || s.set.to == from
-				if s.set.to == 0 {
-					s.set.from = from
-				}
-				s.set.to = rest.from
+			var value span
+			if value, ok = s.bytes(&rest); ok {
+				ok = s.extension(value)
 			}
 		default:
 			ok = s.skip(&rest, attributesShape, number, kind, nestingMax)
@@ -187,27 +184,16 @@ func (s *scanner) attributes(rest span) bool {
 	return true
 }
 
-// extensions reads the set, unless it is known.
-func (s *scanner) extensions() bool {
-	if s.set.to == 0 {
-		return true
+// extension reads one of context_extensions.
+func (s *scanner) extension(entry span) bool {
+	key, value, ok := s.entry(entry)
+	if !ok {
+		return false
 	}
-	wire := s.text[s.set.from:s.set.to]
-	if s.into.extensions = extensions.get(wire); s.into.extensions != nil {
-		return true
+	if s.into.extensions == nil {
+		s.into.extensions = make(map[string]string, extensionsExpect)
 	}
-	set := make(map[string]string, extensionsExpect)
-	for rest := s.set; rest.from < rest.to; {
-		_, _, ok := s.next(&rest)
-		entry, whole := s.bytes(&rest)
-		key, value, read := s.entry(entry)
-		if !ok || !whole || !read {
-			return false
-		}
-		set[key] = value
-	}
-	s.into.extensions = set
-	extensions.add(wire, set)
+	s.into.extensions[key] = value
 	return true
 }
 

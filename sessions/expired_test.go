@@ -43,3 +43,23 @@ func TestExpiredTokenIsReadOnce(t *testing.T) {
 		t.Error("a deleted key's token is still held")
 	}
 }
+
+// The store's clock is set back while a token is verified.
+func TestClockIsSetBackWithinVerify(t *testing.T) {
+	t.Parallel()
+	e := offline(t)
+	now := testEpoch.Add(time.Hour)
+	e.feed.clock.local = func() time.Time { return now }
+	e.feed.clock.set(now, now)
+	cut, _ := cutToken(issueAt(t, e, testEpoch, `{"role":"admin"}`).Access.Reveal())
+	calls := 0
+	e.feed.clock.local = func() time.Time {
+		if calls++; calls == 1 {
+			e.feed.clock.reading.Store(&clockReading{testEpoch, now, now})
+		}
+		return now
+	}
+	if a, d := e.Verify(TransportCookie, []string{cut.signed() + "." + randomSignature()}); d == nil {
+		t.Errorf("a forged signature passes, as %s", a.UserID)
+	}
+}

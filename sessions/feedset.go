@@ -36,8 +36,8 @@ type ended struct {
 	until uint32 // as that of a stamp, in whole seconds, rounded up
 	// replaced is when the session's own client ended it, which may have new cookies; else 0. It
 	// is in milliseconds on the store's clock, above a bit that is set. The clock's higher bits
-	// are lost. They are not missed: an entry is held for some days at most, and this counts
-	// again after 24.
+	// are lost. They are not missed: an entry is held for some hours, and what this tells is
+	// right for 12 days.
 	replaced uint32
 }
 

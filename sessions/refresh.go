@@ -20,7 +20,16 @@ func AnswerWithin(d time.Duration) time.Duration { return d * 9 / 20 }
 // is [ErrSessionEnded] (or [ErrTheft]), [ErrSuperseded], a [RateError] or [ErrUnavailable]. With
 // one of the first three, Issued has the rule. If a token opened, it also has the handle and the
 // user of the session, as far as they are known. The session that Issued has is without its Data.
-func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (issued Issued, err error) {
+func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
+	return e.refreshInTime(ctx, by, tokens, client, false)
+}
+
+// RefreshWithData is Refresh with the Data of the session, which browsers do not get.
+func (e *Engine) RefreshWithData(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
+	return e.refreshInTime(ctx, by, tokens, client, true)
+}
+
+func (e *Engine) refreshInTime(ctx context.Context, by Transport, tokens []string, client Client, withData bool) (issued Issued, err error) {
 	began := e.cfg.Now()
 	defer func() {
 		e.cfg.Observe(Event{Kind: EventRefreshAnswered, Rule: issued.Rule, Err: err, Took: e.cfg.Now().Sub(began)})
@@ -32,7 +41,7 @@ func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, cli
 	// that has a newer one by then; its next refresh would look like a reuse.
 	ctx, cancel := context.WithTimeout(ctx, AnswerWithin(e.cfg.RefreshAttemptMax))
 	defer cancel()
-	issued, err = e.refresh(ctx, by, tokens, client)
+	issued, err = e.refresh(ctx, by, tokens, client, withData)
 	switch {
 	case ctx.Err() == nil:
 		return issued, err
@@ -45,7 +54,7 @@ func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, cli
 	}
 }
 
-func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
+func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, client Client, withData bool) (Issued, error) {
 	t, err := e.openRefresh(by, tokens)
 	if err != nil {
 		if errors.Is(err, ErrSessionEnded) {
@@ -62,6 +71,7 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 	var nonce Nonce
 	fill(nonce[:])
 	rotation := rotation(t, client, nonce, e.windows)
+	rotation.WithData = withData
 	for range casAttempts {
 		rec, now, rotated, err := e.store.Rotate(ctx, t.handle, rotation)
 		if errors.Is(err, ErrNotFound) {

@@ -124,6 +124,7 @@ type Rotation struct {
 	Grace, Repeat time.Duration // G and W
 	Sliding       time.Duration
 	IssuesMax     int
+	WithData      bool // the record that Rotate returns has Data, too
 }
 
 // rotation is what R4 will write if token turns out to be current.

@@ -26,10 +26,13 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 	if len(tokens) > TokensMax {
 		return nil, DenyMalformed
 	}
+	// One time for all that follows: the clock may be set back at any moment, and a token that was found
+	// to have expired has no signature that was looked at.
+	now := e.feed.clock.now()
 	var best *verified
 	var denial *Denial
 	for _, text := range tokens {
-		v, d := e.open(text)
+		v, d := e.open(text, now)
 		if d == nil && v.Transport != by {
 			d = DenyTransport
 		}
@@ -47,7 +50,6 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 	if best == nil {
 		return nil, denial
 	}
-	now := e.feed.clock.now()
 	if !now.Before(best.Expires) {
 		return nil, DenyExpired
 	}
@@ -79,7 +81,7 @@ type verified struct {
 }
 
 // open finds a token in the caches, or checks it.
-func (e *Engine) open(text string) (*verified, *Denial) {
+func (e *Engine) open(text string, now time.Time) (*verified, *Denial) {
 	t, ok := cutToken(text)
 	if !ok {
 		return nil, DenyMalformed
@@ -88,7 +90,6 @@ func (e *Engine) open(text string) (*verified, *Denial) {
 	if v := e.cached(e.cache, id); v != nil {
 		return v.presented(t.signature)
 	}
-	now := e.feed.clock.now()
 	if v := e.cached(e.expired, id); v != nil && !now.Before(v.Expires) { // the clock may have been set back
 		if !isSignature(t.signature) {
 			return nil, DenyMalformed

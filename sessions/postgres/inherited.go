@@ -35,8 +35,8 @@ var ours = []struct {
 	{"jit", "off", false},
 	// A prepared statement keeps the plan that was made for the tables as they were. In an empty or
 	// small table, to read all of it is the best plan; minutes later, it may be a large one. So
-	// every plan begins with an index and follows one. Through a pooler, each statement is planned
-	// for itself.
+	// every plan begins with an index and follows one. Through a pooler, a statement without a name
+	// is planned for itself, and names need these three at the role.
 	{"enable_seqscan", "off", false},
 	{"enable_hashjoin", "off", false},
 	{"enable_mergejoin", "off", false},
@@ -52,10 +52,11 @@ var ours = []struct {
 const begin = `BEGIN ISOLATION LEVEL READ COMMITTED`
 
 // A connection stores under these names: how its transactions begin, if not with begin; that its
-// statements have no names; when it was made; and its era ([eras]).
+// statements have no names; that a pooler is between; when it was made; and its era ([eras]).
 const (
 	ownBegin = "sessiongate begin"
 	unnamed  = "sessiongate unnamed"
+	isPooled = "sessiongate pooled"
 	madeAt   = "sessiongate made"
 	itsEra   = "sessiongate era"
 )
@@ -117,7 +118,10 @@ func (s *Store) validate(ctx context.Context, conn *pgconn.PgConn) error {
 		set = append(set, "synchronous_commit = on")
 	}
 	if pooled {
-		if s.prepare == PrepareDirect {
+		conn.CustomData()[isPooled] = true
+		// With PrepareAlways, a plan is kept there, too. That is safe only if the role forbids to read
+		// whole tables, for here it cannot be set.
+		if s.prepare == PrepareDirect || found["enable_seqscan"].value == "on" {
 			conn.CustomData()[unnamed] = true
 		}
 		throughPooler(conn, inherited, set)

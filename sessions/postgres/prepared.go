@@ -75,6 +75,10 @@ func forgetStatements(ctx context.Context, conn *pgx.Conn, err error) bool {
 	}
 	switch e.Code {
 	case codeNotSupported:
+		if conn.PgConn().CustomData()[isPooled] != nil {
+			// A pooler that keeps track of names may keep the stale statement under its own.
+			conn.PgConn().CustomData()[unnamed] = true
+		}
 		return conn.DeallocateAll(ctx) == nil
 	case codeUnknownStatement, codeDuplicateStatement:
 		conn.PgConn().CustomData()[unnamed] = true

@@ -2,8 +2,8 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +24,11 @@ func behindPooler(t *testing.T) (*cluster.Cluster, *cluster.Pooler) {
 	t.Cleanup(server.Stop)
 	if err := migrated(t.Context(), server, template); err != nil {
 		t.Fatal(err)
+	}
+	// As the manual says where statements are to have names through a pooler.
+	conn := connect(t, server.URL("postgres"))
+	for _, setting := range []string{"seqscan", "hashjoin", "mergejoin"} {
+		execute(t, conn, "ALTER ROLE postgres SET enable_"+setting+" = off")
 	}
 	pooler, err := server.StartPooler(t.Context())
 	if err != nil {
@@ -113,21 +118,21 @@ func TestMigrationBetweenTwoCalls(t *testing.T) {
 // small table must suit a large one: no table of sessions is read from its beginning to its end.
 func TestPlans(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{0, 5, 1_000, 20_000} {
-		t.Run(strconv.Itoa(size), func(t *testing.T) {
+	for _, tc := range []struct{ size, users int }{{0, 1}, {5, 5}, {5, 1}, {20, 1}, {1_000, 1_000}, {20_000, 20_000}} {
+		t.Run(fmt.Sprintf("%d of %d users", tc.size, tc.users), func(t *testing.T) {
 			t.Parallel()
 			c := open(t)
 			c.exec(`
 				WITH s AS (
 					INSERT INTO sessiongate.active_sessions (handle, user_id, current_hash, promoted_at, created_at, expires_at, absolute_expires_at)
-					SELECT decode(md5(n::text), 'hex'), 'user ' || n, sha256(n::text::bytea), now(), now(), now() + '1 day', now() + '2 days'
+					SELECT decode(md5(n::text), 'hex'), CASE WHEN $2::int = 1 THEN 'alice' ELSE 'user ' || n END, sha256(n::text::bytea), now(), now(), now() + '1 day', now() + '2 days'
 					FROM generate_series(1, $1::int) n RETURNING handle
 				), a AS (
 					INSERT INTO sessiongate.session_attributes (handle, claims, data) SELECT handle, '{}', '{}' FROM s
 				), e AS (
 					INSERT INTO sessiongate.audit_events (kind, handle, user_id, reason, actor) SELECT 'created', handle, '', '', '' FROM s
 				)
-				INSERT INTO sessiongate.feed (kind, handle, reason) SELECT 'ended', handle, 'revoked' FROM s`, size)
+				INSERT INTO sessiongate.feed (kind, handle, reason) SELECT 'ended', handle, 'revoked' FROM s`, tc.size, tc.users)
 			c.exec(`ANALYZE`)
 			store := openAt(t, postgres.Config{URL: c.url, MaxConnections: 1})
 			store.AuditChanges()
@@ -222,5 +227,64 @@ func callEach(t *testing.T, store *postgres.Store) {
 		if err := call(t.Context()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A statement locks its tables in the order in which a migration does, also once it is prepared and
+// its plan is kept: active_sessions first. Otherwise each would wait for the other.
+func TestLockOrderOfPreparedStatements(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		last string // table
+		call func(*postgres.Store, sessions.Row, sessions.Promotion) error
+	}{
+		"Promote": {"feed", func(s *postgres.Store, _ sessions.Row, p sessions.Promotion) error {
+			return s.Promote(t.Context(), []sessions.Promotion{p})
+		}},
+		"Swap": {"audit_events", func(s *postgres.Store, row sessions.Row, _ sessions.Promotion) error {
+			next := row
+			next.Issues++
+			_, err := s.Swap(t.Context(), row, next, sessions.R5)
+			return err
+		}},
+		"Rotate": {"audit_events", func(s *postgres.Store, row sessions.Row, _ sessions.Promotion) error {
+			_, _, _, err := s.Rotate(t.Context(), row.Handle, sessions.Rotation{Current: row.Current, IssuesMax: 20})
+			return err
+		}},
+		"End": {"feed", func(s *postgres.Store, row sessions.Row, _ sessions.Promotion) error {
+			_, err := s.End(t.Context(), row.Handle, sessions.Ending{Reason: sessions.ReasonRevoked})
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := open(t)
+			store := openAt(t, postgres.Config{URL: c.url, MaxConnections: 1})
+			store.AuditChanges()
+			for range 10 { // then the plan is kept
+				row, promotion := issueChild(t, c, "alice")
+				if err := tc.call(store, row, promotion); err != nil {
+					t.Fatal(err)
+				}
+			}
+			row, promotion := issueChild(t, c, "alice")
+			watching := connect(t, c.url)
+			c.exec(`BEGIN; LOCK TABLE sessiongate.` + tc.last + ` IN ACCESS EXCLUSIVE MODE`)
+			done := make(chan error, 1)
+			go func() { done <- tc.call(store, row, promotion) }()
+			awaitWaiting(t, watching, "relation")
+			var first bool
+			if err := watching.QueryRow(t.Context(), `
+				SELECT EXISTS (SELECT FROM pg_locks WHERE granted AND relation = 'sessiongate.active_sessions'::regclass AND mode = 'RowExclusiveLock')`).Scan(&first); err != nil {
+				t.Fatal(err)
+			}
+			c.exec(`ROLLBACK`)
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if !first {
+				t.Errorf("it waits for %s before it has locked active_sessions", tc.last)
+			}
+		})
 	}
 }

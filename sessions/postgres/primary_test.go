@@ -458,6 +458,13 @@ func TestSlowAnswersResetNothing(t *testing.T) {
 			t.Fatal(fmt.Errorf("%d: %w", i, err))
 		}
 	}
+	// What a caller gave up goes on in the server until that hears of it, and would end the session
+	// once the lock is gone.
+	for left := 1; left > 0; {
+		if err := c.conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`).Scan(&left); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c.exec(`ROLLBACK`)
 	if _, err := store.Keys(t.Context()); err != nil {
 		t.Fatal(err)

@@ -24,9 +24,10 @@ func (s *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.
 		orNull(next.NextNonce, next.NextNonce[:]), orNull(next.NextClient, next.NextClient[:]), timeOrNull(next.IssuedAt), next.Issues, next.ExpiresAt,
 	}
 	if s.audit {
-		sql = `WITH s AS (` + sql + ` RETURNING handle, user_id)
+		sql = `WITH s AS (` + sql + ` RETURNING handle, user_id), audited AS (
 			INSERT INTO sessiongate.audit_events (kind, handle, user_id, rule, reason, actor)
-			SELECT 'refreshed', handle, user_id, $13, '', 'refresh' FROM s`
+			SELECT 'refreshed', handle, user_id, $13, '', 'refresh' FROM s
+		) SELECT FROM s`
 		args = append(args, string(rule))
 	}
 	swapped := false
@@ -72,8 +73,8 @@ func (s *Store) rotateBy(ctx context.Context, by querier, h sessions.Handle, r s
 	}
 	var n scan
 	err = by.QueryRow(ctx, sql, h[:], r.Current[:], r.NextNonce[:], orNull(r.NextClient, r.NextClient[:]),
-		r.Grace, r.Repeat, r.Sliding, r.IssuesMax,
-	).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &now, &rotated)...)
+		r.Grace, r.Repeat, r.Sliding, r.IssuesMax, r.WithData,
+	).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data, &now, &rotated)...)
 	n.finish(&rec.Row)
 	return rec, now.UTC(), rotated, err
 }
@@ -87,7 +88,7 @@ const (
 
 	rotateHead = `
 		WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS MATERIALIZED (
-			SELECT ` + rowColumns + `, c.claims, c.claims_version, t.now
+			SELECT ` + rowColumns + `, c.claims, c.claims_version, CASE WHEN $9::boolean THEN c.data END AS data, t.now
 			FROM t, sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1
 		), rotated AS (
 			UPDATE sessiongate.active_sessions o
@@ -101,7 +102,7 @@ const (
 			RETURNING o.handle, o.user_id
 		)`
 	rotateTail = `
-		SELECT ` + rowColumns + `, s.claims, s.claims_version, s.now, EXISTS (SELECT FROM rotated) FROM s`
+		SELECT ` + rowColumns + `, s.claims, s.claims_version, s.data, s.now, EXISTS (SELECT FROM rotated) FROM s`
 )
 
 // Promote implements [sessions.Store].
@@ -124,6 +125,9 @@ func (s *Store) Promote(ctx context.Context, ps []sessions.Promotion) error {
 	return nil
 }
 
+// promote ends with a SELECT, as every statement that changes several tables. Postgres locks the tables
+// of a prepared statement in the order of its outermost part first. That must not be feed: a migration
+// locks active_sessions first, and each would wait for the other.
 const promote = `
 	WITH s AS MATERIALIZED (
 		SELECT s.handle, s.current_hash, p.parent, p.own
@@ -135,5 +139,7 @@ const promote = `
 		SET previous_hash = o.current_hash, current_hash = s.own, current_client = o.next_client, promoted_at = sessiongate.now(),
 			next_nonce = NULL, next_client = NULL, issued_at = NULL, issues = 0
 		FROM s WHERE o.handle = s.handle AND s.current_hash = s.parent
+	), lost AS (
+		INSERT INTO sessiongate.feed (kind, handle, token_hash) SELECT 'lost', handle, own FROM s WHERE current_hash <> parent
 	)
-	INSERT INTO sessiongate.feed (kind, handle, token_hash) SELECT 'lost', handle, own FROM s WHERE current_hash <> parent`
+	SELECT`

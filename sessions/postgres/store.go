@@ -345,9 +345,15 @@ func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Attrib
 func (s *Store) ListUser(ctx context.Context, userID string, limit int) ([]sessions.Record, error) {
 	var records []sessions.Record
 	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
-		rows, err := by.Query(ctx, `SELECT `+rowColumns+`, c.claims, c.claims_version, c.data
-			FROM sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle)
-			WHERE s.user_id = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now()
+		// The user's are found first, as for EndUser. OFFSET 0 keeps their attributes from being joined
+		// otherwise than one by one.
+		rows, err := by.Query(ctx, `
+			WITH s AS MATERIALIZED (
+				SELECT `+rowColumns+` FROM sessiongate.active_sessions s
+				WHERE s.user_id = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now()
+			)
+			SELECT `+rowColumns+`, c.claims, c.claims_version, c.data
+			FROM s, LATERAL (SELECT c.claims, c.claims_version, c.data FROM sessiongate.session_attributes c WHERE c.handle = s.handle OFFSET 0) c
 			ORDER BY s.created_at DESC, s.handle LIMIT $2`, userID, limit)
 		if err != nil {
 			return err

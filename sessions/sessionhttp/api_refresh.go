@@ -1,7 +1,6 @@
 package sessionhttp
 
 import (
-	"context"
 	"errors"
 	"net/http"
 
@@ -71,10 +70,7 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 	if body.RefreshToken != "" {
 		presented = []string{body.RefreshToken}
 	}
-	issued, err := a.refreshSession(r, by, presented, addr, body.Client.UserAgent)
-	if err == nil {
-		issued.Session.Data, err = a.data(r.Context(), issued.Session.Handle)
-	}
+	issued, err := a.refreshSession(r, a.engine.RefreshWithData, by, presented, addr, body.Client.UserAgent)
 	if errors.Is(err, sessions.ErrSessionEnded) {
 		a.writeEnded(w, r, err, by, body.Host)
 		return nil
@@ -88,16 +84,6 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return nil
-}
-
-// data is the data of a session that was just refreshed. A refresh does not read it: browsers get
-// none.
-func (a *api) data(ctx context.Context, h sessions.Handle) ([]byte, error) {
-	record, err := a.engine.Get(ctx, h)
-	if errors.Is(err, sessions.ErrNotFound) {
-		err = sessions.ErrSessionEnded // meanwhile
-	}
-	return record.Data, err
 }
 
 func (a *api) writeEnded(w http.ResponseWriter, r *http.Request, err error, by sessions.Transport, host string) {

@@ -74,9 +74,11 @@ func (s *shifted) Get(ctx context.Context, h sessions.Handle) (sessions.Record, 
 }
 
 // Rotate only reads: it would decide by a clock that is not set forward.
-func (s *shifted) Rotate(ctx context.Context, h sessions.Handle, _ sessions.Rotation) (sessions.Record, time.Time, bool, error) {
+func (s *shifted) Rotate(ctx context.Context, h sessions.Handle, rotation sessions.Rotation) (sessions.Record, time.Time, bool, error) {
 	r, now, err := s.Get(ctx, h)
-	r.Data = nil
+	if !rotation.WithData {
+		r.Data = nil
+	}
 	return r, now, false, err
 }
 

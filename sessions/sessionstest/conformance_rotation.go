@@ -68,20 +68,23 @@ func rotation(row sessions.Row) sessions.Rotation {
 	}
 }
 
-// rotated calls Rotate and checks what every call promises: it returns what Get returns, without
-// data; it says whether the row fitted; and the row is as it says afterwards.
+// rotated calls Rotate and checks what every call promises: it returns what Get returns, with the data
+// only if r asks for it; it says whether the row fitted; and the row is as it says afterwards.
 func (s *suite) rotated(h sessions.Handle, r sessions.Rotation) bool {
 	s.Helper()
 	want, _ := s.get(h)
 	got, now, done, err := s.store.Rotate(s.Context(), h, r)
 	s.must(err)
-	want.Data = nil
+	data := want.Data
+	if !r.WithData {
+		want.Data = nil
+	}
 	s.same("read", got, want)
 	if done != r.Fits(want.Row, now) {
 		s.Fatalf("rotated %v at %s: %+v with %+v", done, now, want.Row, r)
 	}
 	after, _ := s.get(h)
-	after.Data = nil
+	want.Data = data
 	if done {
 		want.Row = r.Next(want.Row, now)
 	}
@@ -106,7 +109,7 @@ func rotate(s *suite) {
 		s.Error("again, at once")
 	}
 	s.store.Advance(r.Repeat)
-	r.NextClient = sessions.Client{} // none was reported
+	r.NextClient, r.WithData = sessions.Client{}, true // none was reported
 	if !s.rotated(rec.Handle, r) {
 		s.Error("not rotated again")
 	}

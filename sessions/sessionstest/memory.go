@@ -290,7 +290,9 @@ func (m *Memory) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotat
 			m.record(now, sessions.AuditEvent{Kind: sessions.AuditRefreshed, Handle: h, UserID: rec.UserID, Rule: sessions.R4, Actor: "refresh"})
 		}
 		rec = copied(rec)
-		rec.Data = nil
+		if !r.WithData {
+			rec.Data = nil
+		}
 		return rec, nil
 	})
 	if err != nil {
