@@ -38,7 +38,7 @@ const (
 		WHERE handle = $1 AND current_hash = $2 AND issued_at IS NOT DISTINCT FROM $3`
 	rotateSQL = `WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS MATERIALIZED (
 			SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
-	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, c.claims, c.claims_version, t.now
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, c.claims, c.claims_version, CASE WHEN $9::boolean THEN c.data END AS data, t.now
 			FROM t, sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1
 		), rotated AS (
 			UPDATE sessiongate.active_sessions o
@@ -52,7 +52,7 @@ const (
 			RETURNING o.handle, o.user_id
 		)
 		SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
-	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.claims, s.claims_version, s.now, EXISTS (SELECT FROM rotated) FROM s`
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.claims, s.claims_version, s.data, s.now, EXISTS (SELECT FROM rotated) FROM s`
 	createSQL = `WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS (
 			INSERT INTO sessiongate.active_sessions (handle, user_id, current_hash, current_client, promoted_at, created_at, expires_at, absolute_expires_at)
 			SELECT $1, $2, $3, $4, t.now, t.now, t.now + least($5::interval, $6::interval), t.now + $6::interval FROM t
@@ -79,8 +79,10 @@ const (
 		SET previous_hash = o.current_hash, current_hash = s.own, current_client = o.next_client, promoted_at = sessiongate.now(),
 			next_nonce = NULL, next_client = NULL, issued_at = NULL, issues = 0
 		FROM s WHERE o.handle = s.handle AND s.current_hash = s.parent
+	), lost AS (
+		INSERT INTO sessiongate.feed (kind, handle, token_hash) SELECT 'lost', handle, own FROM s WHERE current_hash <> parent
 	)
-	INSERT INTO sessiongate.feed (kind, handle, token_hash) SELECT 'lost', handle, own FROM s WHERE current_hash <> parent`
+	SELECT`
 )
 
 // bareCommand is the benchmark itself as the server of the bare handlers.
@@ -175,8 +177,8 @@ func (b *bare) issue(w http.ResponseWriter, r *http.Request) {
 		_, _ = rand.Read(nonce)
 		var row row
 		var rotated bool
-		err = b.pool.QueryRow(r.Context(), rotateSQL, handle, current, nonce[:16], nonce[16:], time.Minute, 150*time.Second, 30*24*time.Hour, 100).
-			Scan(row.scan(&row.now, &rotated)...)
+		err = b.pool.QueryRow(r.Context(), rotateSQL, handle, current, nonce[:16], nonce[16:], time.Minute, 150*time.Second, 30*24*time.Hour, 100, false).
+			Scan(row.scan(&row.data, &row.now, &rotated)...)
 		if err == nil && !rotated {
 			err = errors.New("the session is not due")
 		}

@@ -105,7 +105,7 @@ func (d *deployment) statements(b *bench, rows int) []statement {
 	define := map[string]string{
 		"hash": rowHash, "client": rowClient, "time": rowTime, "issues": "1", "expires": expires.Format(time.RFC3339Nano),
 		"user": "user-000000", "sliding": "30 days", "absolute": "100 days", "claims": `{"role":"member","plan":"team"}`, "data": "{}",
-		"none": "0", "most": strconv.Itoa(math.MaxInt32),
+		"none": "0", "no": "false", "most": strconv.Itoa(math.MaxInt32),
 		"reason": "revoked", "actor": "bench", "rule": "R8",
 	}
 	promotions, promoteScript := d.promotions(rows, define)
@@ -140,7 +140,7 @@ func (d *deployment) statements(b *bench, rows int) []statement {
 				})
 				return err
 			},
-			script: setAny + bind(rotateSQL, "handle", "hash", "client", "client", "none", "none", "sliding", "most"), calls: 1, define: define,
+			script: setAny + bind(rotateSQL, "handle", "hash", "client", "client", "none", "none", "sliding", "most", "no"), calls: 1, define: define,
 		},
 		{
 			name: "create a session (Create)", why: "Two inserts in one statement.", clients: storeClients, each: 1,
