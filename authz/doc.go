@@ -26,4 +26,10 @@
 //   - Why was a request denied? decide in server.go, with the reasons in denials.go.
 //   - With which answer? respond in response.go.
 //   - What is counted, logged and told to Envoy? report.go.
+//
+// The rules come first, and no rule knows how a Check travels. Three files do: wire.go reads a
+// CheckRequest without generated code, encode.go writes a CheckResponse without it, and codec.go
+// gives both to gRPC. Generated code made some fifty objects of each request and twenty of each
+// answer, which cost twice as much as all that the rules do. The answer of a session is made once
+// and is kept with its verified token. Fuzzers hold both files to the generated code.
 package authz
