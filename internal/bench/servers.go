@@ -203,7 +203,7 @@ func (b *bench) startGate(ctx context.Context, database string, settings ...stri
 		"SESSIONGATE_SHUTDOWN_DRAIN_DELAY=0s",
 		"SESSIONGATE_SHUTDOWN_LINGER=0s",
 		"SESSIONGATE_GRPC_CONNECTION_AGE=1d", // a connection that ends in a turn would be an error
-	}, settings...), ready, b.sessiongate, "serve")
+	}, append(passedOn(), settings...)...), ready, b.sessiongate, "serve")
 	if err != nil {
 		return nil, err
 	}
