@@ -345,7 +345,7 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "grpc.stream_workers", Kind: settings.Integer(&c.GRPC.StreamWorkers, 1, 100_000),
-			Doc: "How many goroutines wait for checks. A check that finds none free gets a goroutine of its own, which costs about a fifth more CPU: see [performance.md](performance.md).",
+			Doc: "How many goroutines wait for checks. A check that finds none free gets a goroutine of its own, which costs about a fifth more CPU: see [performance.md](performance.md#settings).",
 		},
 		{
 			Key: "grpc.read_buffer", Kind: settings.Size(&c.GRPC.ReadBuffer, 1<<10, 1<<20),
