@@ -44,10 +44,10 @@ const (
 // objects for each answer, only to read them once.
 func newAnswer(a reply) *answer {
 	passes := a.status == 0 && a.code == code.Code_OK
-	if !passes && a.code == code.Code_OK {
-		a.code = code.Code_PERMISSION_DENIED
-	}
 	if !passes {
+		if a.code == code.Code_OK {
+			a.code = code.Code_PERMISSION_DENIED
+		}
 		a.headers = append(a.headers, header{"cache-control", "no-store"}, header{"vary", varied})
 	}
 	size := messageRoom + len(a.body) + len(a.metadata)

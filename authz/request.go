@@ -183,9 +183,9 @@ func (r *request) readBearer() {
 	}
 }
 
-// cookies returns the values of a cookie, each once, until it is called again. Where Envoy sends headers as a map,
-// two Cookie lines of HTTP/1 (browsers send one) come joined with a comma. They are not
-// split there. This stops a sibling host that plants a cookie whose value has a comma and
+// cookies returns the values of a cookie, each once. They are good until it is called again.
+// Where Envoy sends headers as a map, two Cookie lines of HTTP/1 (browsers send one) come
+// joined with a comma. They are not split there. This stops a sibling host that plants a cookie whose value has a comma and
 // then a session cookie's name: it would evade what __Host- promises.
 func (r *request) cookies(name string) []string {
 	return browser.AppendCookies(r.found[:0], r.cookie, name)

@@ -196,38 +196,6 @@ func BenchmarkCheckAllow(b *testing.B) {
 	})
 }
 
-// allowAll is the least that a server of Envoy's can do.
-type allowAll struct {
-	authv3.UnimplementedAuthorizationServer
-}
-
-func (allowAll) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	return &authv3.CheckResponse{}, nil
-}
-
-// BenchmarkCheckToAllowAll measures a Check of a valid token over gRPC beside
-// that of a server that allows everything, in turn in one run.
-func BenchmarkCheckToAllowAll(b *testing.B) {
-	g := newGate(b)
-	checked := authv3.NewAuthorizationClient(dial(b, g, g.engine.Ready))
-	server := grpc.NewServer()
-	authv3.RegisterAuthorizationServer(server, allowAll{})
-	least := authv3.NewAuthorizationClient(connect(b, server))
-
-	request := navigation.cookie(access(g.alice)).with("user-agent", "Mozilla/5.0").under("session", "required").raw()
-	spent := map[authv3.AuthorizationClient]time.Duration{}
-	for b.Loop() {
-		for _, client := range []authv3.AuthorizationClient{checked, least} {
-			began := time.Now()
-			if r, err := client.Check(b.Context(), request); err != nil || r.GetStatus().GetCode() != 0 {
-				b.Fatal(r, err)
-			}
-			spent[client] += time.Since(began)
-		}
-	}
-	b.ReportMetric(float64(spent[checked])/float64(spent[least]), "check/allow-all")
-}
-
 // countedConn is a connection whose address counts what is under way, as a listener's may.
 type countedConn struct {
 	net.Conn

@@ -15,8 +15,8 @@ import (
 // This file reads a CheckRequest as it came, without the generated code. That code makes
 // some fifty objects of each request, and a Check needs a few of its strings.
 //
-// The generated code stays the judge of what a message means. scan reads the messages that
-// Envoy writes: each field once, in the order of its number. For every other message it
+// The generated code stays the judge of what a message means. The scanner reads the messages
+// that Envoy writes: each field once, in the order of its number. For every other message it
 // gives up, and the generated code reads it, or says what is wrong with it. So there is no
 // message that one takes and the other refuses, or that both read differently: FuzzScan
 // compares them.
@@ -31,6 +31,7 @@ type question struct {
 	extensions map[string]string
 	// message is what the strings are parts of; nil where they are their own.
 	message mem.Buffer
+	scanner scanner // in here, for one of its own would be an allocation
 }
 
 // take reads a CheckRequest. The question holds the message from then on, also where it
@@ -61,8 +62,11 @@ func (q *question) release() {
 // released.
 func (q *question) read(wire []byte) error {
 	text := unsafe.String(unsafe.SliceData(wire), len(wire)) //nolint:gosec // see question: a copy costs a twelfth of a Check
-	s := scanner{wire: wire, text: text, into: q}
-	if s.checkRequest() {
+	s := &q.scanner
+	*s = scanner{wire: wire, text: text, into: q}
+	if s.message(span{0, len(wire)}, checkRequestShape, nestingMax) {
+		q.setTarget(s.target)
+		q.join(s.more)
 		q.finish()
 		return nil
 	}
@@ -80,6 +84,9 @@ type scanner struct {
 	wire []byte
 	text string
 	into *question
+
+	target string   // Envoy's path
+	more   repeated // of the headers
 }
 
 // span is a part of a message, by its first byte and the one after its last.
@@ -107,190 +114,105 @@ func (s *scanner) bytes(rest *span) (span, bool) {
 	return value, true
 }
 
-// string reads a string. Its text must be UTF-8 (proto3).
+// string reads a string, and takes it from rest.
 func (s *scanner) string(rest *span) (string, bool) {
 	value, ok := s.bytes(rest)
+	text, valid := s.textOf(value)
+	return text, ok && valid
+}
+
+// textOf is the text of a string. It must be UTF-8 (proto3).
+func (s *scanner) textOf(value span) (string, bool) {
 	text := s.text[value.from:value.to]
-	return text, ok && utf8.ValidString(text)
+	return text, utf8.ValidString(text)
+}
+
+// typeOfText is the wire type of strings and messages. nestingMax bounds the messages in
+// messages: what is deeper is left to the generated code.
+const (
+	typeOfText = protowire.BytesType
+	nestingMax = 32
+)
+
+// message reads a message. Of a field that is needed it reads the value, of every other one
+// what the generated code demands of it: a string is UTF-8, and a message well formed.
+func (s *scanner) message(rest span, of *shape, nesting int) bool {
+	for last := protowire.Number(0); rest.from < rest.to; {
+		number, kind, ok := s.next(&rest)
+		if !ok {
+			return false
+		}
+		field := of.is(number)
+		if field.once && number <= last || field.read != nil && number < last {
+			return false
+		}
+		last = max(last, number)
+		if !s.field(&rest, field, number, kind, nesting) {
+			return false
+		}
+	}
+	return true
+}
+
+// field reads a field's value and takes it from rest.
+func (s *scanner) field(rest *span, field fieldShape, number protowire.Number, kind protowire.Type, nesting int) bool {
+	if kind != typeOfText {
+		n := protowire.ConsumeFieldValue(number, kind, s.wire[rest.from:rest.to])
+		rest.from += max(n, 0)
+		return n >= 0 && !field.judged
+	}
+	value, ok := s.bytes(rest)
+	switch {
+	case !ok, field.judged:
+		return false
+	case field.read != nil:
+		return field.read(s, value)
+	case field.text:
+		_, valid := s.textOf(value)
+		return valid
+	case field.message != nil:
+		return nesting > 0 && s.message(value, field.message, nesting-1)
+	default:
+		return true
+	}
 }
 
 // The numbers of the fields that are read.
 const (
-	fieldAttributes  = 1 // CheckRequest
-	fieldRequest     = 4 // AttributeContext
-	fieldExtensions  = 10
-	fieldHTTP        = 2 // Request
-	fieldID          = 1 // HttpRequest
-	fieldMethod      = 2
-	fieldHeaders     = 3
-	fieldPath        = 4
-	fieldHost        = 5
-	fieldScheme      = 6
-	fieldHeaderMap   = 13
-	fieldHeader      = 1 // HeaderMap
-	fieldKey         = 1 // HeaderValue, and the entry of a map
-	fieldValue       = 2
-	fieldRawValue    = 3
-	typeOfText       = protowire.BytesType // and of messages
-	nestingMax       = 32                  // of what is skipped; the generated code reads what is deeper
-	extensionsExpect = 8
+	fieldAttributes = 1 // CheckRequest
+	fieldRequest    = 4 // AttributeContext
+	fieldExtensions = 10
+	fieldHTTP       = 2 // Request
+	fieldID         = 1 // HttpRequest
+	fieldMethod     = 2
+	fieldHeaders    = 3
+	fieldPath       = 4
+	fieldHost       = 5
+	fieldScheme     = 6
+	fieldHeaderMap  = 13
+	fieldHeader     = 1 // HeaderMap
+	fieldKey        = 1 // HeaderValue, and the entry of a map
+	fieldValue      = 2
+	fieldRawValue   = 3 // HeaderValue
 )
-
-func (s *scanner) checkRequest() bool {
-	rest := span{0, len(s.wire)}
-	for last := protowire.Number(0); rest.from < rest.to; {
-		number, kind, ok := s.next(&rest)
-		switch {
-		case !ok:
-		case number == fieldAttributes && kind == typeOfText:
-			var value span
-			if value, ok = s.bytes(&rest); ok {
-				ok = last < number && s.attributes(value)
-			}
-		default:
-			ok = s.skip(&rest, checkRequestShape, number, kind, nestingMax)
-		}
-		if !ok {
-			return false
-		}
-		last = max(last, number)
-	}
-	return true
-}
-
-func (s *scanner) attributes(rest span) bool {
-	for last := protowire.Number(0); rest.from < rest.to; {
-		number, kind, ok := s.next(&rest)
-		switch {
-		case !ok:
-		case number == fieldRequest && kind == typeOfText:
-			var value span
-			if value, ok = s.bytes(&rest); ok {
-				ok = last < number && s.request(value)
-			}
-		case number == fieldExtensions && kind == typeOfText:
-			var value span
-			if value, ok = s.bytes(&rest); ok {
-				ok = s.extension(value)
-			}
-		default:
-			ok = s.skip(&rest, attributesShape, number, kind, nestingMax)
-		}
-		if !ok {
-			return false
-		}
-		last = max(last, number)
-	}
-	return true
-}
 
 // extension reads one of context_extensions.
 func (s *scanner) extension(entry span) bool {
-	key, value, ok := s.entry(entry)
+	key, value, ok := s.pair(entry, fieldValue)
 	if !ok {
 		return false
 	}
 	if s.into.extensions == nil {
-		s.into.extensions = make(map[string]string, extensionsExpect)
+		s.into.extensions = map[string]string{}
 	}
 	s.into.extensions[key] = value
-	return true
-}
-
-// entry reads an entry of a map of strings.
-func (s *scanner) entry(rest span) (key, value string, ok bool) {
-	for rest.from < rest.to {
-		number, kind, ok := s.next(&rest)
-		switch {
-		case !ok:
-		case number == fieldKey && kind == typeOfText:
-			key, ok = s.string(&rest)
-		case number == fieldValue && kind == typeOfText:
-			value, ok = s.string(&rest)
-		default:
-			ok = false
-		}
-		if !ok {
-			return "", "", false
-		}
-	}
-	return key, value, true
-}
-
-func (s *scanner) request(rest span) bool {
-	for last := protowire.Number(0); rest.from < rest.to; {
-		number, kind, ok := s.next(&rest)
-		switch {
-		case !ok:
-		case number == fieldHTTP && kind == typeOfText:
-			var value span
-			if value, ok = s.bytes(&rest); ok {
-				ok = last < number && s.http(value)
-			}
-		default:
-			ok = s.skip(&rest, requestShape, number, kind, nestingMax)
-		}
-		if !ok {
-			return false
-		}
-		last = max(last, number)
-	}
-	return true
-}
-
-func (s *scanner) http(rest span) bool {
-	r := &s.into.request
-	var target string
-	var more repeated
-	for last := protowire.Number(0); rest.from < rest.to; {
-		number, kind, ok := s.next(&rest)
-		if !ok || number < last {
-			return false // headers of both forms would be joined in another order
-		}
-		last = number
-		if kind != typeOfText {
-			if !s.skip(&rest, httpShape, number, kind, nestingMax) {
-				return false
-			}
-			continue
-		}
-		switch number {
-		case fieldID:
-			r.id, ok = s.string(&rest)
-		case fieldMethod:
-			r.method, ok = s.string(&rest)
-		case fieldPath:
-			target, ok = s.string(&rest)
-		case fieldHost:
-			r.host, ok = s.string(&rest)
-		case fieldScheme:
-			r.scheme, ok = s.string(&rest)
-		case fieldHeaders:
-			var value span
-			if value, ok = s.bytes(&rest); ok {
-				ok = s.mapped(value)
-			}
-		case fieldHeaderMap:
-			var value span
-			if value, ok = s.bytes(&rest); ok {
-				ok = s.headerMap(value, &more)
-			}
-		default:
-			ok = s.skip(&rest, httpShape, number, kind, nestingMax)
-		}
-		if !ok {
-			return false
-		}
-	}
-	r.setTarget(target)
-	r.join(more)
 	return true
 }
 
 // mapped reads one of the headers that came as a map. In a map, a second value of a key
 // replaces the first one, and keys that differ in case have no order.
 func (s *scanner) mapped(entry span) bool {
-	name, value, ok := s.entry(entry)
+	name, value, ok := s.pair(entry, fieldValue)
 	if !ok {
 		return false
 	}
@@ -305,31 +227,38 @@ func (s *scanner) mapped(entry span) bool {
 	return true
 }
 
-func (s *scanner) headerMap(rest span, more *repeated) bool {
+// headerMap reads the headers that came as a list.
+func (s *scanner) headerMap(rest span) bool {
 	for rest.from < rest.to {
 		number, kind, ok := s.next(&rest)
 		if !ok || number != fieldHeader || kind != typeOfText {
 			return false
 		}
 		header, ok := s.bytes(&rest)
-		if !ok || !s.header(header, more) {
+		if !ok {
 			return false
 		}
+		name, value, ok := s.pair(header, fieldRawValue)
+		if !ok {
+			return false
+		}
+		s.into.add(&s.more, name, value)
 	}
 	return true
 }
 
-func (s *scanner) header(rest span, more *repeated) bool {
-	var name, value string
+// pair reads an entry of a map of strings or, where last is fieldRawValue, a HeaderValue: its
+// raw value wins.
+func (s *scanner) pair(rest span, last protowire.Number) (key, value string, ok bool) {
 	var raw span
 	for rest.from < rest.to {
 		number, kind, ok := s.next(&rest)
-		if !ok || kind != typeOfText {
-			return false
+		if !ok || kind != typeOfText || number > last {
+			return "", "", false
 		}
 		switch number {
 		case fieldKey:
-			name, ok = s.string(&rest)
+			key, ok = s.string(&rest)
 		case fieldValue:
 			value, ok = s.string(&rest)
 		case fieldRawValue:
@@ -338,48 +267,13 @@ func (s *scanner) header(rest span, more *repeated) bool {
 			ok = false
 		}
 		if !ok {
-			return false
+			return "", "", false
 		}
 	}
 	if raw.from < raw.to {
 		value = s.text[raw.from:raw.to]
 	}
-	s.into.add(more, name, value)
-	return true
-}
-
-// skip reads a field of a message that is not needed, and takes it from rest. A string must
-// be UTF-8 there, too, and a message well formed.
-func (s *scanner) skip(rest *span, of *shape, number protowire.Number, kind protowire.Type, nesting int) bool {
-	if kind != typeOfText {
-		n := protowire.ConsumeFieldValue(number, kind, s.wire[rest.from:rest.to])
-		rest.from += max(n, 0)
-		return n >= 0 && !of.is(number).judged
-	}
-	value, ok := s.bytes(rest)
-	if !ok {
-		return false
-	}
-	switch field := of.is(number); {
-	case field.judged:
-		return false
-	case field.text:
-		return utf8.ValidString(s.text[value.from:value.to])
-	case field.message != nil:
-		return nesting > 0 && s.message(value, field.message, nesting-1)
-	default:
-		return true
-	}
-}
-
-func (s *scanner) message(rest span, of *shape, nesting int) bool {
-	for rest.from < rest.to {
-		number, kind, ok := s.next(&rest)
-		if !ok || !s.skip(&rest, of, number, kind, nesting) {
-			return false
-		}
-	}
-	return true
+	return key, value, true
 }
 
 // shape is what the fields of a message are, by their numbers. A field without an entry is
@@ -390,6 +284,13 @@ type fieldShape struct {
 	text    bool
 	message *shape // or nil
 	judged  bool   // the generated code is to judge it
+
+	// read takes the value of a field that the rules need, or is nil. Such fields come in the
+	// order of their numbers: headers of both forms would else be joined in another order.
+	read func(*scanner, span) bool
+	// once is set where a message has what the rules need. A second one would be merged with
+	// the first one.
+	once bool
 }
 
 func (s *shape) is(number protowire.Number) fieldShape {
@@ -399,12 +300,39 @@ func (s *shape) is(number protowire.Number) fieldShape {
 	return fieldShape{}
 }
 
-var (
-	checkRequestShape = shapeOf((&authv3.CheckRequest{}).ProtoReflect().Descriptor(), map[protoreflect.FullName]*shape{})
-	attributesShape   = checkRequestShape.is(fieldAttributes).message
-	requestShape      = attributesShape.is(fieldRequest).message
-	httpShape         = requestShape.is(fieldHTTP).message
-)
+// checkRequestShape is the whole, and what is needed of it.
+var checkRequestShape = func() *shape {
+	all := shapeOf((&authv3.CheckRequest{}).ProtoReflect().Descriptor(), map[protoreflect.FullName]*shape{})
+	attributes := all.needs(fieldAttributes)
+	http := attributes.needs(fieldRequest).needs(fieldHTTP)
+	(*attributes)[fieldExtensions].read = (*scanner).extension
+	for number, read := range map[protowire.Number]func(*scanner, span) bool{
+		fieldID:        into(func(s *scanner) *string { return &s.into.id }),
+		fieldMethod:    into(func(s *scanner) *string { return &s.into.method }),
+		fieldPath:      into(func(s *scanner) *string { return &s.target }),
+		fieldHost:      into(func(s *scanner) *string { return &s.into.host }),
+		fieldScheme:    into(func(s *scanner) *string { return &s.into.scheme }),
+		fieldHeaders:   (*scanner).mapped,
+		fieldHeaderMap: (*scanner).headerMap,
+	} {
+		(*http)[number].read = read
+	}
+	return all
+}()
+
+// into reads a string into a place of the question.
+func into(place func(*scanner) *string) func(*scanner, span) bool {
+	return func(s *scanner, value span) (ok bool) {
+		*place(s), ok = s.textOf(value)
+		return ok
+	}
+}
+
+// needs notes that the rules need something of a message, and returns its shape.
+func (s *shape) needs(number protowire.Number) *shape {
+	(*s)[number].once = true
+	return (*s)[number].message
+}
 
 // shapeOf reads a message's descriptor, and those of the messages in it, each once.
 func shapeOf(d protoreflect.MessageDescriptor, known map[protoreflect.FullName]*shape) *shape {

@@ -47,7 +47,7 @@ func onWire(tb testing.TB, s *Server, c *authv3.CheckRequest) *authv3.CheckRespo
 
 func scans(wire []byte) bool {
 	s := scanner{wire: wire, text: string(wire), into: new(question)}
-	return s.checkRequest()
+	return s.message(span{0, len(wire)}, checkRequestShape, nestingMax)
 }
 
 // whole has a value in every part of a CheckRequest.

@@ -111,18 +111,8 @@ func (t tokenText) id() [sha256.Size]byte {
 	return digest(t.text)
 }
 
-// digest is SHA-256 of text of a token, without an allocation. Most tokens fit the small buffer: to
-// clear the large one takes as long as to hash a tenth of a token.
+// digest is SHA-256 of text of a token, without an allocation.
 func digest(text string) [sha256.Size]byte {
-	var small [1 << 10]byte
-	if len(text) <= len(small) {
-		return sha256.Sum256(append(small[:0], text...))
-	}
-	return largeDigest(text)
-}
-
-//go:noinline
-func largeDigest(text string) [sha256.Size]byte {
 	var buf [accessTokenMax]byte
 	return sha256.Sum256(append(buf[:0], text...))
 }
