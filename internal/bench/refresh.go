@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sessiongate/sessiongate/internal/cluster"
@@ -249,16 +247,4 @@ func refreshOn(ctx context.Context, b *bench, durable bool) ([]result, error) {
 		results = append(results, table)
 	}
 	return results, nil
-}
-
-// passedOn are the settings of the environment that the measured process gets as well: with
-// SESSIONGATE_PROFILING_LISTEN one can look at it while it is measured.
-func passedOn() []string {
-	var settings []string
-	for _, v := range os.Environ() {
-		if strings.HasPrefix(v, "SESSIONGATE_") {
-			settings = append(settings, v)
-		}
-	}
-	return settings
 }

@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -96,25 +96,15 @@ func (d *deployment) execute(ctx context.Context, sql string, args ...any) error
 // environment.
 func (d *deployment) serve(ctx context.Context, program string, settings ...string) (*child, error) {
 	file := d.file("sessiongate")
-	ready := func(at addresses) bool {
-		_, err := ask(ctx, http.MethodGet, "http://"+at.Internal+"/readyz", "", nil)
-		return err == nil
-	}
-	c, err := launch(ctx, file, append([]string{
-		"SESSIONGATE_KEY=" + d.key,
-		"SESSIONGATE_API_KEYS=bench:" + d.apiKey,
-		"SESSIONGATE_DATABASE_URL=" + d.url,
-		"SESSIONGATE_LISTEN_AUTHZ=127.0.0.1:0",
-		"SESSIONGATE_LISTEN_PUBLIC=127.0.0.1:0",
-		"SESSIONGATE_LISTEN_INTERNAL=127.0.0.1:0",
-		"SESSIONGATE_LISTEN_ADDRESS_FILE=" + file,
+	environment := slices.Concat(d.serving(d.url, file), []string{
 		// One client stands for all users here, and asks for a session more often than users do.
 		"SESSIONGATE_REFRESH_PER_SESSION_RATE=1000",
 		"SESSIONGATE_REFRESH_PER_ADDRESS_RATE=1000000",
 		"SESSIONGATE_REFRESH_PER_ADDRESS_BURST=1000000",
 		// The longest one: on a busy machine, a turn must not outlast the time in which its rule holds.
 		"SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX=1m",
-	}, settings...), ready, program, "serve")
+	}, settings)
+	c, err := launch(ctx, file, environment, isReady(ctx), program, "serve")
 	if err == nil {
 		d.children = append(d.children, c)
 	}

@@ -52,15 +52,7 @@ func (d *deployment) signInAll(ctx context.Context, at *child, n int) ([]user, e
 		if err := isCreated(i, head, body); err != nil {
 			return err
 		}
-		var answer struct {
-			Session struct {
-				Handle string `json:"handle"`
-			} `json:"session"`
-			Tokens struct {
-				Access  string `json:"access_token"`
-				Refresh string `json:"refresh_token"`
-			} `json:"tokens"`
-		}
+		var answer createdSession
 		if err := json.Unmarshal(body, &answer); err != nil {
 			return err
 		}

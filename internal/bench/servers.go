@@ -16,7 +16,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -187,11 +189,22 @@ type gate struct {
 // their keys.
 func (b *bench) startGate(ctx context.Context, database string, settings ...string) (*gate, error) {
 	file := b.file("sessiongate")
-	ready := func(at addresses) bool {
-		_, err := ask(ctx, http.MethodGet, "http://"+at.Internal+"/readyz", "", nil)
-		return err == nil
+	environment := slices.Concat(b.serving(database, file), []string{
+		"SESSIONGATE_PROFILING_LISTEN=127.0.0.1:0",
+		"SESSIONGATE_SHUTDOWN_DRAIN_DELAY=0s",
+		"SESSIONGATE_SHUTDOWN_LINGER=0s",
+		"SESSIONGATE_GRPC_CONNECTION_AGE=1d", // a connection that ends in a turn would be an error
+	}, passedOn(), settings)
+	c, err := b.start(ctx, file, environment, isReady(ctx), b.sessiongate, "serve")
+	if err != nil {
+		return nil, err
 	}
-	c, err := b.start(ctx, file, append([]string{
+	return &gate{child: c, apiKey: b.apiKey}, nil
+}
+
+// serving are the settings of a sessiongate on a database, which writes its addresses to file.
+func (b *bench) serving(database, file string) []string {
+	return []string{
 		"SESSIONGATE_KEY=" + b.key,
 		"SESSIONGATE_API_KEYS=bench:" + b.apiKey,
 		"SESSIONGATE_DATABASE_URL=" + database,
@@ -199,15 +212,27 @@ func (b *bench) startGate(ctx context.Context, database string, settings ...stri
 		"SESSIONGATE_LISTEN_PUBLIC=127.0.0.1:0",
 		"SESSIONGATE_LISTEN_INTERNAL=127.0.0.1:0",
 		"SESSIONGATE_LISTEN_ADDRESS_FILE=" + file,
-		"SESSIONGATE_PROFILING_LISTEN=127.0.0.1:0",
-		"SESSIONGATE_SHUTDOWN_DRAIN_DELAY=0s",
-		"SESSIONGATE_SHUTDOWN_LINGER=0s",
-		"SESSIONGATE_GRPC_CONNECTION_AGE=1d", // a connection that ends in a turn would be an error
-	}, append(passedOn(), settings...)...), ready, b.sessiongate, "serve")
-	if err != nil {
-		return nil, err
 	}
-	return &gate{child: c, apiKey: b.apiKey}, nil
+}
+
+// passedOn are the settings of the environment that the measured process gets as well: with
+// SESSIONGATE_PROFILING_LISTEN one can look at it while it is measured.
+func passedOn() []string {
+	var settings []string
+	for _, v := range os.Environ() {
+		if strings.HasPrefix(v, "SESSIONGATE_") {
+			settings = append(settings, v)
+		}
+	}
+	return settings
+}
+
+// isReady asks a sessiongate whether it is.
+func isReady(ctx context.Context) func(addresses) bool {
+	return func(at addresses) bool {
+		_, err := ask(ctx, http.MethodGet, "http://"+at.Internal+"/readyz", "", nil)
+		return err == nil
+	}
 }
 
 // migrate brings a database's schema up to date.
@@ -261,21 +286,25 @@ type signedIn struct {
 	cookie string // NAME=VALUE of the access token
 }
 
+// createdSession is what is read of the answer to POST /v1/sessions.
+type createdSession struct {
+	Session struct {
+		Handle string `json:"handle"`
+	} `json:"session"`
+	Tokens struct {
+		Access  string `json:"access_token"`
+		Refresh string `json:"refresh_token"`
+	} `json:"tokens"`
+	Lines []string `json:"set_cookie"`
+}
+
 // signIn creates a session with claims as a small system has them.
 func (g *gate) signIn(ctx context.Context) (signedIn, error) {
 	text, err := ask(ctx, http.MethodPost, "http://"+g.at.Internal+"/v1/sessions", g.apiKey, []byte(`{"user_id":"ada","claims":{"role":"editor","org":"lovelace"}}`))
 	if err != nil {
 		return signedIn{}, err
 	}
-	var answer struct {
-		Session struct {
-			Handle string `json:"handle"`
-		} `json:"session"`
-		Tokens struct {
-			Access string `json:"access_token"`
-		} `json:"tokens"`
-		Lines []string `json:"set_cookie"`
-	}
+	var answer createdSession
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return signedIn{}, fmt.Errorf("reading a new session: %w", err)
 	}
