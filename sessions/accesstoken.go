@@ -20,9 +20,9 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jws"
 )
 
-// All use of jwx is in this file. It makes JWKs and the header of each key's tokens. A token is judged with one key and one
-// algorithm, after an exact match of its encoded header. No header field of a token is ever
-// interpreted. That stops the attacks of RFC 8725: alg confusion, crit, b64, jwk, jku, nested
+// All use of jwx is in this file. It makes JWKs and the header of each key's tokens. A token is
+// judged with one key and one algorithm, after an exact match of its encoded header. No header field
+// of a token is ever interpreted. That stops the attacks of RFC 8725: alg confusion, crit, b64, jwk, jku, nested
 // tokens and JSON serialisations.
 
 const (

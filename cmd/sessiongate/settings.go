@@ -119,7 +119,7 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "database.prepared_statements", Kind: settings.OneOf(&c.Store.PreparedStatements, postgres.PrepareDirect, postgres.PrepareAlways, postgres.PrepareNever),
-			Doc: "Whether statements are prepared by name, once for each connection. This saves most of the database's work. `auto`: on direct connections, and not through a pooler, which is recognised. `on`: through a pooler, too. It must keep track of names, as PgBouncer does from 1.21 with `max_prepared_statements`. `off`: never.",
+			Doc: "Whether statements are prepared by name, once for each connection. This saves most of the database's work. `auto`: on direct connections, and not through a pooler, which is recognised. `on`: through a pooler, too. It must keep track of names, as PgBouncer does from 1.21 with `max_prepared_statements`, and the role needs `enable_seqscan = off`: see [operations.md](operations.md). `off`: never.",
 		},
 		{
 			Key: "database.migrate", Default: "true", Kind: settings.Boolean(&c.Database.Migrate),

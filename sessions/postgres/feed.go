@@ -88,9 +88,9 @@ const resyncEntries = `(
 // each transaction that was open then, and those of transactions that began later. An entry whose
 // xid no snapshot has reached yet was restored, and was read in the full resync. Each branch has
 // one bound at which its index scan begins. The LIMIT inside makes the planner look up each open
-// transaction, whatever it believes of their number. Both
-// columns are in the bound, so that no other index will do: statistics from the beginning of a mass
-// sign-out believe that all entries are of one transaction.
+// transaction, whatever it believes of their number. Both columns are in the bound, so that no other
+// index will do: statistics from the beginning of a mass sign-out believe that all entries are of one
+// transaction.
 const newEntries = `(
 		SELECT id, xid, kind, handle, token_hash, version, reason, at FROM (
 			SELECT e.id, e.xid, e.kind, e.handle, e.token_hash, e.version, e.reason, e.at FROM pg_snapshot_xip($1::text::pg_snapshot) o (xid), LATERAL (

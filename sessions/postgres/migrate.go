@@ -31,9 +31,9 @@ const (
 )
 
 // Migrate brings the schema up to date and returns how many migrations it applied. Any number of
-// processes may call it at once: one works, the others find it done. Where others hold the tables, it tries again, for ten minutes. It needs a direct connection
-// to the database: its lock belongs to a connection, which a pooler in transaction mode does not
-// keep.
+// processes may call it at once: one works, the others find it done. Where others hold the tables, it
+// tries again, for ten minutes. It needs a direct connection to the database: its lock belongs to a
+// connection, which a pooler in transaction mode does not keep.
 func (s *Store) Migrate(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, migrateMax)
 	defer cancel()

@@ -8,10 +8,10 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// TestPooler: the store keeps every promise through a PgBouncer in transaction
-// mode, where each transaction gets any connection to the server.
-func TestPooler(t *testing.T) {
-	t.Parallel()
+// behindPooler is a server with a migrated database, on which the statements were run, and a PgBouncer
+// in transaction mode before it.
+func behindPooler(t *testing.T, statements ...string) (*cluster.Cluster, *cluster.Pooler) {
+	t.Helper()
 	server, err := cluster.Start(t.Context(), cluster.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -20,10 +20,22 @@ func TestPooler(t *testing.T) {
 	if err := migrated(t.Context(), server, template); err != nil {
 		t.Fatal(err)
 	}
+	conn := connect(t, server.URL("postgres"))
+	for _, sql := range statements {
+		execute(t, conn, sql)
+	}
 	pooler, err := server.StartPooler(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return server, pooler
+}
+
+// TestPooler: the store keeps every promise through a PgBouncer in transaction
+// mode, where each transaction gets any connection to the server.
+func TestPooler(t *testing.T) {
+	t.Parallel()
+	server, pooler := behindPooler(t)
 	through := func(t *testing.T) sessionstest.ClockedStore {
 		t.Helper()
 		name := nextName()

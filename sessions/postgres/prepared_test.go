@@ -8,40 +8,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
-// behindPooler is a server with a migrated database, and a PgBouncer in transaction mode before it.
-func behindPooler(t *testing.T) (*cluster.Cluster, *cluster.Pooler) {
-	t.Helper()
-	server, err := cluster.Start(t.Context(), cluster.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Stop)
-	if err := migrated(t.Context(), server, template); err != nil {
-		t.Fatal(err)
-	}
-	// As the manual says where statements are to have names through a pooler.
-	conn := connect(t, server.URL("postgres"))
-	for _, setting := range []string{"seqscan", "hashjoin", "mergejoin"} {
-		execute(t, conn, "ALTER ROLE postgres SET enable_"+setting+" = off")
-	}
-	pooler, err := server.StartPooler(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return server, pooler
+// namesPooled are the role's settings where statements are to have names through a pooler.
+var namesPooled = []string{
+	"ALTER ROLE postgres SET enable_seqscan = off",
+	"ALTER ROLE postgres SET enable_hashjoin = off",
+	"ALTER ROLE postgres SET enable_mergejoin = off",
 }
 
 // Statements have names on a direct connection. Through a pooler they have none: its other clients
 // would meet them.
 func TestPreparedStatements(t *testing.T) {
 	t.Parallel()
-	server, pooler := behindPooler(t)
+	server, pooler := behindPooler(t, namesPooled...)
 	direct, pooled := server.URL(template), pooler.URL(template, "postgres")
 	for _, tc := range []struct {
 		name, url string
@@ -77,7 +60,7 @@ func TestPreparedStatements(t *testing.T) {
 // fails.
 func TestNamesThroughAPoolerThatLosesThem(t *testing.T) {
 	t.Parallel()
-	server, pooler := behindPooler(t)
+	server, pooler := behindPooler(t, namesPooled...)
 	sessionstest.Conformance(t, func(t *testing.T) sessionstest.ClockedStore {
 		t.Helper()
 		name := nextName()
