@@ -19,6 +19,9 @@ const (
 	// streamsFair is how many calls a connection may have under way, however many the
 	// others have: an Envoy that asks during a flood is answered.
 	streamsFair = 32
+	// sweepShare: after an eighth of the calls that may be under way, those are counted no more that
+	// have ended unseen.
+	sweepShare = 8
 )
 
 // streams bounds the calls under way over all connections; gRPC bounds only those of each
@@ -29,19 +32,26 @@ type streams struct {
 	mu    sync.Mutex
 	total int
 	of    map[*peer.Peer]int // each connection has a Peer of its own
+	// calls are all that are counted, in a ring; begun counts them since the last sweep.
+	calls stream
+	begun int
 }
 
-func newStreams(most int) *streams { return &streams{most: most, of: make(map[*peer.Peer]int)} }
+func newStreams(most int) *streams {
+	s := &streams{most: most, of: make(map[*peer.Peer]int)}
+	s.calls.next, s.calls.previous = &s.calls, &s.calls
+	return s
+}
 
 // stream is one call. It is the context of the call, too, and gives itself as the value of
 // streamKey.
 type stream struct {
 	context.Context //nolint:containedctx // it is one
 
-	of      *streams
-	conn    *peer.Peer
-	counted Counted     // conn's, once the call has begun there; or nil
-	stop    func() bool // keeps the end of its context from ending it
+	of             *streams
+	conn           *peer.Peer
+	counted        Counted // conn's, once the call has begun there; or nil
+	next, previous *stream // of of.calls; nil once it has ended
 }
 
 type streamKey struct{}
@@ -54,42 +64,57 @@ func (c *stream) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// begin counts a call at its header, before it has a goroutine, or refuses it. The call ends when it
-// has been answered, or with its context, which a reset ends: gRPC answers some calls by itself.
+// begin counts a call at its header, before it has a goroutine, or refuses it.
 func (s *streams) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	conn, _ := peer.FromContext(ctx)
-	if !s.admit(conn) {
-		return ctx, status.Error(codes.ResourceExhausted, "too many calls at once")
-	}
-	call := &stream{Context: ctx, of: s, conn: conn}
-	if until, ok := ctx.Deadline(); ok && time.Until(until) <= streamMax {
-		call.stop = context.AfterFunc(ctx, call.end)
-		return call, nil
-	}
-	bounded, cancel := context.WithTimeout(ctx, streamMax)
-	call.Context = bounded
-	// cancel must not run earlier: the answer is written under this context.
-	call.stop = context.AfterFunc(bounded, func() { cancel(); call.end() })
-	return call, nil
-}
-
-func (s *streams) admit(conn *peer.Peer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.begun++; s.begun > s.most/sweepShare {
+		s.begun = 0
+		s.sweep()
+	}
 	if s.total >= s.most && s.of[conn] >= streamsFair {
-		return false
+		return ctx, status.Error(codes.ResourceExhausted, "too many calls at once")
 	}
 	s.total++
 	s.of[conn]++
-	return true
+	call := &stream{Context: bounded(ctx), of: s, conn: conn, next: &s.calls, previous: s.calls.previous}
+	call.next.previous, call.previous.next = call, call
+	return call, nil
 }
 
-func (c *stream) end() {
-	c.of.mu.Lock()
-	defer c.of.mu.Unlock()
-	c.of.total--
-	if c.of.of[c.conn]--; c.of.of[c.conn] == 0 {
-		delete(c.of.of, c.conn)
+// bounded is ctx with an end after streamMax at the latest.
+func bounded(ctx context.Context) context.Context {
+	if until, ok := ctx.Deadline(); ok && time.Until(until) <= streamMax {
+		return ctx
+	}
+	bounded, cancel := context.WithTimeout(ctx, streamMax)
+	context.AfterFunc(ctx, cancel) // not earlier: the answer is written under this context
+	return bounded
+}
+
+// sweep ends the calls that gRPC has answered by itself: one that no handler gets, of an unknown method
+// or in an unknown encoding. A function that gRPC calls then ([context.AfterFunc]) would cost
+// each Check three allocations.
+func (s *streams) sweep() {
+	for c := s.calls.next; c != &s.calls; {
+		ended := c
+		if c = c.next; ended.Err() != nil {
+			s.end(ended)
+		}
+	}
+}
+
+// end counts a call no more. The caller holds mu.
+func (s *streams) end(c *stream) {
+	if c.next == nil {
+		return
+	}
+	c.next.previous, c.previous.next = c.previous, c.next
+	c.next, c.previous = nil, nil
+	s.total--
+	if s.of[c.conn]--; s.of[c.conn] == 0 {
+		delete(s.of, c.conn)
 	}
 }
 
@@ -134,8 +159,7 @@ func (c *stream) arrived() error {
 	return nil
 }
 
-// answered tells the connection that the call is answered, and ends it. The end of its context would
-// do that, too, but in another goroutine.
+// answered tells the connection that the call is answered, and ends it.
 func (c *stream) answered() {
 	if c == nil {
 		return
@@ -143,7 +167,7 @@ func (c *stream) answered() {
 	if c.counted != nil {
 		c.counted.End()
 	}
-	if c.stop() {
-		c.end()
-	}
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	c.of.end(c)
 }

@@ -97,6 +97,7 @@ func TestEachCallEnds(t *testing.T) {
 			_ = conn.Close()
 			for left, until := 1, time.Now().Add(10*time.Second); left > 0; {
 				calls.mu.Lock()
+				calls.sweep() // as a later call does
 				left = calls.total + len(calls.of)
 				calls.mu.Unlock()
 				if time.Now().After(until) {

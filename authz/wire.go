@@ -92,9 +92,13 @@ type scanner struct {
 // span is a part of a message, by its first byte and the one after its last.
 type span struct{ from, to int }
 
-// next reads a field's tag and takes it from rest. It is false at what the generated code
-// is to judge: a broken tag, a number that no field may have, a group.
+// next reads a field's tag and takes it from rest, which is not empty. It is false at what the generated
+// code is to judge: a broken tag, a number that no field may have, a group.
 func (s *scanner) next(rest *span) (protowire.Number, protowire.Type, bool) {
+	if tag := s.wire[rest.from]; tag < 0x80 && tag >= 1<<3 && tag&7 == byte(typeOfText) { // as nearly all are
+		rest.from++
+		return protowire.Number(tag >> 3), typeOfText, true
+	}
 	number, kind, n := protowire.ConsumeTag(s.wire[rest.from:rest.to])
 	if n < 0 || number > protowire.MaxValidNumber || kind == protowire.StartGroupType || kind == protowire.EndGroupType {
 		return 0, 0, false
@@ -105,6 +109,13 @@ func (s *scanner) next(rest *span) (protowire.Number, protowire.Type, bool) {
 
 // bytes reads a value of the type that strings and messages have, and takes it from rest.
 func (s *scanner) bytes(rest *span) (span, bool) {
+	if rest.from < rest.to {
+		if length := s.wire[rest.from]; length < 0x80 && int(length) < rest.to-rest.from {
+			value := span{rest.from + 1, rest.from + 1 + int(length)}
+			rest.from = value.to
+			return value, true
+		}
+	}
 	length, n := protowire.ConsumeVarint(s.wire[rest.from:rest.to])
 	if n < 0 || length > uint64(rest.to-rest.from-n) { //nolint:gosec // rest is no negative length
 		return span{}, false
@@ -155,7 +166,7 @@ func (s *scanner) message(rest span, of *shape, nesting int) bool {
 }
 
 // field reads a field's value and takes it from rest.
-func (s *scanner) field(rest *span, field fieldShape, number protowire.Number, kind protowire.Type, nesting int) bool {
+func (s *scanner) field(rest *span, field *fieldShape, number protowire.Number, kind protowire.Type, nesting int) bool {
 	if kind != typeOfText {
 		n := protowire.ConsumeFieldValue(number, kind, s.wire[rest.from:rest.to])
 		rest.from += max(n, 0)
@@ -293,12 +304,14 @@ type fieldShape struct {
 	once bool
 }
 
-func (s *shape) is(number protowire.Number) fieldShape {
-	if int(number) < len(*s) {
-		return (*s)[number]
+func (s shape) is(number protowire.Number) *fieldShape {
+	if int(number) < len(s) {
+		return &s[number]
 	}
-	return fieldShape{}
+	return &unknownField
 }
+
+var unknownField fieldShape
 
 // checkRequestShape is the whole, and what is needed of it.
 var checkRequestShape = func() *shape {

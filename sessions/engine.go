@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
-	"github.com/maypok86/otter/v2/stats"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -22,11 +20,11 @@ type Engine struct {
 	keys    atomic.Pointer[keyring]
 	loading sync.Mutex
 	keyless chan struct{} // has a value once every key of a kind is deleted
-	cache   *otter.Cache[[32]byte, *verified]
+	cache   tokenCache
 	// expired has tokens that had expired when they came first, so that they are not read again.
 	// They have a cache of their own: an attacker can keep any number of them for weeks, and must
 	// not push the living tokens out of theirs.
-	expired *otter.Cache[[32]byte, *verified]
+	expired tokenCache
 	// unverified bounds the CPU that tokens without a tag may cost: any client can invent such
 	// tokens.
 	unverified *cpuShare
@@ -48,11 +46,11 @@ func New(store Store, cfg Config) (*Engine, error) {
 	if err := cfg.Faults().Err(); err != nil {
 		return nil, err
 	}
-	cache, err := otter.New(&otter.Options[[32]byte, *verified]{MaximumSize: cfg.CachedTokens, StatsRecorder: stats.NewCounter()})
+	cache, err := newTokenCache(cfg.CachedTokens)
 	if err != nil {
 		return nil, fmt.Errorf("making the token cache: %w", err)
 	}
-	expired, err := otter.New(&otter.Options[[32]byte, *verified]{MaximumSize: min(cfg.CachedTokens, expiredMax)})
+	expired, err := newTokenCache(min(cfg.CachedTokens, expiredMax))
 	if err != nil {
 		return nil, fmt.Errorf("making the cache of expired tokens: %w", err)
 	}

@@ -22,7 +22,7 @@ func TestExpiredTokenIsReadOnce(t *testing.T) {
 		}
 	}
 	verify(text, DenyExpired)
-	if e.cached(e.expired, cut.id()) == nil || e.cached(e.cache, cut.id()) != nil {
+	if e.expired.get(cut.name()) == nil || e.cache.get(cut.name()) != nil {
 		t.Error("the wrong cache has it")
 	}
 	verify(text, DenyExpired)
@@ -39,7 +39,7 @@ func TestExpiredTokenIsReadOnce(t *testing.T) {
 	verify(text, DenyExpired)
 
 	e.keys.Load().signers[0].deleted.Store(true)
-	if e.cached(e.expired, cut.id()) != nil {
+	if e.expired.get(cut.name()) != nil {
 		t.Error("a deleted key's token is still held")
 	}
 }

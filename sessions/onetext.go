@@ -101,14 +101,14 @@ func cutToken(text string) (t tokenText, ok bool) {
 // signed is the text that the signature covers.
 func (t tokenText) signed() string { return t.text[:len(t.header)+1+len(t.payload)] }
 
-// id is the key of the token in the cache. For a tagged token it leaves out the signature, because
+// name is what a cache knows the token by. For a tagged token it leaves out the signature, because
 // only one signature is right: an attacker who varies the signature finds the cached entry and
-// costs a comparison. For every other token, id covers all bytes.
-func (t tokenText) id() [sha256.Size]byte {
+// costs a comparison. For every other token, it is the whole text.
+func (t tokenText) name() string {
 	if t.tagged {
-		return digest(t.signed())
+		return t.signed()
 	}
-	return digest(t.text)
+	return t.text
 }
 
 // digest is SHA-256 of text of a token, without an allocation.

@@ -57,11 +57,11 @@ func (c *pollCounts) count(err error, took time.Duration) {
 
 // Stats reads memory only.
 func (e *Engine) Stats() Stats {
-	cache := e.cache.Stats()
+	cache := e.cache.entries.Stats()
 	s := Stats{
 		FeedPolls: e.polls.all.Load(), FeedPollsFailed: e.polls.failed.Load(), FeedPollTook: time.Duration(e.polls.took.Load()),
 		FeedRead: e.feed.entries.Load(), FeedResyncs: uint64(e.feed.resyncs.Load()),
-		CachedTokens: e.cache.EstimatedSize(), CacheHits: cache.Hits, CacheMisses: cache.Misses,
+		CachedTokens: e.cache.entries.EstimatedSize(), CacheHits: cache.Hits, CacheMisses: cache.Misses,
 		PromotionsWaiting: len(e.promoter.queue), PromotionQueue: cap(e.promoter.queue),
 		PromotionsDropped: e.promoter.dropped.Load(),
 	}

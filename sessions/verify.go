@@ -3,8 +3,6 @@ package sessions
 import (
 	"sync/atomic"
 	"time"
-
-	"github.com/maypok86/otter/v2"
 )
 
 // TokensMax bounds how many values of one session cookie are read: each may cost a signature check,
@@ -76,6 +74,7 @@ func (e *Engine) Now() time.Time { return e.feed.clock.now() }
 type verified struct {
 	Access
 
+	name      string // in a cache
 	signature [signatureText]byte
 	offered   atomic.Bool
 }
@@ -86,11 +85,11 @@ func (e *Engine) open(text string, now time.Time) (*verified, *Denial) {
 	if !ok {
 		return nil, DenyMalformed
 	}
-	id := t.id()
-	if v := e.cached(e.cache, id); v != nil {
+	name := t.name()
+	if v := e.cache.get(name); v != nil {
 		return v.presented(t.signature)
 	}
-	if v := e.cached(e.expired, id); v != nil && !now.Before(v.Expires) { // the clock may have been set back
+	if v := e.expired.get(name); v != nil && !now.Before(v.Expires) { // the clock may have been set back
 		if !isSignature(t.signature) {
 			return nil, DenyMalformed
 		}
@@ -107,7 +106,7 @@ func (e *Engine) open(text string, now time.Time) (*verified, *Denial) {
 	}
 	// A token with a wrong signature is cached, too: the next text with this payload then costs
 	// only a comparison.
-	v, _ = cache.SetIfAbsent(id, v)
+	v = cache.keep(name, v)
 	if v.key.deleted.Load() { // deleted meanwhile
 		return nil, e.orStaleKeys(DenyUnknownKey)
 	}
@@ -115,16 +114,6 @@ func (e *Engine) open(text string, now time.Time) (*verified, *Denial) {
 		return v, nil
 	}
 	return v.presented(t.signature)
-}
-
-// cached is a token that a cache has, or nil. What a deleted key signed is removed.
-func (e *Engine) cached(c *otter.Cache[[32]byte, *verified], id [32]byte) *verified {
-	v, ok := c.GetIfPresent(id)
-	if ok && v.key.deleted.Load() {
-		c.Invalidate(id)
-		return nil
-	}
-	return v
 }
 
 // orStaleKeys is d, or UNAVAILABLE if other engines may know the key.
