@@ -43,101 +43,103 @@ const (
 // It writes protobuf's wire format itself. The generated code would build some twenty
 // objects for each answer, only to read them once.
 func newAnswer(a reply) *answer {
-	passes := a.status == 0 && a.code == code.Code_OK
-	if !passes {
-		if a.code == code.Code_OK {
-			a.code = code.Code_PERMISSION_DENIED
-		}
-		a.headers = append(a.headers, header{"cache-control", "no-store"}, header{"vary", varied})
-	}
-	size := messageRoom + len(a.body) + len(a.metadata)
+	headers := 0
 	for _, h := range a.headers {
-		size += headerRoom + len(h.name) + len(h.value)
+		headers += h.size()
 	}
+	if a.status == 0 && a.code == code.Code_OK {
+		return newAllowed(a, headers)
+	}
+	if a.code == code.Code_OK {
+		a.code = code.Code_PERMISSION_DENIED
+	}
+	// 440 is not in Envoy's list of codes, but travels as a number.
+	denied := codeSize(uint64(a.status)) + headers + len(neverStored) + fieldSize(len(a.body)) //nolint:gosec // three digits
+	b := startAnswer(a, fieldDenied, denied)
+	b = appendCode(b, fieldDeniedStatus, uint64(a.status)) //nolint:gosec // three digits
+	b = append(appendHeaders(b, a.headers), neverStored...)
+	b = appendField(b, fieldDeniedBody, a.body)
+	return endAnswer(b, a)
+}
+
+func newAllowed(a reply, headers int) *answer {
+	allowed := headers
 	for _, name := range a.remove {
-		size += headerRoom + len(name)
+		allowed += fieldSize(len(name))
 	}
-	b := make([]byte, 0, size)
-
-	b = appendNumber(b, fieldStatus, uint64(a.code)) //nolint:gosec // codes are small
-	if passes {
-		b = appendMessage(b, fieldOK, func(b []byte) []byte {
-			b = appendHeaders(b, a.headers)
-			for _, name := range a.remove {
-				b = protowire.AppendTag(b, fieldRemove, protowire.BytesType)
-				b = protowire.AppendString(b, name)
-			}
-			return b
-		})
-	} else {
-		b = appendMessage(b, fieldDenied, func(b []byte) []byte {
-			// 440 is not in Envoy's list of codes, but travels as a number.
-			b = appendNumber(b, fieldDeniedStatus, uint64(a.status)) //nolint:gosec // three digits
-			b = appendHeaders(b, a.headers)
-			b = protowire.AppendTag(b, fieldDeniedBody, protowire.BytesType)
-			return protowire.AppendString(b, a.body)
-		})
+	b := appendHeaders(startAnswer(a, fieldOK, allowed), a.headers)
+	for _, name := range a.remove {
+		b = appendField(b, fieldRemove, name)
 	}
-	b = protowire.AppendTag(b, fieldMetadata, protowire.BytesType)
-	b = protowire.AppendBytes(b, a.metadata)
-	return &answer{mem.SliceBuffer(b)}
+	return endAnswer(b, a)
 }
 
-const (
-	// messageRoom and headerRoom are more than the tags and lengths around the texts need.
-	messageRoom, headerRoom = 48, 24
-	// lengthRoom is the size of the length of a message that is not written yet.
-	lengthRoom = 5
-)
-
-// appendNumber appends a message whose one field is a code.
-func appendNumber(b []byte, field protowire.Number, n uint64) []byte {
-	b = protowire.AppendTag(b, field, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(protowire.SizeTag(fieldCode)+protowire.SizeVarint(n))) //nolint:gosec // a size
-	b = protowire.AppendTag(b, fieldCode, protowire.VarintType)
-	return protowire.AppendVarint(b, n)
+// startAnswer has the status, and the beginning of a message of size bytes.
+func startAnswer(a reply, field protowire.Number, size int) []byte {
+	b := make([]byte, 0, codeSize(uint64(a.code))+fieldSize(size)+fieldSize(len(a.metadata))) //nolint:gosec // codes are small
+	b = appendCode(b, fieldStatus, uint64(a.code))                                            //nolint:gosec // codes are small
+	return appendLength(b, field, size)
 }
 
-// appendMessage appends what write appends, as a message.
-func appendMessage(b []byte, field protowire.Number, write func([]byte) []byte) []byte {
-	b = protowire.AppendTag(b, field, protowire.BytesType)
-	from := len(b) + lengthRoom
-	b = write(append(b, make([]byte, lengthRoom)...))
-	text := b[from:]
-	b = protowire.AppendVarint(b[:from-lengthRoom], uint64(len(text)))
-	return append(b, text...)
+func endAnswer(b []byte, a reply) *answer {
+	return &answer{mem.SliceBuffer(appendField(b, fieldMetadata, a.metadata))}
 }
+
+// neverStored are the headers of every denial.
+var neverStored = appendHeaders(nil, []header{{"cache-control", "no-store"}, {"vary", varied}})
+
+// fieldSize is the size of a field with size bytes. All numbers that are written have a tag of one byte.
+func fieldSize(size int) int { return 1 + protowire.SizeBytes(size) }
+
+func appendLength(b []byte, field protowire.Number, size int) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.BytesType), uint64(size)) //nolint:gosec // a size
+}
+
+func appendField[T string | metadata](b []byte, field protowire.Number, value T) []byte {
+	return append(appendLength(b, field, len(value)), value...)
+}
+
+// codeSize is the size of a message whose one field is a code, as appendCode writes it.
+func codeSize(n uint64) int { return fieldSize(1 + protowire.SizeVarint(n)) }
+
+func appendCode(b []byte, field protowire.Number, n uint64) []byte {
+	b = appendLength(b, field, 1+protowire.SizeVarint(n))
+	return protowire.AppendVarint(protowire.AppendTag(b, fieldCode, protowire.VarintType), n)
+}
+
+// replaces is the size of the field append, with a BoolValue that is false.
+const replaces = 2
+
+// pairSize is the size of a HeaderValue, size that of its HeaderValueOption as a field.
+func (h header) pairSize() int { return textSize(h.name) + textSize(h.value) }
+func (h header) size() int     { return fieldSize(fieldSize(h.pairSize()) + replaces) }
 
 // appendHeaders appends HeaderValueOptions that replace. An unset append means "append" to
 // some versions of Envoy, and then a client's own x-session-user-id would survive. Every
 // version reads append; append_action, only newer ones.
 func appendHeaders(b []byte, headers []header) []byte {
-	const replaces = 2 // bytes: the field append, and the length of a BoolValue that is false
 	for _, h := range headers {
-		pair := stringSize(fieldKey, h.name) + stringSize(fieldValue, h.value)
-		b = protowire.AppendTag(b, fieldSetHeaders, protowire.BytesType)
-		b = protowire.AppendVarint(b, uint64(protowire.SizeTag(fieldOptionHeader)+protowire.SizeBytes(pair)+replaces)) //nolint:gosec // a size
-		b = protowire.AppendTag(b, fieldOptionHeader, protowire.BytesType)
-		b = protowire.AppendVarint(b, uint64(pair)) //nolint:gosec // a size
-		b = appendString(b, fieldKey, h.name)
-		b = appendString(b, fieldValue, h.value)
-		b = protowire.AppendTag(b, fieldOptionAppend, protowire.BytesType)
-		b = append(b, 0)
+		pair := h.pairSize()
+		b = appendLength(b, fieldSetHeaders, fieldSize(pair)+replaces)
+		b = appendLength(b, fieldOptionHeader, pair)
+		b = appendText(b, fieldKey, h.name)
+		b = appendText(b, fieldValue, h.value)
+		b = append(protowire.AppendTag(b, fieldOptionAppend, protowire.BytesType), 0)
 	}
 	return b
 }
 
-// appendString appends a string that is not empty, or nothing (proto3).
-func appendString(b []byte, field protowire.Number, text string) []byte {
+// appendText appends a string that is not empty, or nothing (proto3).
+func appendText(b []byte, field protowire.Number, text string) []byte {
 	if text == "" {
 		return b
 	}
-	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), text)
+	return appendField(b, field, text)
 }
 
-func stringSize(field protowire.Number, text string) int {
+func textSize(text string) int {
 	if text == "" {
 		return 0
 	}
-	return protowire.SizeTag(field) + protowire.SizeBytes(len(text))
+	return fieldSize(len(text))
 }

@@ -266,8 +266,12 @@ func forbidden(r *request, denial *sessions.Denial, claims []claimError) reply {
 	return message(code.Code_PERMISSION_DENIED, 403, "forbidden")
 }
 
+// moreHeaders is room for those that are added to an answer at last.
+const moreHeaders = 2
+
 func text(c code.Code, status typev3.StatusCode, body string, more ...header) reply {
-	return reply{code: c, status: status, body: body, headers: append(more, header{"content-type", "text/plain; charset=utf-8"})}
+	headers := append(make([]header, 0, len(more)+1+moreHeaders), header{"content-type", "text/plain; charset=utf-8"})
+	return reply{code: c, status: status, body: body, headers: append(headers, more...)}
 }
 
 // message is the JSON answer that the web SDKs read.
@@ -276,8 +280,5 @@ func message(c code.Code, status typev3.StatusCode, text string) reply {
 }
 
 func jsonText(c code.Code, status typev3.StatusCode, body string) reply {
-	return reply{
-		code: c, status: status, body: body,
-		headers: []header{{"content-type", "application/json"}},
-	}
+	return reply{code: c, status: status, body: body, headers: append(make([]header, 0, 1+moreHeaders), header{"content-type", "application/json"})}
 }

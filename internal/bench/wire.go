@@ -169,8 +169,6 @@ var envoyHeaders = []hpack.HeaderField{
 	{Name: "te", Value: "trailers"},
 	{Name: "grpc-timeout", Value: "9999m"},
 	{Name: "content-type", Value: "application/grpc"},
-	{Name: "x-envoy-internal", Value: "true"},
-	{Name: "x-forwarded-for", Value: "127.0.0.1"},
 }
 
 // whole is the frame at hand, once all of it was read.
