@@ -51,7 +51,7 @@ func (e *Engine) Verify(by Transport, tokens []string) (*Access, *Denial) {
 	if !now.Before(best.Expires) {
 		return nil, DenyExpired
 	}
-	if best.IssuedAt.After(e.feed.clock.latest().Add(leeway)) {
+	if best.IssuedAt.After(now.Add(leeway)) && best.IssuedAt.After(e.feed.clock.latest().Add(leeway)) {
 		// An issue time in the future is refused, unless the store's clock had shown it before the
 		// clock was set back: that must sign no user out.
 		return nil, DenyClaims
