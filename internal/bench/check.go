@@ -22,8 +22,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// streams is how many Checks are under way at once.
-const streams = 64
+// streams is how many Checks are under way at once, spreadOver on how many connections they are by
+// itself. On one, the server and the load generator would wait for each other in turn.
+const streams, spreadOver = 64, 2
 
 // loop is a closed loop of Checks against one server.
 type loop struct {
@@ -118,6 +119,7 @@ func of(k kind, check func(*authv3.CheckResponse) error, cookies ...string) (*lo
 type checks struct {
 	plain *child
 	bare  *child // the allow-all server that is as fast as one in grpc-go can be
+	scan  *child // the same, and it looks at each field of a request
 	gate  *gate
 	small *gate // its cache forgets each token before it comes again
 	// refusing has time for all bad signatures. By itself a process answers 503 beyond a share of
@@ -167,10 +169,20 @@ func startChecks(ctx context.Context, b *bench) (_ *checks, err error) {
 	if c.small, err = b.startGate(ctx, url, "SESSIONGATE_CACHE_TOKENS=16"); err != nil {
 		return nil, err
 	}
-	if c.plain, err = b.startAllowAll(ctx, allowAllCommand); err != nil {
+	if c.plain, err = b.startAllowAll(ctx, plainAllowAll); err != nil {
 		return nil, err
 	}
-	if c.bare, err = b.startAllowAll(ctx, bareAllowAllCommand); err != nil {
+	for range 2 {
+		other, err := b.startAllowAll(ctx, plainAllowAll)
+		if err != nil {
+			return nil, err
+		}
+		c.plain.others = append(c.plain.others, other)
+	}
+	if c.bare, err = b.startAllowAll(ctx, bareAllowAll); err != nil {
+		return nil, err
+	}
+	if c.scan, err = b.startAllowAll(ctx, scanAllowAll); err != nil {
 		return nil, err
 	}
 	sessions := 2000
@@ -200,7 +212,7 @@ func (c *checks) stop() error {
 			errs = append(errs, g.stop())
 		}
 	}
-	for _, child := range []*child{c.plain, c.bare} {
+	for _, child := range []*child{c.plain, c.bare, c.scan} {
 		if child != nil {
 			errs = append(errs, child.stop())
 		}
@@ -265,6 +277,7 @@ type entry struct {
 const (
 	plainName = "allow-all, plain grpc-go"
 	bareName  = "allow-all, sessiongate's settings, nothing read"
+	scanName  = "allow-all, sessiongate's settings, each field looked at"
 	validName = "valid token, cached"
 )
 
@@ -282,6 +295,7 @@ func (c *checks) entries() ([]entry, error) {
 	return []entry{
 		{plainName, c.plain, script, allows(false), 0, []string{c.valid}},
 		{bareName, c.bare, script, allows(false), 0, []string{c.valid}},
+		{scanName, c.scan, script, allows(false), 0, []string{c.valid}},
 		{validName, gate, script, allows(true), 2.3, []string{c.valid}},
 		{"valid token, first sight", c.small.child, script, allows(true), 0.35, c.many},
 		{"expired token: 440", gate, script, denies(440), 2, []string{c.expired}},
@@ -296,22 +310,28 @@ func (c *checks) entries() ([]entry, error) {
 
 const refusedName = "refused signature, no tag: 440"
 
-// contest makes one of entries, on one connection each. close ends the connections.
-func (b *bench) contest(ctx context.Context, title, why string, entries []entry) (c contest, loops map[string]*loop, err error) {
+// contest makes one of entries. Its caller closes the loops.
+func (b *bench) contest(ctx context.Context, title, why string, entries []entry) (c contest, loops map[string][]*loop, err error) {
 	c = contest{title: title, unit: "checks", why: why, goal: map[string]float64{}}
-	loops = map[string]*loop{}
+	loops = map[string][]*loop{}
 	for _, e := range entries {
 		l, err := of(e.kind, e.check, e.cookie...)
 		if err != nil {
 			return c, loops, err
 		}
-		p, err := newLoop(ctx, e.server, l, 1)
-		if err != nil {
-			return c, loops, err
+		for _, server := range append([]*child{e.server}, e.server.others...) {
+			p, err := newLoop(ctx, server, l, spreadOver)
+			if err != nil {
+				return c, loops, err
+			}
+			loops[e.name] = append(loops[e.name], p)
 		}
-		loops[e.name] = p
+		turns, next := loops[e.name], 0
 		c.goal[e.name] = e.goal
-		c.contenders = append(c.contenders, contender{e.name, func(context.Context) (measurement, error) { return p.play(b.turn) }})
+		c.contenders = append(c.contenders, contender{e.name, func(context.Context) (measurement, error) {
+			next++
+			return turns[next%len(turns)].play(b.turn)
+		}})
 	}
 	return c, loops, nil
 }
@@ -333,19 +353,20 @@ func checkPart(ctx context.Context, b *bench) (results []result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	checks, loops, err := b.contest(ctx, "Check, 64 at a time on one connection",
-		"The requests are those that Envoy sends with `envoy.yaml`. The server has one core, the load generator another.", entries)
+	checks, loops, err := b.contest(ctx, "Check, 64 at a time",
+		"On two connections. The requests are those that Envoy sends with `envoy.yaml`. The server has one core, the load generator another.", entries)
 	defer closeAll(loops)
 	if err != nil {
 		return nil, err
 	}
+	checks.against = []string{scanName}
 	main, err := checks.run(ctx, b.rounds)
 	if err != nil {
 		return nil, err
 	}
 	results = append(results, main)
 
-	refused, err := b.refused(ctx, c, loops[refusedName])
+	refused, err := b.refused(ctx, c, loops[refusedName][0])
 	if err != nil {
 		return nil, err
 	}
@@ -376,9 +397,11 @@ func checkPart(ctx context.Context, b *bench) (results []result, err error) {
 	return append(results, asMap, refused, allocations, latency, connections), nil
 }
 
-func closeAll(loops map[string]*loop) {
-	for _, p := range loops {
-		p.close()
+func closeAll(loops map[string][]*loop) {
+	for _, all := range loops {
+		for _, p := range all {
+			p.close()
+		}
 	}
 }
 
@@ -388,7 +411,7 @@ func (b *bench) refused(ctx context.Context, c *checks, refusals *loop) (result,
 	if err != nil {
 		return result{}, err
 	}
-	denials, err := newLoop(ctx, c.refusing.child, anonymous, 1)
+	denials, err := newLoop(ctx, c.refusing.child, anonymous, spreadOver)
 	if err != nil {
 		return result{}, err
 	}
@@ -443,14 +466,14 @@ func (b *bench) refused(ctx context.Context, c *checks, refusals *loop) (result,
 }
 
 // allocations counts them by the Go runtime of the server.
-func (b *bench) allocations(ctx context.Context, entries []entry, loops map[string]*loop) (result, error) {
+func (b *bench) allocations(ctx context.Context, entries []entry, loops map[string][]*loop) (result, error) {
 	r := result{title: "Allocations", why: "Of the whole server, grpc-go's own included.", head: []string{"", "allocations a check", "bytes a check"}}
 	for _, e := range entries {
 		before, err := e.server.heap(ctx)
 		if err != nil {
 			return r, err
 		}
-		m, err := loops[e.name].play(b.turn)
+		m, err := loops[e.name][0].play(b.turn)
 		if err != nil {
 			return r, err
 		}
@@ -465,7 +488,7 @@ func (b *bench) allocations(ctx context.Context, entries []entry, loops map[stri
 }
 
 // latency is that of an open loop at half of each server's own throughput.
-func (b *bench) latency(ctx context.Context, entries []entry, loops map[string]*loop, main result) (result, error) {
+func (b *bench) latency(ctx context.Context, entries []entry, loops map[string][]*loop, main result) (result, error) {
 	r := result{title: "Latency at half load", why: "Checks begin at even times, at half of the throughput above. The time counts from when a check should have begun.", head: []string{"", "checks/s", "p50", "p99", "p99.9"}}
 	all := make([][]time.Duration, len(entries))
 	rates := make([]float64, len(entries))
@@ -475,7 +498,7 @@ func (b *bench) latency(ctx context.Context, entries []entry, loops map[string]*
 				return r, fmt.Errorf("measuring latency: %w", err)
 			}
 			rates[i] = main.throughput[e.name] / 2
-			latency, err := loops[e.name].wires[0].paced(loops[e.name].load, rates[i], b.turn)
+			latency, err := loops[e.name][0].wires[0].paced(loops[e.name][0].load, rates[i], b.turn)
 			if err != nil {
 				return r, fmt.Errorf("%s: %w", e.name, err)
 			}

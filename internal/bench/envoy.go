@@ -37,6 +37,8 @@ type front struct {
 	server  *child
 	request []byte
 	conns   []*browserConn
+	// asked is the server's own CPU of a request in each turn, in microseconds.
+	asked []float64
 }
 
 // startFront runs the shipped configuration with one worker on the server's core. So that the check is
@@ -202,20 +204,18 @@ func (c *browserConn) exchange(request []byte) error {
 	return nil
 }
 
-// cpu is that of Envoy and of the server that it asks.
-func (f *front) cpu() (time.Duration, error) {
-	all, err := cpuOf(f.proxy.PID())
+// cpu is that of Envoy and of the server that it asks together, and of the server alone.
+func (f *front) cpu() (all, server time.Duration, err error) {
+	all, err = cpuOf(f.proxy.PID())
 	if err == nil && f.server != nil {
-		var server time.Duration
 		server, err = cpuOf(f.server.PID())
-		all += server
 	}
-	return all, err
+	return all + server, server, err
 }
 
 // play is one turn of a closed loop.
 func (f *front) play(turn time.Duration) (measurement, error) {
-	before, err := f.cpu()
+	before, serverBefore, err := f.cpu()
 	if err != nil {
 		return measurement{}, err
 	}
@@ -236,7 +236,8 @@ func (f *front) play(turn time.Duration) (measurement, error) {
 	}
 	all.Wait()
 	took := time.Since(began)
-	after, err := f.cpu()
+	after, serverAfter, err := f.cpu()
+	f.asked = append(f.asked, measurement{requests: int(answered.Load()), cpu: serverAfter - serverBefore}.cpuEach())
 	return measurement{requests: int(answered.Load()), took: took, cpu: after - before}, errors.Join(err, errors.Join(errs...))
 }
 
@@ -268,11 +269,21 @@ func envoyPart(ctx context.Context, b *bench) (results []result, err error) {
 		return nil, err
 	}
 	stops = append(stops, bySocket.stop)
-	plain, err := b.startAllowAll(ctx, allowAllCommand)
+	plain, err := b.startAllowAll(ctx, plainAllowAll)
 	if err != nil {
 		return nil, err
 	}
 	stops = append(stops, plain.stop)
+	like, err := b.startAllowAll(ctx, likeAllowAll)
+	if err != nil {
+		return nil, err
+	}
+	stops = append(stops, like.stop)
+	untold, err := b.startAllowAll(ctx, untoldAllow)
+	if err != nil {
+		return nil, err
+	}
+	stops = append(stops, untold.stop)
 	session, err := byTCP.signIn(ctx)
 	if err != nil {
 		return nil, err
@@ -297,6 +308,7 @@ func envoyPart(ctx context.Context, b *bench) (results []result, err error) {
 			"Both have one core together. The filter of the check is that of `envoy.yaml`, and no other filter is there; Envoy answers by itself in place of a system behind it. " +
 			"Aims of sessiongate: at most 0.9 of allow-all, and at most 0.85 of jwt_authn without its cache.",
 	}
+	var fronts []*front
 	for _, f := range []struct {
 		name   string
 		server *child
@@ -308,13 +320,15 @@ func envoyPart(ctx context.Context, b *bench) (results []result, err error) {
 		{allowThrough, plain, asShipped},
 		{"ext_authz: sessiongate by TCP", byTCP.child, asShipped},
 		{"ext_authz: sessiongate by unix socket", bySocket.child, asShipped},
+		{"ext_authz: sessiongate's answer from a server that reads nothing", like, asShipped},
+		{"ext_authz: the same answer without its metadata", untold, asShipped},
 		{"ext_authz: sessiongate by TCP, without previous_hosts", byTCP.child, withoutPredicate},
 	} {
 		front, err := b.startFront(ctx, f.server, session.cookie, f.edit)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.name, err)
 		}
-		stops = append(stops, front.stop)
+		stops, fronts = append(stops, front.stop), append(fronts, front)
 		c.contenders = append(c.contenders, contender{f.name, func(context.Context) (measurement, error) { return front.play(b.turn) }})
 	}
 	together, err := b.apart()
@@ -323,5 +337,12 @@ func envoyPart(ctx context.Context, b *bench) (results []result, err error) {
 	}
 	stops = append(stops, together)
 	r, err := c.run(ctx, b.rounds)
-	return []result{r}, err
+	if err != nil {
+		return nil, err
+	}
+	r.head = append(r.head, "of the CPU, the server's, µs")
+	for i, f := range fronts {
+		r.rows[i] = append(r.rows[i], spreadOf(f.asked[len(f.asked)-b.rounds:]).text(1))
+	}
+	return []result{r}, nil
 }

@@ -74,8 +74,8 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
-	if os.Getenv(selfEnv) != "" && len(args) == 2 && (args[0] == allowAllCommand || args[0] == bareAllowAllCommand) {
-		return allowAll(ctx, args[1], args[0] == bareAllowAllCommand)
+	if os.Getenv(selfEnv) != "" && len(args) == 3 && args[0] == allowAllCommand {
+		return allowAll(ctx, args[1], args[2])
 	}
 	if os.Getenv(selfEnv) != "" && len(args) == 3 && args[0] == bareCommand {
 		return serveBare(ctx, args[1], args[2])

@@ -78,7 +78,7 @@ func memoryPart(ctx context.Context, b *bench) (results []result, err error) {
 		if err != nil {
 			return nil, err
 		}
-		p, err := newLoop(ctx, g.child, l, 1)
+		p, err := newLoop(ctx, g.child, l, spreadOver)
 		if err != nil {
 			return nil, err
 		}
@@ -124,7 +124,7 @@ func (b *bench) cachedTokens(ctx context.Context) (rows [][]string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := newLoop(ctx, g.child, l, 1)
+	p, err := newLoop(ctx, g.child, l, spreadOver)
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,7 @@ func peersPart(ctx context.Context, b *bench) (_ []result, err error) {
 	}
 	defer func() { err = errors.Join(err, together()) }()
 	checks, loops, err := b.contest(ctx, "Check, beside the servers of others",
-		"One request, headers as a map, with one ES256 token in a cookie; each answer allows it and sets `x-session-user-id`. 64 at a time on one connection, one core for the server. "+
+		"One request, headers as a map, with one ES256 token in a cookie; each answer allows it and sets `x-session-user-id`. 64 at a time on two connections, one core for the server. "+
 			"Not compared: "+strings.Join(missing, ", ")+".", entries)
 	defer closeAll(loops)
 	if err != nil {
@@ -103,7 +103,7 @@ func peersPart(ctx context.Context, b *bench) (_ []result, err error) {
 
 // refuses proves that a server verifies the signature: one that allows all would win.
 func refuses(ctx context.Context, server *child, forged *load) error {
-	p, err := newLoop(ctx, server, forged, 1)
+	p, err := newLoop(ctx, server, forged, spreadOver)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,9 @@ type child struct {
 
 	log string // file
 	at  addresses
+	// others are further processes of the same server, which take turns with it: from one process to
+	// the next, the speed of plain grpc-go differs by a sixth.
+	others []*child
 }
 
 // addresses are where a child listens. It writes them to a file.
@@ -104,15 +107,19 @@ func (c *child) tail() []byte {
 }
 
 func (c *child) stop() error {
-	if err := c.Stop(syscall.SIGTERM, patience); err != nil {
-		return fmt.Errorf("stopping what %s tells of: %w", c.log, err)
+	var errs []error
+	for _, other := range c.others {
+		errs = append(errs, other.stop())
 	}
-	return nil
+	if err := c.Stop(syscall.SIGTERM, patience); err != nil {
+		errs = append(errs, fmt.Errorf("stopping what %s tells of: %w", c.log, err))
+	}
+	return errors.Join(errs...)
 }
 
 // allowAll is a Check server that allows everything: the baseline, in plain grpc-go with the generated
-// code and all defaults, or the bare one.
-func allowAll(ctx context.Context, file string, bare bool) error {
+// code and all defaults, or a bare one.
+func allowAll(ctx context.Context, file, variant string) error {
 	listener, err := listen(ctx, "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -126,10 +133,10 @@ func allowAll(ctx context.Context, file string, bare bool) error {
 		_ = server.Serve(profiles)
 	}()
 	server := grpc.NewServer()
-	if bare {
-		server = bareServer()
-	} else {
+	if variant == plainAllowAll {
 		authv3.RegisterAuthorizationServer(server, allower{})
+	} else if server, err = bareServer(variant); err != nil {
+		return err
 	}
 	healthv1.RegisterHealthServer(server, health{})
 	text, err := json.Marshal(addresses{Authz: listener.Addr().String(), Profiling: profiles.Addr().String()})
@@ -169,13 +176,22 @@ func (allower) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckRespon
 	}, nil
 }
 
-// The hidden subcommands that are allow-all servers.
-const allowAllCommand, bareAllowAllCommand = "allow-all", "bare-allow-all"
+// allowAllCommand is the hidden subcommand that is an allow-all server.
+const allowAllCommand = "allow-all"
+
+// The variants of an allow-all server. All but the first are bare ones.
+const (
+	plainAllowAll = "plain"
+	bareAllowAll  = "bare"        // reads nothing
+	scanAllowAll  = "scan"        // looks at each field of the request
+	likeAllowAll  = "like"        // has the answer of sessiongate to a small session
+	untoldAllow   = "like-untold" // the same without the metadata
+)
 
 // startAllowAll runs an allow-all server as a process.
-func (b *bench) startAllowAll(ctx context.Context, command string) (*child, error) {
-	file := b.file(command)
-	return b.start(ctx, file, []string{selfEnv + "=1"}, func(addresses) bool { return true }, b.self, command, file)
+func (b *bench) startAllowAll(ctx context.Context, variant string) (*child, error) {
+	file := b.file(allowAllCommand)
+	return b.start(ctx, file, []string{selfEnv + "=1"}, func(addresses) bool { return true }, b.self, allowAllCommand, file, variant)
 }
 
 // gate is a running sessiongate.
