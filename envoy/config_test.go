@@ -87,7 +87,6 @@ func patient(bootstrap *bootstrapv3.Bootstrap) error {
 				return err
 			}
 			check.GetGrpcService().Timeout = durationpb.New(patience)
-			check.GetGrpcService().GetRetryPolicy().GetRetryBackOff().MaxInterval = durationpb.New(patience) // the timeout of each try
 			return packed.MarshalFrom(check)
 		}
 		return errors.New("there is no ext_authz filter")
@@ -481,8 +480,9 @@ func TestCheckMayOnlyChangeOurHeaders(t *testing.T) {
 	}
 }
 
-// TestGoneReplicaDeniesNoRequest: until a health check finds out, another replica is asked instead.
+// TestGoneReplicaDeniesNoRequest: until a health check finds out, another replica is asked instead, for a burst of requests as well.
 func TestGoneReplicaDeniesNoRequest(t *testing.T) {
+	const burst = 300
 	app := newUpstream(t, "app")
 	check, endpoint := newCheck(t)
 	check.say(removing())
@@ -495,11 +495,27 @@ func TestGoneReplicaDeniesNoRequest(t *testing.T) {
 		return patient(bootstrap)
 	}
 	proxy := start(t, options)
-	for range 20 {
-		if got := send(t, proxy, "GET", "/x", nil); got.status != http.StatusOK {
-			t.Fatalf("%d, want 200", got.status)
-		}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: burst}}
+	t.Cleanup(client.CloseIdleConnections)
+	var clients sync.WaitGroup
+	for range burst {
+		clients.Go(func() {
+			for range 5 {
+				response, err := client.Get(proxy.URL("ingress") + "/x")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, response.Body)
+				_ = response.Body.Close()
+				if response.StatusCode != http.StatusOK {
+					t.Errorf("%d, want 200", response.StatusCode)
+					return
+				}
+			}
+		})
 	}
+	clients.Wait()
 }
 
 // TestHangingCheckIsAnOutage fails by never ending where the check has no deadline.
@@ -745,12 +761,23 @@ func TestCheckHasTime(t *testing.T) {
 			}
 		}
 	}
-	whole, retry := check.GetGrpcService().GetTimeout().AsDuration(), check.GetGrpcService().GetRetryPolicy()
+	whole := check.GetGrpcService().GetTimeout().AsDuration()
 	if whole != time.Second {
 		t.Errorf("a check has %s, want 1s", whole)
 	}
-	if each := retry.GetRetryBackOff().GetMaxInterval().AsDuration(); each != whole {
-		t.Errorf("each try ends after %s (max_interval), the check after %s", each, whole)
+	if check.GetGrpcService().GetRetryPolicy() != nil {
+		t.Error("the filter has a policy for tries: it costs CPU there, and its longest pause is the timeout of each try, too")
+	}
+	protocol := new(upstreamhttpv3.HttpProtocolOptions)
+	if err := clusters["sessiongate_authz"].GetTypedExtensionProtocolOptions()["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"].UnmarshalTo(protocol); err != nil {
+		t.Fatal(err)
+	}
+	retry := protocol.GetRetryPolicy()
+	if retry.GetNumRetries().GetValue() == 0 {
+		t.Fatal("a check is tried once")
+	}
+	if retry.GetPerTryTimeout() != nil || retry.GetPerTryIdleTimeout() != nil {
+		t.Error("a try is cut before the check")
 	}
 	connect, pause := clusters["sessiongate_authz"].GetConnectTimeout().AsDuration(), retry.GetRetryBackOff().GetBaseInterval().AsDuration()
 	longest := connect
