@@ -480,14 +480,48 @@ func TestCheckMayOnlyChangeOurHeaders(t *testing.T) {
 	}
 }
 
+// breaking is a replica that takes what it is asked, and is killed before it answers.
+func breaking(t *testing.T) string {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	t.Cleanup(all.Wait)
+	t.Cleanup(func() { _ = listener.Close() })
+	all.Go(func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				// The connection's preface and settings have less, and a check has more.
+				_, _ = io.CopyN(io.Discard, connection, 1024)
+				_ = connection.Close() // a reset: there is more to read
+			})
+		}
+	})
+	return listener.Addr().String()
+}
+
 // TestGoneReplicaDeniesNoRequest: until a health check finds out, another replica is asked instead, for a burst of requests as well.
 func TestGoneReplicaDeniesNoRequest(t *testing.T) {
+	for name, gone := range map[string]string{"refuses": dead, "breaks off": breaking(t)} {
+		t.Run(name, func(t *testing.T) { burstBeside(t, gone) })
+	}
+}
+
+// burstBeside asks at once, with one replica that answers and one that is gone.
+func burstBeside(t *testing.T, gone string) {
+	t.Helper()
 	const burst = 300
 	app := newUpstream(t, "app")
 	check, endpoint := newCheck(t)
 	check.say(removing())
 	options := nowhere()
-	options.Clusters["app"], options.Clusters["sessiongate_authz"] = []string{app.address}, []string{endpoint, dead}
+	options.Clusters["app"], options.Clusters["sessiongate_authz"] = []string{app.address}, []string{endpoint, gone}
 	options.Edit = func(bootstrap *bootstrapv3.Bootstrap) error {
 		for _, cluster := range bootstrap.GetStaticResources().GetClusters() {
 			cluster.HealthChecks = nil
