@@ -87,7 +87,6 @@ func patient(bootstrap *bootstrapv3.Bootstrap) error {
 				return err
 			}
 			check.GetGrpcService().Timeout = durationpb.New(patience)
-			check.GetGrpcService().GetRetryPolicy().GetRetryBackOff().MaxInterval = durationpb.New(patience) // the timeout of each try
 			return packed.MarshalFrom(check)
 		}
 		return errors.New("there is no ext_authz filter")
@@ -481,13 +480,48 @@ func TestCheckMayOnlyChangeOurHeaders(t *testing.T) {
 	}
 }
 
-// TestGoneReplicaDeniesNoRequest: until a health check finds out, another replica is asked instead.
+// breaking is a replica that takes what it is asked, and is killed before it answers.
+func breaking(t *testing.T) string {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	t.Cleanup(all.Wait)
+	t.Cleanup(func() { _ = listener.Close() })
+	all.Go(func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				// The connection's preface and settings have less, and a check has more.
+				_, _ = io.CopyN(io.Discard, connection, 1024)
+				_ = connection.Close() // a reset: there is more to read
+			})
+		}
+	})
+	return listener.Addr().String()
+}
+
+// TestGoneReplicaDeniesNoRequest: until a health check finds out, another replica is asked instead, for a burst of requests as well.
 func TestGoneReplicaDeniesNoRequest(t *testing.T) {
+	for name, gone := range map[string]string{"refuses": dead, "breaks off": breaking(t)} {
+		t.Run(name, func(t *testing.T) { burstBeside(t, gone) })
+	}
+}
+
+// burstBeside asks at once, with one replica that answers and one that is gone.
+func burstBeside(t *testing.T, gone string) {
+	t.Helper()
+	const burst = 300
 	app := newUpstream(t, "app")
 	check, endpoint := newCheck(t)
 	check.say(removing())
 	options := nowhere()
-	options.Clusters["app"], options.Clusters["sessiongate_authz"] = []string{app.address}, []string{endpoint, dead}
+	options.Clusters["app"], options.Clusters["sessiongate_authz"] = []string{app.address}, []string{endpoint, gone}
 	options.Edit = func(bootstrap *bootstrapv3.Bootstrap) error {
 		for _, cluster := range bootstrap.GetStaticResources().GetClusters() {
 			cluster.HealthChecks = nil
@@ -495,11 +529,27 @@ func TestGoneReplicaDeniesNoRequest(t *testing.T) {
 		return patient(bootstrap)
 	}
 	proxy := start(t, options)
-	for range 20 {
-		if got := send(t, proxy, "GET", "/x", nil); got.status != http.StatusOK {
-			t.Fatalf("%d, want 200", got.status)
-		}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: burst}}
+	t.Cleanup(client.CloseIdleConnections)
+	var clients sync.WaitGroup
+	for range burst {
+		clients.Go(func() {
+			for range 5 {
+				response, err := client.Get(proxy.URL("ingress") + "/x")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, response.Body)
+				_ = response.Body.Close()
+				if response.StatusCode != http.StatusOK {
+					t.Errorf("%d, want 200", response.StatusCode)
+					return
+				}
+			}
+		})
 	}
+	clients.Wait()
 }
 
 // TestHangingCheckIsAnOutage fails by never ending where the check has no deadline.
@@ -745,12 +795,23 @@ func TestCheckHasTime(t *testing.T) {
 			}
 		}
 	}
-	whole, retry := check.GetGrpcService().GetTimeout().AsDuration(), check.GetGrpcService().GetRetryPolicy()
+	whole := check.GetGrpcService().GetTimeout().AsDuration()
 	if whole != time.Second {
 		t.Errorf("a check has %s, want 1s", whole)
 	}
-	if each := retry.GetRetryBackOff().GetMaxInterval().AsDuration(); each != whole {
-		t.Errorf("each try ends after %s (max_interval), the check after %s", each, whole)
+	if check.GetGrpcService().GetRetryPolicy() != nil {
+		t.Error("the filter has a policy for tries: it costs CPU there, and its longest pause is the timeout of each try, too")
+	}
+	protocol := new(upstreamhttpv3.HttpProtocolOptions)
+	if err := clusters["sessiongate_authz"].GetTypedExtensionProtocolOptions()["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"].UnmarshalTo(protocol); err != nil {
+		t.Fatal(err)
+	}
+	retry := protocol.GetRetryPolicy()
+	if retry.GetNumRetries().GetValue() == 0 {
+		t.Fatal("a check is tried once")
+	}
+	if retry.GetPerTryTimeout() != nil || retry.GetPerTryIdleTimeout() != nil {
+		t.Error("a try is cut before the check")
 	}
 	connect, pause := clusters["sessiongate_authz"].GetConnectTimeout().AsDuration(), retry.GetRetryBackOff().GetBaseInterval().AsDuration()
 	longest := connect

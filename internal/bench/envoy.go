@@ -138,11 +138,6 @@ func withFilter(filter *hcmv3.HttpFilter) func(*hcmv3.HttpConnectionManager) err
 // asShipped leaves the filters as they are.
 func asShipped(*hcmv3.HttpConnectionManager) error { return nil }
 
-// withoutPredicate is the check without the retry predicate previous_hosts.
-func withoutPredicate(m *hcmv3.HttpConnectionManager) error {
-	return editFilter(m, func(e *extauthzv3.ExtAuthz) { e.GetGrpcService().GetRetryPolicy().RetryHostPredicate = nil })
-}
-
 // jwtFilter verifies the same tokens, with the same keys, from the same cookie.
 func jwtFilter(jwks, cookie string, cache bool) (*hcmv3.HttpFilter, error) {
 	provider := &jwtv3.JwtProvider{
@@ -322,7 +317,6 @@ func envoyPart(ctx context.Context, b *bench) (results []result, err error) {
 		{"ext_authz: sessiongate by unix socket", bySocket.child, asShipped},
 		{"ext_authz: sessiongate's answer from a server that reads nothing", like, asShipped},
 		{"ext_authz: the same answer without its metadata", untold, asShipped},
-		{"ext_authz: sessiongate by TCP, without previous_hosts", byTCP.child, withoutPredicate},
 	} {
 		front, err := b.startFront(ctx, f.server, session.cookie, f.edit)
 		if err != nil {
