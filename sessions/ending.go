@@ -86,7 +86,7 @@ func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []st
 		t, err := openRefreshToken(text, e.keys.Load())
 		switch {
 		case err == nil && t.transport == by:
-			if err := e.perSession.take(t.hash(), e.cfg.Now()); err != nil {
+			if _, err := e.perSession.take(t.hash(), e.cfg.Now()); err != nil {
 				return err // each sign-out costs a statement, also for a session that has ended
 			}
 			handles[t.handle] = true

@@ -90,7 +90,11 @@ func (s *watched) Swap(ctx context.Context, old, next sessions.Row, rule session
 }
 
 func (s *watched) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotation) (rec sessions.Record, now time.Time, done bool, err error) {
-	rec, err = through(s, "Rotate", func() (rec sessions.Record, err error) {
+	call := "Rotate"
+	if r.ReadOnly {
+		call = "Get"
+	}
+	rec, err = through(s, call, func() (rec sessions.Record, err error) {
 		if s.reads {
 			rec, now, err = s.ClockedStore.Get(ctx, h)
 		} else {

@@ -139,16 +139,22 @@ func object(field string, text *[]byte) (map[string]jsontext.Value, error) {
 // checkSize refuses claims that would make an access token too large for a cookie. It does so when
 // the claims are given, not at some later refresh.
 func (e *Engine) checkSize(userID string, claims []byte, t refreshToken) error {
-	rec := Record{Row: Row{Handle: t.handle, UserID: userID}, Claims: claims, ClaimsVersion: 1 << 53}
 	now := e.feed.clock.now()
+	signer := e.keys.Load().signer(now)
+	if signer == nil {
+		return unavailable("sizing access token", errNoKey)
+	}
+	// No escape makes a byte longer than six, and all else is shorter than payloadTypical: so most
+	// claims fit, whatever is in them.
+	const longest = len(`\u0000`)
+	if signer.size(payloadTypical+longest*(len(e.cfg.Issuer)+len(userID)+len(claims))) <= accessTokenMax {
+		return nil
+	}
+	rec := Record{Row: Row{Handle: t.handle, UserID: userID}, Claims: claims, ClaimsVersion: 1 << 53}
 	rec.CreatedAt, rec.ExpiresAt, rec.AbsoluteExpiresAt = now, now.Add(e.cfg.SlidingLife), now.Add(e.cfg.AbsoluteLife)
 	payload, _, err := e.payload(rec, lineage{t.hash(), t.hash(), t.antiCSRF.digest(), t.transport}, now, rec.ExpiresAt)
 	if err != nil {
 		return &InvalidError{"claims", "a JSON object"}
-	}
-	signer := e.keys.Load().signer(now)
-	if signer == nil {
-		return unavailable("sizing access token", errNoKey)
 	}
 	if size := signer.size(len(payload)); size > accessTokenMax {
 		return &InvalidError{"claims", fmt.Sprintf("the access token may have %d bytes; with these claims it has %d", accessTokenMax, size)}

@@ -3,6 +3,7 @@ package sessions
 import (
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -31,7 +32,29 @@ const ratesMax = 1 << 16
 type rates[K comparable] struct {
 	Rate
 
-	each *otter.Cache[K, *rate.Limiter] // nil: no limit
+	each *otter.Cache[K, *counted] // nil: no limit
+}
+
+// counted is what is known of a key.
+type counted struct {
+	*rate.Limiter
+
+	noChildBefore atomic.Int64 // in µs; of a refresh token
+}
+
+// remember keeps the time before which R4 issues no child of a refresh token.
+func (c *counted) remember(noChildBefore time.Time) {
+	if c != nil {
+		c.noChildBefore.Store(noChildBefore.UnixMicro())
+	}
+}
+
+// remembered is the time that was kept; a long past one if there is none.
+func (c *counted) remembered() time.Time {
+	if c == nil {
+		return time.Time{}
+	}
+	return time.UnixMicro(c.noChildBefore.Load())
 }
 
 func newRates[K comparable](r Rate) (rates[K], error) {
@@ -40,27 +63,28 @@ func newRates[K comparable](r Rate) (rates[K], error) {
 	}
 	// A key that was idle for this long has its whole burst again, as if it were unknown.
 	full := time.Duration(r.Burst/r.PerSecond+1) * time.Second
-	each, err := otter.New(&otter.Options[K, *rate.Limiter]{MaximumSize: ratesMax, ExpiryCalculator: otter.ExpiryAccessing[K, *rate.Limiter](full)})
+	each, err := otter.New(&otter.Options[K, *counted]{MaximumSize: ratesMax, ExpiryCalculator: otter.ExpiryAccessing[K, *counted](full)})
 	if err != nil {
 		return rates[K]{}, fmt.Errorf("making a cache of rates: %w", err)
 	}
 	return rates[K]{r, each}, nil
 }
 
-// take counts one more for key, or says how long to wait.
-func (r rates[K]) take(key K, now time.Time) error {
+// take counts one more for key, or says how long to wait. It returns what is known of the key; nil
+// without a limit.
+func (r rates[K]) take(key K, now time.Time) (*counted, error) {
 	if r.each == nil {
-		return nil
+		return nil, nil //nolint:nilnil // nothing is counted
 	}
-	limiter, _ := r.each.ComputeIfAbsent(key, func() (*rate.Limiter, bool) {
-		return rate.NewLimiter(rate.Limit(r.PerSecond), r.Burst), false
+	limiter, _ := r.each.ComputeIfAbsent(key, func() (*counted, bool) {
+		return &counted{Limiter: rate.NewLimiter(rate.Limit(r.PerSecond), r.Burst)}, false
 	})
 	if limiter == nil || limiter.AllowN(now, 1) {
-		return nil
+		return limiter, nil
 	}
 	// A reservation that is canceled would take from the others what it had reserved.
 	missing := max(0, 1-limiter.TokensAt(now))
-	return &RateError{RetryAfter: time.Duration(missing / float64(r.PerSecond) * float64(time.Second))}
+	return nil, &RateError{RetryAfter: time.Duration(missing / float64(r.PerSecond) * float64(time.Second))}
 }
 
 // spent says whether take would refuse the next one for key.
@@ -93,7 +117,7 @@ func (e *Engine) AdmitRefresh(from netip.Addr, by Transport, tokens []string) er
 	if err == nil && e.perSession.spent(t.hash(), began) {
 		return nil
 	}
-	err = e.perAddress.take(sender{network, err == nil}, began)
+	_, err = e.perAddress.take(sender{network, err == nil}, began)
 	if err != nil {
 		e.cfg.Observe(Event{Kind: EventRefreshAnswered, Err: err, Took: e.cfg.Now().Sub(began)})
 	}

@@ -46,10 +46,13 @@ func TestLateEndedIsUnavailable(t *testing.T) {
 	}
 }
 
-// R4 takes one call to the store, and so do the rules that write nothing.
+// R4 takes one call to the store, and so do the rules that write nothing: a plain read where the engine
+// knows that R4 does not fit.
 func TestCallsOfARefresh(t *testing.T) {
 	store := newWatched()
-	e, _ := start(t, store, quiet(t))
+	cfg := quiet(t)
+	cfg.RefreshesPerSession = sessions.Rate{PerSecond: 10, Burst: 2000}
+	e, _ := start(t, store, cfg)
 	first := create(t, e)
 	calls := func(token sessions.Token, from sessions.Client) (sessions.Issued, string) {
 		t.Helper()
@@ -74,16 +77,19 @@ func TestCallsOfARefresh(t *testing.T) {
 		from  sessions.Client
 		want  string
 	}{
-		{0, false, home, "R3: Rotate"},
+		{0, false, home, "R3: Get"},
 		{time.Minute, false, home, "R4: Rotate"},
-		{0, false, home, "R5: Rotate"},
-		{0, false, elsewhere, "R5: Rotate"},
-		{6 * time.Second, false, home, "R5: Rotate, Swap"},
-		{0, true, home, "R6: Rotate, Swap"},
-		{0, false, home, "R7: Rotate"},
+		{0, false, home, "R5: Get"},
+		{0, false, elsewhere, "R5: Get"},
+		{6 * time.Second, false, home, "R5: Get, Swap"},
+		{0, true, home, "R6: Get, Swap"},
+		{0, false, home, "R7: Get"},
 		{time.Minute, true, home, "R4: Rotate"},
 	} {
 		store.Advance(step.after)
+		if _, err := e.EndUser(t.Context(), "nobody", sessions.Ending{}); err != nil { // it reads the feed, and the time
+			t.Fatal(err)
+		}
 		token := first.Refresh
 		if step.child {
 			token = child.Refresh
@@ -95,6 +101,11 @@ func TestCallsOfARefresh(t *testing.T) {
 		if i.Refresh != "" {
 			child = i
 		}
+	}
+	young := create(t, e)
+	store.Advance(time.Minute) // unheard, so the engine guesses wrong
+	if i, got := calls(young.Refresh, home); got != "R4: Get, Swap" || i.Refresh == "" {
+		t.Errorf("after a wrong guess: %s, with a child: %v", got, i.Refresh != "")
 	}
 }
 

@@ -125,6 +125,8 @@ type Rotation struct {
 	Sliding       time.Duration
 	IssuesMax     int
 	WithData      bool // the record that Rotate returns has Data, too
+	// ReadOnly says that no row is expected to fit, so Rotate only reads, which costs a store less.
+	ReadOnly bool
 }
 
 // rotation is what R4 will write if token turns out to be current.
@@ -151,6 +153,12 @@ func (r Rotation) Next(row Row, now time.Time) Row {
 	row.Issues++
 	row.ExpiresAt = earlier(now.Add(r.Sliding), row.AbsoluteExpiresAt)
 	return row
+}
+
+// noChildBefore is the time before which R4 issues no child of the row's tokens, whatever refreshes and
+// promotions come until then.
+func (w windows) noChildBefore(row Row) time.Time {
+	return later(row.PromotedAt.Add(w.grace()), row.IssuedAt.Add(w.repeat()))
 }
 
 // notInFuture corrects a row after the store's clock was set back. A time in the future counts as

@@ -56,7 +56,7 @@ type Store interface {
 	// Rotate is Get, and Swap for R4, in one step: most refreshes need no second one. It reads the
 	// session without Data. If the row fits r at the time of the reading, and Current and IssuedAt
 	// are still those that were read, it replaces the row by r.Next and returns true. The Record has
-	// the row as it was read, before that.
+	// the row as it was read, before that. With r.ReadOnly it replaces nothing.
 	//
 	// False says only that nothing was written. The caller decides, and swaps: a row that fits may
 	// have changed meanwhile.

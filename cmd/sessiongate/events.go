@@ -46,6 +46,9 @@ func logEvent(ctx context.Context, log *slog.Logger, e sessions.Event) {
 	case sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventRefreshRefused,
 		sessions.EventPromoted, sessions.EventSwept, sessions.EventClaims, sessions.EventRefreshAnswered, sessions.EventAudited:
 	}
+	if !log.Enabled(ctx, level) {
+		return
+	}
 	attrs := make([]slog.Attr, 0, 8)
 	add := func(name, value string) {
 		if value != "" {

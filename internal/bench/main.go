@@ -88,7 +88,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.SetOutput(out)
 	only := flags.String("only", "", "parts to run, with commas between: "+names())
 	docs := flags.String("docs", "docs", "folder with performance.md, which gets the tables and plots; empty: print only")
-	into := flags.String("profile", "", "write a CPU profile of Checks to this file, and measure nothing; arguments: the kinds of Check")
+	into := flags.String("profile", "", "write a CPU profile to this file, and measure nothing: of Checks, or with -only refresh of that part; arguments: the kinds of Check, or the steps")
 	flags.StringVar(&b.sessiongate, "sessiongate", "", "binary to measure; empty: build the one of this checkout")
 	flags.IntVar(&b.rounds, "rounds", 7, "rounds that count; one more warms up")
 	flags.DurationVar(&b.turn, "turn", time.Second, "length of one turn")
@@ -109,6 +109,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
 	if *into != "" {
+		if *only == "refresh" {
+			return profileRefreshes(ctx, b, *into, flags.Args())
+		}
 		return profile(ctx, b, *into, flags.Args())
 	}
 	page := report{machine: machine(ctx, b)}

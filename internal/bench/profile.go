@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 // profileSeconds is how long a profile takes: some thousand samples.
@@ -40,28 +42,74 @@ func profile(ctx context.Context, b *bench, file string, names []string) (err er
 	}
 	// A valid token is what most requests have.
 	valid := slices.IndexFunc(kinds.contenders, func(c contender) bool { return c.name == validName })
-	playing, stop := context.WithCancel(ctx)
-	var g errgroup.Group
-	g.Go(func() error {
-		defer stop()
-		profile, err := ask(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", c.gate.at.Profiling, profileSeconds), "", nil)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(file, profile, 0o644) //nolint:gosec // a part of the source
-	})
-	for playing.Err() == nil && err == nil {
+	return b.profileWhile(ctx, c.gate.child, file, func() error {
 		for i, kind := range kinds.contenders {
 			turns := 1
 			if i == valid {
 				turns = len(kinds.contenders)
 			}
 			for range turns {
-				var m measurement
-				m, err = kind.play(ctx)
-				_, _ = fmt.Fprintf(b.out, "%s: %d in %s, %s each\n", kind.name, m.requests, m.took.Round(time.Millisecond), (m.cpu / time.Duration(max(1, m.requests))).Round(10*time.Nanosecond))
+				m, err := kind.play(ctx)
+				if err != nil {
+					return err
+				}
+				b.tell(kind.name, m)
 			}
 		}
+		return nil
+	})
+}
+
+// profileRefreshes is profile for the steps of refreshPart.
+func profileRefreshes(ctx context.Context, b *bench, file string, names []string) error {
+	d, err := deploy(ctx, b, cluster.Options{})
+	if err != nil {
+		return err
+	}
+	defer d.stop(ctx)
+	gate, err := d.serve(ctx, b.sessiongate, append(passedOn(), "SESSIONGATE_PROFILING_LISTEN=127.0.0.1:0")...)
+	if err != nil {
+		return err
+	}
+	users, err := d.signInAll(ctx, gate, b.population())
+	if err != nil {
+		return err
+	}
+	steps := slices.DeleteFunc(d.steps(users), func(s step) bool { return len(names) > 0 && !slices.Contains(names, s.name) })
+	if len(steps) == 0 {
+		return fmt.Errorf("profile: no step is called %q", names)
+	}
+	return b.profileWhile(ctx, gate, file, func() error {
+		for _, s := range steps {
+			m, _, err := d.play(ctx, s.action, rival{s.name, gate.PID(), s.listener(gate), s.ours})
+			if err != nil {
+				return err
+			}
+			b.tell(s.name, m)
+		}
+		return nil
+	})
+}
+
+// profileWhile writes a CPU profile of sessiongate to a file while play is called again and again.
+func (b *bench) profileWhile(ctx context.Context, gate *child, file string, play func() error) (err error) {
+	playing, stop := context.WithCancel(ctx)
+	var g errgroup.Group
+	g.Go(func() error {
+		defer stop()
+		profile, err := ask(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", gate.at.Profiling, profileSeconds), "", nil)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(file, profile, 0o644) //nolint:gosec // a part of the source
+	})
+	for playing.Err() == nil && err == nil {
+		err = play()
 	}
 	return errors.Join(err, g.Wait())
+}
+
+// tell prints what a turn costs.
+func (b *bench) tell(name string, m measurement) {
+	_, _ = fmt.Fprintf(b.out, "%s: %d in %s, %s each\n", name, m.requests, m.took.Round(time.Millisecond), (m.cpu / time.Duration(max(1, m.requests))).Round(10*time.Nanosecond))
 }

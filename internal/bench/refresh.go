@@ -205,46 +205,61 @@ func refreshOn(ctx context.Context, b *bench, durable bool) ([]result, error) {
 		}
 		replicas, names = append(replicas, former), append(names, formerName)
 	}
-	rivals := func(requests, bareRequests [][]byte, listener func(*child) string) []rival {
-		all := []rival{{"bare handler", plain.PID(), plain.at.Public, bareRequests}}
-		for i, r := range replicas {
-			all = append(all, rival{names[i], r.PID(), listener(r), requests})
-		}
-		return all
-	}
-	browser := func(barePath, path string) []rival {
-		return rivals(browserRequests(users, path), browserRequests(users, barePath), publicOf)
-	}
-	const oneRead, readAndWrite = "The bare handler reads the session with one SELECT.", "One statement reads and writes the session."
 	promotions, err := d.comparePromotions(ctx, users, plain, names, replicas)
 	if err != nil {
 		return nil, err
 	}
 	promotions.title += " (" + disk + ")"
 	results := []result{promotions}
-	for _, step := range []struct {
-		action
-
-		rivals []rival
-	}{
-		{action{name: "refresh, R4: a child is generated", why: readAndWrite, before: d.before(due), once: true, judge: answers(true), after: d.issuedOnce}, browser("/issue", refreshPath)},
-		{action{name: "refresh, R3: the token is kept", why: oneRead, before: d.before(young), judge: answers(false)}, browser("/keep", refreshPath)},
-		{action{name: "refresh, R5: the same child again", why: oneRead, before: d.before(issued), judge: answers(true)}, browser("/keep", refreshPath)},
-		{action{name: "refresh, R7: the token that was just replaced", why: oneRead, before: d.before(replaced), judge: answers(false)}, browser("/keep", refreshPath)},
-		{
-			action{name: "sign-in", why: "POST /v1/sessions: one statement inserts the session.", before: d.restore, judge: isCreated},
-			rivals(d.signIns("/v1/sessions"), d.signIns("/create"), internalOf),
-		},
-		// The last one: no process allows a session again that has ended.
-		{action{name: "sign-out", why: "One statement deletes the session.", before: d.restore, once: true, judge: isOK}, browser("/end", signOutPath)},
-	} {
-		step.goal = 0.8
-		step.name += " (" + disk + ")"
-		table, err := d.compare(ctx, step.action, step.rivals)
+	for _, s := range d.steps(users) {
+		rivals := []rival{{"bare handler", plain.PID(), plain.at.Public, s.bare}}
+		for i, r := range replicas {
+			rivals = append(rivals, rival{names[i], r.PID(), s.listener(r), s.ours})
+		}
+		s.name += " (" + disk + ")"
+		table, err := d.compare(ctx, s.action, rivals)
 		if err != nil {
 			return nil, err
 		}
 		results = append(results, table)
 	}
 	return results, nil
+}
+
+// step is an action, and the requests for it to the bare handler and to a listener of sessiongate.
+type step struct {
+	action
+
+	bare, ours [][]byte
+	listener   func(*child) string
+}
+
+// tabbed is how many users refresh many times in a turn.
+const tabbed = 250
+
+func (d *deployment) steps(users []user) []step {
+	browser := func(a action, barePath, path string) step {
+		return step{a, browserRequests(users, barePath), browserRequests(users, path), publicOf}
+	}
+	// What R3, R5 and R7 answer is a token that came a moment ago, too: from another tab, or again.
+	again := func(a action) step {
+		return step{a, browserRequests(users[:min(len(users), tabbed)], "/keep"), browserRequests(users[:min(len(users), tabbed)], refreshPath), publicOf}
+	}
+	const oneRead, readAndWrite = "The bare handler reads the session with one SELECT.", "One statement reads and writes the session."
+	steps := []step{
+		browser(action{name: "refresh, R4: a child is generated", why: readAndWrite, before: d.before(due), once: true, judge: answers(true), after: d.issuedOnce}, "/issue", refreshPath),
+		again(action{name: "refresh, R3: the token is kept", why: oneRead, before: d.before(young), judge: answers(false)}),
+		again(action{name: "refresh, R5: the same child again", why: oneRead, before: d.before(issued), judge: answers(true)}),
+		again(action{name: "refresh, R7: the token that was just replaced", why: oneRead, before: d.before(replaced), judge: answers(false)}),
+		{
+			action{name: "sign-in", why: "POST /v1/sessions: one statement inserts the session.", before: d.restore, judge: isCreated},
+			d.signIns("/create"), d.signIns("/v1/sessions"), internalOf,
+		},
+		// The last one: no process allows a session again that has ended.
+		browser(action{name: "sign-out", why: "One statement deletes the session.", before: d.restore, once: true, judge: isOK}, "/end", signOutPath),
+	}
+	for i := range steps {
+		steps[i].goal = 0.8
+	}
+	return steps
 }

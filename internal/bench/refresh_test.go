@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,13 +28,22 @@ func TestRefresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("another rule ends a turn", func(t *testing.T) { refusesOtherRules(t, d, gate, users) })
-	t.Run("same statements", func(t *testing.T) { sendsTheSame(t, d, gate, users) })
+	t.Run("same statements", func(t *testing.T) { sendsTheSame(t, d) })
 }
 
 // The bare handlers, and pgbench with their statements, are a measure only while sessiongate sends
 // the same statements. The server says what it was sent; only spaces may differ.
-func sendsTheSame(t *testing.T, d *deployment, gate *child, users []user) {
+func sendsTheSame(t *testing.T, d *deployment) {
 	t.Helper()
+	// A token that came is remembered for as long as the test may take.
+	gate, err := d.serve(t.Context(), d.sessiongate, "SESSIONGATE_SWEEP_INTERVAL=1d", "SESSIONGATE_REFRESH_PER_SESSION_BURST=100000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	users, err := d.signInAll(t.Context(), gate, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := d.execute(t.Context(), `CREATE EXTENSION pg_stat_statements`); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +51,7 @@ func sendsTheSame(t *testing.T, d *deployment, gate *child, users []user) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tokens, err := d.issueChildren(t.Context(), users, gate)
+	tokens, err := d.issueChildren(t.Context(), users[2:], gate)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,12 +61,19 @@ func sendsTheSame(t *testing.T, d *deployment, gate *child, users []user) {
 			return err
 		}
 	}
-	first := users[:1]
-	issue := once(plain.at.Public, browserRequests(first, "/issue"), isOK)
+	first, second := users[:1], users[1:2]
+	refresh := func(child bool) func(context.Context) error {
+		return once(gate.at.Public, browserRequests(first, refreshPath), answers(child))
+	}
+	keep := once(plain.at.Public, browserRequests(first, "/keep"), isOK)
+	// The token came before: what is measured is that it comes again.
+	came := func(s state, refresh func(context.Context) error) func(context.Context) error {
+		return func(ctx context.Context) error { return errors.Join(d.set(ctx, s), refresh(ctx)) }
+	}
 	for _, test := range []struct {
 		name       string
 		before     func(context.Context) error
-		ours, bare func(context.Context) error // bare nil: the statement is that of R4, and only reads
+		ours, bare func(context.Context) error
 	}{
 		{
 			"promotion", nothing,
@@ -65,23 +82,17 @@ func sendsTheSame(t *testing.T, d *deployment, gate *child, users []user) {
 		},
 		{
 			"R4", d.before(due),
-			once(gate.at.Public, browserRequests(first, refreshPath), answers(true)),
-			issue,
+			once(gate.at.Public, browserRequests(second, refreshPath), answers(true)),
+			once(plain.at.Public, browserRequests(second, "/issue"), isOK),
 		},
 		{
-			"R3", d.before(young),
-			once(gate.at.Public, browserRequests(first, refreshPath), answers(false)),
-			nil,
+			"R3", came(young, refresh(false)), refresh(false), keep,
 		},
 		{
-			"R5", d.before(issued),
-			once(gate.at.Public, browserRequests(first, refreshPath), answers(true)),
-			nil,
+			"R5", came(issued, refresh(true)), refresh(true), keep,
 		},
 		{
-			"R7", d.before(replaced),
-			once(gate.at.Public, browserRequests(first, refreshPath), answers(false)),
-			nil,
+			"R7", came(replaced, refresh(false)), refresh(false), keep,
 		},
 		{
 			"sign-in", d.restore,
@@ -97,11 +108,7 @@ func sendsTheSame(t *testing.T, d *deployment, gate *child, users []user) {
 		t.Run(test.name, func(t *testing.T) {
 			var sent [2][]string
 			for i, act := range []func(context.Context) error{test.ours, test.bare} {
-				before := test.before
-				if act == nil {
-					before, act = d.before(due), issue
-				}
-				if err := before(t.Context()); err != nil {
+				if err := test.before(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				sent[i] = d.statementsOf(t, act)

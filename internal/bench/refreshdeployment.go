@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,7 +20,8 @@ type deployment struct {
 	server     *cluster.Cluster
 	postmaster int // process id
 	url        string
-	db         *pgx.Conn // of the benchmark itself
+	db         *pgx.Conn     // of the benchmark itself
+	ahead      time.Duration // of the store's clock
 	children   []*child
 	others     []*deployment // other databases of the server
 }
@@ -92,6 +94,8 @@ func (d *deployment) execute(ctx context.Context, sql string, args ...any) error
 	return nil
 }
 
+const refreshAttemptMax = time.Minute
+
 // serve starts a sessiongate on any core, and waits until it is ready. settings are further
 // environment.
 func (d *deployment) serve(ctx context.Context, program string, settings ...string) (*child, error) {
@@ -99,10 +103,12 @@ func (d *deployment) serve(ctx context.Context, program string, settings ...stri
 	environment := slices.Concat(d.serving(d.url, file), []string{
 		// One client stands for all users here, and asks for a session more often than users do.
 		"SESSIONGATE_REFRESH_PER_SESSION_RATE=1000",
+		// So few that a token is forgotten after a second, when its row has been reset for another turn.
+		"SESSIONGATE_REFRESH_PER_SESSION_BURST=10",
 		"SESSIONGATE_REFRESH_PER_ADDRESS_RATE=1000000",
 		"SESSIONGATE_REFRESH_PER_ADDRESS_BURST=1000000",
 		// The longest one: on a busy machine, a turn must not outlast the time in which its rule holds.
-		"SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX=1m",
+		"SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX=" + refreshAttemptMax.String(),
 	}, settings)
 	c, err := launch(ctx, file, environment, isReady(ctx), program, "serve")
 	if err == nil {

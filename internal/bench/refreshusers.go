@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"strings"
 
@@ -63,6 +64,9 @@ func (d *deployment) signInAll(ctx context.Context, at *child, n int) ([]user, e
 	if err != nil {
 		return nil, fmt.Errorf("signing users in: %w", err)
 	}
+	if err := d.age(ctx, at); err != nil {
+		return nil, err
+	}
 	for i, u := range users {
 		if err := d.db.QueryRow(ctx, `SELECT current_hash FROM sessiongate.active_sessions WHERE handle = $1`, u.handle[:]).Scan(&users[i].current); err != nil {
 			return nil, fmt.Errorf("reading a session: %w", err)
@@ -75,6 +79,18 @@ func (d *deployment) signInAll(ctx context.Context, at *child, n int) ([]user, e
 		d.execute(ctx, `CREATE TABLE bench.sessions AS TABLE sessiongate.active_sessions`),
 		d.execute(ctx, `CREATE TABLE bench.attributes AS TABLE sessiongate.session_attributes`),
 	)
+}
+
+// age moves the store's clock forward, and has a process read it: by refreshAttemptMax and more, since
+// most tokens that are refreshed are older.
+func (d *deployment) age(ctx context.Context, at *child) error {
+	d.ahead += 2 * refreshAttemptMax
+	if err := setClock(ctx, d.url, fmt.Sprintf("+ interval '%d seconds'", int(d.ahead.Seconds()))); err != nil {
+		return err
+	}
+	// What ends nothing reads the feed.
+	_, err := ask(ctx, http.MethodDelete, "http://"+at.at.Internal+"/v1/users/nobody/sessions", d.apiKey, nil)
+	return err
 }
 
 // browserRequest is a request of a user's browser at the auth path, as Envoy passes it on. The

@@ -105,7 +105,7 @@ func (d *deployment) statements(b *bench, rows int) []statement {
 	define := map[string]string{
 		"hash": rowHash, "client": rowClient, "time": rowTime, "issues": "1", "expires": expires.Format(time.RFC3339Nano),
 		"user": "user-000000", "sliding": "30 days", "absolute": "100 days", "claims": `{"role":"member","plan":"team"}`, "data": "{}",
-		"none": "0", "no": "false", "most": strconv.Itoa(math.MaxInt32),
+		"none": "0", "no": "false", "yes": "true", "most": strconv.Itoa(math.MaxInt32),
 		"reason": "revoked", "actor": "bench", "rule": "R8",
 	}
 	promotions, promoteScript := d.promotions(rows, define)
@@ -116,7 +116,7 @@ func (d *deployment) statements(b *bench, rows int) []statement {
 				_, _, err := s.Get(ctx, anyRow())
 				return err
 			},
-			script: setAny + bind(getSQL, "handle"), calls: 1, define: define,
+			script: setAny + bind(getSQL, "handle", "yes"), calls: 1, define: define,
 		},
 		{
 			name: "write a session (Swap)", why: "A compare-and-swap of one row.", clients: storeClients, each: 1, before: nothing,

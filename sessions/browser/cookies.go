@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
@@ -62,29 +63,68 @@ func (c Cookies) IsBelowAuth(path string) bool {
 
 // Set gives the Set-Cookie lines that issue i to a client that reached us as host. It also gives
 // the lines that delete cookies which would shadow the new ones.
-func (c Cookies) Set(host string, i sessions.Issued) []string {
-	domains := parentDomains(host)
-	lines := c.misplaced(domains, c.Access(), "/")
-	lines = append(lines, c.cookie(c.Access(), i.Access.Reveal(), c.Domain, "/", lifeOf(i)).String())
+func (c Cookies) Set(host string, i sessions.Issued) []string { return c.set(c.at(host), i) }
+
+func (c Cookies) set(at *atHost, i sessions.Issued) []string {
+	lines := append(make([]string, 0, len(at.access)+len(at.refresh)+2), at.access...)
+	lines = append(lines, withValue(c.cookie(c.Access(), c.Domain, "/", lifeOf(i)), i.Access.Reveal()))
 	if i.Refresh != "" {
-		lines = append(lines, c.misplaced(domains, c.RefreshName, c.AuthPath)...)
-		lines = append(lines, c.cookie(c.RefreshName, i.Refresh.Reveal(), c.Domain, c.AuthPath, lifeOf(i)).String())
+		lines = append(lines, at.refresh...)
+		lines = append(lines, withValue(c.cookie(c.RefreshName, c.Domain, c.AuthPath, lifeOf(i)), i.Refresh.Reveal()))
 	}
 	return lines
 }
 
 // Clear gives the Set-Cookie lines that delete the tokens wherever the browser may have them.
-func (c Cookies) Clear(host string) []string {
+func (c Cookies) Clear(host string) []string { return c.at(host).clear }
+
+// atHost are the lines that delete cookies at a host: those that would shadow the cookie of each token,
+// and those that delete both tokens.
+type atHost struct {
+	host                   string
+	access, refresh, clear []string
+}
+
+func (c Cookies) at(host string) *atHost {
 	domains := parentDomains(host)
-	lines := c.misplaced(domains, c.Access(), "/")
-	lines = append(lines, c.cookie(c.Access(), "", c.Domain, "/", deleted).String())
-	lines = append(lines, c.misplaced(domains, c.RefreshName, c.AuthPath)...)
-	return append(lines, c.cookie(c.RefreshName, "", c.Domain, c.AuthPath, deleted).String())
+	a := &atHost{host: host, access: c.misplaced(domains, c.Access(), "/"), refresh: c.misplaced(domains, c.RefreshName, c.AuthPath)}
+	a.clear = slices.Concat(
+		a.access, []string{c.cookie(c.Access(), c.Domain, "/", deleted).String()},
+		a.refresh, []string{c.cookie(c.RefreshName, c.Domain, c.AuthPath, deleted).String()},
+	)
+	return a
+}
+
+// CookieWriter gives the lines of [Cookies] for many answers. It keeps the lines that delete for the
+// host of the last one: most deployments have one host.
+type CookieWriter struct {
+	cookies Cookies
+	last    atomic.Pointer[atHost]
+}
+
+// NewCookieWriter gives the lines of c as it is now.
+func NewCookieWriter(c Cookies) *CookieWriter { return &CookieWriter{cookies: c} }
+
+// Set is [Cookies.Set].
+func (w *CookieWriter) Set(host string, i sessions.Issued) []string {
+	return w.cookies.set(w.at(host), i)
+}
+
+// Clear is [Cookies.Clear].
+func (w *CookieWriter) Clear(host string) []string { return slices.Clone(w.at(host).clear) }
+
+func (w *CookieWriter) at(host string) *atHost {
+	if a := w.last.Load(); a != nil && a.host == host {
+		return a
+	}
+	a := w.cookies.at(host)
+	w.last.Store(a)
+	return a
 }
 
 // ClearLegacy gives the lines that delete [LegacyCookie].
 func (c Cookies) ClearLegacy(host string) []string {
-	return append(c.misplaced(parentDomains(host), LegacyCookie, "/"), c.cookie(LegacyCookie, "", c.Domain, "/", deleted).String())
+	return append(c.misplaced(parentDomains(host), LegacyCookie, "/"), c.cookie(LegacyCookie, c.Domain, "/", deleted).String())
 }
 
 // misplaced deletes a cookie wherever it should not be: host-only if it has a domain, on every
@@ -100,7 +140,7 @@ func (c Cookies) misplaced(domains []string, name, path string) []string {
 		}
 		var hostOnly []string // by kind
 		for _, kind := range kinds {
-			hostOnly = append(hostOnly, kind.cookie(name, "", "", p, deleted).String())
+			hostOnly = append(hostOnly, kind.cookie(name, "", p, deleted).String())
 		}
 		for _, domain := range append([]string{""}, domains...) {
 			if strings.HasPrefix(name, "__Host-") && domain != "" {
@@ -127,6 +167,16 @@ func withDomain(line, domain string) string {
 	return before + "; Domain=" + domain + "; Expires=" + after
 }
 
+// withValue is the line of a cookie that has none yet, with a value of base64 and dots: what net/http
+// writes with that value. A token is long, and net/http looks at each of its bytes.
+func withValue(c *http.Cookie, value string) string {
+	line, start := c.String(), len(c.Name)+len("=")
+	if line == "" { // no name of a cookie
+		return ""
+	}
+	return line[:start] + value + line[start:]
+}
+
 // kinds are the variants that cookies with these attributes may have: also those of the other
 // setting of Partitioned, in browsers that accept both. A browser without Partitioned sees both as
 // one cookie, so the line that deletes comes before the line that sets.
@@ -139,13 +189,13 @@ func (c Cookies) kinds() []Cookies {
 	return []Cookies{other, c}
 }
 
-// cookie has the attributes of c, for one of the session's tokens. A life below a second deletes
+// cookie has the attributes of c, for one of the session's tokens, and no value. A life below a second deletes
 // it. Max-Age counts in every client that knows it, and does not depend on the client's clock.
 // Expires is for clients that are older than Max-Age. It is also for clients that read Max-Age
 // alone as a sign of RFC 2965, and would answer in that format (java.net).
-func (c Cookies) cookie(name, value, domain, path string, l life) *http.Cookie {
+func (c Cookies) cookie(name, domain, path string, l life) *http.Cookie {
 	return &http.Cookie{ //nolint:gosec // Secure and SameSite are the deployment's choice (G124)
-		Name: name, Value: value, Domain: domain, Path: path, MaxAge: l.maxAge(), Expires: l.until,
+		Name: name, Domain: domain, Path: path, MaxAge: l.maxAge(), Expires: l.until,
 		HttpOnly: true, Secure: c.Secure, SameSite: c.SameSite, Partitioned: c.Partitioned,
 	}
 }

@@ -232,12 +232,45 @@ func TestWithDomain(t *testing.T) {
 	} {
 		for _, domain := range append(parentDomains("a.b.eu.example.com"), "") {
 			for _, path := range []string{"/", "/auth", "/a b;Expires=/"} {
-				hostOnly := c.cookie("name", "", "", path, deleted).String()
-				if got, want := withDomain(hostOnly, domain), c.cookie("name", "", domain, path, deleted).String(); got != want {
+				hostOnly := c.cookie("name", "", path, deleted).String()
+				if got, want := withDomain(hostOnly, domain), c.cookie("name", domain, path, deleted).String(); got != want {
 					t.Errorf("%s; net/http writes %s", got, want)
 				}
 			}
 		}
+	}
+}
+
+// A line with a token is that of net/http.
+func TestWithValue(t *testing.T) {
+	l := life{length: time.Hour, until: time.Unix(1_800_000_000, 0)}
+	for _, c := range []Cookies{DefaultCookies(), {SameSite: http.SameSiteNoneMode, Secure: true, Partitioned: true}, {}} {
+		for _, value := range []string{"", "sgr1_AZaz09-_", "eyJ.eyJ.AZaz09-_", "AZaz09+/=="} {
+			for _, name := range []string{"sAccessToken", "__Host-sAccessToken", "no name"} {
+				valued := c.cookie(name, "example.com", "/auth", l)
+				valued.Value = value
+				if got, want := withValue(c.cookie(name, "example.com", "/auth", l), value), valued.String(); got != want {
+					t.Errorf("%s; net/http writes %s", got, want)
+				}
+			}
+		}
+	}
+}
+
+// A writer's lines are those of its Cookies, at whichever host it was asked before.
+func TestCookieWriter(t *testing.T) {
+	c := DefaultCookies()
+	w := NewCookieWriter(c)
+	issued := sessions.Issued{Access: "eyJ.eyJ.AZ", Refresh: "sgr1_AZ", RefreshLife: time.Hour}
+	for _, host := range []string{"a.example.com", "a.example.com", "b.example.com", "a.example.com", "", "localhost"} {
+		if diff := cmp.Diff(c.Set(host, issued), w.Set(host, issued)); diff != "" {
+			t.Errorf("%s, set (-want +got):\n%s", host, diff)
+		}
+		cleared := w.Clear(host)
+		if diff := cmp.Diff(c.Clear(host), cleared); diff != "" {
+			t.Errorf("%s, cleared (-want +got):\n%s", host, diff)
+		}
+		clear(cleared) // a caller's own
 	}
 }
 

@@ -36,10 +36,10 @@ func (c Cookies) SetSDK(host string, i sessions.Issued) []string {
 	} {
 		for _, kind := range c.kinds() {
 			if kind.Partitioned != c.Partitioned { // set by the SDK itself, under the other setting
-				lines = append(lines, kind.sdkCookie(cookie.name, "", cookie.domain, deleted).String())
+				lines = append(lines, kind.sdkCookie(cookie.name, cookie.domain, deleted).String())
 			}
 		}
-		lines = append(lines, c.sdkCookie(cookie.name, cookie.value, cookie.domain, lifeOf(i)).String())
+		lines = append(lines, withValue(c.sdkCookie(cookie.name, cookie.domain, lifeOf(i)), cookie.value))
 	}
 	return lines
 }
@@ -56,7 +56,7 @@ func (c Cookies) ClearSDK(host string, names ...string) []string {
 	for _, name := range names {
 		for _, domain := range domains {
 			for _, kind := range c.kinds() {
-				lines = append(lines, kind.sdkCookie(name, "", domain, deleted).String())
+				lines = append(lines, kind.sdkCookie(name, domain, deleted).String())
 			}
 		}
 	}
@@ -66,9 +66,9 @@ func (c Cookies) ClearSDK(host string, names ...string) []string {
 // sdkCookie has the attributes that the SDKs use. It is without Secure: over plain HTTP to
 // localhost, the SDKs could not replace a cookie that has it. With SameSite=None it has Secure,
 // because browsers refuse the cookie otherwise.
-func (c Cookies) sdkCookie(name, value, domain string, l life) *http.Cookie {
+func (c Cookies) sdkCookie(name, domain string, l life) *http.Cookie {
 	return &http.Cookie{ //nolint:gosec // the deployment chooses; scripts of the web SDKs read these (G124)
-		Name: name, Value: value, Domain: domain, Path: "/", MaxAge: l.maxAge(), Expires: l.until,
+		Name: name, Domain: domain, Path: "/", MaxAge: l.maxAge(), Expires: l.until,
 		Secure: c.SameSite == http.SameSiteNoneMode, SameSite: c.SameSite, Partitioned: c.Partitioned,
 	}
 }

@@ -50,6 +50,10 @@ func (s *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.
 // what is returned, and a change in between makes it write nothing. The numbers are r's: the rule is
 // in package sessions alone.
 func (s *Store) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotation) (sessions.Record, time.Time, bool, error) {
+	if r.ReadOnly {
+		rec, now, err := s.get(ctx, h, r.WithData)
+		return rec, now, false, err
+	}
 	var rec sessions.Record
 	var now time.Time
 	var rotated bool

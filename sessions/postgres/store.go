@@ -278,13 +278,17 @@ func (s *Store) insert(ctx context.Context, by querier, n sessions.NewRecord) (s
 
 // Get implements [sessions.Store].
 func (s *Store) Get(ctx context.Context, h sessions.Handle) (sessions.Record, time.Time, error) {
-	const sql = `SELECT ` + rowColumns + `, c.claims, c.claims_version, c.data, sessiongate.now()
+	return s.get(ctx, h, true)
+}
+
+func (s *Store) get(ctx context.Context, h sessions.Handle, withData bool) (sessions.Record, time.Time, error) {
+	const sql = `SELECT ` + rowColumns + `, c.claims, c.claims_version, CASE WHEN $2::boolean THEN c.data END AS data, sessiongate.now()
 		FROM sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1`
 	var rec sessions.Record
 	var n scan
 	var now time.Time
 	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
-		return by.QueryRow(ctx, sql, h[:]).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data, &now)...)
+		return by.QueryRow(ctx, sql, h[:], withData).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data, &now)...)
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

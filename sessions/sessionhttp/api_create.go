@@ -63,7 +63,7 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, caller string) erro
 		Headers: headerObject(browser.Headers(issued)),
 	}
 	if issued.Transport == sessions.TransportCookie {
-		answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
+		answer.SetCookie = a.cookies.Set(body.Host, issued)
 		answer.SDKCookies = a.cfg.Cookies.SetSDK(body.Host, issued)
 	}
 	w.Header().Set("Location", "/v1/sessions/"+answer.Session.Handle)

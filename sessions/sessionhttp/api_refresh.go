@@ -80,7 +80,7 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 	}
 	answer := refreshResponse{Session: newSession(issued.Session), Tokens: newTokens(issued), Headers: headerObject(browser.Headers(issued))}
 	if by == sessions.TransportCookie {
-		answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
+		answer.SetCookie = a.cookies.Set(body.Host, issued)
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return nil
@@ -89,7 +89,7 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 func (a *api) writeEnded(w http.ResponseWriter, r *http.Request, err error, by sessions.Transport, host string) {
 	answer := endedProblem{problem: a.refusal(w, r, err).titled(), Error: endedText(err), Headers: headerObject(browser.EndedHeaders())}
 	if by == sessions.TransportCookie {
-		answer.SetCookie = a.cfg.Cookies.Clear(host)
+		answer.SetCookie = a.cookies.Clear(host)
 		answer.SDKCookies = a.cfg.Cookies.ClearSDK(host, browser.SDKCookieNames()...)
 	}
 	write(w, answer.Status, problemType, answer)

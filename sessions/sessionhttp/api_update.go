@@ -65,7 +65,7 @@ func (a *api) update(w http.ResponseWriter, r *http.Request, caller string) erro
 		answer.Access, answer.AccessExpires = issued.Access.Reveal(), issued.AccessExpires.UTC()
 		answer.Headers = headerObject(browser.Headers(issued))
 		if issued.Transport == sessions.TransportCookie {
-			answer.SetCookie = a.cfg.Cookies.Set(body.Host, issued)
+			answer.SetCookie = a.cookies.Set(body.Host, issued)
 		}
 	}
 	writeJSON(w, http.StatusOK, answer)

@@ -12,7 +12,7 @@ import (
 // where the session came in a header: they may be another session's.
 func (p *public) forget(w http.ResponseWriter, r *http.Request, by sessions.Transport) {
 	if by == sessions.TransportCookie {
-		addCookies(w, p.cfg.Cookies.Clear(r.Host))
+		addCookies(w, p.cookies.Clear(r.Host))
 		p.forgetLegacy(w, r)
 		p.forgetSDK(w, r)
 	}

@@ -30,7 +30,7 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if by == sessions.TransportCookie {
-		addCookies(w, p.cfg.Cookies.Set(r.Host, issued))
+		addCookies(w, p.cookies.Set(r.Host, issued))
 	}
 	p.forgetLegacy(w, r)
 	setHeaders(w, browser.Headers(issued))

@@ -31,8 +31,6 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	p.forget(w, r, by)
-	writeJSON(w, http.StatusOK, struct {
-		Status string `json:"status"`
-	}{"OK"})
+	send(w, http.StatusOK, "application/json", []byte(`{"status":"OK"}`))
 	return nil
 }

@@ -72,7 +72,9 @@ const RequestMax = 10 * time.Second
 type server struct {
 	engine *sessions.Engine
 	cfg    Config
-	trust  browser.Trust
+	// cookies are those of cfg.
+	cookies *browser.CookieWriter
+	trust   browser.Trust
 	// answerMax bounds the time from a request's header to its answer.
 	answerMax time.Duration
 	// vary are the headers on which answers depend. A cache must not give one client the
@@ -88,5 +90,5 @@ func newServer(engine *sessions.Engine, cfg Config) (server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return server{engine: engine, cfg: cfg, trust: trust, answerMax: RequestMax, vary: "Authorization, Content-Type"}, nil
+	return server{engine: engine, cfg: cfg, cookies: browser.NewCookieWriter(cfg.Cookies), trust: trust, answerMax: RequestMax, vary: "Authorization, Content-Type"}, nil
 }

@@ -282,7 +282,7 @@ func (m *Memory) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotat
 		if !ok {
 			return sessions.Record{}, sessions.ErrNotFound
 		}
-		read, rotated = now, r.Fits(rec.Row, now)
+		read, rotated = now, !r.ReadOnly && r.Fits(rec.Row, now)
 		if rotated {
 			next := rec
 			next.Row = r.Next(rec.Row, now)
