@@ -87,7 +87,7 @@ func TestCallsOfARefresh(t *testing.T) {
 		{time.Minute, true, home, "R4: Rotate"},
 	} {
 		store.Advance(step.after)
-		if _, err := e.EndUser(t.Context(), "nobody", sessions.Ending{}); err != nil { // it reads the feed, and the time
+		if _, err := e.EndUser(t.Context(), "absent", sessions.Ending{}); err != nil { // it reads the feed, and the time
 			t.Fatal(err)
 		}
 		token := first.Refresh

@@ -89,7 +89,7 @@ func (d *deployment) age(ctx context.Context, at *child) error {
 		return err
 	}
 	// What ends nothing reads the feed.
-	_, err := ask(ctx, http.MethodDelete, "http://"+at.at.Internal+"/v1/users/nobody/sessions", d.apiKey, nil)
+	_, err := ask(ctx, http.MethodDelete, "http://"+at.at.Internal+"/v1/users/absent/sessions", d.apiKey, nil)
 	return err
 }
 
