@@ -59,6 +59,9 @@ func handleCheck(server any, ctx context.Context, read func(any) error, _ grpc.U
 		q.release()
 		questions.Put(q)
 	}()
+	if call != nil && call.refused {
+		return nil, errTooMany // the message may never come
+	}
 	if err := read(q); err != nil {
 		return nil, err
 	}

@@ -19,9 +19,15 @@ const (
 	// streamsFair is how many calls a connection may have under way, however many the
 	// others have: an Envoy that asks during a flood is answered.
 	streamsFair = 32
-	// sweepShare: after an eighth of the calls that may be under way, those are counted no more that
-	// have ended unseen.
-	sweepShare = 8
+	// Each call that begins looks whether some others have ended unseen: looksLeast of them, and one
+	// more for each lookEvery that has passed since the last call began. So a replica that has
+	// little to do forgets them all.
+	looksLeast = 2
+	lookEvery  = 100 * time.Microsecond
+	// timerShort is how long the timer of a refused call may live. refusedMax is how long such a
+	// call lives itself, where its timer would live longer.
+	timerShort = 2 * time.Second
+	refusedMax = 10 * time.Millisecond
 )
 
 // streams bounds the calls under way over all connections; gRPC bounds only those of each
@@ -32,9 +38,9 @@ type streams struct {
 	mu    sync.Mutex
 	total int
 	of    map[*peer.Peer]int // each connection has a Peer of its own
-	// calls are all that are counted, in a ring; begun counts them since the last sweep.
+	// calls are all that are counted, in a ring: the one that was looked at last comes last.
 	calls stream
-	begun int
+	began time.Time // the last of them
 }
 
 func newStreams(most int) *streams {
@@ -51,6 +57,7 @@ type stream struct {
 	of             *streams
 	conn           *peer.Peer
 	counted        Counted // conn's, once the call has begun there; or nil
+	refused        bool    // and not counted; the answer says so
 	next, previous *stream // of of.calls; nil once it has ended
 }
 
@@ -64,44 +71,63 @@ func (c *stream) Value(key any) any {
 	return c.Context.Value(key)
 }
 
+var errTooMany = status.Error(codes.ResourceExhausted, "too many calls at once")
+
 // begin counts a call at its header, before it has a goroutine, or refuses it.
 func (s *streams) begin(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	conn, _ := peer.FromContext(ctx)
+	until, bound := ctx.Deadline()
+	now := time.Now()
+	left := until.Sub(now)
+	call := &stream{Context: ctx, of: s, conn: conn}
+	if s.admit(call, now, !bound || left > streamMax) {
+		return call, nil
+	}
+	if bound && left > timerShort {
+		// gRPC never stops the timer of a call that is refused here, and a client can ask for one
+		// that runs for years. So the call goes on for a moment.
+		call.Context, call.refused = endsAfter(ctx, refusedMax), true
+		return call, nil
+	}
+	return ctx, errTooMany
+}
+
+// endsAfter is ctx with an earlier end.
+func endsAfter(ctx context.Context, life time.Duration) context.Context {
+	shorter, cancel := context.WithTimeout(ctx, life)
+	context.AfterFunc(ctx, cancel) // not earlier: the answer is written under this context
+	return shorter
+}
+
+func (s *streams) admit(call *stream, now time.Time, endless bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.begun++; s.begun > s.most/sweepShare {
-		s.begun = 0
-		s.sweep()
+	s.look(looksLeast + int(now.Sub(s.began)/lookEvery))
+	s.began = now
+	if s.total >= s.most && s.of[call.conn] >= streamsFair {
+		return false
 	}
-	if s.total >= s.most && s.of[conn] >= streamsFair {
-		return ctx, status.Error(codes.ResourceExhausted, "too many calls at once")
+	if endless {
+		call.Context = endsAfter(call.Context, streamMax)
 	}
 	s.total++
-	s.of[conn]++
-	call := &stream{Context: bounded(ctx), of: s, conn: conn, next: &s.calls, previous: s.calls.previous}
-	call.next.previous, call.previous.next = call, call
-	return call, nil
+	s.of[call.conn]++
+	s.calls.append(call)
+	return true
 }
 
-// bounded is ctx with an end after streamMax at the latest.
-func bounded(ctx context.Context) context.Context {
-	if until, ok := ctx.Deadline(); ok && time.Until(until) <= streamMax {
-		return ctx
-	}
-	bounded, cancel := context.WithTimeout(ctx, streamMax)
-	context.AfterFunc(ctx, cancel) // not earlier: the answer is written under this context
-	return bounded
-}
-
-// sweep ends the calls that gRPC has answered by itself: one that no handler gets, of an unknown method
-// or in an unknown encoding. A function that gRPC calls then ([context.AfterFunc]) would cost
-// each Check three allocations.
-func (s *streams) sweep() {
-	for c := s.calls.next; c != &s.calls; {
-		ended := c
-		if c = c.next; ended.Err() != nil {
-			s.end(ended)
+// look ends those of the next n calls that gRPC has answered by itself: a call of an unknown method, or
+// in an unknown encoding, has no handler. A function that gRPC calls then ([context.AfterFunc]) would
+// cost each Check three allocations.
+func (s *streams) look(n int) {
+	for n = min(n, s.total); n > 0; n-- {
+		c := s.calls.next
+		if c.Err() != nil {
+			s.end(c)
+			continue
 		}
+		c.unlink()
+		s.calls.append(c)
 	}
 }
 
@@ -110,12 +136,22 @@ func (s *streams) end(c *stream) {
 	if c.next == nil {
 		return
 	}
-	c.next.previous, c.previous.next = c.previous, c.next
-	c.next, c.previous = nil, nil
+	c.unlink()
 	s.total--
 	if s.of[c.conn]--; s.of[c.conn] == 0 {
 		delete(s.of, c.conn)
 	}
+}
+
+// append puts a call before c, which is the last place of c's ring.
+func (c *stream) append(call *stream) {
+	call.next, call.previous = c, c.previous
+	call.next.previous, call.previous.next = call, call
+}
+
+func (c *stream) unlink() {
+	c.next.previous, c.previous.next = c.previous, c.next
+	c.next, c.previous = nil, nil
 }
 
 // Counted is a connection that counts its calls under way, so that a full listener can
@@ -147,6 +183,9 @@ func streamOf(ctx context.Context) *stream {
 func (c *stream) arrived() error {
 	if c == nil {
 		return nil
+	}
+	if c.refused {
+		return errTooMany
 	}
 	conn, ok := c.conn.Addr.(Counted)
 	if !ok {

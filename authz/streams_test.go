@@ -2,6 +2,7 @@ package authz
 
 import (
 	"bytes"
+	"context"
 	"net"
 	"testing"
 	"time"
@@ -10,7 +11,10 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // as the program has it
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 )
 
 // However a call ends, it is counted no more. gRPC answers some by itself, and never hands them over.
@@ -96,9 +100,14 @@ func TestEachCallEnds(t *testing.T) {
 			}
 			_ = conn.Close()
 			for left, until := 1, time.Now().Add(10*time.Second); left > 0; {
+				// Another call begins, and ends at once.
+				another, cancel := context.WithCancel(t.Context())
+				if _, err := calls.begin(another, nil); err != nil {
+					t.Fatal(err)
+				}
+				cancel()
 				calls.mu.Lock()
-				calls.sweep() // as a later call does
-				left = calls.total + len(calls.of)
+				left = calls.total - 1 + len(calls.of) - 1 // without that one
 				calls.mu.Unlock()
 				if time.Now().After(until) {
 					t.Fatalf("%d are still counted", left)
@@ -106,5 +115,44 @@ func TestEachCallEnds(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 		})
+	}
+}
+
+// gRPC keeps the timer of a call that was refused at its header, so none may be refused there whose timer
+// runs for long.
+func TestRefusedCallsLeaveNoTimer(t *testing.T) {
+	t.Parallel()
+	calls := newStreams(1)
+	conn := peer.NewContext(t.Context(), &peer.Peer{})
+	for range streamsFair {
+		if _, err := calls.begin(conn, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for life, atHeader := range map[time.Duration]bool{0: true, time.Second: true, 5 * time.Second: false, time.Minute: false, 1000000 * time.Hour: false} {
+		ctx, cancel := conn, context.CancelFunc(func() {})
+		if life > 0 {
+			ctx, cancel = context.WithTimeout(conn, life)
+		}
+		defer cancel()
+		begun, err := calls.begin(ctx, nil)
+		if refused := err != nil; refused != atHeader {
+			t.Errorf("%s: refused at its header: %t, want %t", life, refused, atHeader)
+		}
+		if err != nil {
+			continue
+		}
+		if until, _ := begun.Deadline(); time.Until(until) > refusedMax {
+			t.Errorf("%s: a refused call lives until %s", life, until)
+		}
+		if _, err := handleCheck(nil, begun, func(any) error { t.Error("it is read"); return nil }, nil); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("%s: a check: %v", life, err)
+		}
+		if _, err := endAnswered(begun, nil, nil, nil); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("%s: another call: %v", life, err)
+		}
+	}
+	if calls.total != streamsFair {
+		t.Errorf("%d are counted", calls.total)
 	}
 }

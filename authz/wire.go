@@ -304,9 +304,9 @@ type fieldShape struct {
 	once bool
 }
 
-func (s shape) is(number protowire.Number) *fieldShape {
-	if int(number) < len(s) {
-		return &s[number]
+func (s *shape) is(number protowire.Number) *fieldShape {
+	if int(number) < len(*s) {
+		return &(*s)[number]
 	}
 	return &unknownField
 }

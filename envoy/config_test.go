@@ -822,6 +822,17 @@ func TestCheckHasTime(t *testing.T) {
 	if longest >= whole {
 		t.Errorf("the tries to connect, %s each, may take %s: the check has %s", connect, longest, whole)
 	}
+	for name, cluster := range clusters { // such a policy takes the place of the route's, and a refresh must not come twice
+		other := new(upstreamhttpv3.HttpProtocolOptions)
+		if options := cluster.GetTypedExtensionProtocolOptions()["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]; options != nil {
+			if err := options.UnmarshalTo(other); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if name != "sessiongate_authz" && other.GetRetryPolicy() != nil {
+			t.Errorf("the cluster %s has a policy for tries", name)
+		}
+	}
 }
 
 // TestIdleConnectionsOfTheApp: Envoy closes them before a server of Node would, whose keep-alive is 5 s.

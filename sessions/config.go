@@ -3,6 +3,7 @@ package sessions
 import (
 	"context"
 	"time"
+	"unicode/utf8"
 )
 
 // Config is what an engine needs to know. Start from [Defaults].
@@ -107,7 +108,7 @@ func (c Config) keyEncryption() KeyEncryption {
 // Faults are the rules between values that c breaks, and the values that no engine works with.
 func (c Config) Faults() (all ConfigFaults) {
 	all = all.Unless(c.KeyEncryptionKey != nil, "a key", "KeyEncryptionKey")
-	all = all.Unless(c.Issuer != "", "a text that is not empty", "Issuer")
+	all = all.Unless(c.Issuer != "" && utf8.ValidString(c.Issuer), "a text in UTF-8 that is not empty", "Issuer")
 	all = all.Unless(c.RefreshAttemptMax >= time.Millisecond, "at least 1ms", "RefreshAttemptMax")
 	// A shorter one would expire while its own refresh is under way.
 	all = all.Unless(c.AccessTokenLife >= 2*c.RefreshAttemptMax, "AccessTokenLife at least twice RefreshAttemptMax", "AccessTokenLife", "RefreshAttemptMax")

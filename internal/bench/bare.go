@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -46,12 +47,18 @@ func bareServer(variant string) (*grpc.Server, error) {
 	return s, nil
 }
 
+// likeHandle is the handle of a session as sessiongate tells it.
+const likeHandle = "qdA4x5dk5U9lEtfvSThTcw"
+
 // bareAnswer allows: with the least that an answer may have, or with what sessiongate tells of a session.
 func bareAnswer(variant string) (mem.SliceBuffer, error) {
+	if !slices.Contains([]string{bareAllowAll, scanAllowAll, likeAllowAll, untoldAllow}, variant) {
+		return nil, fmt.Errorf("allowing all: there is no variant %q", variant)
+	}
 	ok := &authv3.OkHttpResponse{}
 	answer := &authv3.CheckResponse{Status: &status.Status{}, HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: ok}}
 	if variant == likeAllowAll || variant == untoldAllow {
-		for name, value := range map[string]string{"x-session-user-id": "ada", "x-session-handle": "qdA4x5dk5U9lEtfvSThTcw", "x-session-claims": "eyJyb2xlIjoiZWRpdG9yIiwib3JnIjoibG92ZWxhY2UifQ"} {
+		for name, value := range map[string]string{"x-session-user-id": "ada", "x-session-handle": likeHandle, "x-session-claims": "eyJyb2xlIjoiZWRpdG9yIiwib3JnIjoibG92ZWxhY2UifQ"} {
 			ok.Headers = append(ok.Headers, &corev3.HeaderValueOption{
 				Header: &corev3.HeaderValue{Key: name, Value: value},
 				Append: wrapperspb.Bool(false), //nolint:staticcheck // as sessiongate writes it
@@ -61,7 +68,7 @@ func bareAnswer(variant string) (mem.SliceBuffer, error) {
 	if variant == likeAllowAll {
 		var err error
 		if answer.DynamicMetadata, err = structpb.NewStruct(map[string]any{
-			"outcome": "ALLOW", "rule": "session", "code": "session", "user_id": "ada", "handle": "qdA4x5dk5U9lEtfvSThTcw",
+			"outcome": "ALLOW", "rule": "session", "code": "session", "user_id": "ada", "handle": likeHandle,
 			"claims": map[string]any{"role": "editor", "org": "lovelace"},
 		}); err != nil {
 			return nil, fmt.Errorf("writing an answer: %w", err)
@@ -105,7 +112,8 @@ func (c bareCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return c.CodecV2.Marshal(v)
 }
 
-// tree are the messages in a message, by the number of their field; all other fields are texts.
+// tree are the messages in a message, by the number of their field. All other fields count as texts,
+// also the raw values of headers, which are ASCII here.
 type tree map[protowire.Number]tree
 
 // checkRequest are the messages in a CheckRequest on the way to its headers.

@@ -61,7 +61,7 @@ func TestWrongAnswer(t *testing.T) {
 		t.Skip(err)
 	}
 	b.serverCore = cores[0]
-	server, err := b.startAllowAll(t.Context(), allowAllCommand)
+	server, err := b.startAllowAll(t.Context(), plainAllowAll)
 	if err != nil {
 		t.Fatal(err)
 	}

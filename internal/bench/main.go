@@ -74,11 +74,13 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
-	if os.Getenv(selfEnv) != "" && len(args) == 3 && args[0] == allowAllCommand {
-		return allowAll(ctx, args[1], args[2])
-	}
-	if os.Getenv(selfEnv) != "" && len(args) == 3 && args[0] == bareCommand {
-		return serveBare(ctx, args[1], args[2])
+	if os.Getenv(selfEnv) != "" && len(args) == 3 {
+		switch first, second := args[1], args[2]; args[0] {
+		case allowAllCommand:
+			return allowAll(ctx, first, second)
+		case bareCommand:
+			return serveBare(ctx, first, second)
+		}
 	}
 	if len(args) == 1 && args[0] == "record" {
 		return recordAll(ctx, filepath.Join("internal", "bench", "testdata"))

@@ -124,7 +124,7 @@ func (b *bench) cachedTokens(ctx context.Context) (rows [][]string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := newLoop(ctx, g.child, l, spreadOver)
+	p, err := newLoop(ctx, g.child, l, 1) // which sends each token in turn
 	if err != nil {
 		return nil, err
 	}

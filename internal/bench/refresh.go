@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -90,6 +91,17 @@ func (d *deployment) play(ctx context.Context, a action, r rival) (m measurement
 	if err := a.before(ctx); err != nil {
 		return m, 0, err
 	}
+	select {
+	case <-ctx.Done():
+		return m, 0, ctx.Err()
+	case <-time.After(time.Until(d.left[r.address].Add(forgottenAfter))):
+	}
+	defer func() {
+		if d.left == nil {
+			d.left = map[string]time.Time{}
+		}
+		d.left[r.address] = time.Now()
+	}()
 	server, err := cpuOf(r.pid)
 	if err != nil {
 		return m, 0, err
@@ -146,6 +158,12 @@ func (d *deployment) issuedOnce(ctx context.Context, requests int) error {
 		return fmt.Errorf("%d requests issued %d children", requests, n)
 	}
 	return nil
+}
+
+// rows is a digest of all sessions.
+func (d *deployment) rows(ctx context.Context) (digest string, err error) {
+	err = d.db.QueryRow(ctx, `SELECT coalesce(md5(string_agg(s::text, ' ' ORDER BY s.handle)), '') FROM sessiongate.active_sessions s`).Scan(&digest)
+	return digest, err
 }
 
 // refreshPart measures refresh, sign-in, sign-out and promotion of the real process. All processes
@@ -234,6 +252,8 @@ type step struct {
 	listener   func(*child) string
 }
 
+const signOutName = "sign-out"
+
 // tabbed is how many users refresh many times in a turn.
 const tabbed = 250
 
@@ -243,6 +263,21 @@ func (d *deployment) steps(users []user) []step {
 	}
 	// What R3, R5 and R7 answer is a token that came a moment ago, too: from another tab, or again.
 	again := func(a action) step {
+		before, rows := a.before, ""
+		a.before = func(ctx context.Context) error {
+			err := before(ctx)
+			if err == nil {
+				rows, err = d.rows(ctx)
+			}
+			return err
+		}
+		a.after = func(ctx context.Context, _ int) error {
+			now, err := d.rows(ctx)
+			if err == nil && now != rows {
+				err = errors.New("a refresh that should only read has written")
+			}
+			return err
+		}
 		return step{a, browserRequests(users[:min(len(users), tabbed)], "/keep"), browserRequests(users[:min(len(users), tabbed)], refreshPath), publicOf}
 	}
 	const oneRead, readAndWrite = "The bare handler reads the session with one SELECT.", "One statement reads and writes the session."
@@ -256,7 +291,7 @@ func (d *deployment) steps(users []user) []step {
 			d.signIns("/create"), d.signIns("/v1/sessions"), internalOf,
 		},
 		// The last one: no process allows a session again that has ended.
-		browser(action{name: "sign-out", why: "One statement deletes the session.", before: d.restore, once: true, judge: isOK}, "/end", signOutPath),
+		browser(action{name: signOutName, why: "One statement deletes the session.", before: d.restore, once: true, judge: isOK}, "/end", signOutPath),
 	}
 	for i := range steps {
 		steps[i].goal = 0.8

@@ -1,34 +1,88 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 func TestRefresh(t *testing.T) {
 	d := testDeployment(t)
-	gate, err := d.serve(t.Context(), d.sessiongate, "SESSIONGATE_SWEEP_INTERVAL=1d")
+	process, err := d.serve(t.Context(), d.sessiongate, "SESSIONGATE_SWEEP_INTERVAL=1d")
 	if err != nil {
 		t.Fatal(err)
 	}
-	users, err := d.signInAll(t.Context(), gate, 8)
+	users, err := d.signInAll(t.Context(), process, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Run("another rule ends a turn", func(t *testing.T) { refusesOtherRules(t, d, gate, users) })
+	t.Run("another rule ends a turn", func(t *testing.T) { refusesOtherRules(t, d, process, users) })
 	t.Run("same statements", func(t *testing.T) { sendsTheSame(t, d) })
+	t.Run("same answer", func(t *testing.T) { answersLike(t, &gate{process, d.apiKey}) })
+}
+
+// What Envoy is measured to do with sessiongate's answer is right while the answer is sessiongate's.
+func answersLike(t *testing.T, g *gate) {
+	t.Helper()
+	ada, err := g.signIn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	message, err := script.withCookie(ada.cookie)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c authv3.CheckRequest
+	if err := proto.Unmarshal(message, &c); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(g.at.Authz, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	theirs, err := authv3.NewAuthorizationClient(conn).Check(t.Context(), &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for variant, told := range map[string]bool{likeAllowAll: true, untoldAllow: false} {
+		text, err := bareAnswer(variant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = bytes.ReplaceAll(text, []byte(likeHandle), []byte(ada.handle))
+		var ours authv3.CheckResponse
+		if err := proto.Unmarshal(text, &ours); err != nil {
+			t.Fatal(err)
+		}
+		want := proto.CloneOf(theirs)
+		if !told {
+			want.DynamicMetadata = nil
+		}
+		byName := protocmp.SortRepeated(func(a, b *corev3.HeaderValueOption) bool { return a.GetHeader().GetKey() < b.GetHeader().GetKey() })
+		if diff := cmp.Diff(want, &ours, protocmp.Transform(), byName); diff != "" {
+			t.Errorf("%s: sessiongate (-) and the benchmark (+) answer otherwise:\n%s", variant, diff)
+		}
+	}
 }
 
 // The bare handlers, and pgbench with their statements, are a measure only while sessiongate sends
@@ -142,11 +196,14 @@ func (d *deployment) statementsOf(t *testing.T, act func(context.Context) error)
 		t.Fatal(err)
 	}
 	for i, text := range sent {
-		sent[i] = strings.Join(strings.Fields(text), " ")
+		// Postgres shows a constant as it came, or as a parameter.
+		sent[i] = constant.ReplaceAllString(strings.Join(strings.Fields(text), " "), "?")
 	}
 	slices.Sort(sent)
 	return sent
 }
+
+var constant = regexp.MustCompile(`'[^']*'|\$\d+`)
 
 // An answer by another rule than the measured one ends a turn, however fast it came.
 func refusesOtherRules(t *testing.T, d *deployment, gate *child, users []user) {

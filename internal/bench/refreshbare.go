@@ -30,7 +30,8 @@ import (
 // stays what it is while sessiongate changes; a test holds them against what the server is sent.
 const (
 	getSQL = `SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
-	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, c.claims, c.claims_version, CASE WHEN $2::boolean THEN c.data END AS data, sessiongate.now()
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, c.claims, c.claims_version, CASE WHEN $2::boolean THEN c.data END AS data, sessiongate.now(),
+			current_setting('transaction_read_only')::boolean
 		FROM sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1`
 	swapSQL = `UPDATE sessiongate.active_sessions
 		SET current_hash = $4, previous_hash = $5, current_client = $6, promoted_at = $7,
@@ -164,7 +165,8 @@ func (b *bare) keep(w http.ResponseWriter, r *http.Request) {
 	handle, _, err := named(r)
 	if err == nil {
 		var row row
-		err = b.pool.QueryRow(r.Context(), getSQL, handle, false).Scan(row.scan(&row.data, &row.now)...)
+		var fenced bool
+		err = b.pool.QueryRow(r.Context(), getSQL, handle, false).Scan(row.scan(&row.data, &row.now, &fenced)...)
 	}
 	b.answer(w, http.StatusOK, err)
 }

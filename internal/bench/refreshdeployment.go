@@ -23,7 +23,8 @@ type deployment struct {
 	db         *pgx.Conn     // of the benchmark itself
 	ahead      time.Duration // of the store's clock
 	children   []*child
-	others     []*deployment // other databases of the server
+	left       map[string]time.Time // when the last turn of a rival ended
+	others     []*deployment        // other databases of the server
 }
 
 // deploy starts a Postgres server with an empty database.
@@ -96,6 +97,10 @@ func (d *deployment) execute(ctx context.Context, sql string, args ...any) error
 
 const refreshAttemptMax = time.Minute
 
+// forgottenAfter is how long a process remembers which refresh token had no child to issue. The next
+// turn resets the rows, so it must not come earlier.
+const forgottenAfter = 1100 * time.Millisecond
+
 // serve starts a sessiongate on any core, and waits until it is ready. settings are further
 // environment.
 func (d *deployment) serve(ctx context.Context, program string, settings ...string) (*child, error) {
@@ -103,7 +108,7 @@ func (d *deployment) serve(ctx context.Context, program string, settings ...stri
 	environment := slices.Concat(d.serving(d.url, file), []string{
 		// One client stands for all users here, and asks for a session more often than users do.
 		"SESSIONGATE_REFRESH_PER_SESSION_RATE=1000",
-		// So few that a token is forgotten after a second, when its row has been reset for another turn.
+		// So few that a token is forgotten within forgottenAfter.
 		"SESSIONGATE_REFRESH_PER_SESSION_BURST=10",
 		"SESSIONGATE_REFRESH_PER_ADDRESS_RATE=1000000",
 		"SESSIONGATE_REFRESH_PER_ADDRESS_BURST=1000000",

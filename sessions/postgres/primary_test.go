@@ -257,6 +257,12 @@ func TestFenced(t *testing.T) {
 	if err := server.ReadOnly(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
+	// A plain read of what a former primary has would answer a refresh from before the session's end.
+	for range 3 {
+		if _, _, _, err := store.Rotate(t.Context(), rec.Handle, sessions.Rotation{ReadOnly: true}); !errors.Is(err, postgres.ErrNotPrimary) {
+			t.Errorf("a refresh that only reads: %v", err)
+		}
+	}
 	writes := map[string]func() error{
 		"create": func() error { _, err := store.Create(t.Context(), newRecord("alice")); return err },
 		"create within": func() error {

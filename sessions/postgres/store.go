@@ -282,15 +282,20 @@ func (s *Store) Get(ctx context.Context, h sessions.Handle) (sessions.Record, ti
 }
 
 func (s *Store) get(ctx context.Context, h sessions.Handle, withData bool) (sessions.Record, time.Time, error) {
-	const sql = `SELECT ` + rowColumns + `, c.claims, c.claims_version, CASE WHEN $2::boolean THEN c.data END AS data, sessiongate.now()
+	const sql = `SELECT ` + rowColumns + `, c.claims, c.claims_version, CASE WHEN $2::boolean THEN c.data END AS data, sessiongate.now(),
+			current_setting('transaction_read_only')::boolean
 		FROM sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1`
 	var rec sessions.Record
 	var n scan
 	var now time.Time
+	var fenced bool // a write would fail; what a former primary has is old
 	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
-		return by.QueryRow(ctx, sql, h[:], withData).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data, &now)...)
+		return by.QueryRow(ctx, sql, h[:], withData).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data, &now, &fenced)...)
 	})
 	switch {
+	case fenced:
+		s.lookAgain()
+		return sessions.Record{}, time.Time{}, fmt.Errorf("%w any more: the server takes no writes", ErrNotPrimary)
 	case errors.Is(err, pgx.ErrNoRows):
 		return sessions.Record{}, time.Time{}, sessions.ErrNotFound
 	case err != nil:
