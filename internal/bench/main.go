@@ -74,13 +74,8 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
-	if os.Getenv(selfEnv) != "" && len(args) == 3 {
-		switch first, second := args[1], args[2]; args[0] {
-		case allowAllCommand:
-			return allowAll(ctx, first, second)
-		case bareCommand:
-			return serveBare(ctx, first, second)
-		}
+	if os.Getenv(selfEnv) != "" {
+		return serveSelf(ctx, args)
 	}
 	if len(args) == 1 && args[0] == "record" {
 		return recordAll(ctx, filepath.Join("internal", "bench", "testdata"))
@@ -134,6 +129,17 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		}
 	}
 	return nil
+}
+
+// serveSelf is this program as a server that is measured: COMMAND, and two arguments of it.
+func serveSelf(ctx context.Context, args []string) error {
+	if len(args) != 3 {
+		return fmt.Errorf("serving for the benchmark: found %q", args)
+	}
+	if args[0] == bareCommand {
+		return serveBare(ctx, args[1], args[2])
+	}
+	return allowAll(ctx, args[1], args[2])
 }
 
 func names() string {
