@@ -12,6 +12,8 @@ type policyKey struct {
 	name string
 	// allowed says which values the key takes.
 	allowed string
+	// about says what the key is for.
+	about string
 	// session says that only a session can have what the key asks for.
 	session bool
 	// set returns p with a value, or that the value is not allowed. It takes and returns
@@ -31,6 +33,7 @@ const (
 var policyKeys = []policyKey{
 	{
 		name: "session", allowed: "required or optional",
+		about: "whether a request needs a session; optional lets it pass without identity",
 		set: func(p Policy, _, value string) (Policy, bool) {
 			p.Optional = value == "optional"
 			return p, p.Optional || value == "required"
@@ -44,6 +47,7 @@ var policyKeys = []policyKey{
 	},
 	{
 		name: "anti_csrf", allowed: "attested, always, unsafe or off",
+		about: "how a request proves that the user's own page sent it: the browser attests it, or the anti-CSRF token",
 		set: func(p Policy, _, value string) (Policy, bool) {
 			i := slices.Index(antiCSRFModes, value)
 			p.AntiCSRF = AntiCSRF(max(0, i))
@@ -53,6 +57,7 @@ var policyKeys = []policyKey{
 	},
 	{
 		name: "on_unauthorised", allowed: "redirect, auto, 401, 403 or 440 (the status of TRY_REFRESH)",
+		about: "the answer to a request without a session; auto is 401 for scripts, and a redirect for people",
 		set: func(p Policy, _, value string) (Policy, bool) {
 			i := slices.Index(onUnauthorisedNames, value)
 			p.OnUnauthorised = OnUnauthorised(max(0, i))
@@ -64,6 +69,7 @@ var policyKeys = []policyKey{
 	},
 	{
 		name: "login_url", allowed: "a path on the same host, or an absolute http or https URL, without a fragment",
+		about: "where a redirect sends people to sign in",
 		set: func(p Policy, _, value string) (Policy, bool) {
 			p.LoginURL = value
 			return p, isLoginURL(value)
@@ -72,6 +78,7 @@ var policyKeys = []policyKey{
 	},
 	{
 		name: "return_to", allowed: "true or false",
+		about: "whether the login address gets the requested path",
 		set: func(p Policy, _, value string) (Policy, bool) {
 			p.ReturnTo = value == "true"
 			return p, p.ReturnTo || value == "false"
@@ -80,6 +87,7 @@ var policyKeys = []policyKey{
 	},
 	{
 		name: "max_age", allowed: "whole seconds from 1 to 3155760000", session: true,
+		about: "how old the sign-in may be, in seconds",
 		set: func(p Policy, _, value string) (_ Policy, ok bool) {
 			p.MaxAge, ok = parseMaxAge(value)
 			return p, ok
@@ -93,6 +101,7 @@ var policyKeys = []policyKey{
 	},
 	{
 		name: "strict", allowed: "true or false", session: true,
+		about: "whether each check also asks the database if the session has ended",
 		set: func(p Policy, _, value string) (Policy, bool) {
 			p.Strict = value == "true"
 			return p, p.Strict || value == "false"
@@ -101,7 +110,8 @@ var policyKeys = []policyKey{
 	},
 	{
 		name: requireAny, allowed: "at most 16 claims, none of them reserved, each with at most 32 values with | between them, or * for any", session: true,
-		set: requireClaim,
+		about: "the values that a claim may have; 403 otherwise",
+		set:   requireClaim,
 		get: func(p Policy) []PolicySetting {
 			var settings []PolicySetting
 			for _, q := range p.Require {
@@ -128,6 +138,15 @@ func findPolicyKey(name string) (key *policyKey, claim string) {
 		}
 	}
 	return nil, ""
+}
+
+// AboutPolicyKey says in one phrase what a key is for. It is "" for what is no key.
+func AboutPolicyKey(name string) string {
+	key, _ := findPolicyKey(name)
+	if key == nil {
+		return ""
+	}
+	return key.about
 }
 
 // PolicyKeys are the keys of context_extensions.

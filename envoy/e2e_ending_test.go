@@ -194,19 +194,25 @@ func TestManyDeletions(t *testing.T) {
 func TestSessionsEnd(t *testing.T) {
 	s := newStack(t, stackOptions{noEnvoy: true})
 	one, two := s.processes[0], s.processes[1]
-	command := func(args ...string) string {
+	answering := func(answer string, args ...string) (string, error) {
 		t.Helper()
 		file, err := program()
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := exec.Command(file, append([]string{"sessions", "end"}, args...)...)
+		c := exec.Command(file, append([]string{"sessions"}, args...)...)
 		c.Env = []string{"SESSIONGATE_DATABASE_URL=" + s.url, "GORACE=atexit_sleep_ms=0"}
+		c.Stdin = strings.NewReader(answer)
 		out, err := c.CombinedOutput()
+		return string(out), err
+	}
+	command := func(args ...string) string {
+		t.Helper()
+		out, err := answering("", append([]string{"end"}, args...)...)
 		if err != nil {
 			t.Errorf("%v: %v: %s", args, err, out)
 		}
-		return string(out)
+		return out
 	}
 	allowed := func(c created) {
 		t.Helper()
@@ -246,8 +252,30 @@ func TestSessionsEnd(t *testing.T) {
 		t.Error(out)
 	}
 	allowed(carol)
-	if out := command("--created-before", "now"); !strings.HasPrefix(out, "ended 2 sessions") { // Alice's, that was back, and Carol's
+	// Alice's, that was back, and Carol's: a person is asked, and a script must say that it means it.
+	if out := command("--created-before", "now", "--dry-run"); out != "would end 2 sessions\n" {
 		t.Error(out)
+	}
+	for _, answer := range []string{"", "\n", "n\n", "no\n"} {
+		if out, err := answering(answer, "end", "--created-before", "now"); err == nil || !strings.HasPrefix(out, "End 2 sessions? [y/N] ") || !strings.Contains(out, "no session was ended") {
+			t.Errorf("answered %q: %v: %s", answer, err, out)
+		}
+	}
+	allowed(carol)
+	if out, err := answering("", "list", "--user", "carol"); err != nil || !strings.HasPrefix(out, "HANDLE") || !strings.Contains(out, carol.Session.Handle) || strings.Contains(out, alice.Session.Handle) {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := answering("", "list", "--user", "bob"); err != nil || out != "bob has no session\n" {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := answering("", "show", carol.Session.Handle); err != nil || !strings.Contains(out, "user                   carol\n") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := answering("", "show", bob.Session.Handle); err == nil || !strings.Contains(out, "there is no session "+bob.Session.Handle) {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := answering("y\n", "end", "--created-before", "now"); err != nil || !strings.Contains(out, "ended 2 sessions") {
+		t.Errorf("%v: %s", err, out)
 	}
 	s.denied(alice.Tokens.Access, alice.Tokens.AntiCSRF)
 	s.denied(carol.Tokens.Access, carol.Tokens.AntiCSRF)

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"time"
+
+	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
 
 type serveCmd struct{}
@@ -67,6 +69,14 @@ type metricsCmd struct{}
 
 // Run implements the command.
 func (metricsCmd) Run(p process) error { return writeMetrics(p.stdout) }
+
+type openAPICmd struct{}
+
+// Run implements the command.
+func (openAPICmd) Run(p process) error {
+	_, err := p.stdout.Write(sessionhttp.OpenAPI())
+	return err
+}
 
 type denialsCmd struct{}
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -17,7 +18,7 @@ import (
 type configExplainCmd struct {
 	Method string `arg:"" help:"The request's method, such as GET."`
 
-	URL string `arg:"" help:"The request's address, such as https://app.example.com/admin?x=1; its path is taken as it stands."`
+	URL string `arg:"" help:"The request's address, such as https://app.example.com/admin?x=1, or its path alone, for the host localhost. The path is taken as it stands."`
 
 	Extension []string `help:"A context_extension of Envoy's route, as KEY=VALUE; may be repeated." placeholder:"KEY=VALUE" sep:"none"`
 }
@@ -62,6 +63,9 @@ func (k configExplainCmd) Run(f *flags, p process) error {
 	return nil
 }
 
+// anyHost is the host of a request that is given by its path alone.
+const anyHost = "localhost"
+
 // asked is the request that is to be explained.
 type asked struct {
 	method, url, host, path string
@@ -76,7 +80,11 @@ func (k configExplainCmd) request() (asked, error) {
 	if !onlyOf(k.Method, upper+"-") || k.Method == "" {
 		faults = append(faults, fmt.Errorf("METHOD: found %s; allowed: a method in capitals, such as GET", settings.Quoted(k.Method)))
 	}
-	scheme, rest, ok := strings.Cut(k.URL, "://")
+	address := k.URL
+	if strings.HasPrefix(address, "/") {
+		address = "http://" + anyHost + address
+	}
+	scheme, rest, ok := strings.Cut(address, "://")
 	end := strings.IndexAny(rest+"/", `/?#\`)
 	q.host = rest[:end]
 	q.path, _, _ = strings.Cut(rest[end:], "?")
@@ -84,7 +92,7 @@ func (k configExplainCmd) request() (asked, error) {
 		q.path = "/" // RFC 9112 §3.2.1
 	}
 	if !ok || scheme != "http" && scheme != "https" || q.host == "" || strings.Contains(q.host, "@") || strings.Contains(k.URL, "#") || !isVisible(k.URL) || q.path[0] != '/' {
-		faults = append(faults, fmt.Errorf("URL: found %s; allowed: http or https, a host and a path, in visible ASCII as it is sent, without a user or a fragment, such as https://app.example.com/admin?x=1", settings.Quoted(k.URL)))
+		faults = append(faults, fmt.Errorf("URL: found %s; allowed: a path, or http or https, a host and a path, in visible ASCII as it is sent, without a user or a fragment, such as https://app.example.com/admin?x=1", settings.Quoted(k.URL)))
 	}
 	for _, e := range k.Extension {
 		key, value, ok := strings.Cut(e, "=")
@@ -110,6 +118,9 @@ func writeExplanation(w io.Writer, c Config, from settings.Origins, q asked, x a
 	}
 	if len(q.extensions) == 0 {
 		b.WriteString("\nThe context_extensions of Envoy's route, if it has any, come on top, key by key: give them with --extension KEY=VALUE.\n")
+	}
+	if x.Denial == nil {
+		writePolicyKeys(&b)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -150,7 +161,7 @@ func entryPosition(from settings.Origins, i int) string {
 func writePolicy(b *strings.Builder, c Config, from settings.Origins, q asked, x authz.Explanation) {
 	defaults := map[string]string{"anti_csrf": "anti_csrf", "on_unauthorised": "responses.on_unauthorised", "login_url": "login_url"}
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	for _, s := range x.Policy.Settings() {
+	for _, s := range everyKey(x.Policy) {
 		position := "default"
 		if key := defaults[s.Key]; key != "" && from[key] != (settings.Origin{}) {
 			position = fmt.Sprintf("default, from %s in %s", key, settings.QuoteUnlessPlain(from[key].String()))
@@ -171,6 +182,33 @@ func writePolicy(b *strings.Builder, c Config, from settings.Origins, q asked, x
 		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", s.Key, settings.QuoteUnlessPlain(s.Value), position)
 	}
 	_ = t.Flush()
+}
+
+// writePolicyKeys says what each key of a policy is for.
+func writePolicyKeys(b *strings.Builder) {
+	b.WriteString("\nThe keys of a policy:\n")
+	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, key := range authz.PolicyKeys() {
+		_, _ = fmt.Fprintf(t, "  %s\t%s\n", key, authz.AboutPolicyKey(key))
+	}
+	_ = t.Flush()
+}
+
+// unset is the value of a key that a policy does not have.
+const unset = "none"
+
+// everyKey are the settings of a policy, and the keys that it does not have.
+func everyKey(p authz.Policy) []authz.PolicySetting {
+	all := p.Settings()
+	for _, key := range authz.PolicyKeys() {
+		prefix, _, _ := strings.Cut(key, "<") // require.<claim> stands for several
+		if !slices.ContainsFunc(all, func(s authz.PolicySetting) bool {
+			return s.Key == key || prefix != key && strings.HasPrefix(s.Key, prefix)
+		}) {
+			all = append(all, authz.PolicySetting{Key: key, Value: unset})
+		}
+	}
+	return all
 }
 
 // consequences says what the policy means, and what passes in spite of it.

@@ -22,14 +22,13 @@ func main() {
 	// The first signal stops gently; a second one has its default effect.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	p := process{ctx: ctx, environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr}
+	p := process{ctx: ctx, environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 
 	var c commands
 	command := kong.Parse(&c,
 		kong.Name("sessiongate"),
 		kong.Description("Sessions for the services behind Envoy."),
 		kong.Vars{"version": version()},
-		kong.UsageOnError(),
 		kong.Bind(p, &c.flags),
 	)
 	if err := command.Run(); err != nil {
@@ -58,6 +57,7 @@ type commands struct {
 	Keys        keysCmd        `cmd:"" help:"Make secrets; list, rotate and rewrap the keys in the database."`
 	Metrics     metricsCmd     `cmd:"" help:"Print the page of the metrics (Markdown)."`
 	Denials     denialsCmd     `cmd:"" help:"Print the page of the codes of denials and refusals (Markdown)."`
+	OpenAPI     openAPICmd     `cmd:"" help:"Print the description of the sessions API (OpenAPI 3.1)."                                           name:"openapi"`
 	Profile     profileCmd     `cmd:"" help:"Write a profile of the running process to standard output (profiling.listen)."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running process whether it is ready; exit 0 or 1."`
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -29,7 +31,7 @@ func run(t *testing.T, environ []string, args ...string) (string, error) {
 	t.Helper()
 	var c commands
 	var out bytes.Buffer
-	p := process{ctx: t.Context(), environ: environ, stdout: &out, stderr: &out}
+	p := process{ctx: t.Context(), environ: environ, stdin: strings.NewReader(""), stdout: &out, stderr: &out}
 	parser, err := kong.New(&c, kong.Vars{"version": version()}, kong.Bind(p, &c.flags), kong.Writers(&out, &out), kong.Exit(func(int) { t.Error("exit") }))
 	if err != nil {
 		t.Fatal(err)
@@ -188,14 +190,16 @@ func TestSessionsEndRefuses(t *testing.T) {
 	t.Parallel()
 	environ := []string{"SESSIONGATE_DATABASE_URL=postgres:///nowhere?host=/nowhere"}
 	for want, args := range map[string][]string{
-		"missing flags":                  {},
-		"can't be used together":         {"--user", "a", "--created-before", "now"},
-		"a time with its zone":           {"--created-before", "2026-01-31"},
-		"22 characters of base64url":     {"--handle", "abc"},
-		"1 to 64 of a-z":                 {"--user", "a", "--actor", "Me and you"},
-		"allowed: postgres://":           {"--user", "a"},
-		"deleting sessions":              {"--user", "a"},
-		"after 0 sessions were ended: r": {"--created-before", "now"},
+		"missing flags":               {},
+		"can't be used together":      {"--user", "a", "--created-before", "now"},
+		"a time with its zone":        {"--created-before", "2026-01-31"},
+		"22 characters of base64url":  {"--handle", "abc"},
+		"1 to 64 of a-z":              {"--user", "a", "--actor", "Me and you"},
+		"allowed: postgres://":        {"--user", "a"},
+		"deleting sessions":           {"--user", "a", "--yes"},
+		"selecting the sessions of a": {"--user", "a"},
+		"counting sessions":           {"--created-before", "now", "--dry-run"},
+		"after 0 sessions ended: r":   {"--created-before", "now", "--yes"},
 	} {
 		env := environ
 		if strings.HasPrefix(want, "allowed:") {
@@ -204,5 +208,26 @@ func TestSessionsEndRefuses(t *testing.T) {
 		if out, err := run(t, env, append([]string{"sessions", "end"}, args...)...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %q, %v; want %q", args, out, err, want)
 		}
+	}
+}
+
+// A command line that is wrong costs one line.
+func TestUnknownCommandIsOneLine(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"sevre"}, {"config", "explian"}, {"serve", "--no-such"}, {}} {
+		c := exec.CommandContext(t.Context(), os.Args[0], args...)
+		c.Env = append(os.Environ(), asProgram+"=1")
+		out, err := c.CombinedOutput()
+		if lines := strings.Count(string(out), "\n"); err == nil || lines != 1 || !strings.HasPrefix(string(out), "sessiongate: error: ") {
+			t.Errorf("%q: %v, %d lines:\n%s", args, err, lines, out)
+		}
+	}
+}
+
+func TestOpenAPICommand(t *testing.T) {
+	t.Parallel()
+	out, err := run(t, nil, "openapi")
+	if err != nil || !json.Valid([]byte(out)) || !strings.Contains(out, `"/v1/sessions"`) {
+		t.Errorf("%v: %.100s", err, out)
 	}
 }

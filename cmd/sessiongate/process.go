@@ -10,6 +10,7 @@ import (
 type process struct {
 	ctx            context.Context //nolint:containedctx // lives as long as the command
 	environ        []string
+	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 

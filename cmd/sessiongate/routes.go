@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sessiongate/sessiongate/authz"
+	"github.com/sessiongate/sessiongate/internal/nearest"
 	"github.com/sessiongate/sessiongate/internal/settings"
 )
 
@@ -106,7 +107,7 @@ func (r routesReader) readRoutes(key string, list *yaml.Node) []authz.Route {
 			}
 			w.Found = fmt.Sprintf("requests that %s has (%s: %s)", other, r.Origins[other], routeWords(entries[w.With]))
 		case w.Found == authz.FoundUnknownKey:
-			if near := settings.Nearest(strings.TrimPrefix(w.Field, "policy."), authz.PolicyKeys()); near != "" {
+			if near := nearest.Name(strings.TrimPrefix(w.Field, "policy."), authz.PolicyKeys()); near != "" {
 				w.Found += fmt.Sprintf(" (did you mean %s?)", near)
 			}
 		}

@@ -138,6 +138,18 @@ routes:
   - {host: "*.example.com", path_prefix: /, policy: {on_unauthorised: 401}}
 `
 
+const explainedKeys = `
+The keys of a policy:
+  session          whether a request needs a session; optional lets it pass without identity
+  anti_csrf        how a request proves that the user's own page sent it: the browser attests it, or the anti-CSRF token
+  on_unauthorised  the answer to a request without a session; auto is 401 for scripts, and a redirect for people
+  login_url        where a redirect sends people to sign in
+  return_to        whether the login address gets the requested path
+  max_age          how old the sign-in may be, in seconds
+  strict           whether each check also asks the database if the session has ended
+  require.<claim>  the values that a claim may have; 403 otherwise
+`
+
 func TestExplainCommand(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "c.yaml")
@@ -187,6 +199,7 @@ Policy:
   return_to        false       default
   max_age          5           context_extensions (--extension)
   strict           false       default
+  require.<claim>  none        default
 
 So:
   A client without a session is sent to /a;b=c,d.
@@ -206,6 +219,8 @@ Policy:
   login_url        /login    default
   return_to        false     default
   strict           false     default
+  max_age          none      default
+  require.<claim>  none      default
 
 So:
   A client without a session is sent to /login.
@@ -234,6 +249,9 @@ The context_extensions of Envoy's route, if it has any, come on top, key by key:
 			}
 			lines := regexp.MustCompile(` +`)
 			got := lines.ReplaceAllString(strings.ReplaceAll(out, file, "FILE"), " ")
+			if tt.fail == nil {
+				tt.want += explainedKeys
+			}
 			if diff := cmp.Diff(lines.ReplaceAllString(tt.want, " "), got); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
@@ -243,6 +261,7 @@ The context_extensions of Envoy's route, if it has any, come on top, key by key:
 		method, url, want string
 		fail              error
 	}{
+		{"GET", "/login?x", "It is the login page: it passes whatever the outcome", nil},
 		{"GET", "https://app.test/login", "It is the login page: it passes whatever the outcome", nil},
 		{"GET", "https://app.test/admin", "A client without a session passes, without identity.", nil},
 		{"POST", "https://app.test/auth/session/refresh", "It is the refresh (POST): it passes whatever the policy", nil},
@@ -271,7 +290,7 @@ func TestExplainRefusesWhatIsNoRequest(t *testing.T) {
 		{"get", "https://x/"},
 		{"", "https://x/"},
 		{"GET POST", "https://x/"},
-		{"GET", "/admin"},
+		{"GET", "admin"},
 		{"GET", "x/admin"},
 		{"GET", "ftp://x/"},
 		{"GET", "https:///admin"},

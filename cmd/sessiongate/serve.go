@@ -126,6 +126,10 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	if len(creds.APIKeys)+len(c.API.KeyHashes) == 0 {
 		log.Warn("there is no API key (api.key_files, api.key_hashes, api.keys): no backend can create a session until one is set")
 	}
+	if open := s.plainEverywhere(certs); len(open) > 0 {
+		log.Warn("plain text on every interface: a client that reaches such a listener reads and sends tokens; "+
+			"listen on one address or on a unix socket, or give it TLS (tls.*), unless the network is closed to others", "listeners", strings.Join(open, ", "))
+	}
 	log.Info("listening", "version", version(), "addresses", s.addresses())
 	err = g.Wait()
 	log.Info("stopped")

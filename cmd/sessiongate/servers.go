@@ -150,6 +150,22 @@ func (s *servers) stop(ctx context.Context, timeout, linger time.Duration, log *
 	}
 }
 
+// plainEverywhere are the listeners without TLS on every interface of the host.
+func (s *servers) plainEverywhere(certs Certificates) (names []string) {
+	for _, l := range []struct {
+		key string
+		at  *listener
+		tls *certificate
+	}{
+		{"listen.authz", s.authzListener, certs.authz}, {"listen.public", s.publicListener, certs.public}, {"listen.internal", s.internalListener, certs.internal},
+	} {
+		if at, ok := l.at.Addr().(*net.TCPAddr); ok && at.IP.IsUnspecified() && l.tls == nil {
+			names = append(names, l.key)
+		}
+	}
+	return names
+}
+
 func (s *servers) addresses() map[string]string {
 	text := func(l *listener) string {
 		if l.Addr().Network() == "unix" {

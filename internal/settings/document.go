@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sessiongate/sessiongate/internal/nearest"
 )
 
 func (r *Reader) readFile(content []byte) {
@@ -133,7 +135,7 @@ func (r *Reader) readScalar(s Setting, node *yaml.Node) bool {
 }
 
 func (r *Reader) reportUnknown(name *yaml.Node, prefix string) {
-	found := FoundUnknown(name.Value, cmp.Or(r.elsewhere(name.Value), Nearest(name.Value, r.Table.names(prefix))))
+	found := FoundUnknown(name.Value, cmp.Or(r.elsewhere(name.Value), nearest.Name(name.Value, r.Table.names(prefix))))
 	// Not unsound: no setting has this key.
 	r.Faults = append(r.Faults, Fault{r.At(name), strings.TrimSuffix(prefix, "."), found, r.Table.below(prefix)})
 }

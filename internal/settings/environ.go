@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sessiongate/sessiongate/internal/nearest"
 )
 
 var serviceLink = regexp.MustCompile(`^([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
@@ -36,7 +38,7 @@ func (r *Reader) readEnviron(environ []string) {
 		s, known := byName[name]
 		if !known {
 			found := "an unknown variable"
-			if near := Nearest(strings.TrimPrefix(name, t.Prefix), names); near != "" {
+			if near := nearest.Name(strings.TrimPrefix(name, t.Prefix), names); near != "" {
 				found += fmt.Sprintf(" (did you mean %s?)", t.Prefix+near)
 			}
 			r.Faults = append(r.Faults, Fault{Origin{Env: QuoteUnlessPlain(name)}, "", found, "the variables that `" + t.Listing + "` lists"})

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sessiongate/sessiongate/internal/nearest"
 )
 
 // Plain reports and refuses what lets YAML say one thing in two ways.
@@ -43,7 +45,7 @@ func (r *Reader) Pairs(mapping *yaml.Node, at string, names []string, allowed st
 				continue
 			}
 			if names != nil && !slices.Contains(names, key.Value) {
-				r.Report(r.At(key), at, FoundUnknown(key.Value, Nearest(key.Value, names)), allowed)
+				r.Report(r.At(key), at, FoundUnknown(key.Value, nearest.Name(key.Value, names)), allowed)
 				continue
 			}
 			if line, again := first[key.Value]; again {

@@ -88,6 +88,18 @@ func (s *Store) EndUser(ctx context.Context, userID string, e sessions.Ending) (
 			SELECT s.handle FROM u JOIN sessiongate.active_sessions s USING (handle) ORDER BY s.handle FOR UPDATE OF s))`, userID)
 }
 
+// CountCreatedBefore is how many sessions EndCreatedBefore would end now.
+func (s *Store) CountCreatedBefore(ctx context.Context, t time.Time) (int, error) {
+	var n int
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		return by.QueryRow(ctx, `SELECT count(*) FROM sessiongate.active_sessions WHERE created_at < least($1::timestamptz, sessiongate.now())`, t).Scan(&n)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("counting sessions: %w", err)
+	}
+	return n, nil
+}
+
 // endPage is how many sessions one statement of [Store.EndCreatedBefore] reads.
 const endPage = 5_000
 

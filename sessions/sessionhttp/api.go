@@ -1,9 +1,15 @@
 package sessionhttp
 
 import (
+	"bytes"
 	_ "embed"
+	"fmt"
+	"maps"
 	"net/http"
 	"path"
+	"slices"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/sessiongate/sessiongate/sessions"
 )
@@ -28,6 +34,7 @@ func Internal(engine *sessions.Engine, cfg Config) (http.Handler, error) {
 		mux.Handle(pattern, a.wrap(m.serve))
 	}
 	mux.Handle("/openapi.json", a.wrap(methods{http.MethodGet: a.describe}.serve))
+	mux.Handle("/{$}", a.wrap(methods{http.MethodGet: a.index}.serve))
 	nothing := a.wrap(func(http.ResponseWriter, *http.Request) error { return denyNoRoute })
 	mux.Handle("/", nothing)
 	return CleanPaths(mux, nothing), nil
@@ -58,6 +65,25 @@ func (a *api) routes() map[string]methods {
 		},
 		"/v1/users/{user_id}/sessions": {http.MethodGet: a.as(ScopeRead, a.list), http.MethodDelete: a.as(ScopeRevoke, a.endUser)},
 	}
+}
+
+// OpenAPI is the description of the sessions API (OpenAPI 3.1, JSON).
+func OpenAPI() []byte { return bytes.Clone(openapi) }
+
+// index tells a person who opens the listener in a browser what is there.
+func (a *api) index(w http.ResponseWriter, _ *http.Request) error {
+	var text strings.Builder
+	text.WriteString("This is sessiongate's internal listener, for backends.\n\n")
+	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	routes := a.routes()
+	for _, pattern := range slices.Sorted(maps.Keys(routes)) {
+		_, _ = fmt.Fprintf(t, "%s\t%s\n", pattern, strings.Join(slices.Sorted(maps.Keys(routes[pattern])), ", "))
+	}
+	_, _ = fmt.Fprint(t, "/openapi.json\tthe description of these\n/readyz, /healthz\twhether it can serve, and whether it runs\n/metrics\tfor Prometheus\n")
+	_ = t.Flush()
+	text.WriteString("\nAll of /v1/ needs an API key: Authorization: Bearer KEY.\n")
+	send(w, http.StatusOK, "text/plain; charset=utf-8", []byte(text.String()))
+	return nil
 }
 
 func (a *api) describe(w http.ResponseWriter, _ *http.Request) error {

@@ -288,3 +288,31 @@ func doPath(h http.Handler, c call) *answer {
 		h.ServeHTTP(w, r)
 	}), c)
 }
+
+// An unknown member is answered with the one that may be meant, and with all that are allowed.
+func TestUnknownMemberSaysWhatIsAllowed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for body, want := range map[string]string{
+		`{"userid":"ada"}`:                             "(did you mean user_id?). Allowed are: user_id, claims, data, transport, client, host.",
+		`{"user_id":"ada","klaims":{}}`:                "(did you mean claims?). Allowed are: ",
+		`{"user_id":"a","` + secretText + `":1}`:       ". Allowed are: user_id, ",
+		`{"user_id":"ada","client":{"address":"::1"}}`: "(did you mean address?). Allowed are: address, user_agent.",
+	} {
+		r := do(b.internal, apiCall(http.MethodPost, "/v1/sessions", body))
+		if p := wantProblem(t, r, http.StatusBadRequest); !strings.Contains(p.Detail, want) || strings.Contains(r.Body, secretText) {
+			t.Errorf("%s: %q, want %q", body, p.Detail, want)
+		}
+	}
+}
+
+func TestIndexNamesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	r := do(b.internal, apiCall(http.MethodGet, "/", ""))
+	for _, want := range []string{"/v1/sessions ", "/v1/users/{user_id}/sessions ", "DELETE, GET", "/openapi.json", "/readyz", "/metrics", "API key"} {
+		if r.StatusCode != http.StatusOK || !strings.Contains(r.Body, want) {
+			t.Errorf("%d, want %q in:\n%s", r.StatusCode, want, r.Body)
+		}
+	}
+}

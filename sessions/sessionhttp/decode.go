@@ -11,6 +11,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/sessiongate/sessiongate/internal/nearest"
 )
 
 // bodyError is a body that is not what it must be. It holds nothing of the body but names
@@ -69,7 +71,7 @@ func decode[T any](w http.ResponseWriter, r *http.Request, limit int64) (T, erro
 func explain(err error) *bodyError {
 	if semantic := (*json.SemanticError)(nil); errors.As(err, &semantic) {
 		if errors.Is(semantic.Err, json.ErrUnknownName) {
-			return &bodyError{detail: fmt.Sprintf("The body has an unknown member at byte %d.", semantic.ByteOffset)}
+			return unknownMember(semantic)
 		}
 		// Since T has no maps, the pointer is made of its members' names alone.
 		field := strings.ReplaceAll(strings.TrimPrefix(string(semantic.JSONPointer), "/"), "/", ".")
@@ -85,6 +87,22 @@ func explain(err error) *bodyError {
 		return &bodyError{detail: fmt.Sprintf("The body is not JSON from byte %d on.", syntactic.ByteOffset)}
 	}
 	return &bodyError{detail: "The body is not one JSON value."}
+}
+
+// unknownMember names the members that an object may have, and the one that may be meant.
+func unknownMember(e *json.SemanticError) *bodyError {
+	var names []string
+	if e.GoType != nil && e.GoType.Kind() == reflect.Struct {
+		for field := range e.GoType.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			names = append(names, name)
+		}
+	}
+	meant := ""
+	if near := nearest.Name(e.JSONPointer.LastToken(), names); near != "" {
+		meant = fmt.Sprintf(" (did you mean %s?)", near)
+	}
+	return &bodyError{detail: fmt.Sprintf("The body has an unknown member at byte %d%s. Allowed are: %s.", e.ByteOffset, meant, strings.Join(names, ", "))}
 }
 
 func allowed(e *json.SemanticError) string {
