@@ -73,6 +73,8 @@ func preflight(w *corsWriter, r *request) bool {
 		return false
 	}
 	h := w.Header()
+	w.say()
+	h.Set("Access-Control-Allow-Credentials", "true") // worth nothing without an allowed origin
 	h.Set("Access-Control-Allow-Methods", corsMethods)
 	h.Set("Access-Control-Allow-Headers", corsHeaders)
 	h.Set("Access-Control-Max-Age", corsMaxAge)

@@ -2,6 +2,7 @@ package sessiondev
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 )
 
@@ -46,9 +47,13 @@ func readTarget(raw string) (t target, status int) {
 	if strings.Contains(lower, "%2f") || strings.Contains(lower, "%5c") || strings.Contains(lower, "%00") {
 		return t, http.StatusBadRequest
 	}
+	t.path = dotParameters.ReplaceAllString(t.path, "/$1")
 	t.path = mergedSlashes(resolvedDots(canonicalPath(t.path)))
 	return t, 0
 }
+
+// dotParameters are the parameters of . and .. segments: some servers ignore them, and climb.
+var dotParameters = regexp.MustCompile(`/(\.\.?);[^/]*`)
 
 // withoutOrigin takes scheme and host from an absolute target (RFC 9112 §3.2.2).
 func withoutOrigin(raw string) (rest string, status int) {
