@@ -296,8 +296,16 @@ func devRows() map[string][]devRow {
 	}
 	rows["hosts"] = []devRow{
 		{headers: "Host: app.example.test|Host: evil.example", dev: 400, why: "net/http reads no second Host"},
-		{headers: "Host: app.example.test,evil.example"}, {headers: "Host: a@app.example.test", dev: 400, why: "net/http reads no user in Host"}, {headers: "Host: app.example.test:80:80"}, {headers: "Host: app.example.test/x"},
-		{headers: "Host: [::1"}, {headers: "Host:"}, {headers: "Host: a b"}, {headers: "Host: APP.example.test:80"}, {headers: "Host: \xc3\xa9"}, {headers: "X-No-Host: 1"},
+		{headers: "Host: app.example.test,evil.example"},
+		{headers: "Host: a@app.example.test", dev: 400, why: "net/http reads no user in Host"},
+		{headers: "Host: app.example.test:80:80"},
+		{headers: "Host: app.example.test/x"},
+		{headers: "Host: [::1"},
+		{headers: "Host:"},
+		{headers: "Host: a b"},
+		{headers: "Host: APP.example.test:80"},
+		{headers: "Host: \xc3\xa9"},
+		{headers: "X-No-Host: 1"},
 	}
 	for _, method := range []string{"HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "get", "FOO", "PRI"} {
 		rows["methods"] = append(rows["methods"], devRow{line: method + " /"}, devRow{line: method + " /api/x", plain: true})
@@ -395,9 +403,9 @@ func TestDevJourney(t *testing.T) {
 			told[i] = append(told[i], fmt.Sprintf("%s: %d %s, user %s, a new access token: %t, %s", name, a.status,
 				a.header.Get("X-Sessiongate-Denial"), user, a.sets("sAccessToken"), a.header.Get("Location")))
 		}
-		step("nobody, a page", b.send(http.MethodGet, "/", navigation))
-		step("nobody, a script", b.send(http.MethodGet, "/api/me", script))
-		step("nobody, open to all", b.send(http.MethodGet, "/optional", navigation, with("X-Session-User-Id", "root")))
+		step("no session, a page", b.send(http.MethodGet, "/", navigation))
+		step("no session, a script", b.send(http.MethodGet, "/api/me", script))
+		step("no session, open to all", b.send(http.MethodGet, "/optional", navigation, with("X-Session-User-Id", "root")))
 		b.signIn("ada")
 		step("signed in", b.get(with("X-Session-User-Id", "root")))
 		step("cookies alone", b.send(http.MethodPost, "/api/x", without("Anti-Csrf")))
@@ -425,7 +433,7 @@ func TestDevJourney(t *testing.T) {
 		step("after the outage", b.get())
 		step("sign-out", b.do(http.MethodPost, "/auth/signout", script))
 		step("signed out", b.get())
-		step("nobody refreshes", thief.refresh())
+		step("no session, a refresh", thief.refresh())
 		step("keys", b.send(http.MethodGet, "/.well-known/jwks.json"))
 	}
 	if diff := cmp.Diff(told[0], told[1]); diff != "" {

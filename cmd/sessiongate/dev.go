@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,6 +17,8 @@ type devCmd struct {
 	Listen string `default:"127.0.0.1:8080" help:"Address for browsers, of this machine alone (${default})." placeholder:"HOST:PORT"`
 
 	ListenAPI string `default:"127.0.0.1:9003" help:"Address of the sessions API, of this machine alone (${default})." name:"listen-api" placeholder:"HOST:PORT"`
+
+	AddressFile string `help:"File into which it writes url, internal_url and api_key, as JSON, once it is ready. For test suites, with port 0." placeholder:"FILE"`
 
 	Login string `help:"Your login page: a path of your app, or an address. Without it, /dev/login: a form that signs anybody in." placeholder:"URL"`
 }
@@ -56,11 +59,14 @@ func (k devCmd) Run(f *flags, p process) error {
 	if err != nil {
 		return err
 	}
-	if err := writeDev(p.stdout, s, k.App, cmp.Or(o.LoginURL, sessiondev.LoginPath)); err != nil {
-		return err
+	err = writeDev(p.stdout, s, k.App, cmp.Or(o.LoginURL, sessiondev.LoginPath))
+	if err == nil && k.AddressFile != "" {
+		err = writeJSONFile(k.AddressFile, map[string]string{"url": s.URL, "internal_url": s.InternalURL, "api_key": s.APIKey})
 	}
-	<-p.ctx.Done()
-	return s.Close()
+	if err == nil {
+		<-p.ctx.Done()
+	}
+	return errors.Join(err, s.Close())
 }
 
 // writeDev tells the developer where everything is.

@@ -18,7 +18,7 @@ import (
 // are hidden.
 const controlPath = "/dev/"
 
-// LoginPath is the login page of this package: a form that signs in whoever it is told, without a
+// LoginPath is the login page of this package: a form that signs in any user it is told, without a
 // password.
 const LoginPath = controlPath + "login"
 

@@ -15,6 +15,9 @@ const (
 	corsMaxAge  = "600"
 )
 
+// corsRemoved is what the app says and the client does not hear.
+var corsRemoved = []string{"access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"}
+
 // corsWriter says what CORS asks for, on whatever is answered. It is the only voice on it: what the
 // app says is removed.
 type corsWriter struct {
@@ -33,7 +36,7 @@ func (w *corsWriter) say() {
 	}
 	w.said = true
 	h := w.Header()
-	for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers"} {
+	for _, name := range corsRemoved {
 		h.Del(name)
 	}
 	if w.origin != "" {

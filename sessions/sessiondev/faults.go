@@ -36,7 +36,7 @@ func (s *Server) advance(ctx context.Context, by time.Duration) error {
 	for s.engine.Now().Before(then) {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("moving the clock: %w; during an outage of the store nobody can read it", ctx.Err())
+			return fmt.Errorf("moving the clock: %w; during an outage of the store the engine cannot read it", ctx.Err())
 		case <-time.After(time.Millisecond):
 		}
 	}

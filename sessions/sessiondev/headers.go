@@ -2,9 +2,12 @@ package sessiondev
 
 import (
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 // methods are those that Envoy's parser of HTTP/1 knows. It refuses all others, and lower case.
@@ -43,7 +46,7 @@ var internalHeaders = []string{
 	"x-envoy-upstream-rq-timeout-alt-response", "x-envoy-upstream-rq-timeout-ms",
 }
 
-// joinedHeaders are those of which Envoy makes one line where several came.
+// joinedHeaders are those that Envoy joins to one line.
 var joinedHeaders = []string{
 	"Accept", "Accept-Encoding", "Access-Control-Request-Headers", "Access-Control-Request-Method", "Authorization", "Cache-Control", "Content-Type",
 	"Grpc-Timeout", "If-None-Match", "Origin", "Pragma", "Referer", "User-Agent", "Via", "X-Forwarded-Host",
@@ -84,11 +87,14 @@ func clean(h http.Header) (upgrade string, status int) {
 	for _, name := range slices.Concat(internalHeaders, removedHeaders, []string{"keep-alive", "proxy-connection"}) {
 		h.Del(name)
 	}
-	if te := strings.Join(h.Values("Te"), ","); te != "" {
-		h.Del("Te")
+	if te := strings.Join(h.Values("TE"), ","); te != "" {
+		h.Del("TE")
 		if names(te, "trailers") {
-			h.Set("Te", "trailers")
+			h.Set("TE", "trailers")
 		}
+	}
+	if !isReferer(h.Get("Referer")) {
+		h.Del("Referer")
 	}
 	for name := range h {
 		if identity.MatchString(strings.ToLower(name)) {
@@ -96,6 +102,19 @@ func clean(h http.Header) (upgrade string, status int) {
 		}
 	}
 	return upgrade, 0
+}
+
+// isReferer says whether Envoy keeps a Referer: it is an address without user and fragment, or a
+// relative one.
+func isReferer(text string) bool {
+	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return false
+	}
+	if at, err := url.Parse(text); err == nil && at.Scheme != "" && browser.IsHost(at.Host) {
+		return at.User == nil && !strings.Contains(text, "#")
+	}
+	before, _, _ := strings.Cut(text, "/")
+	return !strings.Contains(before, ":") && !strings.ContainsAny(text, "\"<>\\^`{|}")
 }
 
 // cleanConnection removes what is meant for one hop alone (RFC 9110 §7.6.1): Connection, and the
@@ -108,7 +127,7 @@ func cleanConnection(h http.Header) (upgrade string, status int) {
 	h.Del("Upgrade")
 	if strings.EqualFold(upgrade, "h2c") {
 		upgrade = ""
-		h.Del("Http2-Settings")
+		h.Del("HTTP2-Settings")
 	}
 	if upgrade != "" && names(connection, "upgrade") {
 		h.Set("Connection", "Upgrade")

@@ -12,6 +12,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,7 +86,7 @@ func read(in *http.Request) (r *request, status int) {
 	if !in.ProtoAtLeast(1, 1) {
 		return nil, http.StatusUpgradeRequired
 	}
-	if !isMethod(in.Method) {
+	if !slices.Contains(methods, in.Method) {
 		return nil, http.StatusBadRequest
 	}
 	r = &request{method: in.Method, host: in.Host, header: in.Header.Clone(), peer: in.RemoteAddr, id: newID(), began: time.Now()}
@@ -98,27 +99,16 @@ func read(in *http.Request) (r *request, status int) {
 	if local, ok := in.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		r.local = local.String()
 	}
-	for i, coding := range in.TransferEncoding {
-		if i == 0 {
-			r.header.Set("Transfer-Encoding", coding)
-		}
+	if len(in.TransferEncoding) > 0 {
+		r.header.Set("Transfer-Encoding", in.TransferEncoding[0]) // net/http takes it out
 	}
 	// What the client says of these does not count (use_remote_address).
 	peer, _, _ := net.SplitHostPort(r.peer)
 	r.header.Set("X-Forwarded-For", strings.Join(append(r.header.Values("X-Forwarded-For"), peer), ","))
 	r.header.Set("X-Forwarded-Proto", scheme)
 	r.header.Set("X-Envoy-External-Address", peer)
-	r.header.Set("X-Request-Id", newRequestID())
+	r.header.Set("X-Request-ID", newRequestID())
 	return r, 0
-}
-
-func isMethod(method string) bool {
-	for _, known := range methods {
-		if method == known {
-			return true
-		}
-	}
-	return false
 }
 
 // destination is where a path leads.
@@ -172,7 +162,7 @@ func (p *proxy) forward(w http.ResponseWriter, in *http.Request, r *request) {
 // away answers where the app does not.
 func (p *proxy) away(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(r.Context().Err(), context.Canceled) {
-		return // nobody waits
+		return // no client waits
 	}
 	p.log.WarnContext(r.Context(), "the app did not answer", "app", p.app.String(), "error", err)
 	unavailable(w, fmt.Sprintf("The app at %s does not answer. Is it running?\n", p.app))
@@ -199,7 +189,7 @@ func answer(w http.ResponseWriter, status int, body string) {
 		w.Header().Set("Content-Type", "text/plain")
 	}
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, body)
+	_, _ = io.WriteString(w, body) //nolint:gosec // plain text, or what the check says with a type of its own
 }
 
 // parseApp reads the address of the app.

@@ -202,7 +202,7 @@ func (s *Server) run(ctx context.Context, o Options, p *proxy, backends http.Han
 	g.Go(func() error { return served(front.Serve(public)) })
 	g.Go(func() error { return served(back.Serve(internal)) })
 	s.stop = sync.OnceValue(func() error {
-		grace, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		grace, cancel := context.WithTimeout(life, stopTimeout)
 		defer cancel()
 		for _, server := range []*http.Server{front, back} {
 			if server.Shutdown(grace) != nil {
