@@ -1,12 +1,18 @@
 package sessiondev_test
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sessiongate/sessiongate/authz"
 	"github.com/sessiongate/sessiongate/sessions/sessiondev"
@@ -166,6 +172,76 @@ func TestClose(t *testing.T) {
 		if response, err := http.Get(at); err == nil {
 			_ = response.Body.Close()
 			t.Errorf("%s answers", at)
+		}
+	}
+}
+
+// TestStreams: bytes of a WebSocket go both ways, those of an event stream come at once, and neither outlives the server.
+func TestStreams(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{}, 2)
+	streams := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() { ended <- struct{}{} }()
+		if r.Header.Get("Upgrade") == "" {
+			_, _ = io.WriteString(w, "data: 1\n")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+			return
+		}
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(conn, buffered)
+	}))
+	t.Cleanup(streams.Close)
+	s := start(t, sessiondev.Options{App: streams.URL})
+	u := newUser(t, s)
+	u.signIn("ada")
+	at, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(more string) *bufio.Reader {
+		conn, err := net.Dial("tcp", at.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: "+at.Host+"\r\nCookie: sAccessToken="+u.client.Jar.Cookies(at)[0].Value+"\r\n"+more+"\r\n\r\n")
+		from := bufio.NewReader(conn)
+		if strings.Contains(more, "Upgrade") {
+			if response, err := http.ReadResponse(from, nil); err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+				t.Fatalf("no WebSocket: %v, %v", response, err)
+			}
+			_, _ = io.WriteString(conn, "ping\n")
+		}
+		return from
+	}
+	socket := open("Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: " + s.URL)
+	events := open("Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors")
+	for _, stream := range []struct {
+		from *bufio.Reader
+		line string
+	}{{socket, "ping\n"}, {events, "data: 1\n"}} {
+		for line := ""; line != stream.line; {
+			if line, err = stream.from.ReadString('\n'); err != nil {
+				t.Fatalf("waiting for %q: %v", stream.line, err)
+			}
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	<-ended
+	<-ended
+	for _, stream := range []*bufio.Reader{socket, events} {
+		if _, err := io.Copy(io.Discard, stream); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("a stream outlives the server")
 		}
 	}
 }

@@ -192,7 +192,13 @@ func (s *Server) run(ctx context.Context, o Options, p *proxy, backends http.Han
 	s.URL, s.InternalURL = "http://"+public.Addr().String(), "http://"+internal.Addr().String()
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	g := new(errgroup.Group)
-	front, back := newHTTPServer(p), newHTTPServer(backends)
+	var underWay sync.WaitGroup // streams, too, which a server forgets once they are its handler's
+	front, back := newHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		underWay.Add(1)
+		defer underWay.Done()
+		p.ServeHTTP(w, r)
+	})), newHTTPServer(backends)
+	front.BaseContext = func(net.Listener) context.Context { return life }
 	failed := make(chan error, 1)
 	g.Go(func() error {
 		err := s.engine.Run(life)
@@ -209,8 +215,9 @@ func (s *Server) run(ctx context.Context, o Options, p *proxy, backends http.Han
 				_ = server.Close() // what is under way is cut
 			}
 		}
-		p.transport.CloseIdleConnections()
 		end()
+		underWay.Wait()
+		p.transport.CloseIdleConnections()
 		return g.Wait()
 	})
 	select {
