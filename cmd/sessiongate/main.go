@@ -51,6 +51,7 @@ type commands struct {
 	Version kong.VersionFlag `help:"Print the version."`
 
 	Serve       serveCmd       `cmd:"" help:"Serve Envoy, browsers and backends until SIGTERM or SIGINT."`
+	Dev         devCmd         `cmd:"" help:"Run all of it in one process in front of your app, for development only."`
 	Migrate     migrateCmd     `cmd:"" help:"Bring the database's schema up to date."`
 	Config      configCmd      `cmd:"" help:"Print the configuration in effect, with secrets redacted; or explain which policy a request meets."`
 	Sessions    sessionsCmd    `cmd:"" help:"End sessions in the database."`

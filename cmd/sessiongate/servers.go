@@ -180,19 +180,26 @@ func (s *servers) addresses() map[string]string {
 	return all
 }
 
-// writeAddresses tells the process that started this one with port 0 where it listens. The file
-// appears whole.
+// writeAddresses tells the process that started this one with port 0 where it listens.
 func (s *servers) writeAddresses(file string) error {
 	if file == "" {
 		return nil
 	}
-	text, err := json.Marshal(s.addresses())
+	if err := writeJSONFile(file, s.addresses()); err != nil {
+		return fmt.Errorf("listen.address_file: %w", err)
+	}
+	return nil
+}
+
+// writeJSONFile writes a file that appears whole, and that only its owner reads.
+func writeJSONFile(file string, value any) error {
+	text, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
 	temporary, err := os.CreateTemp(filepath.Dir(file), ".addresses-*")
 	if err != nil {
-		return fmt.Errorf("listen.address_file: %w", err)
+		return err
 	}
 	_, err = temporary.Write(text)
 	err = errors.Join(err, temporary.Close())
@@ -200,7 +207,7 @@ func (s *servers) writeAddresses(file string) error {
 		err = os.Rename(temporary.Name(), file)
 	}
 	if err != nil {
-		return fmt.Errorf("listen.address_file: %w", errors.Join(err, os.Remove(temporary.Name())))
+		return errors.Join(err, os.Remove(temporary.Name()))
 	}
 	return nil
 }

@@ -1,0 +1,268 @@
+package sessiondev
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sessiongate/sessiongate/authz"
+	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
+	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
+	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+)
+
+// Options say what a [Server] stands in front of. Only App is required.
+type Options struct {
+	// App is the address of the app: http://HOST[:PORT] or https://HOST[:PORT].
+	App string
+	// Listen is where browsers connect, Internal where the app calls the sessions API: HOST:PORT,
+	// where HOST is of this machine alone. Empty: a free port of 127.0.0.1.
+	Listen, Internal string
+	// LoginURL is where a request without a session is sent. Where it is a path, that path has no
+	// check. Empty: a form of this package, at [LoginPath], which signs anybody in.
+	LoginURL string
+	// Default is the policy of requests for which Routes has no entry. nil: as sessiongate's own
+	// default, anti_csrf is attested.
+	Default *authz.Policy
+	// Routes are policies for hosts, paths and methods.
+	Routes []authz.Route
+	// AllowedOrigins are other origins whose pages may act as the signed-in user.
+	AllowedOrigins []string
+	// StripCookies takes the session's tokens from what the app sees.
+	StripCookies bool
+	// APIKey is the key of the sessions API. Empty: one is made.
+	APIKey string
+	// Log gets a line for every denial. nil: none is written.
+	Log *slog.Logger
+}
+
+// Server is a running sessiongate in front of an app.
+type Server struct {
+	// URL is where browsers go, InternalURL where the sessions API is: http://HOST:PORT.
+	URL, InternalURL string
+	// APIKey is the key of the sessions API.
+	APIKey string
+
+	engine  *sessions.Engine
+	store   *sessionstest.Memory
+	cookies browser.Cookies
+	life    time.Duration // of an access token
+	attempt time.Duration // D of docs/protocol.md
+	seen    *seenTokens
+	playing sync.Mutex // one fault at a time
+
+	stop func() error
+}
+
+// The limits of the listeners. They are not settings: this is no production.
+const (
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 300 * time.Second
+	// stopTimeout is what requests under way get when the server is closed.
+	stopTimeout = time.Second
+	// feedPoll is short, so that a fault is heard of soon.
+	feedPoll = 50 * time.Millisecond
+)
+
+// Start runs sessiongate in front of an app until the Server is closed. ctx bounds the start alone.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	app, err := parseApp(o.App)
+	if err != nil {
+		return nil, err
+	}
+	if o.LoginURL == "" {
+		o.LoginURL = LoginPath
+	}
+	s := &Server{APIKey: o.APIKey, store: sessionstest.NewMemory(), cookies: cookies(), seen: newSeenTokens()}
+	if s.APIKey == "" {
+		s.APIKey = rand.Text() + rand.Text()
+	}
+	ready, err := s.newEngine()
+	if err != nil {
+		return nil, err
+	}
+	p := &proxy{app: app, authPath: s.cookies.AuthPath, login: loginPath(o.LoginURL), origins: slices.Clone(o.AllowedOrigins), log: o.Log, control: s.controls()}
+	p.transport = &http.Transport{DisableCompression: true, IdleConnTimeout: appIdle, DialContext: (&net.Dialer{Timeout: time.Second}).DialContext}
+	backends, err := s.serveEngine(p, o)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.run(ctx, o, p, backends, ready)
+}
+
+// cookies are those of sessiongate, for plain http.
+func cookies() browser.Cookies {
+	c := browser.DefaultCookies()
+	c.Secure, c.HostPrefix, c.Partitioned = false, false, false
+	return c
+}
+
+// loginPath is the path of a login address of this host, or empty.
+func loginPath(login string) string {
+	at, err := url.Parse(login)
+	if err != nil || at.Host != "" {
+		return ""
+	}
+	return at.Path
+}
+
+// newEngine makes the engine over an empty store. ready is closed once it answers.
+func (s *Server) newEngine() (ready chan struct{}, err error) {
+	var secret [32]byte
+	_, _ = rand.Read(secret[:])
+	cfg := sessions.Defaults()
+	if cfg.KeyEncryptionKey, err = sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString(secret[:])); err != nil {
+		return nil, fmt.Errorf("making a key: %w", err)
+	}
+	ready = make(chan struct{})
+	cfg.FeedPoll = feedPoll
+	cfg.Observe = func(e sessions.Event) {
+		switch e.Kind { //nolint:exhaustive // the others are for a production's log
+		case sessions.EventReady:
+			close(ready)
+		case sessions.EventCreated:
+			s.seen.created(e.Handle, e.UserID)
+		}
+	}
+	s.life, s.attempt = cfg.AccessTokenLife, cfg.RefreshAttemptMax
+	if s.engine, err = sessions.New(s.store, cfg); err != nil {
+		return nil, fmt.Errorf("making the engine: %w", err)
+	}
+	return ready, nil
+}
+
+// serveEngine gives p the check and the auth path, and returns the sessions API.
+func (s *Server) serveEngine(p *proxy, o Options) (backends http.Handler, err error) {
+	handlers := sessionhttp.Defaults()
+	handlers.Cookies, handlers.AllowedOrigins, handlers.DenialHeader, handlers.Log = s.cookies, o.AllowedOrigins, true, o.Log
+	handlers.RefreshAttemptMax = s.attempt
+	handlers.APIKeys = map[string]sessionhttp.APIKey{"dev": {Digest: sessionhttp.DigestKey(s.APIKey), Scopes: sessionhttp.AllScopes}}
+	browsers, err := sessionhttp.Public(s.engine, handlers)
+	if err != nil {
+		return nil, fmt.Errorf("making the auth path: %w", err)
+	}
+	p.public = s.seen.watch(browsers, s.cookies)
+	if backends, err = sessionhttp.Internal(s.engine, handlers); err != nil {
+		return nil, fmt.Errorf("making the sessions API: %w", err)
+	}
+	policy := authz.Policy{AntiCSRF: authz.AntiCSRFAttested}
+	if o.Default != nil {
+		policy = *o.Default
+	}
+	policy.ReturnTo = policy.ReturnTo || o.LoginURL == LoginPath
+	p.authz, err = authz.New(s.engine, authz.Config{
+		Cookies: s.cookies, LoginURL: o.LoginURL, RefreshPath: handlers.RefreshPath, SignoutPath: handlers.SignoutPath,
+		SessionExpiredStatus: handlers.SessionExpiredStatus, Default: policy, Routes: o.Routes, AllowedOrigins: o.AllowedOrigins,
+		DenialHeader: true, StripCookies: o.StripCookies, RefreshAttemptMax: s.attempt, Log: o.Log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the check: %w", err)
+	}
+	return s.seen.watch(backends, s.cookies), nil
+}
+
+// run opens the listeners and starts everything.
+func (s *Server) run(ctx context.Context, o Options, p *proxy, backends http.Handler, ready chan struct{}) error {
+	public, err := listen(ctx, o.Listen)
+	if err != nil {
+		return err
+	}
+	internal, err := listen(ctx, o.Internal)
+	if err != nil {
+		return errors.Join(err, public.Close())
+	}
+	s.URL, s.InternalURL = "http://"+public.Addr().String(), "http://"+internal.Addr().String()
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	g := new(errgroup.Group)
+	var underWay sync.WaitGroup // streams, too, which a server forgets once they are its handler's
+	front, back := newHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		underWay.Add(1)
+		defer underWay.Done()
+		p.ServeHTTP(w, r)
+	})), newHTTPServer(backends)
+	front.BaseContext = func(net.Listener) context.Context { return life }
+	failed := make(chan error, 1)
+	g.Go(func() error {
+		err := s.engine.Run(life)
+		failed <- err
+		return err
+	})
+	g.Go(func() error { return served(front.Serve(public)) })
+	g.Go(func() error { return served(back.Serve(internal)) })
+	s.stop = sync.OnceValue(func() error {
+		grace, cancel := context.WithTimeout(life, stopTimeout)
+		defer cancel()
+		for _, server := range []*http.Server{front, back} {
+			if server.Shutdown(grace) != nil {
+				_ = server.Close() // what is under way is cut
+			}
+		}
+		end()
+		underWay.Wait()
+		p.transport.CloseIdleConnections()
+		return g.Wait()
+	})
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), s.stop())
+	case err := <-failed:
+		return errors.Join(err, s.stop())
+	}
+}
+
+func newHTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: bytesMax,
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+}
+
+func served(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// listen opens a listener that only this machine can reach: the controls have no password, and the
+// keys of a test are no secret.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("listen: found %q; allowed: a loopback address, such as 127.0.0.1:8080: this is for development, and other machines must not reach it", address)
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return l, nil
+}
+
+// Close ends the server and all sessions, and returns when nothing of it runs.
+func (s *Server) Close() error { return s.stop() }
