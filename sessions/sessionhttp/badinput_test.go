@@ -297,7 +297,7 @@ func TestUnknownMemberSaysWhatIsAllowed(t *testing.T) {
 		`{"userid":"ada"}`:                             "(did you mean user_id?). Allowed are: user_id, claims, data, transport, client, host.",
 		`{"user_id":"ada","klaims":{}}`:                "(did you mean claims?). Allowed are: ",
 		`{"user_id":"a","` + secretText + `":1}`:       ". Allowed are: user_id, ",
-		`{"user_id":"ada","client":{"address":"::1"}}`: "(did you mean address?). Allowed are: address, user_agent.",
+		`{"user_id":"ada","client":{"useragent":"x"}}`: "(did you mean user_agent?). Allowed are: address, user_agent.",
 	} {
 		r := do(b.internal, apiCall(http.MethodPost, "/v1/sessions", body))
 		if p := wantProblem(t, r, http.StatusBadRequest); !strings.Contains(p.Detail, want) || strings.Contains(r.Body, secretText) {
