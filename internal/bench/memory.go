@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -139,6 +141,14 @@ func (b *bench) cachedTokens(ctx context.Context) (rows [][]string, err error) {
 			return nil, err
 		}
 		seen += m.requests
+	}
+	page, err := ask(ctx, http.MethodGet, "http://"+g.at.Internal+"/metrics", "", nil)
+	if err != nil {
+		return nil, err
+	}
+	if want := fmt.Sprintf("\nsessiongate_token_cache_entries %d\n", n); !bytes.Contains(page, []byte(want)) {
+		at := bytes.Index(page, []byte("\nsessiongate_token_cache_entries "))
+		return nil, fmt.Errorf("not all of %d tokens are cached: %.60q", n, page[max(0, at):])
 	}
 	heap, resident, err := g.memory(ctx)
 	if err != nil {
