@@ -294,7 +294,7 @@ func entries(c *Config) []settings.Setting {
 
 		{
 			Key: "cache.tokens", Field: "CachedTokens", Kind: settings.Integer(&c.Engine.CachedTokens, 1, 10_000_000),
-			Doc: "Verified access tokens kept in memory, each with what Envoy is told of its session. One takes some 2.4 KB with small claims, so 100000 take 240 MB. For a token that is not there, the signature is checked again.",
+			Doc: "Verified access tokens kept in memory, each with what Envoy is told of its session. One takes some 2.5 KB with small claims, so 100000 take 250 MB. For a token that is not there, the signature is checked again.",
 		},
 		{
 			Key: "cache.unverified_cpu", Field: "UnverifiedCPU", Kind: settings.Integer(&c.Engine.UnverifiedCPU, 1, 100),
