@@ -24,6 +24,8 @@ type feed struct {
 	resyncing bool // the poll is a full resync
 	keysDue   bool // the keys may have changed since they were read
 
+	polls   atomic.Uint32 // counts the pages that were asked for
+	resync  atomic.Uint32 // the first page of the last full resync, by that count
 	resyncs atomic.Uint32 // counts the full resyncs
 	entries atomic.Uint64 // counts the entries that were read
 }
@@ -89,20 +91,22 @@ func (f *feed) readKeys(ctx context.Context, loadKeys func(context.Context) erro
 func (f *feed) read(ctx context.Context, store Store, bound time.Duration) (Page, error) {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
+	asked := f.polls.Add(1)
 	page, err := store.Poll(ctx, f.cursor)
 	if err != nil {
 		return Page{}, err
 	}
 	if page.Resync {
 		f.resyncs.Add(1)
+		f.resync.Store(asked)
 		f.resyncing, f.keysDue = true, true
 	}
 	f.retention.Store(int64(page.Retention))
-	elapsed, resync := f.elapsed(), f.resyncs.Load()
+	elapsed, resync := f.elapsed(), f.resync.Load()
 	read := make([]entryRead, len(page.Entries))
 	for i, e := range page.Entries {
 		left := min(max(page.Retention-page.Now.Sub(e.At), 0), page.Retention)
-		read[i] = entryRead{e, stamp{int64(elapsed + left), resync}}
+		read[i] = entryRead{e, stamp{int64(elapsed + left), resync}, resync}
 		f.keysDue = f.keysDue || e.Kind == EntryKeys
 	}
 	f.set.apply(read)
@@ -117,8 +121,10 @@ func (f *feed) read(ctx context.Context, store Store, bound time.Duration) (Page
 
 // add holds an entry that this process made, before the feed brings it.
 func (f *feed) add(e Entry) {
-	keep := stamp{int64(f.elapsed()) + f.retention.Load(), f.resyncs.Load()}
-	f.set.shards[shardOf(e)].apply([]entryRead{{e, keep}})
+	// A full resync may be on its way that was asked for before the store made this entry, and does not
+	// bring it. The count of pages says so: settle keeps what came since that resync was asked for.
+	keep := stamp{int64(f.elapsed()) + f.retention.Load(), f.polls.Load()}
+	f.set.shards[shardOf(e)].apply([]entryRead{{e, keep, f.resync.Load()}})
 }
 
 // prune forgets the entries that can deny no living token any more.

@@ -441,3 +441,43 @@ func TestPollsAreJittered(t *testing.T) {
 		t.Errorf("%d different pauses of 100", len(pauses))
 	}
 }
+
+// A change of claims may be committed, and be heard here by its own caller, while a full resync is on
+// its way that began before it and does not bring it. It stays heard. A later resync that does not
+// bring it either says that the store has lost it.
+func TestFeedKeepsWhatIsMadeDuringAResync(t *testing.T) {
+	b := newFeedBench(t)
+	h := NewHandle()
+	b.read("1")
+	token := &Access{Handle: h, version: 1, lineage: lineage{own: TokenHash{1}}}
+	resync := func(meanwhile func()) {
+		t.Helper()
+		if err := b.turn(func(Cursor) (Page, error) {
+			meanwhile()
+			return Page{Next: "2", Resync: true, Now: testEpoch, Retention: time.Hour}, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resync(func() { b.add(Entry{Kind: EntryClaims, Handle: h, Version: 2, At: testEpoch}) })
+	if d := b.set.deny(token); d != DenyVersion {
+		t.Errorf("a token with the former claims: %v", d)
+	}
+	b.read("3", Entry{Kind: EntryClaims, Handle: h, Version: 2, At: testEpoch})
+	if d := b.set.deny(token); d != DenyVersion {
+		t.Errorf("once it was read: %v", d)
+	}
+	resync(func() {})
+	if d := b.set.deny(token); d != nil {
+		t.Errorf("the store has lost the change: %v", d)
+	}
+
+	// Two changes at once: the later one was heard first.
+	resync(func() {
+		b.add(Entry{Kind: EntryClaims, Handle: h, Version: 3, At: testEpoch})
+		b.add(Entry{Kind: EntryClaims, Handle: h, Version: 2, At: testEpoch})
+	})
+	if d := b.set.deny(&Access{Handle: h, version: 2, lineage: lineage{own: TokenHash{1}}}); d != DenyVersion {
+		t.Errorf("of two changes: %v", d)
+	}
+}

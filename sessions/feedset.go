@@ -27,8 +27,10 @@ type feedShard struct {
 // stamp says how long an entry is kept. until is on this machine's clock: a step of the store's
 // clock must not forget an entry that still denies a token.
 type stamp struct {
-	until  int64  // nanoseconds, as [feed.elapsed] counts
-	resync uint32 // the last full resync that brought it
+	until int64 // nanoseconds, as [feed.elapsed] counts
+	// poll is the first page of the full resync that brought it or, of what was made here, the page
+	// that had been asked for last.
+	poll uint32
 }
 
 // ended is kept small: a mass sign-out brings a million of them.
@@ -67,10 +69,12 @@ type version struct {
 
 func (s *feedSet) shard(b byte) *feedShard { return &s.shards[b%feedShards] }
 
-// entryRead is an entry with its stamp.
+// entryRead is an entry with its stamp. resync is the first page of the last full resync.
 type entryRead struct {
 	Entry
 	stamp
+
+	resync uint32
 }
 
 // apply adds entries. It locks each shard once, and for that shard's part alone. So a Check waits
@@ -121,7 +125,7 @@ func (sh *feedShard) add(e entryRead) {
 	case EntryClaims:
 		had := sh.versions[e.Handle]
 		told := e.Version
-		if had.resync == e.resync {
+		if had.poll >= e.resync {
 			told = max(told, had.told)
 		}
 		sh.versions[e.Handle] = version{e.stamp, max(had.number, told), told}
@@ -141,9 +145,9 @@ func (s *feedSet) settle(resync uint32) {
 func (sh *feedShard) settle(resync uint32) {
 	sh.Lock()
 	defer sh.Unlock()
-	maps.DeleteFunc(sh.lost, func(_ TokenHash, s stamp) bool { return s.resync != resync })
+	maps.DeleteFunc(sh.lost, func(_ TokenHash, s stamp) bool { return s.poll < resync })
 	for h, v := range sh.versions {
-		if v.resync != resync {
+		if v.poll < resync {
 			delete(sh.versions, h)
 		} else if v.number != v.told {
 			v.number = v.told
