@@ -326,17 +326,13 @@ func (b *bench) contest(ctx context.Context, title, why string, entries []entry)
 			}
 			loops[e.name] = append(loops[e.name], p)
 		}
-		turns, next := loops[e.name], 0
-		for _, p := range turns[1:] { // contest warms the first up
+		for _, p := range loops[e.name][1:] { // contest warms the first up
 			if _, err := p.play(b.turn); err != nil {
 				return c, loops, fmt.Errorf("%s: %w", e.name, err)
 			}
 		}
 		c.goal[e.name] = e.goal
-		c.contenders = append(c.contenders, contender{e.name, func(context.Context) (measurement, error) {
-			next++
-			return turns[next%len(turns)].play(b.turn)
-		}})
+		c.contenders = append(c.contenders, contender{e.name, inTurn(loops[e.name], b.turn)})
 	}
 	return c, loops, nil
 }

@@ -22,6 +22,17 @@ type contender struct {
 	play func(ctx context.Context) (measurement, error)
 }
 
+// inTurn plays several of one kind, one after the other.
+func inTurn[P interface {
+	play(turn time.Duration) (measurement, error)
+}](players []P, turn time.Duration) func(context.Context) (measurement, error) {
+	next := 0
+	return func(context.Context) (measurement, error) {
+		next++
+		return players[next%len(players)].play(turn)
+	}
+}
+
 // contest plays the contenders in turns, so that whatever else the machine does is done to all.
 // The first contender is the baseline (ratio 1).
 type contest struct {

@@ -329,11 +329,7 @@ func envoyPart(ctx context.Context, b *bench) (results []result, err error) {
 			}
 			stops, fronts[f.name] = append(stops, front.stop), append(fronts[f.name], front)
 		}
-		next := 0
-		c.contenders = append(c.contenders, contender{f.name, func(context.Context) (measurement, error) {
-			next++
-			return fronts[f.name][next%starts].play(b.turn)
-		}})
+		c.contenders = append(c.contenders, contender{f.name, inTurn(fronts[f.name], b.turn)})
 	}
 	together, err := b.apart()
 	if err != nil {
