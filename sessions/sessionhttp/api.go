@@ -77,7 +77,7 @@ func (a *api) index(w http.ResponseWriter, _ *http.Request) error {
 	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	routes := a.routes()
 	for _, pattern := range slices.Sorted(maps.Keys(routes)) {
-		_, _ = fmt.Fprintf(t, "%s\t%s\n", pattern, strings.Join(slices.Sorted(maps.Keys(routes[pattern])), ", "))
+		_, _ = fmt.Fprintf(t, "%s\t%s\n", pattern, routes[pattern].allow())
 	}
 	_, _ = fmt.Fprint(t, "/openapi.json\tthe description of these\n/readyz, /healthz\twhether it can serve, and whether it runs\n/metrics\tfor Prometheus\n")
 	_ = t.Flush()
