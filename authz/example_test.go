@@ -15,7 +15,7 @@ import (
 	"github.com/sessiongate/sessiongate/authz"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
-	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 )
 
 // Envoy's external authorization, answered by an engine in the same program:
@@ -35,7 +35,7 @@ func ExampleNew() {
 			close(ready)
 		}
 	}
-	engine, err := sessions.New(sessionstest.NewMemory(), cfg)
+	engine, err := sessions.New(memory.New(), cfg)
 	if err != nil {
 		log.Fatal(err)
 	}

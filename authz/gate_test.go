@@ -14,6 +14,7 @@ import (
 
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -52,7 +53,7 @@ func newGate(tb testing.TB, change ...func(*Config)) *gate {
 	}
 	engine := sessions.Defaults()
 	engine.KeyEncryptionKey = kek
-	store := sessionstest.NewMemory()
+	store := memory.New()
 	// A day ago by the store's clock.
 	store.Advance(-24 * time.Hour)
 	before := sessionstest.StartEngine(tb, store, engine)

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sessiongate/sessiongate/sessions"
-	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 )
 
 // taker is an audit output that a test can break.
@@ -122,7 +122,7 @@ func TestAuditTellsWhatWasDecided(t *testing.T) {
 // nothing and change no order; the log tells of an outage once, and of its end.
 func TestAuditOutage(t *testing.T) {
 	t.Parallel()
-	store, k := sessionstest.NewMemory(), newTaker()
+	store, k := memory.New(), newTaker()
 	full := errors.New("no space left")
 	e, log := start(t, store, audited(t, k.take))
 	k.await(t, 2)
@@ -177,7 +177,7 @@ func TestAuditFlush(t *testing.T) {
 	cfg.AuditPoll, cfg.AuditBatch = time.Hour, 10
 	log := &events{}
 	cfg.Observe = log.add
-	e, err := sessions.New(sessionstest.NewMemory(), cfg)
+	e, err := sessions.New(memory.New(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestAuditOutputThatHangs(t *testing.T) {
 		freed <- ctx.Err()
 		return ctx.Err()
 	})
-	e, err := sessions.New(sessionstest.NewMemory(), cfg)
+	e, err := sessions.New(memory.New(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,11 +17,12 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
 func TestEngineScenarios(t *testing.T) {
-	sessionstest.Scenarios(t, func(*testing.T) sessionstest.ClockedStore { return sessionstest.NewMemory() })
+	sessionstest.Scenarios(t, func(*testing.T) sessionstest.ClockedStore { return memory.New() })
 }
 
 // watched is a store whose calls are counted, and fail as a test says: before
@@ -140,7 +141,7 @@ func (s *watched) AddKey(ctx context.Context, k sessions.StoredKey, delay time.D
 }
 
 func newWatched() *watched {
-	return &watched{ClockedStore: sessionstest.NewMemory(), calls: map[string]int{}}
+	return &watched{ClockedStore: memory.New(), calls: map[string]int{}}
 }
 
 func key(t testing.TB, fill string) *sessions.KeyEncryptionKey {
@@ -909,7 +910,7 @@ func TestTokensAreNeverFormatted(t *testing.T) {
 
 // An engine that is told to stop while its store is away stops, without a complaint.
 func TestStopWhileTheStoreIsAway(t *testing.T) {
-	store := sessionstest.NewMemory()
+	store := memory.New()
 	store.Fail(func(string) error { return errors.New("away") })
 	ctx, stop := context.WithCancel(t.Context())
 	cfg := sessions.Defaults()

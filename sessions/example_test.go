@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
-	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 )
 
 // startEngine runs an engine over a store until stop is called, as a program's main does. See
@@ -51,7 +51,7 @@ func startEngine(store sessions.Store) (engine *sessions.Engine, stop func()) {
 // an access token that grows old is refreshed, and in the end the user signs out.
 func Example() {
 	ctx := context.Background()
-	store := sessionstest.NewMemory()
+	store := memory.New()
 	engine, stop := startEngine(store)
 	client := sessions.NewClient(netip.MustParseAddr("192.0.2.7"), "Firefox")
 
@@ -95,7 +95,7 @@ func Example() {
 // What a refused refresh means for the client.
 func ExampleEngine_Refresh() {
 	ctx := context.Background()
-	store := sessionstest.NewMemory()
+	store := memory.New()
 	engine, stop := startEngine(store)
 	alices := sessions.NewClient(netip.MustParseAddr("192.0.2.7"), "Firefox")
 	attackers := sessions.NewClient(netip.MustParseAddr("203.0.113.9"), "curl")
@@ -147,7 +147,7 @@ func ExampleEngine_Refresh() {
 // is sent to refresh; the client that caused the change gets a new token.
 func ExampleEngine_Update() {
 	ctx := context.Background()
-	engine, stop := startEngine(sessionstest.NewMemory())
+	engine, stop := startEngine(memory.New())
 	issued, err := engine.Create(ctx, sessions.NewSession{UserID: "alice", Claims: []byte(`{"plan":"free"}`), Transport: sessions.TransportCookie})
 	if err != nil {
 		log.Fatal(err)
@@ -183,7 +183,7 @@ func ExampleEngine_Update() {
 // A backend ends all sessions of a user, as after a change of the password.
 func ExampleEngine_EndUser() {
 	ctx := context.Background()
-	engine, stop := startEngine(sessionstest.NewMemory())
+	engine, stop := startEngine(memory.New())
 	var last sessions.Issued
 	for range 3 {
 		var err error

@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
-	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 )
 
 // withKeys is a store that an engine under the key-encryption key "k" has used,
 // with so many generations of each kind, all of them active.
-func withKeys(t *testing.T, generations int) *sessionstest.Memory {
+func withKeys(t *testing.T, generations int) *memory.Store {
 	t.Helper()
-	store := sessionstest.NewMemory()
+	store := memory.New()
 	start(t, store, quiet(t))
 	for range generations - 1 {
 		for _, kind := range []sessions.KeyKind{sessions.KeySigning, sessions.KeySealing} {

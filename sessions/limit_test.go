@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/sessiongate/sessiongate/sessions"
-	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 )
 
 // One sign-in more than allowed ends the first session: at once in this engine, which reports it,
@@ -14,7 +14,7 @@ import (
 func TestEviction(t *testing.T) {
 	cfg := quiet(t) // no poll could tell this engine
 	cfg.PerUser = sessions.UserLimit{Max: 1, EvictOldest: true}
-	store := sessionstest.NewMemory()
+	store := memory.New()
 	e, log := start(t, store, cfg)
 	sign := func() sessions.Issued {
 		t.Helper()
@@ -55,7 +55,7 @@ func TestEviction(t *testing.T) {
 func TestLimitRefuses(t *testing.T) {
 	cfg := quiet(t)
 	cfg.PerUser = sessions.UserLimit{Max: 1}
-	store := sessionstest.NewMemory()
+	store := memory.New()
 	e, _ := start(t, store, cfg)
 	create := func() error {
 		_, err := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -111,7 +112,7 @@ func TestCallsOfARefresh(t *testing.T) {
 
 // A store that rotated a row for which another rule decides is not believed: nothing is issued.
 func TestRotatedAgainstTheRule(t *testing.T) {
-	store := &overeager{ClockedStore: sessionstest.NewMemory()}
+	store := &overeager{ClockedStore: memory.New()}
 	e, log := start(t, store, quiet(t))
 	i := create(t, e)
 	_, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home)

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
@@ -22,7 +23,7 @@ func startEngine(t *testing.T) *sessions.Engine {
 	}
 	cfg := sessions.Defaults()
 	cfg.KeyEncryptionKey = kek
-	return sessionstest.StartEngine(t, sessionstest.NewMemory(), cfg)
+	return sessionstest.StartEngine(t, memory.New(), cfg)
 }
 
 func signIn(t *testing.T, e *sessions.Engine, claims string) sessions.Issued {

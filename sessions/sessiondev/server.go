@@ -22,8 +22,8 @@ import (
 	"github.com/sessiongate/sessiongate/authz"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
-	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
 // Options say what a [Server] stands in front of. Only App is required.
@@ -59,7 +59,7 @@ type Server struct {
 	APIKey string
 
 	engine  *sessions.Engine
-	store   *sessionstest.Memory
+	store   *memory.Store
 	cookies browser.Cookies
 	life    time.Duration // of an access token
 	attempt time.Duration // D of docs/protocol.md
@@ -91,7 +91,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.LoginURL == "" {
 		o.LoginURL = LoginPath
 	}
-	s := &Server{APIKey: o.APIKey, store: sessionstest.NewMemory(), cookies: cookies(), seen: newSeenTokens()}
+	s := &Server{APIKey: o.APIKey, store: memory.New(), cookies: cookies(), seen: newSeenTokens()}
 	if s.APIKey == "" {
 		s.APIKey = rand.Text() + rand.Text()
 	}

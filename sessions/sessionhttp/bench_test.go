@@ -20,7 +20,7 @@ import (
 
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
-	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 )
 
 const (
@@ -173,7 +173,7 @@ func (b *bench) server(t testing.TB) server {
 // newIdleBench is a bench whose engine has not been started.
 func newIdleBench(t testing.TB, change ...func(*Config)) (*bench, func()) {
 	t.Helper()
-	b := &bench{store: &shifted{Store: sessionstest.NewMemory()}, log: &lockedBuffer{}}
+	b := &bench{store: &shifted{Store: memory.New()}, log: &lockedBuffer{}}
 	kek, err := sessions.ParseKeyEncryptionKey(base64.StdEncoding.EncodeToString(make([]byte, 32)))
 	if err != nil {
 		t.Fatal(err)

@@ -13,8 +13,8 @@ import (
 
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
-	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
 // A plain net/http server with sessions of its own, without Envoy: the sign-in
@@ -133,7 +133,7 @@ func startEngine() (engine *sessions.Engine, stop func()) {
 			close(ready)
 		}
 	}
-	if engine, err = sessions.New(sessionstest.NewMemory(), cfg); err != nil {
+	if engine, err = sessions.New(memory.New(), cfg); err != nil {
 		log.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

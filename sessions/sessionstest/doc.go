@@ -1,7 +1,6 @@
 // Package sessionstest owns what the tests of the engine and of its stores share. It is for tests
 // only.
 //
-//   - [NewMemory] is a store in memory, with faults.
 //   - [Conformance] and [Audit] are the suites that every store passes.
 //   - [Scenarios] are the sequences that an engine over any store survives.
 //   - [CheckHistory] says whether the protocol allows what many clients did at once and were told.

@@ -1,4 +1,7 @@
-package sessionstest
+// Package memory owns the store in memory, for package sessiondev and for unit tests. It keeps the
+// promises of the contract except durability: a process that ends forgets its sessions. Tests move its
+// clock, make its calls fail, and restore a backup of it.
+package memory
 
 import (
 	"bytes"
@@ -14,9 +17,9 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// Memory is a [sessions.Store] in memory, for unit tests. It keeps the promises of the contract
+// Store is a [sessions.Store] in memory. It keeps the promises of the contract
 // except durability. Its clock runs, and can be moved.
-type Memory struct {
+type Store struct {
 	mu       sync.Mutex
 	offset   time.Duration
 	before   func(method string) error
@@ -45,15 +48,15 @@ type entry struct {
 	position int
 }
 
-var _ ClockedStore = (*Memory)(nil)
+var _ sessions.Store = (*Store)(nil)
 
-// NewMemory returns an empty store.
-func NewMemory() *Memory {
-	return &Memory{state: state{records: map[sessions.Handle]sessions.Record{}}, pageMax: 100}
+// New returns an empty store.
+func New() *Store {
+	return &Store{state: state{records: map[sessions.Handle]sessions.Record{}}, pageMax: 100}
 }
 
-// Advance implements [ClockedStore].
-func (m *Memory) Advance(d time.Duration) {
+// Advance moves the clock forward.
+func (m *Store) Advance(d time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.offset += d
@@ -62,7 +65,7 @@ func (m *Memory) Advance(d time.Duration) {
 // Fail makes f run before each call of a method of the contract, with the method's name. If f
 // returns an error, the call returns it and has no effect. f may block, and may use the store. A
 // nil f ends it.
-func (m *Memory) Fail(f func(method string) error) {
+func (m *Store) Fail(f func(method string) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.before = f
@@ -70,17 +73,17 @@ func (m *Memory) Fail(f func(method string) error) {
 
 // FailAfter is Fail after the effect. The caller does not learn of the effect, as when a connection
 // drops before the answer.
-func (m *Memory) FailAfter(f func(method string) error) {
+func (m *Store) FailAfter(f func(method string) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.after = f
 }
 
-// Snapshot is a backup of a [Memory].
+// Snapshot is a backup of a [Store].
 type Snapshot struct{ state state }
 
 // Snapshot makes a backup.
-func (m *Memory) Snapshot() Snapshot {
+func (m *Store) Snapshot() Snapshot {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Snapshot{m.state.clone()}
@@ -88,7 +91,7 @@ func (m *Memory) Snapshot() Snapshot {
 
 // Restore brings a backup back. What was written since is lost, as after a failover or a restore.
 // Older cursors are void. The clock continues.
-func (m *Memory) Restore(s Snapshot) {
+func (m *Store) Restore(s Snapshot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.restored++
@@ -101,7 +104,7 @@ func (c state) clone() state {
 }
 
 // do runs one method atomically, between the faults.
-func do[T any](ctx context.Context, m *Memory, method string, act func(now time.Time) (T, error)) (T, error) {
+func do[T any](ctx context.Context, m *Store, method string, act func(now time.Time) (T, error)) (T, error) {
 	var none T
 	m.mu.Lock()
 	before, after := m.before, m.after
@@ -125,7 +128,7 @@ func do[T any](ctx context.Context, m *Memory, method string, act func(now time.
 	return got, err
 }
 
-func (m *Memory) append(now time.Time, e sessions.Entry) {
+func (m *Store) append(now time.Time, e sessions.Entry) {
 	e.At = now
 	m.state.feed = append(m.state.feed, entry{e, m.state.next})
 	m.state.next++
@@ -137,11 +140,11 @@ func copied(r sessions.Record) sessions.Record {
 }
 
 // Create implements [sessions.Store].
-func (m *Memory) Create(ctx context.Context, n sessions.NewRecord) (sessions.Record, error) {
+func (m *Store) Create(ctx context.Context, n sessions.NewRecord) (sessions.Record, error) {
 	return do(ctx, m, "Create", func(now time.Time) (sessions.Record, error) { return m.insert(now, n) })
 }
 
-func (m *Memory) insert(now time.Time, n sessions.NewRecord) (sessions.Record, error) {
+func (m *Store) insert(now time.Time, n sessions.NewRecord) (sessions.Record, error) {
 	if _, exists := m.state.records[n.Handle]; exists {
 		return sessions.Record{}, errors.New("a session with this handle exists")
 	}
@@ -163,7 +166,7 @@ func (m *Memory) insert(now time.Time, n sessions.NewRecord) (sessions.Record, e
 }
 
 // CreateWithin implements [sessions.Store].
-func (m *Memory) CreateWithin(ctx context.Context, n sessions.NewRecord, l sessions.UserLimit) (sessions.Record, []sessions.Handle, error) {
+func (m *Store) CreateWithin(ctx context.Context, n sessions.NewRecord, l sessions.UserLimit) (sessions.Record, []sessions.Handle, error) {
 	var evicted []sessions.Handle
 	r, err := do(ctx, m, "CreateWithin", func(now time.Time) (sessions.Record, error) {
 		living := m.living(now, n.UserID)
@@ -188,7 +191,7 @@ func (m *Memory) CreateWithin(ctx context.Context, n sessions.NewRecord, l sessi
 }
 
 // Get implements [sessions.Store].
-func (m *Memory) Get(ctx context.Context, h sessions.Handle) (sessions.Record, time.Time, error) {
+func (m *Store) Get(ctx context.Context, h sessions.Handle) (sessions.Record, time.Time, error) {
 	var read time.Time
 	r, err := do(ctx, m, "Get", func(now time.Time) (sessions.Record, error) {
 		r, ok := m.state.records[h]
@@ -205,7 +208,7 @@ func (m *Memory) Get(ctx context.Context, h sessions.Handle) (sessions.Record, t
 }
 
 // ListUser implements [sessions.Store].
-func (m *Memory) ListUser(ctx context.Context, userID string, limit int) ([]sessions.Record, error) {
+func (m *Store) ListUser(ctx context.Context, userID string, limit int) ([]sessions.Record, error) {
 	return do(ctx, m, "ListUser", func(now time.Time) ([]sessions.Record, error) {
 		list := m.living(now, userID)
 		return list[:min(limit, len(list))], nil
@@ -213,7 +216,7 @@ func (m *Memory) ListUser(ctx context.Context, userID string, limit int) ([]sess
 }
 
 // living are the sessions of a user that have not expired, the newest first.
-func (m *Memory) living(now time.Time, userID string) []sessions.Record {
+func (m *Store) living(now time.Time, userID string) []sessions.Record {
 	var list []sessions.Record
 	for _, r := range m.state.records {
 		if r.UserID == userID && now.Before(r.ExpiresAt) && now.Before(r.AbsoluteExpiresAt) {
@@ -227,7 +230,7 @@ func (m *Memory) living(now time.Time, userID string) []sessions.Record {
 }
 
 // Update implements [sessions.Store].
-func (m *Memory) Update(ctx context.Context, h sessions.Handle, c sessions.Attributes) (sessions.Record, error) {
+func (m *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Attributes) (sessions.Record, error) {
 	return do(ctx, m, "Update", func(now time.Time) (sessions.Record, error) {
 		r, ok := m.state.records[h]
 		if !ok || !now.Before(r.ExpiresAt) || !now.Before(r.AbsoluteExpiresAt) {
@@ -250,13 +253,13 @@ func (m *Memory) Update(ctx context.Context, h sessions.Handle, c sessions.Attri
 }
 
 // unchanged says whether the row is still the one that was read as old.
-func (m *Memory) unchanged(old sessions.Row) (sessions.Record, bool) {
+func (m *Store) unchanged(old sessions.Row) (sessions.Record, bool) {
 	r, ok := m.state.records[old.Handle]
 	return r, ok && r.Current == old.Current && r.IssuedAt.Equal(old.IssuedAt)
 }
 
 // Swap implements [sessions.Store].
-func (m *Memory) Swap(ctx context.Context, old, next sessions.Row, rule sessions.Rule) (bool, error) {
+func (m *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.Rule) (bool, error) {
 	return do(ctx, m, "Swap", func(now time.Time) (bool, error) {
 		r, ok := m.unchanged(old)
 		if !ok {
@@ -274,7 +277,7 @@ func (m *Memory) Swap(ctx context.Context, old, next sessions.Row, rule sessions
 }
 
 // Rotate implements [sessions.Store].
-func (m *Memory) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotation) (sessions.Record, time.Time, bool, error) {
+func (m *Store) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotation) (sessions.Record, time.Time, bool, error) {
 	var read time.Time
 	var rotated bool
 	rec, err := do(ctx, m, "Rotate", func(now time.Time) (sessions.Record, error) {
@@ -302,7 +305,7 @@ func (m *Memory) Rotate(ctx context.Context, h sessions.Handle, r sessions.Rotat
 }
 
 // Promote implements [sessions.Store].
-func (m *Memory) Promote(ctx context.Context, ps []sessions.Promotion) error {
+func (m *Store) Promote(ctx context.Context, ps []sessions.Promotion) error {
 	_, err := do(ctx, m, "Promote", func(now time.Time) (any, error) {
 		for _, p := range ps {
 			r, ok := m.state.records[p.Handle]
@@ -321,7 +324,7 @@ func (m *Memory) Promote(ctx context.Context, ps []sessions.Promotion) error {
 	return err
 }
 
-func (m *Memory) end(now time.Time, h sessions.Handle, e sessions.Ending) {
+func (m *Store) end(now time.Time, h sessions.Handle, e sessions.Ending) {
 	m.record(now, sessions.AuditEvent{
 		Kind: sessions.AuditEnded, Handle: h, UserID: m.state.records[h].UserID, Rule: e.Rule, Reason: e.Reason, Actor: e.Actor,
 	})
@@ -330,7 +333,7 @@ func (m *Memory) end(now time.Time, h sessions.Handle, e sessions.Ending) {
 }
 
 // End implements [sessions.Store].
-func (m *Memory) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (bool, error) {
+func (m *Store) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (bool, error) {
 	return do(ctx, m, "End", func(now time.Time) (bool, error) {
 		_, ok := m.state.records[h]
 		if ok {
@@ -341,7 +344,7 @@ func (m *Memory) End(ctx context.Context, h sessions.Handle, e sessions.Ending) 
 }
 
 // EndIf implements [sessions.Store].
-func (m *Memory) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) (bool, error) {
+func (m *Store) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) (bool, error) {
 	return do(ctx, m, "EndIf", func(now time.Time) (bool, error) {
 		_, ok := m.unchanged(old)
 		if ok {
@@ -352,7 +355,7 @@ func (m *Memory) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending)
 }
 
 // EndUser implements [sessions.Store].
-func (m *Memory) EndUser(ctx context.Context, userID string, e sessions.Ending) ([]sessions.Handle, error) {
+func (m *Store) EndUser(ctx context.Context, userID string, e sessions.Ending) ([]sessions.Handle, error) {
 	return do(ctx, m, "EndUser", func(now time.Time) ([]sessions.Handle, error) {
 		var handles []sessions.Handle
 		for h, r := range m.state.records {
@@ -366,7 +369,7 @@ func (m *Memory) EndUser(ctx context.Context, userID string, e sessions.Ending) 
 }
 
 // Poll implements [sessions.Store].
-func (m *Memory) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
+func (m *Store) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {
 	return do(ctx, m, "Poll", func(now time.Time) (sessions.Page, error) {
 		page := sessions.Page{Now: now, Retention: m.state.retention}
 		var restored, from int
@@ -395,7 +398,7 @@ func (m *Memory) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page
 }
 
 // RaiseFeedRetention implements [sessions.Store].
-func (m *Memory) RaiseFeedRetention(ctx context.Context, d time.Duration) error {
+func (m *Store) RaiseFeedRetention(ctx context.Context, d time.Duration) error {
 	_, err := do(ctx, m, "RaiseFeedRetention", func(time.Time) (any, error) {
 		m.state.retention = max(m.state.retention, d)
 		return nil, nil
@@ -404,7 +407,7 @@ func (m *Memory) RaiseFeedRetention(ctx context.Context, d time.Duration) error 
 }
 
 // Keys implements [sessions.Store].
-func (m *Memory) Keys(ctx context.Context) (sessions.KeySet, error) {
+func (m *Store) Keys(ctx context.Context) (sessions.KeySet, error) {
 	return do(ctx, m, "Keys", func(now time.Time) (sessions.KeySet, error) {
 		keys := slices.Clone(m.state.keys)
 		for i := range keys {
@@ -415,7 +418,7 @@ func (m *Memory) Keys(ctx context.Context) (sessions.KeySet, error) {
 }
 
 // AddKey implements [sessions.Store].
-func (m *Memory) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Duration) (bool, error) {
+func (m *Store) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Duration) (bool, error) {
 	return do(ctx, m, "AddKey", func(now time.Time) (bool, error) {
 		order := func(a, b sessions.StoredKey) int {
 			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Generation, b.Generation))
@@ -434,7 +437,7 @@ func (m *Memory) AddKey(ctx context.Context, k sessions.StoredKey, delay time.Du
 }
 
 // RewrapKey implements [sessions.Store].
-func (m *Memory) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (bool, error) {
+func (m *Store) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (bool, error) {
 	return do(ctx, m, "RewrapKey", func(now time.Time) (bool, error) {
 		i := slices.IndexFunc(m.state.keys, func(k sessions.StoredKey) bool {
 			return k.ID == old.ID && bytes.Equal(k.Wrapped, old.Wrapped)
@@ -450,7 +453,7 @@ func (m *Memory) RewrapKey(ctx context.Context, old, next sessions.StoredKey) (b
 }
 
 // DeleteKeys implements [sessions.Store].
-func (m *Memory) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after time.Duration) ([]sessions.StoredKey, error) {
+func (m *Store) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after time.Duration) ([]sessions.StoredKey, error) {
 	return do(ctx, m, "DeleteKeys", func(now time.Time) ([]sessions.StoredKey, error) {
 		var deleted []sessions.StoredKey
 		keys := m.state.keys
@@ -471,22 +474,22 @@ func (m *Memory) DeleteKeys(ctx context.Context, kind sessions.KeyKind, after ti
 	})
 }
 
-func (m *Memory) record(now time.Time, e sessions.AuditEvent) {
+func (m *Store) record(now time.Time, e sessions.AuditEvent) {
 	m.state.recorded++
 	e.ID, e.At = m.state.recorded, now
 	m.state.events = append(m.state.events, e)
 }
 
-func (m *Memory) recordKey(now time.Time, kind sessions.AuditKind, k sessions.StoredKey) {
+func (m *Store) recordKey(now time.Time, kind sessions.AuditKind, k sessions.StoredKey) {
 	m.record(now, sessions.AuditEvent{Kind: kind, Key: fmt.Sprintf("%s/%d/%s", k.Kind, k.Generation, k.ID)})
 }
 
-// AuditChanges implements [sessions.Store]. Memory writes every event in any case.
-func (m *Memory) AuditChanges() {}
+// AuditChanges implements [sessions.Store]. This store writes every event in any case.
+func (m *Store) AuditChanges() {}
 
 // DeliverAudit implements [sessions.Store]. To the faults it is two methods, so that a test can
 // interrupt it between them: DeliverAudit, which reads, and RemoveEvents, after the delivery.
-func (m *Memory) DeliverAudit(ctx context.Context, limit int, deliver func([]sessions.AuditEvent) error) (int, error) {
+func (m *Store) DeliverAudit(ctx context.Context, limit int, deliver func([]sessions.AuditEvent) error) (int, error) {
 	if !m.delivering.TryLock() {
 		return 0, nil
 	}
@@ -510,7 +513,7 @@ func (m *Memory) DeliverAudit(ctx context.Context, limit int, deliver func([]ses
 const auditKeep = 90 * 24 * time.Hour
 
 // Sweep implements [sessions.Store].
-func (m *Memory) Sweep(ctx context.Context, limit int) (int, error) {
+func (m *Store) Sweep(ctx context.Context, limit int) (int, error) {
 	return do(ctx, m, "Sweep", func(now time.Time) (int, error) {
 		swept := 0
 		for h, r := range m.state.records {

@@ -1,15 +1,15 @@
-package sessionstest_test
+package memory_test
 
 import (
 	"errors"
 	"testing"
 
 	"github.com/sessiongate/sessiongate/sessions"
-	"github.com/sessiongate/sessiongate/sessions/sessionstest"
+	"github.com/sessiongate/sessiongate/sessions/memory"
 )
 
-func TestMemoryFaults(t *testing.T) {
-	m := sessionstest.NewMemory()
+func TestFaults(t *testing.T) {
+	m := memory.New()
 	n := sessions.NewRecord{Handle: sessions.NewHandle()}
 	broken := errors.New("broken")
 	fail := func(method string) error {
@@ -39,7 +39,7 @@ func TestMemoryFaults(t *testing.T) {
 }
 
 func TestMemoryRestore(t *testing.T) {
-	m := sessionstest.NewMemory()
+	m := memory.New()
 	n := sessions.NewRecord{Handle: sessions.NewHandle()}
 	if _, err := m.Create(t.Context(), n); err != nil {
 		t.Fatal(err)
