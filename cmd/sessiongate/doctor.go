@@ -17,10 +17,25 @@ import (
 
 	"github.com/sessiongate/sessiongate/envoy/doctor"
 	"github.com/sessiongate/sessiongate/internal/settings"
+	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
 
 type doctorCmd struct {
 	Envoy string `help:"Envoy's bootstrap file or config dump (YAML or JSON), - for standard input, or the address of its admin interface, such as http://127.0.0.1:9901." placeholder:"FILE|URL"`
+
+	URL string `help:"The address that browsers use, to probe it from outside: https://HOST." name:"url" placeholder:"URL"`
+
+	API string `help:"Address of the sessions API, with --url: the doctor makes a session, and ends it." name:"api" placeholder:"URL"`
+
+	APIKeyFile string `help:"File with the API key of a caller that may create and revoke; without it, SESSIONS_API_KEY." name:"api-key-file" placeholder:"FILE"`
+
+	Page string `default:"/" help:"A page that requires a session and answers GET with 200 (${default})." placeholder:"PATH"`
+
+	UserPage string `help:"A page that requires a session and shows the user id that it got, for D4." placeholder:"PATH"`
+
+	OpenPath string `help:"A path without a check below which your app answers, such as /static/, for D6." placeholder:"PATH"`
+
+	Origin string `help:"The origin of a frontend that CORS allows, for D9 and D10." placeholder:"ORIGIN"`
 
 	Cluster string `help:"Envoy's cluster of the check, where several services are asked and none is named sessiongate." placeholder:"NAME"`
 
@@ -32,7 +47,7 @@ type doctorCmd struct {
 // Help implements [kong.HelpProvider].
 func (doctorCmd) Help() string {
 	return "Exit status: 0 where nothing was found; 1 where there are findings; 2 where it could not look at everything. " +
-		"docs/doctor.md lists the probes. Of the configuration it takes paths.auth."
+		"docs/doctor.md lists the probes. Of the configuration it takes paths and responses.session_expired_status."
 }
 
 // foundFaults is the error, and the exit status, of a configuration with faults.
@@ -63,7 +78,8 @@ func (e *notLooked) Unwrap() error { return e.cause }
 func (*notLooked) ExitCode() int { return 2 }
 
 var (
-	errNoSource   = errors.New("give --envoy: there is nothing to look at")
+	errNoSource   = errors.New("give --envoy, or --url with --api: there is nothing to look at")
+	errNoAPI      = errors.New("--url needs --api, and the key of a caller: --api-key-file, or SESSIONS_API_KEY")
 	errIncomplete = errors.New("not everything could be looked at")
 )
 
@@ -98,7 +114,7 @@ func (k doctorCmd) Run(f *flags, p process) error {
 }
 
 func (k doctorCmd) look(f *flags, p process) (doctor.Report, error) {
-	if k.Envoy == "" {
+	if k.Envoy == "" && k.URL == "" {
 		return doctor.Report{}, errNoSource
 	}
 	for _, id := range k.Accept {
@@ -110,11 +126,47 @@ func (k doctorCmd) look(f *flags, p process) (doctor.Report, error) {
 	if err != nil {
 		return doctor.Report{}, err
 	}
-	text, err := readEnvoy(p, k.Envoy)
+	report := doctor.Report{Findings: []doctor.Finding{}, Exceptions: []doctor.Exception{}, Skipped: []doctor.Skip{}}
+	if k.Envoy != "" {
+		text, err := readEnvoy(p, k.Envoy)
+		if err != nil {
+			return doctor.Report{}, err
+		}
+		if report, err = doctor.Examine(text, doctor.Options{Cluster: k.Cluster, AuthPath: config.HTTP.Cookies.AuthPath}); err != nil {
+			return doctor.Report{}, err
+		}
+	}
+	if k.URL == "" {
+		return report, nil
+	}
+	outside, err := k.outside(p, config)
 	if err != nil {
 		return doctor.Report{}, err
 	}
-	return doctor.Examine(text, doctor.Options{Cluster: k.Cluster, AuthPath: config.HTTP.Cookies.AuthPath})
+	seen, err := doctor.Visit(p.ctx, outside)
+	report.Findings = append(report.Findings, seen.Findings...)
+	report.Skipped = append(report.Skipped, seen.Skipped...)
+	return report, err
+}
+
+// outside is where to probe, and what sessiongate's own configuration says of it.
+func (k doctorCmd) outside(p process, c Config) (doctor.Outside, error) {
+	key := variable(p.environ, apiKeyVariable)
+	if k.APIKeyFile != "" {
+		text, err := readSecretFile(k.APIKeyFile)
+		if err != nil {
+			return doctor.Outside{}, fmt.Errorf("--api-key-file: %w", err)
+		}
+		key = text
+	}
+	if k.API == "" || key == "" {
+		return doctor.Outside{}, errNoAPI
+	}
+	return doctor.Outside{
+		URL: strings.TrimSuffix(k.URL, "/"), API: k.API, Key: key, Page: k.Page, UserPage: k.UserPage, OpenPath: k.OpenPath, Origin: k.Origin,
+		AuthPath: c.HTTP.Cookies.AuthPath, RefreshPath: c.HTTP.RefreshPath, SignoutPath: c.HTTP.SignoutPath,
+		EchoPath: sessionhttp.DoctorPath(c.HTTP.Cookies.AuthPath), Claim: sessionhttp.DoctorClaim, Expired: c.HTTP.SessionExpiredStatus,
+	}, nil
 }
 
 const (

@@ -7,8 +7,8 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// Public serves what browsers reach: refresh, sign-out and the public keys, and 404 for
-// everything else. Bodies are ignored; net/http drains a small one and closes the
+// Public serves what browsers reach: refresh, sign-out and the public keys, the echo for the doctor
+// alone, and 404 for everything else. Bodies are ignored; net/http drains a small one and closes the
 // connection after a large one. Public checks the configuration.
 func Public(engine *sessions.Engine, cfg Config) (http.Handler, error) {
 	s, err := newServer(engine, cfg)
@@ -21,6 +21,9 @@ func Public(engine *sessions.Engine, cfg Config) (http.Handler, error) {
 		cfg.RefreshPath: {http.MethodPost: p.refresh},
 		cfg.SignoutPath: {http.MethodPost: p.signOut},
 		JWKSPath:        {http.MethodGet: p.jwks},
+	}
+	if at := DoctorPath(cfg.Cookies.AuthPath); routes[at] == nil { // the refresh may have that path
+		routes[at] = methods{http.MethodGet: p.doctor}
 	}
 	// No ServeMux: it would redirect an unclean path, and the redirected POST would be a
 	// refresh that no client asked for.
