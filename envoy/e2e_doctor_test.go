@@ -3,6 +3,7 @@ package envoy_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -64,6 +65,18 @@ func TestDoctorOutside(t *testing.T) {
 	report := s.visit(s.proxy.URL("ingress"), nil)
 	if len(report.Findings) > 0 || report.Incomplete() || len(report.Skipped) != 3 {
 		t.Errorf("shipped: skipped %v, found %+v", report.Skipped, report.Findings)
+	}
+	response, err := direct.Get(s.proxy.AdminURL() + "/config_dump?include_eds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	dump, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if probes, all := probesOf(t, dump); probes != "" {
+		t.Errorf("the running Envoy: found\n%s", all)
 	}
 	_, internal, _ := strings.Cut(s.processes[0].internal, ":")
 	_, check, _ := strings.Cut(s.processes[0].authz, ":")
