@@ -91,6 +91,13 @@ func TestPatch(t *testing.T) {
 			if lost := missing(before, after); len(lost) > 0 {
 				t.Errorf("changed: %q", lost)
 			}
+			lines := strings.Split(before, "\n")
+			for i, line := range lines[:len(lines)-1] {
+				isComment := func(line string) bool { return strings.HasPrefix(strings.TrimSpace(line), "#") }
+				if isComment(line) && !isComment(lines[i+1]) && !strings.Contains(after, line+"\n"+lines[i+1]+"\n") {
+					t.Errorf("the comment %q is no longer before %q", strings.TrimSpace(line), strings.TrimSpace(lines[i+1]))
+				}
+			}
 			if !strings.Contains(after, "10.0.0.7") {
 				t.Error("the addresses are not there")
 			}
