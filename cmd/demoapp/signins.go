@@ -38,7 +38,7 @@ func remember(c *sessionclient.Created) *signIn {
 	if s.access == nil || s.refresh == nil {
 		return nil
 	}
-	if l := chainIn(c.Answer.Header().Get("front-token")); l != nil {
+	if l := chainIn(c.Answer.Header().Get("Front-Token")); l != nil {
 		s.first = l.Own
 	}
 	return s

@@ -28,12 +28,12 @@ type Verified struct {
 	AccessExpires time.Time       `json:"access_token_expires_at"`
 }
 
-// Tokens are those of a session. A caller needs none of them: Answer carries them to the client.
+// Tokens are those of a session. A caller needs none of them: the Answer carries them to the client.
 type Tokens struct {
-	Access        Token
-	AccessExpires time.Time
-	Refresh       Token // empty where the client keeps the one that it has
-	AntiCSRF      Token // cookie transport only
+	Access        Token     `json:"access_token"`
+	AccessExpires time.Time `json:"access_token_expires_at"`
+	Refresh       Token     `json:"refresh_token"` // empty where the client keeps the one that it has
+	AntiCSRF      Token     `json:"anti_csrf"`     // cookie transport only
 }
 
 // Answer is what goes to the client as it is: Set-Cookie lines and headers. They carry tokens, and
@@ -114,18 +114,6 @@ type forClient struct {
 
 func (f forClient) answer() Answer { return Answer{f.SetCookie, f.SDKCookies, f.Headers} }
 
-// plainTokens has no Token, which would read and write as [redacted].
-type plainTokens struct {
-	Access        string    `json:"access_token"`
-	AccessExpires time.Time `json:"access_token_expires_at"`
-	Refresh       string    `json:"refresh_token"`
-	AntiCSRF      string    `json:"anti_csrf"`
-}
-
-func (p plainTokens) tokens() Tokens {
-	return Tokens{Token(p.Access), p.AccessExpires, Token(p.Refresh), Token(p.AntiCSRF)}
-}
-
 var errNoAnswer = errors.New("the answer is not one of sessiongate")
 
 func (s Session) absent() error {
@@ -138,8 +126,8 @@ func (s Session) absent() error {
 type createdAnswer struct {
 	forClient
 
-	Session Session     `json:"session"`
-	Tokens  plainTokens `json:"tokens"`
+	Session Session `json:"session"`
+	Tokens  Tokens  `json:"tokens"`
 }
 
 func (a *createdAnswer) absent() error {
@@ -150,7 +138,7 @@ func (a *createdAnswer) absent() error {
 }
 
 func (a *createdAnswer) result() *Created {
-	return &Created{a.Session, a.Tokens.tokens(), a.answer()}
+	return &Created{a.Session, a.Tokens, a.answer()}
 }
 
 type verifiedAnswer struct {
@@ -169,8 +157,8 @@ func (a *verifiedAnswer) absent() error {
 type refreshedAnswer struct {
 	forClient
 
-	Session Session     `json:"session"`
-	Tokens  plainTokens `json:"tokens"`
+	Session Session `json:"session"`
+	Tokens  Tokens  `json:"tokens"`
 }
 
 func (a *refreshedAnswer) absent() error {
@@ -181,7 +169,7 @@ func (a *refreshedAnswer) absent() error {
 }
 
 func (a *refreshedAnswer) result() *Refreshed {
-	return &Refreshed{a.Session, a.Tokens.tokens(), a.answer()}
+	return &Refreshed{a.Session, a.Tokens, a.answer()}
 }
 
 type gotAnswer struct {
@@ -204,7 +192,7 @@ func (a *listedAnswer) absent() error {
 
 type updatedAnswer struct {
 	forClient
-	plainTokens
+	Tokens
 
 	Session Session `json:"session"`
 }
@@ -212,7 +200,7 @@ type updatedAnswer struct {
 func (a *updatedAnswer) absent() error { return a.Session.absent() }
 
 func (a *updatedAnswer) result() *Updated {
-	return &Updated{a.Session, a.tokens(), a.answer()}
+	return &Updated{a.Session, a.Tokens, a.answer()}
 }
 
 type endedAnswer[T bool | int] struct {

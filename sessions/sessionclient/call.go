@@ -43,9 +43,12 @@ var transport = &http.Transport{
 
 // httpClient is the one that sends a request, with what must not be otherwise.
 func (c *Client) httpClient() *http.Client {
-	h := http.Client{Transport: transport}
+	var h http.Client
 	if c.HTTPClient != nil {
 		h = *c.HTTPClient
+	}
+	if h.Transport == nil {
+		h.Transport = transport
 	}
 	if h.Timeout == 0 {
 		h.Timeout = DefaultTimeout

@@ -19,10 +19,9 @@ type Client struct {
 	// that was replaced needs no restart: it may read a file. [Key] has one that stays. Required.
 	// What is around the key, as the end of a line, is left out.
 	APIKey func(context.Context) (string, error)
-	// HTTPClient sends the requests: with TLS, or with what traces them. Its CheckRedirect and
-	// Jar do not count. nil: one that uses no proxy.
-	//
-	// Its Timeout bounds a call, where it is not 0. Otherwise [DefaultTimeout] does.
+	// HTTPClient sends the requests, where its Transport has a client certificate, or traces them.
+	// Without a Transport of its own, no proxy is used. Its Timeout bounds a call; 0, or no
+	// HTTPClient: [DefaultTimeout] does. Its CheckRedirect and Jar do not count.
 	HTTPClient *http.Client
 }
 

@@ -61,8 +61,11 @@ var each = map[string]func(context.Context, *Client) (any, error){
 	"Refresh": func(ctx context.Context, c *Client) (any, error) {
 		return c.Refresh(ctx, RefreshRequest{RefreshToken: testToken})
 	},
-	"Get":  func(ctx context.Context, c *Client) (any, error) { return c.Get(ctx, "h") },
-	"List": func(ctx context.Context, c *Client) (any, error) { list, _, err := c.List(ctx, "ada", 0); return list, err },
+	"Get": func(ctx context.Context, c *Client) (any, error) { return c.Get(ctx, "h") },
+	"List": func(ctx context.Context, c *Client) (any, error) {
+		list, _, err := c.List(ctx, "ada", 0)
+		return list, err
+	},
 	"Update": func(ctx context.Context, c *Client) (any, error) {
 		return c.Update(ctx, "h", Change{AccessToken: testToken})
 	},
@@ -233,7 +236,7 @@ func TestNoSecretInErrors(t *testing.T) {
 		t.Cleanup(server.Close)
 		return &Client{BaseURL: server.URL, APIKey: Key(testKey)}
 	}
-	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }))
+	broken := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	t.Cleanup(broken.Close)
 	gone := httptest.NewServer(nil)
 	gone.Close()
@@ -272,8 +275,14 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	t.Parallel()
 	c, _ := standIn(t, http.StatusOK, nil, createdText)
 	values := []any{
-		c, *c, Presented{AccessToken: testToken, AntiCSRF: testToken}, RefreshRequest{RefreshToken: testToken}, Change{AccessToken: testToken},
-		Token(testToken), Tokens{testToken, time.Time{}, testToken, testToken}, map[string]Token{"x": testToken}, []Token{testToken},
+		c, *c,
+		Presented{AccessToken: testToken, AntiCSRF: testToken},
+		RefreshRequest{RefreshToken: testToken},
+		Change{AccessToken: testToken},
+		Token(testToken),
+		Tokens{testToken, time.Time{}, testToken, testToken},
+		map[string]Token{"x": testToken},
+		[]Token{testToken},
 		Error{Answer: Answer{setCookie: []string{testToken}}},
 	}
 	for _, name := range []string{"Create", "Refresh", "Update", "EndUser"} {
@@ -300,6 +309,28 @@ func TestNoSecretIsPrinted(t *testing.T) {
 		slog.New(slog.NewTextHandler(&log, nil)).Info("x", "v", v)
 		slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "v", v)
 		holdsNone(t, fmt.Sprintf("%T, slog", v), log.String())
+	}
+}
+
+// A page of another program may have a member code, too, and a token may be in a path by mistake.
+func TestOthersAreNotSessiongate(t *testing.T) {
+	t.Parallel()
+	c, _ := standIn(t, 440, http.Header{"Content-Type": {"application/json"}}, `{"code":"session_ended","outcome":"UNAUTHORISED","set_cookie":["a="]}`)
+	_, err := c.Refresh(t.Context(), RefreshRequest{})
+	if e := (*Error)(nil); errors.Is(err, ErrSessionEnded) || !errors.As(err, &e) || e.Code != "" || len(e.Answer.SetCookie()) > 0 {
+		t.Errorf("another program ends a session: %v", err)
+	}
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	_, err = (&Client{BaseURL: gone.URL, APIKey: Key(testKey)}).Get(t.Context(), testToken)
+	if err == nil {
+		t.Error("a server that is gone has a session")
+	}
+	holdsNone(t, "a token for a handle", fmt.Sprint(err))
+	for _, base := range []string{"", "127.0.0.1:1", "ftp://127.0.0.1:1", "http://", "http://user:" + testKey + "@127.0.0.1:1", "http://127.0.0.1:1?x=", "http://127.0.0.1:1#x", "http://%"} {
+		if _, err := (&Client{BaseURL: base, APIKey: Key(testKey)}).Get(t.Context(), "h"); err == nil || !strings.Contains(err.Error(), "BaseURL") {
+			t.Errorf("%q: %v", base, err)
+		}
 	}
 }
 
@@ -362,20 +393,24 @@ func TestErrorSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// An answer without an end is not read to its end.
+// An answer that is larger than any of the API is not read to its end.
 func TestAnswerIsBounded(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		page := bytes.Repeat([]byte(" "), 1<<20)
-		for {
-			if _, err := w.Write(page); err != nil {
-				return
-			}
+	const session = `{"session":{"handle":"h","user_id":"ada"}}`
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		blanks := AnswerMax - len(session)
+		if strings.HasSuffix(r.URL.Path, "/more") {
+			blanks++
 		}
+		_, _ = w.Write(bytes.Repeat([]byte(" "), blanks))
+		_, _ = io.WriteString(w, session)
 	}))
 	t.Cleanup(server.Close)
 	c := &Client{BaseURL: server.URL, APIKey: Key(testKey), HTTPClient: &http.Client{Timeout: time.Minute}}
-	if _, err := c.Get(t.Context(), "h"); err == nil || !strings.Contains(err.Error(), "more than") {
+	if _, err := c.Get(t.Context(), "h"); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Get(t.Context(), "more"); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Error(err)
 	}
 }
@@ -406,6 +441,15 @@ func TestCallsEnd(t *testing.T) {
 // The environment's proxy would see the API key of a call by plain http.
 func TestNoProxy(t *testing.T) {
 	t.Parallel()
+	own := &http.Transport{}
+	for _, c := range []struct {
+		client *http.Client
+		want   http.RoundTripper
+	}{{nil, transport}, {&http.Client{Timeout: time.Second}, transport}, {&http.Client{Transport: own}, own}} {
+		if got := (&Client{HTTPClient: c.client}).httpClient().Transport; got != c.want {
+			t.Errorf("%+v: %v", c.client, got)
+		}
+	}
 	if transport.Proxy != nil {
 		t.Error("the transport asks for a proxy")
 	}

@@ -9,8 +9,8 @@
 //     errors of this package.
 //   - No error, and no value that fmt, slog or encoding/json prints, has a token, a cookie or the
 //     API key in it. A [Token] is revealed by a conversion to string alone.
-//   - The API key goes to BaseURL alone: no redirect is followed, and, unless the caller's own
-//     HTTPClient says otherwise, no proxy of the environment is used.
+//   - The API key goes to BaseURL alone: no redirect is followed, and no proxy is used but that of
+//     the caller's own Transport.
 //   - Each call ends within a time, and reads a bounded answer.
 //
 // It repeats nothing by itself. A creation that is repeated makes two sessions, and only the caller

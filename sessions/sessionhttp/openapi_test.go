@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -124,7 +125,7 @@ func TestOpenAPIProblemExamples(t *testing.T) {
 	for name := range d.at("components", "responses").(map[string]any) {
 		cause, ok := causes[name]
 		if !ok {
-			t.Errorf("%s: of which error?", name)
+			t.Errorf("%s: which error is that?", name)
 			continue
 		}
 		header := http.Header{}
@@ -191,7 +192,7 @@ func TestOpenAPIExamplesAreComplete(t *testing.T) {
 			body = tokens.Replace(example(o.path, o.method))
 		}
 		r := do(b.internal, apiCall(strings.ToUpper(o.method), strings.NewReplacer("{handle}", first.Session.Handle, "{user_id}", "ada").Replace(o.path), body))
-		if fmt.Sprint(r.StatusCode) != o.status {
+		if strconv.Itoa(r.StatusCode) != o.status {
 			t.Errorf("%s %s: %d", o.method, o.path, r.StatusCode)
 			continue
 		}
@@ -295,15 +296,19 @@ func TestOpenAPINamesDoNotCollide(t *testing.T) {
 	}
 }
 
-// Generators take an object for one without members, unless it has some or may have any. And they
-// make several types, or none, of an object that is one of several.
+// Generators take an object for one without members, unless it has some or may have any. They make
+// several types, or none, of an object that is one of several. And openapi-typescript requires each
+// member that has a default.
 func TestOpenAPIObjectsAreOneType(t *testing.T) {
 	d := newDescription(t)
 	walk(d.at("components", "schemas"), "", func(pointer string, o map[string]any) {
 		_, some := o["properties"]
-		_, any := o["additionalProperties"]
-		if o["type"] == "object" && !some && !any {
+		_, others := o["additionalProperties"]
+		if o["type"] == "object" && !some && !others {
 			t.Errorf("%s may have no member", pointer)
+		}
+		if o["default"] != nil {
+			t.Errorf("%s has a default", pointer)
 		}
 		for _, several := range []string{"anyOf", "oneOf", "allOf"} {
 			if o[several] != nil && o["type"] == "object" {
