@@ -238,6 +238,12 @@ func TestOpenAPIOperations(t *testing.T) {
 	}, got); diff != "" {
 		t.Errorf("operations (-want +got):\n%s", diff)
 	}
+	walk(d.at("paths"), "", func(pointer string, o map[string]any) {
+		id, ok := o["operationId"].(string)
+		if _, known := got[id]; ok && !known {
+			t.Errorf("%s links to %s, which is not there", pointer, id)
+		}
+	})
 	for id, o := range d.operations() {
 		for _, tag := range o["tags"].([]any) {
 			if !slices.ContainsFunc(d.at("tags").([]any), func(described any) bool { return described.(map[string]any)["name"] == tag }) {
