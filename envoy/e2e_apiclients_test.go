@@ -142,7 +142,7 @@ func (s *stack) description(url string) []byte {
 // version is that of the generator's command.
 func (c apiClient) version() string {
 	name, _, _ := strings.Cut(c.shown, " -")
-	for _, word := range strings.Fields(name) {
+	for word := range strings.FieldsSeq(name) {
 		if at := strings.LastIndex(word, "@"); at > 0 {
 			return word[at+1:]
 		}
