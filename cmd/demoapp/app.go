@@ -17,7 +17,10 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/sessiongate/sessiongate/sessions/sessionclient"
 )
 
 const (
@@ -158,7 +161,7 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 	if s := remember(answer); s != nil {
 		a.signIns.add(answer.Session.Handle, s)
 	}
-	answer.copyTo(w.Header())
+	answer.Answer.CopyTo(w)
 	a.done(w, r, form.ReturnTo)
 }
 
@@ -200,14 +203,14 @@ func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, status int, fo
 // logout is for a form without scripts, which needs a page next. Scripts ask
 // sessiongate itself.
 func (a *app) logout(w http.ResponseWriter, r *http.Request) {
-	a.signOut(w, r, a.gate.endSession, handleOf(r))
+	a.signOut(w, r, a.gate.End, handleOf(r))
 }
 
 func (a *app) logoutEverywhere(w http.ResponseWriter, r *http.Request) {
-	a.signOut(w, r, a.gate.endSessions, signedIn(r))
+	a.signOut(w, r, a.gate.EndUser, signedIn(r))
 }
 
-func (a *app) signOut(w http.ResponseWriter, r *http.Request, end func(_ context.Context, whose, host string) (cookies, error), whose string) {
+func (a *app) signOut(w http.ResponseWriter, r *http.Request, end func(_ context.Context, whose, host string) (*sessionclient.Ended, error), whose string) {
 	if whose == "" {
 		http.Error(w, "no one is signed in", http.StatusUnauthorized)
 		return
@@ -217,7 +220,7 @@ func (a *app) signOut(w http.ResponseWriter, r *http.Request, end func(_ context
 		http.Error(w, "signing out does not work at the moment", a.gateFailed(w, r, err))
 		return
 	}
-	answer.copyTo(w.Header())
+	answer.Answer.CopyTo(w)
 	a.done(w, r, "/login")
 }
 
@@ -295,13 +298,13 @@ func localPath(s string) string {
 // gateFailed logs why the gate failed and returns the status that the browser gets.
 func (a *app) gateFailed(w http.ResponseWriter, r *http.Request, err error) int {
 	a.log.ErrorContext(r.Context(), "asking sessiongate", "error", err)
-	if e := (*gateError)(nil); errors.As(err, &e) {
+	if e := (*sessionclient.Error)(nil); errors.As(err, &e) {
 		switch e.Status {
 		case http.StatusBadRequest:
 			return http.StatusBadRequest
 		case http.StatusServiceUnavailable:
-			if e.RetryAfter != "" {
-				w.Header().Set("Retry-After", e.RetryAfter)
+			if e.RetryAfter > 0 {
+				w.Header().Set("Retry-After", strconv.Itoa(int(e.RetryAfter.Seconds())))
 			}
 			return http.StatusServiceUnavailable
 		}

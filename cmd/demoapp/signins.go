@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+
+	"github.com/sessiongate/sessiongate/sessions/sessionclient"
 )
 
 // These bound the memory; the oldest goes first.
@@ -21,22 +23,22 @@ type signIn struct {
 }
 
 // remember takes a sign-in from the answer to it, nil where that has no cookies.
-func remember(c created) *signIn {
+func remember(c *sessionclient.Created) *signIn {
 	s := &signIn{}
-	for _, line := range c.SetCookie {
+	for _, line := range c.Answer.SetCookie() {
 		cookie, err := http.ParseSetCookie(line)
 		switch {
 		case err != nil || cookie.Value == "": // one that deletes
-		case cookie.Value == c.Tokens.Access:
+		case cookie.Value == string(c.Tokens.Access):
 			s.access = cookie
-		case cookie.Value == c.Tokens.Refresh:
+		case cookie.Value == string(c.Tokens.Refresh):
 			s.refresh = cookie
 		}
 	}
 	if s.access == nil || s.refresh == nil {
 		return nil
 	}
-	if l := chainIn(c.Headers["front-token"]); l != nil {
+	if l := chainIn(c.Answer.Header().Get("Front-Token")); l != nil {
 		s.first = l.Own
 	}
 	return s
