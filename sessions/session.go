@@ -122,6 +122,9 @@ type Row struct {
 	CreatedAt time.Time
 	// ExpiresAt slides with use (R4). It never passes AbsoluteExpiresAt, which never moves (I5).
 	ExpiresAt, AbsoluteExpiresAt time.Time
+
+	// Device is that of the sign-in, or of the last refresh that changed the row.
+	Device Device
 }
 
 // EndsAt is when the session ends without another refresh.

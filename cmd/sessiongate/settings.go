@@ -156,6 +156,14 @@ func entries(c *Config) []settings.Setting {
 			Key: "session.when_full", Default: "evict_oldest", Kind: settings.Choice(&c.Engine.PerUser.EvictOldest, []string{"evict_oldest", "reject"}, []bool{true, false}),
 			Doc: "What a sign-in beyond `session.max_per_user` does. `evict_oldest`: it ends the user's oldest sessions. `reject`: it is refused with 409.",
 		},
+		{
+			Key: "session.device_address", Kind: enumerated(&c.HTTP.Device.Address, sessions.AddressDetails()),
+			Doc: "What is kept of the address of a session's device, for its user to recognise it. `none`: nothing. `network`: the /24, or the /64 in IPv6. `full`: the whole address. A refresh that follows a change writes it anew, or forgets it.",
+		},
+		{
+			Key: "session.device_user_agent", Kind: settings.Boolean(&c.HTTP.Device.UserAgent),
+			Doc: "Whether the User-Agent of a session's device is kept, for its user to recognise it: at most 200 characters, without those that cannot be seen.",
+		},
 
 		{
 			// The package has no bound on refreshes: the right one depends on the clients. These four

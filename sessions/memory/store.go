@@ -156,7 +156,7 @@ func (m *Store) insert(now time.Time, n sessions.NewRecord) (sessions.Record, er
 	r := copied(sessions.Record{
 		Row: sessions.Row{
 			Handle: n.Handle, UserID: n.UserID, Current: n.Current, CurrentClient: n.CurrentClient,
-			PromotedAt: now, CreatedAt: now, ExpiresAt: expires, AbsoluteExpiresAt: absolute,
+			PromotedAt: now, CreatedAt: now, ExpiresAt: expires, AbsoluteExpiresAt: absolute, Device: n.Device,
 		},
 		Claims: n.Claims, ClaimsVersion: 1, Data: n.Data,
 	})
