@@ -151,7 +151,7 @@ const (
 	ReasonRolledBack   Reason = "rolled_back"   // R8 after the store lost writes
 	ReasonRefreshAbuse Reason = "refresh_abuse" // more issues than an honest client needs
 	ReasonSignedOut    Reason = "signed_out"    // by its client
-	ReasonRevoked      Reason = "revoked"       // by a backend or an operator
+	ReasonRevoked      Reason = "revoked"       // by a backend, an operator or its user
 	ReasonEvicted      Reason = "evicted"       // by a newer session, at the limit of sessions per user
 )
 

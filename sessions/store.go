@@ -84,6 +84,13 @@ type Store interface {
 	// EndUser ends all sessions of a user that exist when it runs, and returns their handles.
 	EndUser(ctx context.Context, userID string, e Ending) ([]Handle, error)
 
+	// EndOthers is EndUser without the session that is kept.
+	EndOthers(ctx context.Context, userID string, kept Handle, e Ending) ([]Handle, error)
+
+	// CountSessions is about how many sessions the store holds, those that expired and were not swept
+	// included. It is exact for some thousand sessions, and an estimate beyond, for it must cost little.
+	CountSessions(ctx context.Context) (int, error)
+
 	// Poll reads one page of the feed, from since on: every entry that was committed after it, in
 	// any order, once. From the zero Cursor, or from a cursor of a store that was restored or
 	// failed over since, it does a full resync: it reads all entries that are not older than the

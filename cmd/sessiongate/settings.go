@@ -247,6 +247,15 @@ func entries(c *Config) []settings.Setting {
 		},
 
 		{
+			Key: "own_sessions.enabled", Field: "OwnSessions.Enabled", Kind: settings.Boolean(&c.HTTP.OwnSessions.Enabled),
+			Doc: "Whether a signed-in user may see and end his own sessions at `paths.auth`/sessions, without a backend: see [own-sessions.md](own-sessions.md).",
+		},
+		{
+			Key: "own_sessions.reauth_within", Field: "OwnSessions.ReauthWithin", Kind: settings.Duration(&c.HTTP.OwnSessions.ReauthWithin, sessionhttp.ReauthWithinMin, day),
+			Doc: "How long ago the sign-in of a session may be that ends other sessions of its user. A stolen access token brings no sign-in about, so its thief cannot throw the owner out.",
+		},
+
+		{
 			Key: "responses.session_expired_status", Field: "SessionExpiredStatus", Kind: settings.Integer(&c.HTTP.SessionExpiredStatus, 400, 499),
 			Doc: "HTTP status that asks the client to refresh. Older frontends know 401. Not 403, 404, 405, 409, 413 or 429.",
 		},

@@ -83,6 +83,7 @@ type Store struct {
 	audit        bool
 	feedPage     int
 	endPage      int
+	countExactly int
 	// creating lets one creation within a limit at a time wait for its user. A hash of the user
 	// selects the slot.
 	creating [64]chan struct{}
@@ -133,7 +134,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	params["client_encoding"] = "UTF8"
 	s := &Store{
 		deliverMax: deliverMax, pingIdle: pingIdle, migratePause: migratePause, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
-		prepare: prepare, auditKeep: cmp.Or(c.AuditKeep, defaults.AuditKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
+		prepare: prepare, auditKeep: cmp.Or(c.AuditKeep, defaults.AuditKeep), feedPage: feedPage, endPage: endPage, countExactly: countExactly, sweptUpTo: []byte{},
 	}
 	for i := range s.creating {
 		s.creating[i] = make(chan struct{}, 1)
