@@ -7,7 +7,7 @@ import (
 	"unicode"
 )
 
-// Device is what a session's user may recognise his device by. It is for people alone: no rule of the
+// Device is what a session's user may recognise the session by. It is for people alone: no rule of the
 // protocol reads it, for the client chooses one part of it and shares the other. [Client] is what
 // rules read. The zero value means "not kept". Devices are comparable.
 type Device struct {

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A user may see and end his own sessions by an access token of one of them. Whoever has stolen an
-// access token has the same rights for as long as it is good. So a call that ends other sessions
-// needs a recent sign-in, which no stolen token brings about: its thief cannot throw the owner out.
+// A user may see and end their own sessions by an access token of one of them. A thief of an access
+// token has the same rights for as long as it is good. So a call that ends other sessions needs a
+// recent sign-in. No stolen token brings one about: its thief cannot throw the owner out.
 
 // ErrReauth says that the session's sign-in is too long ago for what was asked. Nothing changed.
 var ErrReauth = errors.New("the sign-in is too long ago")

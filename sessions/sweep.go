@@ -15,16 +15,19 @@ type sessionCount struct {
 	at       time.Time
 }
 
-// countSessions counts, unless it did so a moment ago. A failure leaves the last count: a store that
-// is away is reported by the sweep and the feed.
+// countSessions counts, unless it did so a moment ago. A failure leaves the last count.
 func (e *Engine) countSessions(ctx context.Context) {
 	now := e.cfg.Now()
 	if !e.count.at.IsZero() && now.Sub(e.count.at) < countPause {
 		return
 	}
-	if n, err := e.store.CountSessions(ctx); err == nil {
+	n, err := e.store.CountSessions(ctx)
+	switch {
+	case err == nil:
 		e.count.sessions.Store(int64(n))
 		e.count.at = now
+	case ctx.Err() == nil:
+		e.cfg.Observe(Event{Kind: EventCountFailed, Err: err})
 	}
 }
 

@@ -158,7 +158,7 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "session.device_address", Kind: enumerated(&c.HTTP.Device.Address, sessions.AddressDetails()),
-			Doc: "What is kept of the address of a session's device, for its user to recognise it. `none`: nothing. `network`: the /24, or the /64 in IPv6. `full`: the whole address. A refresh that follows a change writes it anew, or forgets it.",
+			Doc: "What is kept of the address of a session's device, for its user to recognise it. `none`: nothing. `network`: the /24, or the /64 in IPv6. `full`: the whole address. After a change the next refresh of a session writes it again, or forgets it.",
 		},
 		{
 			Key: "session.device_user_agent", Kind: settings.Boolean(&c.HTTP.Device.UserAgent),
@@ -248,7 +248,7 @@ func entries(c *Config) []settings.Setting {
 
 		{
 			Key: "own_sessions.enabled", Field: "OwnSessions.Enabled", Kind: settings.Boolean(&c.HTTP.OwnSessions.Enabled),
-			Doc: "Whether a signed-in user may see and end his own sessions at `paths.auth`/sessions, without a backend: see [own-sessions.md](own-sessions.md).",
+			Doc: "Whether a signed-in user may see and end their own sessions at `paths.auth`/sessions, without a backend: see [own-sessions.md](own-sessions.md).",
 		},
 		{
 			Key: "own_sessions.reauth_within", Field: "OwnSessions.ReauthWithin", Kind: settings.Duration(&c.HTTP.OwnSessions.ReauthWithin, sessionhttp.ReauthWithinMin, day),

@@ -10,7 +10,7 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
-// OwnSessions are the calls by which a user sees and ends his own sessions, by his access token and
+// OwnSessions are the calls by which a user sees and ends their own sessions, by an access token and
 // without a backend.
 type OwnSessions struct {
 	Enabled bool
@@ -22,7 +22,7 @@ type OwnSessions struct {
 // ReauthWithinMin is the least that ReauthWithin may be: a user must have the time to choose.
 const ReauthWithinMin = time.Minute
 
-// ownMax is how many of his sessions a user is shown.
+// ownMax is how many of their sessions a user is shown.
 const ownMax = 100
 
 // ownPath is where the calls are: under AuthPath, as all that sessiongate itself answers.
@@ -36,7 +36,7 @@ func (p *public) ownRoutes(routes map[string]methods) (one methods) {
 	return methods{http.MethodDelete: p.own(p.endOwn)}
 }
 
-// ownDenial denies a call of a user as a check would deny his request: 401 where there is no session.
+// ownDenial denies a call of a user as a check would deny a request: 401 where there is no session.
 type ownDenial struct{ *sessions.Denial }
 
 // Unwrap is for the log line and the metrics of a denial.
