@@ -24,7 +24,7 @@ func (s *Store) CountSessions(ctx context.Context) (int, error) {
 			SELECT CASE WHEN counted.n <= $1 THEN counted.n
 				WHEN pg_stat_get_live_tuples(t.oid) > $1 THEN pg_stat_get_live_tuples(t.oid)
 				ELSE greatest(counted.n, t.reltuples::bigint) END
-			FROM pg_class t, (SELECT count(*) AS n FROM (SELECT FROM sessiongate.active_sessions LIMIT $1 + 1) AS some) AS counted
+			FROM pg_class t, (SELECT count(*) AS n FROM (SELECT FROM sessiongate.active_sessions LIMIT $1 + 1) AS few) AS counted
 			WHERE t.oid = 'sessiongate.active_sessions'::regclass`, s.countExactly).Scan(&n)
 	})
 	if err != nil {
