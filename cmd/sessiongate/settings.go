@@ -251,7 +251,7 @@ func entries(c *Config) []settings.Setting {
 			Doc: "Whether a signed-in user may see and end their own sessions at `paths.auth`/sessions, without a backend: see [own-sessions.md](own-sessions.md).",
 		},
 		{
-			Key: "own_sessions.reauth_within", Field: "OwnSessions.ReauthWithin", Kind: settings.Duration(&c.HTTP.OwnSessions.ReauthWithin, sessionhttp.ReauthWithinMin, day),
+			Key: "own_sessions.reauth_within", Field: "OwnSessions.ReauthWithin", Kind: settings.Duration(&c.HTTP.OwnSessions.ReauthWithin, sessionhttp.LeastReauthWithin, day),
 			Doc: "How long ago the sign-in of a session may be that ends other sessions of its user. A stolen access token brings no sign-in about, so its thief cannot throw the owner out.",
 		},
 

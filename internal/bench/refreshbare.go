@@ -63,7 +63,7 @@ const (
 		), c AS (
 			INSERT INTO sessiongate.session_attributes (handle, claims, data) SELECT handle, $7::json, $8::json FROM s RETURNING claims_version
 		)
-		SELECT s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent, c.claims_version FROM s, c`
+		SELECT s.created_at, s.expires_at, s.absolute_expires_at, c.claims_version FROM s, c`
 	endSQL = `WITH gone AS (
 			DELETE FROM sessiongate.active_sessions WHERE handle = $4 RETURNING handle, user_id
 		), fed AS (

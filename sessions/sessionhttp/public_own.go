@@ -19,8 +19,8 @@ type OwnSessions struct {
 	ReauthWithin time.Duration
 }
 
-// ReauthWithinMin is the least that ReauthWithin may be: a user must have the time to choose.
-const ReauthWithinMin = time.Minute
+// LeastReauthWithin is the least that ReauthWithin may be: a user must have the time to choose.
+const LeastReauthWithin = time.Minute
 
 // ownMax is how many of their sessions a user is shown.
 const ownMax = 100
