@@ -786,6 +786,8 @@ type app struct {
 	address  string
 	requests atomic.Int64 // but sign-ins
 	next     atomic.Int64 // the process that is asked next
+	// tellsClient: a sign-in names the client, as Envoy reports it.
+	tellsClient atomic.Bool
 }
 
 // seen is a request as it arrived at the app.
@@ -834,6 +836,9 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
 	session := map[string]any{"user_id": string(user), "claims": map[string]any{"role": "tester"}, "host": r.Host}
 	if r.Header.Get("St-Auth-Mode") == "header" {
 		session["transport"] = "header"
+	}
+	if a.tellsClient.Load() {
+		session["client"] = map[string]any{"address": r.Header.Get("X-Forwarded-For"), "user_agent": r.UserAgent()}
 	}
 	status, _ := p.api(http.MethodPost, "/v1/sessions", session, &c)
 	if status != http.StatusCreated {

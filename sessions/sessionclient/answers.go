@@ -15,8 +15,17 @@ type Session struct {
 	Claims            json.RawMessage `json:"claims"` // an object
 	Data              json.RawMessage `json:"data"`   // an object
 	CreatedAt         time.Time       `json:"created_at"`
+	LastSeen          time.Time       `json:"last_seen"`  // late by at most the life of an access token
 	ExpiresAt         time.Time       `json:"expires_at"` // moves with use
 	AbsoluteExpiresAt time.Time       `json:"absolute_expires_at"`
+	Device            Device          `json:"device"`
+}
+
+// Device is what the user may recognise a session's device by. Fields that are not kept are empty.
+type Device struct {
+	Address string `json:"address"` // a network, such as 192.0.2.0/24, or an address
+	// UserAgent is what the client calls itself. Anyone may have chosen it: escape it where you show it.
+	UserAgent string `json:"user_agent"`
 }
 
 // Verified is a session as an access token tells of it.

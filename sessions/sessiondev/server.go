@@ -154,6 +154,7 @@ func (s *Server) serveEngine(p *proxy, o Options) (backends http.Handler, err er
 	handlers := sessionhttp.Defaults()
 	handlers.Cookies, handlers.AllowedOrigins, handlers.DenialHeader, handlers.Log = s.cookies, o.AllowedOrigins, true, o.Log
 	handlers.RefreshAttemptMax = s.attempt
+	handlers.OwnSessions.Enabled = true
 	handlers.APIKeys = map[string]sessionhttp.APIKey{"dev": {Digest: sessionhttp.DigestKey(s.APIKey), Scopes: sessionhttp.AllScopes}}
 	browsers, err := sessionhttp.Public(s.engine, handlers)
 	if err != nil {
