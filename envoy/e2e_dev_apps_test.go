@@ -81,6 +81,7 @@ func (s *stack) viteServer(address string) string {
 		s.Fatal(err)
 	}
 	s.replaceIn(filepath.Join(dir, "src/call.js"), `"/login"`, `"/dev/login"`)
+	s.replaceIn(filepath.Join(dir, "src/notes.js"), `saw.Header[`, `saw.Header?.[`) // a 401 has none, and the page is about to go
 	config := `export default {
 		cacheDir: ".vite", clearScreen: false, server: { fs: { strict: false } }, // node_modules is elsewhere
 		plugins: [{ name: "api", configureServer: ({ middlewares }) => void middlewares.use("/api/notes", (request, response) =>
