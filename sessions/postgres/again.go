@@ -26,14 +26,6 @@ const (
 	transactionMost = 4
 )
 
-// SQLSTATEs (PostgreSQL manual, appendix A).
-const (
-	codeSerializationFailure  = "40001"
-	codeDeadlock              = "40P01"
-	codeInsufficientPrivilege = "42501"
-	codeLockNotAvailable      = "55P03"
-)
-
 // querier is a connection or a transaction.
 type querier interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)

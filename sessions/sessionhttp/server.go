@@ -33,6 +33,9 @@ type Config struct {
 	// APIKeys are those of the callers of the sessions API, by the caller's name, which
 	// the audit has as the actor. Without any, the API refuses every call.
 	APIKeys map[string]APIKey
+	// Beside is what the caller serves beside [Internal] on its listener: paths, and what is there. The
+	// page at / names them.
+	Beside [][2]string
 	// Log gets a line for every denial. nil: slog.Default().
 	Log *slog.Logger
 	// DenialHeader tells clients the code of a denial, in [browser.HeaderDenial].
