@@ -19,7 +19,7 @@ const (
 	thiefAgent   = "thief/1.0"
 	// thiefClientIdle is less than Envoy keeps a connection: a request never meets its end.
 	thiefClientIdle = 20 * time.Second
-	refreshPath  = "/auth/session/refresh"
+	refreshPath     = "/auth/session/refresh"
 )
 
 // thief is a second client: it has a copy of the refresh token of a sign-in, and

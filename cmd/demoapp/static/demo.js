@@ -55,6 +55,7 @@ function send(method, path, init = {}) {
 
 // follow draws a request whose answer is being explained, then tells what happened.
 async function follow(who, what, explaining, { quiet = false, name, many } = {}) {
+  $("demo").dataset.acting = who;
   const event = await lanes[who].draw(what, explaining.catch(noAnswer), many);
   log.add(who, many > 1 ? `${what} ×${many}` : what, event, name);
   tell(event, quiet);
@@ -211,6 +212,7 @@ async function openThief() {
   ({ thief } = said);
   chain.held.thief = first;
   lanes.thief.say("has a copy of the refresh token of your sign-in");
+  $("demo").dataset.acting = "thief";
   chain.save();
   acted("copy the refresh token", "A thief has copied the refresh token that was issued to you at sign-in. Who refreshes first?", "bad");
 }
@@ -300,7 +302,7 @@ async function finish({ theft = false, otherSession: other = false }, who = "you
   $("timer").checked = false;
   $("ended-title").textContent = theft ? "Caught. The session has ended, for you and for the thief." : "Your session has ended.";
   $("ended-text").textContent = theft
-    ? "sessiongate cannot know which of the two is you, so both have to sign in again. Only you can."
+    ? "sessiongate cannot know which of the two is you. Only you can sign in again."
     : "You signed out, here or elsewhere, or its time was up.";
   $("ended-link").textContent = "Sign in again";
   $("ended-link").href = "/login";

@@ -8,15 +8,15 @@ export const chapters = ["Sign in", "Expiry", "Lost answer", "Twenty tabs", "The
 
 export const steps = [
   {
-    chapter: 0, caption: "Ada signs in. Her browser gets an access token for its requests, and a refresh token to renew it.",
+    chapter: 0, caption: "Ada signs in. Her browser gets an access token, and a refresh token to renew it.",
     act: (stage) => stage.signIn("ada"),
   },
   {
-    chapter: 0, caption: "Envoy asks sessiongate about each request. The answer comes from memory, and the app reads one header: who it is.",
+    chapter: 0, caption: "Envoy asks sessiongate about each request. The app only reads who the user is.",
     act: (stage) => stage.call(200),
   },
   {
-    chapter: 1, caption: "The access token expires. Ada is not asked to sign in: her request is told to refresh first.",
+    chapter: 1, caption: "The access token expires. Her next request is told to refresh first.",
     until: (stage) => stage.graceOver(),
     act: (stage) => stage.expire().then(() => stage.call(440)),
   },
@@ -29,43 +29,43 @@ export const steps = [
     act: (stage) => stage.call(200),
   },
   {
-    chapter: 2, caption: "Now the network loses the answer of a refresh. Elsewhere, that can leave Ada with a dead token.",
+    chapter: 2, caption: "Now the network loses the answer of a refresh. Elsewhere that signs Ada out.",
     until: (stage) => stage.graceOver(),
     act: (stage) => stage.lose(),
   },
   {
-    chapter: 2, caption: "Here her browser just asks again, and gets the very same child. Nothing was lost.",
+    chapter: 2, caption: "Here her browser asks again, and gets the very same child. Nothing is lost.",
     act: (stage) => stage.refresh(200).then(() => stage.call(200)),
   },
   {
-    chapter: 3, caption: "Twenty tabs refresh at once, at two replicas. All of them get one and the same token.",
+    chapter: 3, caption: "Twenty tabs refresh at once, at two replicas. All get one and the same token.",
     until: (stage) => stage.graceOver(),
     act: (stage) => stage.tabs(200).then(() => stage.call(200)),
   },
   {
-    chapter: 4, caption: "A thief has a copy of the refresh token of Ada’s sign-in. Her browser has replaced it since.",
+    chapter: 4, caption: "A thief has a copy of Ada’s first refresh token. Her browser has replaced it since.",
     act: (stage) => stage.openThief(),
   },
   {
-    chapter: 4, caption: "He uses it. A retired token comes back, so two parties hold it: the session ends, for both.",
+    chapter: 4, caption: "He uses it. So two parties hold one token: the session ends, for both.",
     act: (stage) => stage.thiefRefresh(440),
   },
   {
     chapter: 5, caption: "Ada signs in again, which the thief cannot. Then the database is killed.",
     act: (stage) => stage.signIn("ada").then(() => stage.power("postgres", false)),
     unless: (stage) => stage.cannot("postgres"),
-    instead: "Ada signs in again, which the thief cannot. Here the page cannot kill the database: docker compose kill postgres can.",
+    instead: "Ada signs in again, which the thief cannot. This page cannot kill the database: docker compose kill postgres does.",
     otherwise: (stage) => stage.signIn("ada"),
   },
   {
-    chapter: 5, caption: "Her requests still pass, because access tokens are verified in memory.",
+    chapter: 5, caption: "Her requests still pass: access tokens are verified in memory.",
     act: (stage) => stage.call(200),
     unless: (stage) => stage.cannot("postgres"),
     instead: "Without a database her requests would still pass: access tokens are verified in memory.",
     otherwise: (stage) => stage.call(200),
   },
   {
-    chapter: 5, caption: "A refresh has to wait: 503, try again. An outage is no verdict, so no one is signed out.",
+    chapter: 5, caption: "A refresh has to wait. An outage is no verdict, so no one is signed out.",
     act: (stage) => stage.refresh(503),
     unless: (stage) => stage.cannot("postgres"),
     instead: "A refresh would wait: 503, try again. An outage is no verdict, so no one is signed out.",
@@ -79,10 +79,10 @@ export const steps = [
   },
 ];
 
-export const epilogue = "That was the whole story: one sign-in survived it all, but for the theft. Now break things yourself.";
+export const epilogue = "That is the story: nothing but the theft ended her session. Now break things yourself.";
 
-const lead = 700; // ms from a caption to what it tells of
-const rest = (caption) => 700 + 14 * caption.length; // ms to read on, when it has happened
+const lead = 500; // ms from a caption to what it tells of
+const rest = (caption) => 400 + 12 * caption.length; // ms to read on, when it has happened
 
 // Player plays the steps. state is idle, playing, paused or done.
 export class Player {

@@ -15,6 +15,15 @@ const states = {
 
 const short = (hash) => hash.slice(0, 6);
 
+function coin() {
+  const element = Object.assign(document.createElement("span"), { className: "coin" });
+  const [icon, use] = ["svg", "use"].map((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
+  use.setAttribute("href", "#icon-key");
+  icon.append(use);
+  element.append(icon);
+  return element;
+}
+
 export class Tokens {
   #items = new Map(); // by hash
   #running = null; // the ring's animation
@@ -23,7 +32,7 @@ export class Tokens {
   constructor(element) {
     this.element = element;
     this.list = element.querySelector(".chain");
-    this.more = element.querySelector(".more");
+    this.more = element.querySelector("#more");
     this.ring = element.querySelector(".ring circle");
     this.holders = { you: element.querySelector(".holder.you"), thief: element.querySelector(".holder.thief") };
   }
@@ -44,7 +53,7 @@ export class Tokens {
     }
     this.list.append(...shown.map(({ hash }) => this.#items.get(hash)).filter((item, at) => this.list.children[at] !== item));
     const hidden = chain.tokens.length - shown.length;
-    this.more.textContent = hidden === 0 ? "" : `${hidden} before`;
+    this.more.textContent = hidden === 0 ? "" : `(+${hidden})`;
     this.element.dataset.ended = Boolean(ended);
     this.element.dataset.child = shown.some((token) => chain.state(token) === "child");
 
@@ -70,7 +79,7 @@ export class Tokens {
   #add({ hash }, parentAt) {
     const item = document.createElement("li");
     item.append(
-      Object.assign(document.createElement("span"), { className: "coin" }),
+      coin(),
       Object.assign(document.createElement("code"), { textContent: short(hash) }), " ",
       Object.assign(document.createElement("span"), { className: "tag" }), " ",
       Object.assign(document.createElement("span"), { className: "unseen" }),

@@ -45,7 +45,7 @@ export class Wire {
     const list = make("dl", "headers");
     for (const { name, value, by } of message.headers) {
       const row = make("div", by === "sessiongate" ? "ours" : "");
-      const term = make("dt", "", name);
+      const term = make("dt", "", `${name}:`);
       if (by) term.append(" ", make("span", "by", by));
       row.append(term, make("dd", "", value));
       list.append(row);
