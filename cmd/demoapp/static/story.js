@@ -54,14 +54,14 @@ export const steps = [
     chapter: 5, caption: "Ada signs in again, which the thief cannot. Then the database is killed.",
     act: (stage) => stage.signIn("ada").then(() => stage.power("postgres", false)),
     unless: (stage) => stage.cannot("postgres"),
-    instead: "Ada signs in again, which the thief cannot. This page cannot kill the database: docker compose kill postgres does.",
+    instead: "Ada signs in again. To kill the database here: docker compose kill postgres.",
     otherwise: (stage) => stage.signIn("ada"),
   },
   {
     chapter: 5, caption: "Her requests still pass: access tokens are verified in memory.",
     act: (stage) => stage.call(200),
     unless: (stage) => stage.cannot("postgres"),
-    instead: "Without a database her requests would still pass: access tokens are verified in memory.",
+    instead: "Her requests would still pass: access tokens are verified in memory.",
     otherwise: (stage) => stage.call(200),
   },
   {
@@ -72,7 +72,7 @@ export const steps = [
   },
   {
     chapter: 5, caption: "The database is back. The refresh works again, and Ada has noticed nothing.",
-    act: (stage) => stage.power("postgres", true).then(() => stage.refreshUntil(200)),
+    act: (stage) => stage.power("postgres", true).then(() => stage.refresh(200)),
     unless: (stage) => stage.cannot("postgres"),
     instead: "Once the database is back, the refresh works again by itself.",
     otherwise: (stage) => stage.refresh(200),

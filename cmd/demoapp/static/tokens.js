@@ -20,6 +20,7 @@ function coin() {
   const [icon, use] = ["svg", "use"].map((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
   use.setAttribute("href", "#icon-key");
   icon.append(use);
+  icon.setAttribute("aria-hidden", "true");
   element.append(icon);
   return element;
 }
