@@ -1113,7 +1113,7 @@ func (d demoPage) legible(where string) {
 // takePictures takes those of the README. SESSIONGATE_SCREENSHOTS names the folder that gets them (make screenshots).
 func takePictures(t *testing.T, s *demoStack) {
 	d := openDemo(t, s, "ada")
-	d.viewport(1120, 820, 1)
+	d.viewport(1280, 800, 1)
 	d.press("call")
 	d.pass(grace)
 	d.press("refresh")
@@ -1130,21 +1130,21 @@ func takePictures(t *testing.T, s *demoStack) {
 	d.press("thief-open")
 	d.press("thief-refresh")
 	d.ended("for you and for the thief")
-	d.viewport(1120, 900, 1)
 	d.shoot("demo-theft")
 	d.clean()
 
 	phone := openDemo(t, s, "grace")
 	phone.media("dark", "reduce")
-	phone.viewport(390, 1060, 2)
+	phone.viewport(390, 844, 2)
 	phone.pass(grace)
 	phone.press("lose")
 	phone.press("refresh")
 	phone.shoot("demo-phone")
 
 	// Another tab holds the lock, as one that is refreshing does: this one waits.
-	other := phone.open("/static/icon.svg")
-	eval[bool](other, `new Promise((held) => navigator.locks.request("sessiongate.refresh", () => { held(true); return new Promise(() => {}); }))`)
+	other := phone.another()
+	other.goTo("/static/icon.svg")
+	eval[bool](other.tab, `new Promise((held) => navigator.locks.request("sessiongate.refresh", () => { held(true); return new Promise(() => {}); }))`)
 	phone.media("light", "reduce")
 	phone.viewport(720, 360, 1)
 	s.advance(accessLife)
