@@ -23,7 +23,7 @@ func TestComposeOpensOneDoor(t *testing.T) {
 	}
 	for name, service := range project.Services {
 		for _, port := range service.Ports {
-			// The app's own port believes whoever comes of the user's identity; that of its network passes all to Envoy.
+			// The app's own port believes any client what it says of the user's identity; that of its network passes all to Envoy.
 			if name != "app" || port.HostIP != "127.0.0.1" || port.Target != 10000 {
 				t.Errorf("%s publishes %d at %s:%s; only the network before Envoy may be published, on loopback", name, port.Target, port.HostIP, port.Published)
 			}

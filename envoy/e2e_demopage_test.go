@@ -841,7 +841,7 @@ func TestDemoPage(t *testing.T) {
 		d.clean()
 	})
 
-	t.Run("the attacker's lane is red, whatever the answer is", func(t *testing.T) {
+	t.Run("the thief's lane is red, whatever the answer is", func(t *testing.T) {
 		d := openDemo(t, s, "ada")
 		const colours = `["lane-thief", "window-thief"].map((id) => getComputedStyle(document.getElementById(id)).getPropertyValue(id === "lane-thief" ? "--tone" : "--frame"))`
 		const bad = `getComputedStyle(document.documentElement).getPropertyValue("--bad")`
@@ -850,7 +850,7 @@ func TestDemoPage(t *testing.T) {
 			t.Helper()
 			for _, colour := range eval[[]string](d.tab, colours) {
 				if colour != red {
-					t.Errorf("%s: the attacker's colour is %s, want %s", when, colour, red)
+					t.Errorf("%s: the thief's colour is %s, want %s", when, colour, red)
 				}
 			}
 		}
@@ -871,29 +871,6 @@ func TestDemoPage(t *testing.T) {
 		d.viewport(390, 844, 1)
 		if bottom := eval[float64](d.tab, `(scrollTo(0, 0), document.querySelector(".links").getBoundingClientRect().bottom)`); bottom > 844 {
 			t.Errorf("the chain ends at %g", bottom)
-		}
-		d.clean()
-	})
-
-	t.Run("Postgres is killed and brought back", func(t *testing.T) {
-		d := openDemo(t, s, "ada")
-		d.press("power-postgres")
-		d.says("Postgres was killed")
-		d.await(`document.getElementById("state-postgres").textContent === "was killed" && !document.getElementById("power-postgres").checked`)
-		before := len(d.entries())
-		d.press("call")
-		d.press("refresh")
-		d.wants(before, entry{you, me, "200 ALLOW"}, entry{you, renew, "503 UNAVAILABLE"})
-		d.says("no one is signed out")
-		d.press("power-postgres")
-		d.says("Postgres is back")
-		s.reconnect()
-		s.eventually("a refresh passes", func() bool {
-			d.press("refresh")
-			return d.since(before + 3)[0].Chip != "" && d.entries()[len(d.entries())-1].Chip == "200 access token"
-		})
-		if turned := s.control.turned(); !slices.Equal(turned, []string{"/parts/postgres false", "/parts/postgres true"}) {
-			t.Errorf("switches %q", turned)
 		}
 		d.clean()
 	})
@@ -942,6 +919,29 @@ func TestDemoPage(t *testing.T) {
 			d.media(scheme, "reduce")
 			d.legible(scheme + ", sign-in")
 		}
+	})
+
+	t.Run("Postgres is killed and brought back", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.press("power-postgres")
+		d.says("Postgres was killed")
+		d.await(`document.getElementById("state-postgres").textContent === "was killed" && !document.getElementById("power-postgres").checked`)
+		before := len(d.entries())
+		d.press("call")
+		d.press("refresh")
+		d.wants(before, entry{you, me, "200 ALLOW"}, entry{you, renew, "503 UNAVAILABLE"})
+		d.says("no one is signed out")
+		d.press("power-postgres")
+		d.says("Postgres is back")
+		s.reconnect()
+		s.eventually("a refresh passes", func() bool {
+			d.press("refresh")
+			return d.since(before + 3)[0].Chip != "" && d.entries()[len(d.entries())-1].Chip == "200 access token"
+		})
+		if turned := s.control.turned(); !slices.Equal(turned, []string{"/parts/postgres false", "/parts/postgres true"}) {
+			t.Errorf("switches %q", turned)
+		}
+		d.clean()
 	})
 }
 
@@ -994,7 +994,7 @@ func (d demoPage) endedForOther() {
 		d.Fatalf("the page ends with %q; the log: %v", title, d.entries())
 	}
 	d.await(`document.activeElement.id === "ended-link" && document.activeElement.getAttribute("href") === "/"`)
-	// The story signs in anew, and the wire only shows what was.
+	// The story signs in again, and the wire only shows what was.
 	if able := eval[int](d.tab, `document.querySelectorAll('.window button:not([aria-disabled="true"])').length`); able > 0 {
 		d.Errorf("%d buttons can still be pressed", able)
 	}

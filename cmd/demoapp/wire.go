@@ -14,7 +14,7 @@ import (
 const passagesMax = 400
 
 // wire remembers the latest requests by the names that the page gave them. A name is
-// random, so whoever knows it has sent the request.
+// random: the page that knows it has sent the request.
 type wire struct {
 	mu       sync.Mutex
 	passages *recent[*passage]

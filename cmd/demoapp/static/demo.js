@@ -32,7 +32,7 @@ let saidWeight = 0; // of the sentence that is shown, among those of one action
 
 const lanes = { you: new Lane($("lane-you")), thief: new Lane($("lane-thief")) };
 const tokens = new Tokens($("hero").querySelector(".links"));
-const wire = new Wire({ shown: $("wire-shown"), which: $("wire-which"), copy: $("copy"), copied: $("copied") });
+const wire = new Wire({ shown: $("wire-shown"), which: $("wire-which"), copied: $("copied") }, () => render());
 const log = new Log($("log"), (name, title) => wire.show(name, title));
 const powered = ["postgres", "replica"];
 const switches = new Switches(
@@ -492,9 +492,9 @@ function why(id) {
   if (replaced) return "Another user has signed in to this browser. Reload the page.";
   if (finished) return "The session has ended. Sign in again.";
   if (["lose", "expire", "thief-open", "thief-refresh", "thief-call"].includes(id) && !proof) return `Not here: ${elsewhere()}`;
-  if (id === "thief-open" && thief) return "He has a copy already.";
-  if (["thief-refresh", "thief-call"].includes(id) && !thief) return "He has no token yet. Let him steal a copy first.";
-  if (id === "thief-call" && !thiefCalls) return "He has no access token yet. Let him refresh first.";
+  if (id === "thief-open" && thief) return "The thief has a copy already.";
+  if (["thief-refresh", "thief-call"].includes(id) && !thief) return "The thief has no token yet. Let the thief steal a copy first.";
+  if (id === "thief-call" && !thiefCalls) return "The thief has no access token yet. Let the thief refresh first.";
   return busy ? "A request is under way." : "";
 }
 
@@ -582,7 +582,7 @@ function render() {
 // hint says what the copy is worth.
 function hint() {
   if (finished) return "";
-  if (!thief) return "What can he do with a copy of your refresh token?";
+  if (!thief) return "What is a copy of your refresh token worth?";
   const holds = chain.token(chain.held.thief);
   switch (chain.state(holds)) {
     case "current":

@@ -47,7 +47,7 @@ export const steps = [
     act: (stage) => stage.openThief(),
   },
   {
-    chapter: 4, caption: "He uses it. So two parties hold one token: the session ends, for both.",
+    chapter: 4, caption: "The thief uses it. So two parties hold one token: the session ends, for both.",
     act: (stage) => stage.thiefRefresh(440),
   },
   {

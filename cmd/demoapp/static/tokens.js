@@ -105,8 +105,8 @@ export class Tokens {
     if (holders.length) item.dataset.held = holders.join(" ");
     else delete item.dataset.held;
     const said = { you: "in your browser", thief: "held by the thief" };
-    const over = ended && ["current", "child"].includes(state);
-    item.querySelector(".tag").textContent = over ? "ended" : token.lost ? "answer lost" : states[state];
+    const gone = ended && ["current", "child"].includes(state);
+    item.querySelector(".tag").textContent = gone ? "ended" : token.lost ? "answer lost" : states[state];
     item.querySelector(".unseen").textContent = holders.map((who) => said[who]).join(" and ");
     item.dataset.lost = Boolean(token.lost);
   }

@@ -10,8 +10,8 @@ export class Wire {
   #name = null;
   #curl = "";
 
-  constructor({ shown, which, copy, copied }) {
-    Object.assign(this, { shown, which, copy, copied });
+  constructor({ shown, which, copied }, changed) {
+    Object.assign(this, { shown, which, copied, changed });
   }
 
   // show asks for a request by its name, and shows it.
@@ -23,7 +23,7 @@ export class Wire {
     if (this.#name !== name) return; // another one was chosen meanwhile
     this.which.textContent = title;
     this.#curl = passed?.curl ?? "";
-    this.copy.setAttribute("aria-disabled", !this.#curl);
+    this.changed();
     if (!passed?.request) {
       this.shown.replaceChildren(make("p", "quiet", "Nothing is known of this request any more."));
       return;
