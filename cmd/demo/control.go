@@ -71,7 +71,7 @@ func (c *control) url() string { return "http://" + c.listener.Addr().String() }
 // stop returns once no switch is being turned.
 func (c *control) stop() error {
 	c.cancel()
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.running), stopTimeout)
 	defer cancel()
 	err := c.server.Shutdown(ctx)
 	if serveErr := <-c.served; !errors.Is(serveErr, http.ErrServerClosed) {
@@ -116,21 +116,26 @@ func (c *control) turn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// A page that is closed meanwhile must not leave a part half started.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
+	defer context.AfterFunc(c.running, cancel)()
 	turn := p.off
 	if want.On {
 		turn = p.on
 	}
-	if err := turn(c.running); err != nil {
+	if err := turn(ctx); err != nil {
 		writeJSON(w, http.StatusInternalServerError, map[string]string{"message": err.Error()})
 		return
 	}
-	writeJSON(w, http.StatusOK, partState{r.PathValue("name"), p.state(c.running)})
+	writeJSON(w, http.StatusOK, partState{r.PathValue("name"), p.state(ctx)})
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // without a reader there is nothing to tell
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		return // without a reader there is nothing to tell
+	}
 }
 
 // databaseSwitch kills Postgres and starts it again.

@@ -95,7 +95,7 @@ type visitor struct {
 	cookies             []*http.Cookie
 }
 
-func (v *visitor) send(method, path, body string) (status int, answer string, header http.Header) {
+func (v *visitor) send(method, path, body string) (status int, answer string) {
 	v.Helper()
 	r, err := http.NewRequestWithContext(v.Context(), method, v.page+path, strings.NewReader(body))
 	if err != nil {
@@ -121,12 +121,12 @@ func (v *visitor) send(method, path, body string) (status int, answer string, he
 	if path == "/login" {
 		v.cookies, v.proof = response.Cookies(), response.Header.Get("X-Stage-Proof")
 	}
-	return response.StatusCode, string(text), response.Header
+	return response.StatusCode, string(text)
 }
 
 func (v *visitor) turn(part string, on bool) {
 	v.Helper()
-	if status, answer, _ := v.send("POST", "/stage/switches/"+part, fmt.Sprintf(`{"handle":%q,"proof":%q,"on":%t}`, v.handle, v.proof, on)); status != 200 {
+	if status, answer := v.send("POST", "/stage/switches/"+part, fmt.Sprintf(`{"handle":%q,"proof":%q,"on":%t}`, v.handle, v.proof, on)); status != 200 {
 		v.Fatalf("switching %s to %t: %d %s", part, on, status, answer)
 	}
 }
@@ -135,7 +135,7 @@ func (v *visitor) wants(status int, method, path string) {
 	v.Helper()
 	got := 0
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if got, _, _ = v.send(method, path, ""); got == status {
+		if got, _ = v.send(method, path, ""); got == status {
 			return
 		}
 	}
@@ -146,7 +146,7 @@ func (v *visitor) wantsState(want string) {
 	v.Helper()
 	answer := ""
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if _, answer, _ = v.send("GET", "/stage/switches", ""); strings.TrimSpace(answer) == want {
+		if _, answer = v.send("GET", "/stage/switches", ""); strings.TrimSpace(answer) == want {
 			return
 		}
 	}
@@ -187,10 +187,10 @@ func TestSwitches(t *testing.T) {
 	if v.page == "" {
 		t.Fatalf("the demo names no page:\n%s", failure.String())
 	}
-	if status, answer, _ := v.send("POST", "/login", `{"user":"ada"}`); status != 200 || v.proof == "" {
+	if status, answer := v.send("POST", "/login", `{"user":"ada"}`); status != 200 || v.proof == "" {
 		t.Fatalf("sign-in: %d %s", status, answer)
 	}
-	_, answer, _ := v.send("GET", "/api/me", "")
+	_, answer := v.send("GET", "/api/me", "")
 	var me struct{ Handle string }
 	if err := json.Unmarshal([]byte(answer), &me); err != nil {
 		t.Fatalf("%v: %s", err, answer)

@@ -269,10 +269,10 @@ func (s *stack) watch(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case name := <-s.ended:
-		if ctx.Err() != nil {
-			return nil
+		if ctx.Err() == nil {
+			return fmt.Errorf("%s ended by itself", name)
 		}
-		return fmt.Errorf("%s ended by itself", name)
+		return nil // a part that ended because all of them do
 	}
 }
 

@@ -18,7 +18,7 @@ var tokens = []string{
 }
 
 // behind is an app and its network, before a stand-in for Envoy that hands all to the app but refreshes.
-func behind(t *testing.T) (a *app, at string) {
+func behind(t *testing.T) (at string) {
 	t.Helper()
 	g, _ := standIn(t, http.StatusCreated, nil, createdAnswer)
 	var app http.Handler
@@ -33,11 +33,11 @@ func behind(t *testing.T) (a *app, at string) {
 		app.ServeHTTP(w, r)
 	}))
 	t.Cleanup(envoy.Close)
-	a = newApp(g, stage{publicURL: envoy.URL}, slog.New(slog.DiscardHandler))
+	a := newApp(g, stage{publicURL: envoy.URL}, slog.New(slog.DiscardHandler))
 	app = a.handler()
 	network := httptest.NewServer(a.network())
 	t.Cleanup(network.Close)
-	return a, network.URL
+	return network.URL
 }
 
 func send(t *testing.T, method, address string, header map[string]string) *http.Response {
@@ -60,7 +60,7 @@ func send(t *testing.T, method, address string, header map[string]string) *http.
 // The answer that gets lost does its work at the server, and nothing at the browser.
 func TestNetworkLosesAnAnswer(t *testing.T) {
 	t.Parallel()
-	_, at := behind(t)
+	at := behind(t)
 	resp := send(t, "POST", at+refreshPath, map[string]string{loseHeader: "1"})
 	if resp.StatusCode != 504 || len(resp.Cookies()) > 0 || resp.Header.Get("Front-Token") != "" {
 		t.Errorf("%d with cookies %v, want 504 without any", resp.StatusCode, resp.Cookies())
@@ -76,7 +76,7 @@ func TestNetworkLosesAnAnswer(t *testing.T) {
 // What passed is shown to those who know the request's name, and no token of it.
 func TestWireShowsNoToken(t *testing.T) {
 	t.Parallel()
-	_, at := behind(t)
+	at := behind(t)
 	sent := map[string]string{
 		requestHeader: "a-name", "Cookie": "sAccessToken=" + tokens[0] + "; sRefreshToken=" + tokens[1], "Anti-Csrf": tokens[2],
 		"Authorization": "Bearer " + tokens[0], "Sec-Fetch-Site": "same-origin", "X-Session-User-Id": "root",
@@ -124,10 +124,10 @@ func TestCurlIsACommand(t *testing.T) {
 	}
 	dir := t.TempDir()
 	// A curl that prints its arguments, a line each.
-	if err := os.WriteFile(filepath.Join(dir, "curl"), []byte("#!/bin/sh\nprintf '%s\\n' \"$@\"\n"), 0o755); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(filepath.Join(dir, "curl"), []byte("#!/bin/sh\nprintf '%s\\n' \"$@\"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	run := exec.CommandContext(t.Context(), "sh", "-c", command) //nolint:gosec // that it can be run is the promise
+	run := exec.CommandContext(t.Context(), "sh", "-c", command)
 	run.Dir = dir
 	run.Env = []string{"PATH=" + dir + ":/usr/bin:/bin", "ACCESS_TOKEN=an-access-token", "ANTI_CSRF=a-csrf-token"}
 	output, err := run.Output()

@@ -86,9 +86,7 @@ func (a *app) control(w http.ResponseWriter, r *http.Request, method, path strin
 		a.json(w, http.StatusBadGateway, map[string]string{"message": "What started the demo does not answer."})
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(answer)
+	a.json(w, status, json.RawMessage(answer))
 }
 
 func (a *app) askControl(ctx context.Context, method, path string, body any) (int, []byte, error) {

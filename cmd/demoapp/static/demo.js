@@ -313,8 +313,10 @@ async function finish({ theft = false, otherSession: other = false }, who = "you
     $("ended-link").href = "/";
   }
   $("ended").hidden = false;
-  if (!player.plays) $("ended-link").focus({ preventScroll: true });
   render();
+  if (player.plays) return;
+  $("ended-link").focus({ preventScroll: true });
+  bringIntoView($("ended"));
 }
 
 // signIn begins a new session on this page.
@@ -527,7 +529,6 @@ function press(id, action) {
 for (const [id, action] of Object.entries(actions)) {
   $(id).addEventListener("click", () => press(id, () => {
     bringIntoView($(id.startsWith("thief") ? "lane-thief" : "lane-you"));
-    if (id.startsWith("thief")) bringIntoView($("lane-you"));
     during(action);
   }));
 }
@@ -540,8 +541,9 @@ for (const id of forms) {
 for (const name of powered) {
   $(`power-${name}`).addEventListener("click", (event) => {
     const on = event.target.checked;
-    event.preventDefault(); // it shows what is, when that is known
-    setTimeout(() => press(`power-${name}`, () => during(() => power(name, on))));
+    event.preventDefault(); // it shows what is, and the browser sets it back after this
+    press(`power-${name}`, () => during(() => power(name, on)));
+    setTimeout(() => switches.draw());
   });
 }
 $("timer").addEventListener("click", (event) => {
@@ -570,6 +572,7 @@ function render() {
   for (const id of forms) explain($(id).querySelector("button"), id, why(id));
   $("demo").dataset.busy = busy;
   $("demo").dataset.story = player.state;
+  $("demo").dataset.plays = player.plays;
   $("play-name").textContent = playNames[player.state];
   $("stop").hidden = !player.plays;
   $("play-how").hidden = player.plays;

@@ -36,11 +36,16 @@ export class Switches {
 
   #show(name, state) {
     this.#states[name] = state;
-    const { input, state: text } = this.parts[name];
-    input.checked = state !== "off";
+    const { state: text } = this.parts[name];
     text.textContent = said[state] ?? "";
     text.dataset.state = state;
+    this.draw();
     this.changed();
+  }
+
+  // draw sets each switch to what is.
+  draw() {
+    for (const [name, { input }] of Object.entries(this.parts)) input.checked = this.#states[name] !== "off";
   }
 
   // turn switches a part, and returns why it could not.
