@@ -154,6 +154,9 @@ export function ofTabs(chain, answers) {
   const good = answers.filter(({ status }) => status === 200);
   const first = good.find(({ told }) => told?.parent) ?? good[0] ?? answers[0];
   const event = ofRefresh(chain, "you", first);
+  // A browser sends a few at a time. The later ones carry the child itself: its first use (R6).
+  const used = first.told?.parent && good.find(({ told }) => told && !told.parent && told.own === first.told.own);
+  if (used) chain.kept("you", used.told);
   const different = new Set(good.map(({ told }) => told?.own)).size;
   if (good.length < answers.length || different !== 1) {
     return good.length === 0 ? event : { ...event, text: `${good.length} of ${answers.length} were answered with ${different === 1 ? "one" : different} refresh token. ${event.text}` };
@@ -161,7 +164,7 @@ export function ofTabs(chain, answers) {
   return {
     ...event,
     text: first.told.parent
-      ? `${answers.length} answers, and all of them brought one and the same child (R5). No tab is left with a dead token.`
+      ? `${answers.length} answers, and all of them are for one and the same child (R5${used ? "; the later tabs sent the child itself, R6" : ""}). No tab is left with a dead token.`
       : `${answers.length} new access tokens, and the refresh token stays: it became current only moments ago. No tab is left with a dead token.`,
   };
 }
