@@ -91,10 +91,10 @@ bench-go: ## count what single functions of the hot path cost
 	$(GO) test -run '^$$' -bench . -benchmem ./sessions ./authz
 	$(GO) test -run '^$$' -bench 'Poll$$|Heard$$' -benchtime 3x ./sessions/postgres
 
-screenshots: ## take the pictures of docs/images again (needs Chromium and Prometheus)
+screenshots: ## take the pictures of docs/images again, and film the story (needs Chromium and Prometheus)
 	@$(GO) run ./internal/envoyrun/fetch
 	@mkdir -p docs/images
-	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$|^TestDashboard$$' ./envoy
+	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$|^TestDemoStory$$/^at_1280_px$$|^TestDashboard$$' ./envoy
 
 vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

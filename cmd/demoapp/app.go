@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,16 +44,21 @@ type app struct {
 	gate    *gate
 	stage   stage
 	log     *slog.Logger
+	way     string           // the value of networkHeader
 	signIns *recent[*signIn] // by handle
-	tickets *recent[*signIn]
 	thieves *recent[*thief]
+	wire    *wire
 }
 
-func newHandler(g *gate, s stage, log *slog.Logger) http.Handler {
-	a := &app{
-		gate: g, stage: s, log: log,
-		signIns: newRecent[*signIn](signInsMax), tickets: newRecent[*signIn](ticketsMax), thieves: newRecent[*thief](thievesMax),
+func newApp(g *gate, s stage, log *slog.Logger) *app {
+	return &app{
+		gate: g, stage: s, log: log, way: rand.Text(),
+		signIns: newRecent[*signIn](signInsMax), thieves: newRecent[*thief](thievesMax), wire: newWire(),
 	}
+}
+
+// handler is the app as Envoy knows it.
+func (a *app) handler() http.Handler {
 	files, err := fs.Sub(static, "static")
 	if err != nil {
 		panic(err) // the name is a constant
@@ -65,27 +72,36 @@ func newHandler(g *gate, s stage, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /api/me", a.me)
 	mux.HandleFunc("/api/echo", a.echo)
 	mux.HandleFunc("GET /optional", a.optional)
-	mux.HandleFunc("POST /api/expire", a.expire)
-	mux.HandleFunc("POST /api/again", a.again)
-	mux.HandleFunc("POST /api/thief", a.openThief)
-	// Below the route that Envoy opens to all: see openThief.
-	mux.HandleFunc("POST /optional/thief/refresh", a.command((*thief).refresh))
-	mux.HandleFunc("POST /optional/thief/call", a.command((*thief).call))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(files)))
 
+	dressed := a.dressed(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name := r.Header.Get(requestHeader); name != "" {
+			a.wire.received(name, r)
+		}
+		dressed.ServeHTTP(w, r)
+	})
+}
+
+// dressed is a handler of this app's pages and calls, with what each answer has.
+func (a *app) dressed(h http.Handler) http.Handler {
 	// Against sign-in CSRF: a foreign page must not sign its visitor in as
 	// another user. The gate's check does not cover the sign-in route.
-	protected := http.NewCrossOriginProtection().Handler(mux)
+	protected := http.NewCrossOriginProtection().Handler(h)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", contentSecurityPolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "same-origin")
 		if strings.HasPrefix(r.URL.Path, "/static/") {
 			h.Set("Cache-Control", "no-cache")
 		} else {
 			h.Set("Cache-Control", "no-store") // pages differ by who is signed in
+		}
+		// A browser reads these of a document alone. A script and a style have the policy of
+		// the page that they are part of.
+		if ext := path.Ext(r.URL.Path); ext != ".js" && ext != ".css" {
+			h.Set("Content-Security-Policy", contentSecurityPolicy)
+			h.Set("Referrer-Policy", "same-origin")
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		protected.ServeHTTP(w, r)
@@ -103,14 +119,21 @@ type homePage struct {
 	User, Handle string
 	Chain        *chain
 	First        string // hash of the refresh token of the sign-in, if remembered
-	Thief        bool   // can be played
+	Proof        string // the page's right to play with this session, "" where it cannot
 	Attempt      int64  // refresh_attempt_max in ms, 0 if not known
+	Network      string // where the page can be played, if it was opened at Envoy itself
 }
 
 func (a *app) home(w http.ResponseWriter, r *http.Request) {
-	p := homePage{User: signedIn(r), Handle: handleOf(r), Chain: chainOf(r), Thief: a.stage.public() != "", Attempt: a.stage.attempt.Milliseconds()}
+	p := homePage{User: signedIn(r), Handle: handleOf(r), Chain: chainOf(r), Attempt: a.stage.attempt.Milliseconds()}
 	if s, ok := a.signIns.get(p.Handle); ok {
 		p.First = s.first
+		if a.cameByNetwork(r) {
+			p.Proof = s.proof
+		}
+	}
+	if !a.cameByNetwork(r) {
+		p.Network = a.stage.network
 	}
 	a.render(w, http.StatusOK, "home.html", p)
 }
@@ -129,17 +152,13 @@ type loginForm struct {
 }
 
 func (a *app) login(w http.ResponseWriter, r *http.Request) {
-	user, returnTo, ticket, err := readLogin(r)
+	user, returnTo, err := readLogin(r)
 	if err != nil {
 		status := http.StatusBadRequest
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 			status = http.StatusRequestEntityTooLarge
 		}
 		a.loginFailed(w, r, status, loginForm{Note: "That was not a sign-in form."})
-		return
-	}
-	if ticket != "" {
-		a.takeBack(w, ticket)
 		return
 	}
 	form := loginForm{User: user, ReturnTo: localPath(returnTo)}
@@ -160,35 +179,37 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 	}
 	if s := remember(answer); s != nil {
 		a.signIns.add(answer.Session.Handle, s)
+		if a.cameByNetwork(r) {
+			w.Header().Set(proofHeader, s.proof)
+		}
 	}
 	answer.Answer.CopyTo(w)
 	a.done(w, r, form.ReturnTo)
 }
 
 // readLogin reads a form or JSON.
-func readLogin(r *http.Request) (user, returnTo, ticket string, err error) {
+func readLogin(r *http.Request) (user, returnTo string, err error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
-		return "", "", "", fmt.Errorf("reading the content type: %w", err)
+		return "", "", fmt.Errorf("reading the content type: %w", err)
 	}
 	switch mediaType {
 	case "application/json":
 		var body struct {
 			User     string `json:"user"`
 			ReturnTo string `json:"return_to"`
-			Again    string `json:"again"`
 		}
 		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-			return "", "", "", fmt.Errorf("reading the sign-in: %w", err)
+			return "", "", fmt.Errorf("reading the sign-in: %w", err)
 		}
-		return body.User, body.ReturnTo, body.Again, nil
+		return body.User, body.ReturnTo, nil
 	case "application/x-www-form-urlencoded":
 		if err := r.ParseForm(); err != nil {
-			return "", "", "", fmt.Errorf("reading the sign-in: %w", err)
+			return "", "", fmt.Errorf("reading the sign-in: %w", err)
 		}
-		return r.PostForm.Get("user"), r.PostForm.Get("return_to"), "", nil
+		return r.PostForm.Get("user"), r.PostForm.Get("return_to"), nil
 	}
-	return "", "", "", fmt.Errorf("unexpected content type %q", mediaType)
+	return "", "", fmt.Errorf("unexpected content type %q", mediaType)
 }
 
 func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, status int, form loginForm) {

@@ -15,7 +15,7 @@ import (
 // ask sends one request to the app and returns its answer.
 func ask(t *testing.T, g *gate, method, target, body string, header map[string]string) *http.Response {
 	t.Helper()
-	return serve(t, newHandler(g, stage{}, slog.New(slog.DiscardHandler)), method, target, body, header)
+	return serve(t, newApp(g, stage{}, slog.New(slog.DiscardHandler)).handler(), method, target, body, header)
 }
 
 // serve is ask, of an app that goes on.
