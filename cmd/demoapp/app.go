@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"mime"
@@ -17,7 +16,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,9 +57,9 @@ func newApp(g *gate, s stage, log *slog.Logger) *app {
 
 // handler is the app as Envoy knows it.
 func (a *app) handler() http.Handler {
-	files, err := fs.Sub(static, "static")
+	static, err := newFiles(static)
 	if err != nil {
-		panic(err) // the name is a constant
+		panic(err) // they are in the program
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.home)
@@ -73,7 +71,7 @@ func (a *app) handler() http.Handler {
 	mux.HandleFunc("/api/echo", a.echo)
 	mux.HandleFunc("GET /optional", a.optional)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(files)))
+	mux.Handle("GET /static/", static)
 
 	dressed := a.dressed(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -97,12 +95,8 @@ func (a *app) dressed(h http.Handler) http.Handler {
 		} else {
 			h.Set("Cache-Control", "no-store") // pages differ by who is signed in
 		}
-		// A browser reads these of a document alone. A script and a style have the policy of
-		// the page that they are part of.
-		if ext := path.Ext(r.URL.Path); ext != ".js" && ext != ".css" {
-			h.Set("Content-Security-Policy", contentSecurityPolicy)
-			h.Set("Referrer-Policy", "same-origin")
-		}
+		h.Set("Content-Security-Policy", contentSecurityPolicy)
+		h.Set("Referrer-Policy", "same-origin")
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		protected.ServeHTTP(w, r)
 	})
