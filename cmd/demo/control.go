@@ -118,7 +118,7 @@ func (c *control) turn(w http.ResponseWriter, r *http.Request) {
 	// A page that is closed meanwhile must not leave a part half started.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
-	defer context.AfterFunc(c.running, cancel)()
+	defer context.AfterFunc(c.running, cancel)() //nolint:contextcheck // either of them ends it
 	turn := p.off
 	if want.On {
 		turn = p.on

@@ -72,5 +72,5 @@ func run(ctx context.Context, args []string, out *report, stderr io.Writer) erro
 	} else if err != nil {
 		s.writeTails(stderr)
 	}
-	return errors.Join(err, s.stop())
+	return errors.Join(err, s.stop()) //nolint:contextcheck // ctx has ended: that is why it stops
 }

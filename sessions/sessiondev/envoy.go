@@ -78,7 +78,7 @@ func (d *envoyDoor) open(ctx context.Context, g *errgroup.Group) (string, error)
 		case <-d.done:
 			return nil
 		case <-d.envoy.Exited():
-			return errors.New("Envoy has ended") // close says how
+			return errors.New("the proxy has ended") // close says how
 		}
 	})
 	return d.envoy.URL("ingress"), nil
