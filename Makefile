@@ -10,13 +10,14 @@ BENCHFLAGS ?=
 WEBSDK    := envoy/testdata/websdk
 APPS      := envoy/testdata/vite envoy/testdata/nextjs
 CLIENTS   := envoy/testdata/clients
+APICLIENTS := envoy/testdata/apiclients
 DIAGRAMS  := docs/testdata/mermaid
 BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 
-.PHONY: help build demo test soak websdk clients apps diagrams fuzz check bench bench-peers bench-go screenshots vuln fmt clean
+.PHONY: help build demo test soak websdk clients apiclients apps diagrams fuzz check bench bench-peers bench-go screenshots vuln fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +32,7 @@ demo: ## run the journey through a real Envoy and a real Postgres (ONCE=1: then 
 
 test: ## run every test, with the race detector and in random order, and each fuzzer for FUZZTIME
 	@$(GO) run ./internal/envoyrun/fetch
-	@$(MAKE) --no-print-directory websdk clients apps diagrams
+	@$(MAKE) --no-print-directory websdk clients apiclients apps diagrams
 	$(GO) test -race -shuffle=on -timeout 45m $(TESTFLAGS) ./...
 	@$(MAKE) --no-print-directory fuzz
 
@@ -44,6 +45,9 @@ websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published front
 
 clients: $(CLIENTS)/node_modules/.package-lock.json ## install the cookie jar that the tests give to Node
 	@:
+
+apiclients: $(APICLIENTS)/typescript/node_modules/.package-lock.json ## install the generators of clients, which the tests run on openapi.json (60 MB)
+	@cd $(APICLIENTS)/go && GOWORK=off $(GO) build -o /dev/null tool
 
 apps: $(APPS:%=%/node_modules/.package-lock.json) ## install Vite and Next.js, with which the tests build an app each (350 MB)
 	@:
@@ -87,16 +91,16 @@ bench-go: ## count what single functions of the hot path cost
 	$(GO) test -run '^$$' -bench . -benchmem ./sessions ./authz
 	$(GO) test -run '^$$' -bench 'Poll$$|Heard$$' -benchtime 3x ./sessions/postgres
 
-screenshots: ## take the pictures of docs/images again (needs Chromium and Prometheus)
+screenshots: ## take the pictures of docs/images again, and film the story (needs Chromium and Prometheus)
 	@$(GO) run ./internal/envoyrun/fetch
 	@mkdir -p docs/images
-	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$|^TestDashboard$$' ./envoy
+	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$|^TestDemoStory$$/^at_1280_px$$|^TestDashboard$$' ./envoy
 
 vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 clean: ## remove what make made
-	rm -rf bin .cache $(WEBSDK)/node_modules $(CLIENTS)/node_modules $(DIAGRAMS)/node_modules $(APPS:%=%/node_modules) $(APPS:%=%/dist*) $(APPS:%=%/.next)
+	rm -rf bin .cache $(WEBSDK)/node_modules $(CLIENTS)/node_modules $(APICLIENTS)/typescript/node_modules $(DIAGRAMS)/node_modules $(APPS:%=%/node_modules) $(APPS:%=%/dist*) $(APPS:%=%/.next)
 
 $(GOLANGCI_LINT):
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

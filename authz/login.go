@@ -55,10 +55,15 @@ func loginLocation(r *request, p Policy) string {
 	if r.query != "" {
 		target += "?" + r.query
 	}
-	if !isLocal(target) || !isVisible(target) || len(target) > returnToMax {
+	if !IsReturnTo(target) {
 		return p.LoginURL
 	}
 	return withQuery(p.LoginURL, "return_to="+url.QueryEscape(target))
+}
+
+// IsReturnTo says whether a login page may lead back to text: it is a path of the same host.
+func IsReturnTo(text string) bool {
+	return isLocal(text) && isVisible(text) && len(text) <= returnToMax
 }
 
 func withQuery(address, parameter string) string {

@@ -10,6 +10,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 
 	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 )
 
 // everywhere gives each name of the shipped file an address.
@@ -22,12 +23,13 @@ func everywhere() (map[string]string, map[string][]string) {
 }
 
 func TestReaddressReplacesEveryAddress(t *testing.T) {
-	bootstrap, err := envoy.Parse(envoy.Shipped())
+	listeners, clusters := everywhere()
+	config, err := envoy.Readdress(envoy.Shipped(), listeners, clusters)
 	if err != nil {
 		t.Fatal(err)
 	}
-	listeners, clusters := everywhere()
-	if err := envoy.Readdress(bootstrap, listeners, clusters); err != nil {
+	bootstrap, err := typed.Parse(config)
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, listener := range bootstrap.GetStaticResources().GetListeners() {
@@ -79,13 +81,9 @@ func TestReaddressRefuses(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bootstrap, err := envoy.Parse(envoy.Shipped())
-			if err != nil {
-				t.Fatal(err)
-			}
 			listeners, clusters := everywhere()
 			test.spoil(listeners, clusters)
-			if err := envoy.Readdress(bootstrap, listeners, clusters); err == nil || !strings.Contains(err.Error(), test.want) {
+			if _, err := envoy.Readdress(envoy.Shipped(), listeners, clusters); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want an error with %q", err, test.want)
 			}
 		})
@@ -100,7 +98,7 @@ func TestParseRefuses(t *testing.T) {
 		"no mapping":    "- admin",
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := envoy.Parse([]byte(document)); err == nil {
+			if _, err := typed.Parse([]byte(document)); err == nil {
 				t.Error("accepted")
 			}
 		})

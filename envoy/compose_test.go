@@ -23,8 +23,9 @@ func TestComposeOpensOneDoor(t *testing.T) {
 	}
 	for name, service := range project.Services {
 		for _, port := range service.Ports {
-			if name != "envoy" || port.HostIP != "127.0.0.1" {
-				t.Errorf("%s publishes %s:%s; only Envoy's port may be published, on loopback", name, port.HostIP, port.Published)
+			// The app's own port believes any client what it says of the user's identity; that of its network passes all to Envoy.
+			if name != "app" || port.HostIP != "127.0.0.1" || port.Target != 10000 {
+				t.Errorf("%s publishes %d at %s:%s; only the network before Envoy may be published, on loopback", name, port.Target, port.HostIP, port.Published)
 			}
 		}
 		if !slices.Contains(service.SecurityOpt, "no-new-privileges:true") {
@@ -42,6 +43,9 @@ func TestComposeOpensOneDoor(t *testing.T) {
 				t.Errorf("%s has %s=%v in the file; secrets are made at the first start", name, key, *value)
 			}
 		}
+	}
+	if at := project.Services["app"].Environment["DEMOAPP_NETWORK_LISTEN"]; at == nil || *at != "0.0.0.0:10000" {
+		t.Error("the published port is not that of the network")
 	}
 	if on := project.Services["sessiongate"].Environment["SESSIONGATE_RESPONSES_DENIAL_HEADER"]; on == nil || *on != "true" {
 		t.Error("the demo's journey reads x-sessiongate-denial, and sessiongate does not send it")

@@ -42,6 +42,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
@@ -77,7 +78,7 @@ func patient(bootstrap *bootstrapv3.Bootstrap) error {
 	for _, cluster := range bootstrap.GetStaticResources().GetClusters() {
 		cluster.ConnectTimeout = durationpb.New(patience)
 	}
-	return envoy.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
+	return typed.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
 		for _, filter := range manager.GetHttpFilters() {
 			check, packed := new(extauthzv3.ExtAuthz), filter.GetTypedConfig()
 			if !packed.MessageIs(check) {
@@ -97,7 +98,7 @@ func patient(bootstrap *bootstrapv3.Bootstrap) error {
 func start(t *testing.T, options envoyrun.Options) *envoyrun.Proxy {
 	t.Helper()
 	if options.Edit == nil {
-		options.Edit = patient
+		options.Edit = typed.Edit(patient)
 	}
 	proxy, err := envoyrun.Start(t.Context(), options)
 	if err != nil {
@@ -522,12 +523,12 @@ func burstBeside(t *testing.T, gone string) {
 	check.say(removing())
 	options := nowhere()
 	options.Clusters["app"], options.Clusters["sessiongate_authz"] = []string{app.address}, []string{endpoint, gone}
-	options.Edit = func(bootstrap *bootstrapv3.Bootstrap) error {
+	options.Edit = typed.Edit(func(bootstrap *bootstrapv3.Bootstrap) error {
 		for _, cluster := range bootstrap.GetStaticResources().GetClusters() {
 			cluster.HealthChecks = nil
 		}
 		return patient(bootstrap)
-	}
+	})
 	proxy := start(t, options)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: burst}}
 	t.Cleanup(client.CloseIdleConnections)
@@ -558,7 +559,7 @@ func TestHangingCheckIsAnOutage(t *testing.T) {
 	check.hangs = true
 	options := nowhere()
 	options.Clusters["sessiongate_authz"] = []string{endpoint}
-	options.Edit = func(*bootstrapv3.Bootstrap) error { return nil } // the shipped deadline
+	options.Edit = func(config []byte) ([]byte, error) { return config, nil } // the shipped deadline
 	if got := send(t, start(t, options), "GET", "/x", nil); got.status != http.StatusServiceUnavailable {
 		t.Errorf("%d, want 503", got.status)
 	}
@@ -730,7 +731,7 @@ func TestAccessLogNamesTheUserAndNoSecret(t *testing.T) {
 // shippedParts are the connection manager of the shipped file and its clusters, by name.
 func shippedParts(t *testing.T) (*hcmv3.HttpConnectionManager, map[string]*clusterv3.Cluster) {
 	t.Helper()
-	bootstrap, err := envoy.Parse(envoy.Shipped())
+	bootstrap, err := typed.Parse(envoy.Shipped())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -739,7 +740,7 @@ func shippedParts(t *testing.T) (*hcmv3.HttpConnectionManager, map[string]*clust
 		clusters[cluster.GetName()] = cluster
 	}
 	manager := new(hcmv3.HttpConnectionManager)
-	if err := envoy.EditConnectionManager(bootstrap, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+	if err := typed.EditConnectionManager(bootstrap, "ingress", func(m *hcmv3.HttpConnectionManager) error {
 		manager = m
 		return nil
 	}); err != nil {

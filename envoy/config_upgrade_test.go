@@ -20,7 +20,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
@@ -97,15 +97,15 @@ func identified(t *testing.T, edit func(*hcmv3.HttpConnectionManager)) (*envoyru
 	check.say(setting("x-session-user-id", "u1", "x-session-handle", "h1"))
 	options := nowhere()
 	options.Clusters["app"], options.Clusters["sessiongate_authz"] = []string{app.address}, []string{endpoint}
-	options.Edit = func(bootstrap *bootstrapv3.Bootstrap) error {
+	options.Edit = typed.Edit(func(bootstrap *bootstrapv3.Bootstrap) error {
 		if err := patient(bootstrap); err != nil || edit == nil {
 			return err
 		}
-		return envoy.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
+		return typed.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
 			edit(manager)
 			return nil
 		})
-	}
+	})
 	return start(t, options), app
 }
 

@@ -29,7 +29,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 	"github.com/sessiongate/sessiongate/internal/authority"
 )
 
@@ -175,7 +175,7 @@ type arrival struct {
 
 // noting makes Envoy's access log tell what browsers say of the initiator, and the beginning of the cookies: a name, and no more.
 func noting(b *bootstrapv3.Bootstrap) error {
-	return envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+	return typed.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
 		log, packed := new(streamv3.StdoutAccessLog), m.GetAccessLog()[0].GetTypedConfig()
 		if err := packed.UnmarshalTo(log); err != nil {
 			return err

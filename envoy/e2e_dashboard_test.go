@@ -61,8 +61,8 @@ func TestDashboard(t *testing.T) {
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "testdata/dashboard.html") })
 	page := httptest.NewServer(mux)
 	t.Cleanup(page.Close)
-	d := demoPage{s.newProfile().newTab()}
-	d.goTo(page.URL)
+	d := demoPage{tab: s.newProfile().newTab()}
+	d.tab.goTo(page.URL)
 	d.viewport(1280, 800, 1)
 	d.await(`document.title === "drawn"`)
 	const lost = `[...document.querySelectorAll("section")].filter((s) => s.getBoundingClientRect().width < 150 || !s.querySelector("path[d^=M], .stat")).map((s) => s.textContent)`

@@ -6,11 +6,14 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	pixels "image"
 	"image/color"
 	"image/png"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +32,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/internal/process"
 )
 
@@ -45,37 +49,58 @@ var demoProgram = sync.OnceValues(func() (string, error) {
 	return file, nil
 })
 
-// newDemo deploys the demo app behind Envoy. It learns where Envoy is, so that it can play a thief, by openThieves.
-func newDemo(t *testing.T) (s *stack, openThieves func()) {
+// demoStack is the demo app behind Envoy, and the network that browsers come by.
+type demoStack struct {
+	*stack
+
+	network string // its port
+	urlFile string
+	attempt time.Duration // refresh_attempt_max
+	control *demoControl
+}
+
+// newDemo deploys it. It learns where Envoy is, so that it can play, by openNetwork. Its Postgres is its own: the page kills it.
+func newDemo(t *testing.T, attempt time.Duration) (s *demoStack, openNetwork func()) {
 	t.Helper()
-	urlFile := filepath.Join(t.TempDir(), "url")
-	s = newStack(t, stackOptions{
-		settings: []string{"SESSIONGATE_RESPONSES_DENIAL_HEADER=true"}, // as in the demo
-		existing: func(s *stack) string { return s.startDemoApp(urlFile) },
+	c, err := cluster.Start(t.Context(), clusterOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	s = &demoStack{attempt: attempt, urlFile: filepath.Join(t.TempDir(), "url"), control: newDemoControl(t, c)}
+	s.stack = newStack(t, stackOptions{
+		cluster: c,
+		// As in the demo.
+		settings: []string{"SESSIONGATE_RESPONSES_DENIAL_HEADER=true", "SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX=" + attempt.String()},
+		existing: func(inner *stack) string { s.stack = inner; return s.startDemoApp() },
 	})
 	return s, func() {
 		t.Helper()
-		if err := os.WriteFile(urlFile, []byte(s.proxy.URL("ingress")), 0o600); err != nil {
+		if err := os.WriteFile(s.urlFile, []byte(s.proxy.URL("ingress")), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func (s *stack) startDemoApp(urlFile string) (address string) {
+func (s *demoStack) startDemoApp() (address string) {
 	s.Helper()
 	file, err := demoProgram()
 	if err != nil {
 		s.Fatal(err)
 	}
 	log := s.logFile("demoapp")
-	addressFile := filepath.Join(s.dir, "demoapp.address")
+	addressFile, networkFile := filepath.Join(s.dir, "demoapp.address"), filepath.Join(s.dir, "network.address")
 	command := exec.Command(file)
 	command.Env = []string{
 		"GORACE=atexit_sleep_ms=0",
 		"DEMOAPP_LISTEN=127.0.0.1:0",
 		"DEMOAPP_ADDRESS_FILE=" + addressFile,
-		"DEMOAPP_PUBLIC_URL_FILE=" + urlFile,
-		"DEMOAPP_REFRESH_ATTEMPT_MAX=" + attempt.String(),
+		"DEMOAPP_NETWORK_LISTEN=127.0.0.1:0",
+		"DEMOAPP_NETWORK_ADDRESS_FILE=" + networkFile,
+		"DEMOAPP_CONTROL_URL=" + s.control.url,
+		"DEMOAPP_CONTROL_SECRET=" + s.control.secret,
+		"DEMOAPP_PUBLIC_URL_FILE=" + s.urlFile,
+		"DEMOAPP_REFRESH_ATTEMPT_MAX=" + s.attempt.String(),
 		"SESSIONS_URL=http://" + s.processes[0].internal,
 		"SESSIONS_API_KEY=" + s.apiKey,
 	}
@@ -94,26 +119,95 @@ func (s *stack) startDemoApp(urlFile string) (address string) {
 			s.Errorf("demoapp: %v", err)
 		}
 	})
-	s.eventually("the demo app listens", func() bool {
+	s.eventually("the demo app and its network listen", func() bool {
 		text, err := os.ReadFile(addressFile)
+		network, networkErr := os.ReadFile(networkFile)
 		address = string(text)
-		return err == nil
+		_, s.network, _ = strings.Cut(string(network), ":")
+		return err == nil && networkErr == nil
 	})
 	return address
 }
 
+// demoControl stands for cmd/demo, which owns the processes: it kills Postgres and starts it again. TestSwitches of cmd/demo holds the
+// real one to the same calls.
+type demoControl struct {
+	url, secret string
+
+	mu    sync.Mutex
+	state string // of Postgres
+	turns []string
+}
+
+func newDemoControl(t *testing.T, c *cluster.Cluster) *demoControl {
+	t.Helper()
+	d := &demoControl{secret: newSecret(), state: "on"}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if r.Header.Get("Authorization") != "Bearer "+d.secret {
+			t.Errorf("the control is asked by another")
+		}
+		if r.Method == http.MethodPost {
+			var want struct{ On bool }
+			if err := json.NewDecoder(r.Body).Decode(&want); err != nil {
+				t.Errorf("the control is asked for %v", err)
+			}
+			d.turns = append(d.turns, fmt.Sprintf("%s %t", r.URL.Path, want.On))
+			d.state = "off"
+			if !want.On {
+				c.Kill()
+			} else if err := c.Restart(context.Background()); err != nil {
+				t.Error(err)
+			} else {
+				d.state = "on"
+			}
+		}
+		_ = json.NewEncoder(w).Encode([]map[string]string{{"name": "postgres", "state": d.state}, {"name": "replica", "reason": "This replica is the app’s own."}})
+	}))
+	t.Cleanup(server.Close)
+	d.url = server.URL
+	return d
+}
+
+// turned are the switches that were turned, in order.
+func (d *demoControl) turned() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.turns)
+}
+
 // demoPage is the page in one tab of a browser of its own.
-type demoPage struct{ *tab }
+type demoPage struct {
+	*tab
+
+	demo *demoStack
+}
+
+// goTo opens a path by way of the network.
+func (d demoPage) goTo(path string) {
+	d.Helper()
+	d.tab.goTo("http://app.localhost:" + d.demo.network + path)
+}
 
 // openDemo signs a user in by the page's own script. Motion is off, so that a test need not wait for it.
-func openDemo(t *testing.T, s *stack, user string) demoPage {
+func openDemo(t *testing.T, s *demoStack, user string) demoPage {
 	t.Helper()
-	p := s.newProfileFor(t)
-	d := demoPage{p.newTab()}
+	d := s.newPage(s.newProfileFor(t))
 	d.media("light", "reduce")
 	d.goTo("/login")
 	d.signIn(user)
 	return d
+}
+
+func (s *demoStack) newPage(p *profile) demoPage { p.Helper(); return demoPage{p.newTab(), s} }
+
+// another is a second tab of the same browser.
+func (d demoPage) another() demoPage {
+	d.Helper()
+	other := d.demo.newPage(d.profile)
+	other.media("light", "reduce")
+	return other
 }
 
 func (d demoPage) signIn(user string) {
@@ -174,7 +268,7 @@ type entry struct{ Who, Request, Chip string }
 func (d demoPage) entries() []entry {
 	d.Helper()
 	all := eval[[]entry](d.tab, `[...document.querySelectorAll("#log li")].reverse().map((li) => ({ who: li.querySelector(".who").textContent,
-		request: li.querySelector("code").textContent, chip: li.querySelector(".chip").textContent }))`)
+		request: li.querySelector("code").textContent, chip: li.querySelector(".chip")?.textContent ?? "" }))`)
 	return all
 }
 
@@ -263,25 +357,37 @@ func (d demoPage) clean() {
 const (
 	you   = "You"
 	them  = "Thief"
+	prop  = "Stage"
 	me    = "GET /api/me"
 	renew = "POST " + refreshPath
 )
 
-// opening is that of a thief.
-var opening = entry{you, "POST /api/thief", "201 ALLOW"}
+// What the stage does is no request of the user.
+var (
+	opening  = entry{prop, "copy the refresh token", ""}
+	spoiling = entry{prop, "expire the access token", ""}
+)
 
 func TestDemoPage(t *testing.T) {
 	needChromium(t)
-	s, openThieves := newDemo(t)
+	s, openNetwork := newDemo(t, attempt)
 
-	t.Run("without Envoy's address there is no thief", func(t *testing.T) {
-		d := openDemo(t, s, "ada")
-		if !eval[bool](d.tab, `document.getElementById("thief-group").hidden`) {
-			t.Error("the page offers a thief that cannot be played")
+	t.Run("at Envoy itself, what needs the network has its reason", func(t *testing.T) {
+		d := s.newPage(s.newProfileFor(t))
+		d.media("light", "reduce")
+		d.tab.goTo("/login")
+		d.signIn("ada")
+		for _, id := range []string{"play", "thief-open", "thief-refresh", "thief-call", "expire", "lose", "power-postgres", "power-replica"} {
+			if why := d.off(id); !strings.Contains(why, "http://127.0.0.1:"+s.network+"/") {
+				t.Errorf("%s is off because of %q, want the network's address in it", id, why)
+			}
 		}
+		d.press("call")
+		d.wants(1, entry{you, me, "200 ALLOW"})
+		d.press("refresh")
 		d.clean()
 	})
-	openThieves()
+	openNetwork()
 
 	t.Run("a call, and the page itself, pass", func(t *testing.T) {
 		d := openDemo(t, s, "ada")
@@ -296,7 +402,7 @@ func TestDemoPage(t *testing.T) {
 	t.Run("a spoiled access token", func(t *testing.T) {
 		d := openDemo(t, s, "ada")
 		d.press("expire")
-		d.wants(1, entry{you, "POST /api/expire", "200 ALLOW"})
+		d.wants(1, spoiling)
 		d.press("call")
 		d.wants(2, entry{you, me, "440 TRY_REFRESH"}, entry{you, renew, "200 access token"}, entry{you, me, "200 ALLOW"})
 		if told := eval[string](d.tab, `document.getElementById("log").textContent`); !strings.Contains(told, "(malformed)") {
@@ -354,38 +460,68 @@ func TestDemoPage(t *testing.T) {
 		d.wantsChain("retired", "current you")
 		s.awaitPromoted(d.handle())
 
-		before := len(d.entries())
+		// At any time: in the grace, with a token that is not the sign-in's, with a child, without an access token.
 		d.press("lose")
-		d.says("no other")
-		d.wants(before)
-		d.clean()
-	})
-
-	t.Run("losing an answer without a good access token", func(t *testing.T) {
-		d := openDemo(t, s, "ada")
-		d.press("expire")
-		d.press("lose")
-		d.wants(2, entry{you, renew, "200 access token"}, entry{you, renew, "200 access token"})
 		d.says("(R3)")
+		d.wantsChain("retired", "current you")
 		d.pass(grace)
 		d.press("lose")
 		d.says("(R4)")
-
-		late := openDemo(t, s, "ada")
-		late.press("expire")
-		late.pass(grace)
-		late.press("lose")
-		late.wants(2)
-		late.says("Sign out and in to play this.")
+		d.wantsChain("retired", "current you", "child")
+		d.press("lose")
+		d.says("(R5)")
+		d.press("refresh")
+		d.wantsChain("retired", "current", "child you")
+		d.press("lose") // the first use of the child, by a refresh
+		d.says("first use")
+		d.wantsChain("retired", "retired", "current you")
+		d.pass(grace)
+		d.press("expire")
+		d.press("lose")
+		d.says("(R4)")
+		d.press("call")
+		d.wantsChain("retired", "retired", "retired", "current you")
 		d.clean()
-		late.clean()
+	})
+
+	t.Run("an answer that gets lost is the user's own request", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.pass(grace)
+		before := d.seen(func(x *exchange) bool { return strings.HasPrefix(x.path, "/auth/") })
+		d.press("lose")
+		d.wants(1, entry{you, renew, "200 new tokens"})
+		after := d.seen(func(x *exchange) bool { return strings.HasPrefix(x.path, "/auth/") })
+		if len(after) != len(before)+1 || after[len(after)-1].status != 504 || after[len(after)-1].headers["set-cookie"] != "" {
+			t.Errorf("%d requests more, the last with the status %d", len(after)-len(before), after[len(after)-1].status)
+		}
+		d.clean()
+	})
+
+	t.Run("twenty tabs", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.pass(grace)
+		d.press("tabs")
+		d.wants(1, entry{you, renew + " ×20", "200 new tokens"})
+		d.says("one and the same child")
+		// The later ones may have carried the child, which is its first use.
+		if chain := d.chain(); !slices.Equal(chain, []string{"current", "child you"}) && !slices.Equal(chain, []string{"retired", "current you"}) {
+			t.Errorf("chain %q", chain)
+		}
+		if n := d.sent("POST", refreshPath); n != 20 {
+			t.Errorf("%d refreshes, want 20", n)
+		}
+		d.press("call")
+		d.wantsChain("retired", "current you")
+		d.clean()
 	})
 
 	t.Run("a thief of a user whose access token is no good", func(t *testing.T) {
 		d := openDemo(t, s, "ada")
 		d.pass(accessLife)
 		d.press("thief-open")
-		d.wants(1, entry{you, "POST /api/thief", "440 TRY_REFRESH"}, entry{you, renew, "200 new tokens"}, opening)
+		d.wants(1, opening)
+		d.press("call")
+		d.wants(2, entry{you, me, "440 TRY_REFRESH"}, entry{you, renew, "200 new tokens"}, entry{you, me, "200 ALLOW"})
 		d.wantsChain("retired thief", "current you")
 		d.hints("After the grace, reusing it is theft")
 		s.awaitPromoted(d.handle())
@@ -424,6 +560,7 @@ func TestDemoPage(t *testing.T) {
 		d.press("thief-refresh")
 		d.wantsLane("thief", "THEFT at gate")
 		d.wantsLane("you", "UNAUTHORISED at gate")
+		d.says("Theft (R8)") // the sentence that decides stays, though the owner's own call came after it
 		d.wantsEnd(before, entry{them, renew, "440 THEFT"}, entry{you, me, "401 UNAUTHORISED"})
 		d.ended("for you and for the thief")
 		if n := s.endedFor(handle, "theft"); n != 1 {
@@ -498,8 +635,7 @@ func TestDemoPage(t *testing.T) {
 
 	t.Run("signing out in another tab", func(t *testing.T) {
 		d := openDemo(t, s, "ada")
-		other := demoPage{d.newTab()}
-		other.media("light", "reduce")
+		other := d.another()
 		other.goTo("/")
 		other.await(`document.querySelector("#log li") && document.getElementById("demo").dataset.busy === "false"`)
 		other.press("signout button")
@@ -538,8 +674,7 @@ func TestDemoPage(t *testing.T) {
 
 	t.Run("another user signs in, in another tab", func(t *testing.T) {
 		d := openDemo(t, s, "ada")
-		other := demoPage{d.newTab()}
-		other.media("light", "reduce")
+		other := d.another()
 		other.goTo("/login")
 		other.signIn("eve")
 		d.await(`!document.getElementById("ended").hidden`)
@@ -557,16 +692,20 @@ func TestDemoPage(t *testing.T) {
 		other.clean()
 	})
 
-	t.Run("on a small screen the lanes come into view", func(t *testing.T) {
+	t.Run("on a small screen the lane comes into view", func(t *testing.T) {
 		d := openDemo(t, s, "ada")
 		d.viewport(390, 640, 1)
 		d.press("thief-open")
-		if top := eval[float64](d.tab, `(document.getElementById("thief-call").scrollIntoView({ block: "center" }), document.getElementById("lane-thief").getBoundingClientRect().top)`); top >= 0 {
+		if top := eval[float64](d.tab, `(document.getElementById("log").scrollIntoView({ block: "start" }), document.getElementById("lane-thief").getBoundingClientRect().top)`); top >= 0 {
 			t.Fatalf("the lane begins at %g: nothing to bring into view", top)
 		}
-		d.press("thief-refresh")
-		if !eval[bool](d.tab, `[...document.querySelectorAll(".lane")].map((lane) => lane.getBoundingClientRect()).every(({ top, bottom }) => top >= 0 && bottom <= innerHeight)`) {
-			t.Error("a lane is out of view")
+		eval[bool](d.tab, `(document.getElementById("thief-refresh").focus({ preventScroll: true }), true)`)
+		if err := chromedp.Do(d.ctx, chromedp.KeyEvent(kb.Enter)); err != nil {
+			t.Fatal(err)
+		}
+		d.await(`document.getElementById("demo").dataset.busy === "false" && document.getElementById("lane-thief").dataset.outcome`)
+		if !eval[bool](d.tab, `(({ top, bottom }) => top >= 0 && bottom <= innerHeight)(document.getElementById("lane-thief").getBoundingClientRect())`) {
+			t.Error("the lane is out of view")
 		}
 		d.clean()
 	})
@@ -591,7 +730,7 @@ func TestDemoPage(t *testing.T) {
 	})
 
 	t.Run("without scripts", func(t *testing.T) {
-		d := demoPage{s.newProfileFor(t).newTab()}
+		d := s.newPage(s.newProfileFor(t))
 		d.scripts(false)
 		d.goTo("/login")
 		if err := chromedp.Do(d.ctx, chromedp.SendKeys("#user", "ada"+kb.Enter)); err != nil {
@@ -631,10 +770,114 @@ func TestDemoPage(t *testing.T) {
 		if n := eval[int](d.tab, `moves`); n != 0 {
 			t.Errorf("%d moves for a user who wants none", n)
 		}
+		const slow = `getComputedStyle(document.querySelector("#chain .token")).transitionDuration`
+		if how := eval[string](d.tab, slow); how != "0s" {
+			t.Errorf("a token moves in %s for a user who wants none", how)
+		}
 		d.media("light", "no-preference")
+		if how := eval[string](d.tab, slow); how == "0s" {
+			t.Error("a promotion is no movement")
+		}
 		d.press("call")
 		if n := eval[int](d.tab, `moves`); n == 0 {
 			t.Error("nothing moves")
+		}
+		d.clean()
+	})
+
+	t.Run("on the wire", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.press("call")
+		d.await(`document.querySelectorAll("#wire-shown .message").length === 3`)
+		if ours := eval[[]string](d.tab, `[...document.querySelectorAll("#wire-shown .ours")].map((row) => row.textContent)`); !slices.Contains(ours, "x-session-user-id: sessiongateada") {
+			t.Errorf("the marked headers are %q, want the user's identity among them", ours)
+		}
+		eval[bool](d.tab, `(navigator.clipboard.writeText = async (text) => { window.copied = text }, true)`)
+		d.press("copy")
+		d.await(`window.copied`)
+		if command := eval[string](d.tab, `copied`); !strings.HasPrefix(command, "curl -i -X GET 'http://app.localhost:") || !strings.Contains(command, "sAccessToken=$ACCESS_TOKEN") {
+			t.Errorf("the command is %q", command)
+		}
+		d.press("refresh")
+		d.await(`document.getElementById("wire-which").textContent.includes("refresh") && document.querySelectorAll("#wire-shown .message").length === 3`)
+		shown := eval[string](d.tab, `document.documentElement.outerHTML`)
+		if n := d.secrets.in([]byte(shown)); n > 0 {
+			t.Errorf("the page shows %d tokens", n)
+		}
+		if !strings.Contains(shown, "sRefreshToken=sgr1_") || !strings.Contains(shown, "the app never sees a refresh token") {
+			t.Error("the page shows no refresh on the wire")
+		}
+		// Another one is chosen by key.
+		eval[bool](d.tab, `(document.querySelector("#log li:last-child .pick, #log li:nth-child(2) .pick").focus(), true)`)
+		if err := chromedp.Do(d.ctx, chromedp.KeyEvent(kb.Enter)); err != nil {
+			t.Fatal(err)
+		}
+		d.await(`document.getElementById("wire-which").textContent === "You: GET /api/me" && document.querySelector("#log li:nth-child(2)").getAttribute("aria-current") === "true"`)
+		d.clean()
+	})
+
+	t.Run("no control is off without its reason", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		for id, want := range map[string]string{"thief-refresh": "steal a copy first", "thief-call": "steal a copy first", "power-replica": "the app’s own"} {
+			if why := d.off(id); !strings.Contains(why, want) {
+				t.Errorf("%s is off because of %q, want %q in it", id, why, want)
+			}
+		}
+		if err := chromedp.Do(d.ctx, chromedp.Click("#thief-refresh")); err != nil {
+			t.Fatal(err)
+		}
+		d.says("steal a copy first") // where there is no pointer to hover with
+		d.reasons()
+		d.press("thief-open")
+		d.reasons()
+		if why := d.off("thief-open"); !strings.Contains(why, "a copy already") {
+			t.Errorf("stealing is off because of %q", why)
+		}
+		d.advance(accessLife)
+		d.pass(grace)
+		d.press("refresh")
+		d.press("call")
+		s.awaitPromoted(d.handle())
+		d.pass(grace)
+		d.press("thief-refresh")
+		d.ended("for you")
+		d.reasons()
+		if why := d.off("call"); !strings.Contains(why, "Sign in again") {
+			t.Errorf("calling is off because of %q", why)
+		}
+		d.clean()
+	})
+
+	t.Run("the thief's lane is red, whatever the answer is", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		const colours = `["lane-thief", "window-thief"].map((id) => getComputedStyle(document.getElementById(id)).getPropertyValue(id === "lane-thief" ? "--tone" : "--frame"))`
+		const bad = `getComputedStyle(document.documentElement).getPropertyValue("--bad")`
+		red := eval[string](d.tab, bad)
+		wantRed := func(when string) {
+			t.Helper()
+			for _, colour := range eval[[]string](d.tab, colours) {
+				if colour != red {
+					t.Errorf("%s: the thief's colour is %s, want %s", when, colour, red)
+				}
+			}
+		}
+		wantRed("at first")
+		d.pass(grace)
+		d.press("thief-open")
+		d.press("thief-refresh")
+		d.wantsLane("thief", "new tokens at gate")
+		wantRed("with new tokens")
+		d.press("thief-call")
+		d.wantsLane("thief", "ALLOW at app")
+		wantRed("allowed")
+		d.clean()
+	})
+
+	t.Run("the chain is above the fold of a phone", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.viewport(390, 844, 1)
+		if bottom := eval[float64](d.tab, `(scrollTo(0, 0), document.querySelector(".links").getBoundingClientRect().bottom)`); bottom > 844 {
+			t.Errorf("the chain ends at %g", bottom)
 		}
 		d.clean()
 	})
@@ -684,6 +927,47 @@ func TestDemoPage(t *testing.T) {
 			d.legible(scheme + ", sign-in")
 		}
 	})
+
+	t.Run("Postgres is killed and brought back", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.press("power-postgres")
+		d.says("Postgres was killed")
+		d.await(`document.getElementById("state-postgres").textContent === "was killed" && !document.getElementById("power-postgres").checked`)
+		before := len(d.entries())
+		d.press("call")
+		d.press("refresh")
+		d.wants(before, entry{you, me, "200 ALLOW"}, entry{you, renew, "503 UNAVAILABLE"})
+		d.says("no one is signed out")
+		d.press("power-postgres")
+		d.says("Postgres is back")
+		s.reconnect()
+		s.eventually("a refresh passes", func() bool {
+			d.press("refresh")
+			return d.since(before + 3)[0].Chip != "" && d.entries()[len(d.entries())-1].Chip == "200 access token"
+		})
+		if turned := s.control.turned(); !slices.Equal(turned, []string{"/parts/postgres false", "/parts/postgres true"}) {
+			t.Errorf("switches %q", turned)
+		}
+		d.clean()
+	})
+}
+
+// off is why a control is off, as a screen reader is told; "" where it is on.
+func (d demoPage) off(id string) string {
+	d.Helper()
+	d.await(`document.getElementById("demo").dataset.busy === "false"`)
+	return eval[string](d.tab, fmt.Sprintf(`((control) => control.getAttribute("aria-disabled") !== "true" ? ""
+		: control.getAttribute("aria-describedby").split(" ").map((id) => document.getElementById(id).textContent).join(" "))(document.getElementById(%s))`, quote(id)))
+}
+
+// reasons fails where a control is off without words for it, to hear and to hover.
+func (d demoPage) reasons() {
+	d.Helper()
+	d.await(`document.getElementById("demo").dataset.busy === "false"`)
+	if silent := eval[[]string](d.tab, `[...document.querySelectorAll('[aria-disabled="true"], :disabled')].filter((control) => control.title.length < 8 ||
+		!control.getAttribute("aria-describedby")?.split(" ").some((id) => document.getElementById(id).textContent === control.title)).map(({ id, textContent }) => id || textContent)`); len(silent) > 0 {
+		d.Errorf("off without a reason: %q", silent)
+	}
 }
 
 func (d demoPage) scripts(on bool) {
@@ -717,7 +1001,8 @@ func (d demoPage) endedForOther() {
 		d.Fatalf("the page ends with %q; the log: %v", title, d.entries())
 	}
 	d.await(`document.activeElement.id === "ended-link" && document.activeElement.getAttribute("href") === "/"`)
-	if able := eval[int](d.tab, `document.querySelectorAll('button:not([aria-disabled="true"])').length`); able > 0 {
+	// The story signs in again, and the wire only shows what was.
+	if able := eval[int](d.tab, `document.querySelectorAll('.window button:not([aria-disabled="true"])').length`); able > 0 {
 		d.Errorf("%d buttons can still be pressed", able)
 	}
 	if !eval[bool](d.tab, `localStorage.getItem("anti-csrf") !== null`) {
@@ -778,11 +1063,11 @@ func (d demoPage) labelled() {
 func (d demoPage) reachable() {
 	d.Helper()
 	want := []string{
-		"Sign out here", "Sign out everywhere", "Call the API", "timer", "Expire the access token", "Refresh now",
-		"Lose the answer of a refresh", "Let the thief refresh", "Let the thief call the API",
+		"Play the story", "Sign out", "Everywhere", "Call the API", "Refresh now", "Expire the access token", "Lose an answer",
+		"Refresh in twenty tabs", "timer", "Steal your refresh token", "Refresh with it", "Call the API", "power-postgres", "power-replica",
 	}
 	if eval[bool](d.tab, `!document.getElementById("wait").hidden`) {
-		want = slices.Insert(want, 2, "wait")
+		want = slices.Insert(want, 1, "wait")
 	}
 	eval[bool](d.tab, `((start) => { start.tabIndex = -1; start.focus(); return true; })(document.querySelector("h1"))`)
 	var got []string
@@ -833,9 +1118,9 @@ func (d demoPage) legible(where string) {
 }
 
 // takePictures takes those of the README. SESSIONGATE_SCREENSHOTS names the folder that gets them (make screenshots).
-func takePictures(t *testing.T, s *stack) {
+func takePictures(t *testing.T, s *demoStack) {
 	d := openDemo(t, s, "ada")
-	d.viewport(1120, 820, 1)
+	d.viewport(1280, 800, 1)
 	d.press("call")
 	d.pass(grace)
 	d.press("refresh")
@@ -852,21 +1137,21 @@ func takePictures(t *testing.T, s *stack) {
 	d.press("thief-open")
 	d.press("thief-refresh")
 	d.ended("for you and for the thief")
-	d.viewport(1120, 900, 1)
 	d.shoot("demo-theft")
 	d.clean()
 
 	phone := openDemo(t, s, "grace")
 	phone.media("dark", "reduce")
-	phone.viewport(390, 1060, 2)
+	phone.viewport(390, 844, 2)
 	phone.pass(grace)
 	phone.press("lose")
 	phone.press("refresh")
 	phone.shoot("demo-phone")
 
 	// Another tab holds the lock, as one that is refreshing does: this one waits.
-	other := phone.open("/static/icon.svg")
-	eval[bool](other, `new Promise((held) => navigator.locks.request("sessiongate.refresh", () => { held(true); return new Promise(() => {}); }))`)
+	other := phone.another()
+	other.goTo("/static/icon.svg")
+	eval[bool](other.tab, `new Promise((held) => navigator.locks.request("sessiongate.refresh", () => { held(true); return new Promise(() => {}); }))`)
 	phone.media("light", "reduce")
 	phone.viewport(720, 360, 1)
 	s.advance(accessLife)

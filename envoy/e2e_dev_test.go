@@ -11,15 +11,21 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sessiongate/sessiongate/authz"
+	"github.com/sessiongate/sessiongate/internal/envoyrun"
+	"github.com/sessiongate/sessiongate/internal/process"
 	"github.com/sessiongate/sessiongate/sessions/sessiondev"
 )
 
@@ -125,10 +131,86 @@ func newSides(t *testing.T) []*side {
 		server.Outage(true)
 		return func() { server.Outage(false) }
 	}
-	for _, s := range []*side{product, dev} {
+	sides := []*side{product, dev, newDevProcess(t, "--envoy")}
+	for _, s := range sides {
 		s.app.pages.HandleFunc("/", s.seen.handle)
 	}
-	return []*side{product, dev}
+	return sides
+}
+
+// newDevProcess runs sessiongate dev with the same policies as a process of its own, with more flags.
+func newDevProcess(t *testing.T, flags ...string) *side {
+	t.Helper()
+	s := &side{name: "dev " + strings.Join(flags, " "), seen: arrived{rows: map[string]seenRow{}}}
+	s.stack = &stack{T: t, dir: t.TempDir()}
+	t.Cleanup(s.checkLogs)
+	s.app = newApp(s.stack)
+	d := s.startDev(append([]string{"--app", "http://" + s.app.address, "--login", "/login"}, flags...),
+		"SESSIONGATE_ROUTES="+devRoutesSetting, "SESSIONGATE_ALLOWED_ORIGINS="+partnerOrigin)
+	s.apiKey, s.target, s.processes = d.apiKey, d.url, []*replica{d.replica}
+	s.expire = func() { d.control("expire") }
+	s.outage = func() func() {
+		d.control("outage?on=true")
+		return func() { d.control("outage?on=false") }
+	}
+	return s
+}
+
+// devProcess is a running sessiongate dev.
+type devProcess struct {
+	*replica
+
+	url, apiKey string
+}
+
+// startDev starts sessiongate dev at free ports, and returns when it is ready.
+func (s *stack) startDev(args []string, environment ...string) *devProcess {
+	s.Helper()
+	file, err := program()
+	if err != nil {
+		s.Fatal(err)
+	}
+	log := s.logFile("dev")
+	p := &replica{stack: s, name: "dev", log: log.Name(), addressFile: filepath.Join(s.dir, "dev.json")}
+	command := exec.Command(file, append([]string{"dev", "--listen", "127.0.0.1:0", "--listen-api", "127.0.0.1:0", "--address-file", p.addressFile}, args...)...)
+	command.Env = append([]string{
+		"GORACE=atexit_sleep_ms=0", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "XDG_CACHE_HOME=" + os.Getenv("XDG_CACHE_HOME"),
+		envoyrun.BinaryEnv + "=" + os.Getenv(envoyrun.BinaryEnv), "SESSIONGATE_LOG_LEVEL=debug",
+	}, environment...)
+	command.Stderr = log // what it prints has the key, and is for the developer
+	p.run, err = process.Start(command, syscall.SIGKILL)
+	_ = log.Close()
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(p.stop)
+	at := p.awaitDev()
+	p.internal, s.apiKey = strings.TrimPrefix(at["internal_url"], "http://"), at["api_key"]
+	s.secrets.add(at["api_key"])
+	return &devProcess{replica: p, url: at["url"], apiKey: at["api_key"]}
+}
+
+// awaitDev waits until dev has written where it is.
+func (p *replica) awaitDev() (at map[string]string) {
+	p.Helper()
+	p.eventually("dev writes its addresses", func() bool {
+		text, err := os.ReadFile(p.addressFile)
+		return p.alive() && err == nil && json.Unmarshal(text, &at) == nil
+	})
+	return at
+}
+
+// control presses a button of /dev/.
+func (d *devProcess) control(name string) {
+	d.Helper()
+	response, err := direct.Post(d.url+"/dev/"+name, "", nil)
+	if err != nil {
+		d.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		d.Fatalf("/dev/%s: %d", name, response.StatusCode)
+	}
 }
 
 // outcome is all that must be equal.
@@ -390,9 +472,14 @@ func TestDevAttacks(t *testing.T) {
 
 // TestDevJourney: the life of a session is the same at both, step by step.
 func TestDevJourney(t *testing.T) {
-	var told [2][]string
-	defer func() { t.Log("\n" + strings.Join(told[0], "\n") + "\n\n" + strings.Join(told[1], "\n")) }()
-	for i, s := range newSides(t) {
+	sides := newSides(t)
+	told := make([][]string, len(sides))
+	defer func() {
+		for _, lines := range told {
+			t.Log("\n" + strings.Join(lines, "\n"))
+		}
+	}()
+	for i, s := range sides {
 		b := s.newBrowserAt(s.target, networkV, nil)
 		thief := s.newBrowserAt(s.target, networkX, nil)
 		step := func(name string, a answer) {
@@ -436,7 +523,9 @@ func TestDevJourney(t *testing.T) {
 		step("no session, a refresh", thief.refresh())
 		step("keys", b.send(http.MethodGet, "/.well-known/jwks.json"))
 	}
-	if diff := cmp.Diff(told[0], told[1]); diff != "" {
-		t.Errorf("(-envoy +dev):\n%s", diff)
+	for i, s := range sides[1:] {
+		if diff := cmp.Diff(told[0], told[1+i]); diff != "" {
+			t.Errorf("(-envoy +%s):\n%s", s.name, diff)
+		}
 	}
 }

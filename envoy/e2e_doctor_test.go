@@ -14,13 +14,14 @@ import (
 
 	"github.com/sessiongate/sessiongate/envoy"
 	"github.com/sessiongate/sessiongate/envoy/doctor"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 	"github.com/sessiongate/sessiongate/sessions/sessionhttp"
 )
 
 // from makes a configuration of a text, with the addresses of the one that is there.
 func from(t *testing.T, text string) func(*bootstrapv3.Bootstrap) error {
 	t.Helper()
-	mine, err := envoy.Parse([]byte(text))
+	mine, err := typed.Parse([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,11 @@ func TestFaultSlow(t *testing.T) {
 	t.Parallel()
 	db := freshCluster(t, cluster.Options{TCP: true})
 	network := networkTo(t, db)
-	s := faultStack(t, stackOptions{cluster: db, url: func(s *stack, _ int) string { return s.through(network, db) }})
+	s := faultStack(t, stackOptions{
+		cluster: db, url: func(s *stack, _ int) string { return s.through(network, db) },
+		// The crowd asks 200 times a second, at most two statements each: with 200 ms each, 80 are under way.
+		settings: []string{"SESSIONGATE_DATABASE_MAX_CONNECTIONS=40"},
+	})
 	c := s.newCrowd(scale.clients)
 	victims := s.victims(scale.ends)
 	c.later()

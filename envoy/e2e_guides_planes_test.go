@@ -12,11 +12,12 @@ import (
 	"testing"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3" // envoy.Parse finds it by its registration
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3" // typed.Parse finds it by its registration
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 )
 
 // What the guides say of Istio, Envoy Gateway and Contour, played. None can be run here: the translations below do what their sources do with
@@ -95,7 +96,7 @@ func (p plane) configuration(t *testing.T) []byte {
 // start runs the real Envoy with a plane's configuration in front of a stack.
 func (p plane) start(s *stack) {
 	s.Helper()
-	mine, err := envoy.Parse(p.configuration(s.T))
+	mine, err := typed.Parse(p.configuration(s.T))
 	if err != nil {
 		s.Fatal(err)
 	}

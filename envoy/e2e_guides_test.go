@@ -14,10 +14,12 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 )
 
 // standalone follows docs/guides/envoy.md, step by step, with the blocks as they stand there, and returns the configuration that its
@@ -63,7 +65,7 @@ func standalone(t *testing.T) *bootstrapv3.Bootstrap {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bootstrap, err := envoy.Parse(text)
+	bootstrap, err := typed.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +82,7 @@ func parts(t *testing.T, b *bootstrapv3.Bootstrap) (clusters map[string]*cluster
 		}
 		clusters[cluster.GetName()] = cluster
 	}
-	err := envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+	err := typed.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
 		manager = m
 		return nil
 	})
@@ -98,7 +100,7 @@ func parts(t *testing.T, b *bootstrapv3.Bootstrap) (clusters map[string]*cluster
 // TestStandaloneGuideIsTheShippedFile compares what the guide adds with envoy.yaml, so that neither is mended without the other.
 func TestStandaloneGuideIsTheShippedFile(t *testing.T) {
 	t.Parallel()
-	shipped, err := envoy.Parse(envoy.Shipped())
+	shipped, err := typed.Parse(envoy.Shipped())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +155,14 @@ func TestStandaloneGuide(t *testing.T) {
 		addresses["sessiongate_authz"] = append(addresses["sessiongate_authz"], p.authz)
 		addresses["sessiongate_public"] = append(addresses["sessiongate_public"], p.public)
 	}
-	if err := envoy.Readdress(mine, map[string]string{"ingress": "127.0.0.1:0"}, addresses); err != nil {
+	config, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config, err = envoy.Readdress(config, map[string]string{"ingress": "127.0.0.1:0"}, addresses); err != nil {
+		t.Fatal(err)
+	}
+	if mine, err = typed.Parse(config); err != nil {
 		t.Fatal(err)
 	}
 	if err := patient(mine); err != nil {

@@ -39,7 +39,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/internal/envoyrun"
 	"github.com/sessiongate/sessiongate/internal/process"
@@ -234,7 +234,7 @@ func (s *stack) startEnvoy(name string, edit func(*bootstrapv3.Bootstrap) error)
 		Listeners: map[string]string{"ingress": "127.0.0.1:0"},
 		Clusters:  map[string][]string{"app": {s.app.address}},
 		Log:       log,
-		Edit: func(b *bootstrapv3.Bootstrap) error {
+		Edit: typed.Edit(func(b *bootstrapv3.Bootstrap) error {
 			if err := patient(b); err != nil {
 				return err
 			}
@@ -242,7 +242,7 @@ func (s *stack) startEnvoy(name string, edit func(*bootstrapv3.Bootstrap) error)
 				return edit(b)
 			}
 			return nil
-		},
+		}),
 	}
 	for _, p := range s.processes {
 		options.Clusters["sessiongate_authz"] = append(options.Clusters["sessiongate_authz"], p.authz)
@@ -786,6 +786,8 @@ type app struct {
 	address  string
 	requests atomic.Int64 // but sign-ins
 	next     atomic.Int64 // the process that is asked next
+	// tellsClient: a sign-in names the client, as Envoy reports it.
+	tellsClient atomic.Bool
 }
 
 // seen is a request as it arrived at the app.
@@ -835,6 +837,9 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("St-Auth-Mode") == "header" {
 		session["transport"] = "header"
 	}
+	if a.tellsClient.Load() {
+		session["client"] = map[string]any{"address": r.Header.Get("X-Forwarded-For"), "user_agent": r.UserAgent()}
+	}
 	status, _ := p.api(http.MethodPost, "/v1/sessions", session, &c)
 	if status != http.StatusCreated {
 		w.WriteHeader(http.StatusBadGateway)
@@ -853,7 +858,7 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
 // editRoutes changes the routes of the shipped configuration.
 func editRoutes(edit func(*routev3.VirtualHost) error) func(*bootstrapv3.Bootstrap) error {
 	return func(b *bootstrapv3.Bootstrap) error {
-		return envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+		return typed.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
 			return edit(m.GetRouteConfig().GetVirtualHosts()[0])
 		})
 	}
@@ -892,7 +897,7 @@ func mapped(b *bootstrapv3.Bootstrap) error {
 
 // editCheck changes the ext_authz filter.
 func editCheck(b *bootstrapv3.Bootstrap, edit func(*extauthzv3.ExtAuthz)) error {
-	return envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+	return typed.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
 		for _, filter := range m.GetHttpFilters() {
 			check := new(extauthzv3.ExtAuthz)
 			if !filter.GetTypedConfig().MessageIs(check) {

@@ -22,7 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 )
 
 // language is one of those of the README's login handlers. body stands before the user in what it reads, and status
@@ -318,7 +318,7 @@ func freeAddress(t *testing.T) string {
 func addLogins(b *bootstrapv3.Bootstrap, addresses map[string]string) error {
 	clusters := b.GetStaticResources().GetClusters()
 	app := clusters[slices.IndexFunc(clusters, func(c *clusterv3.Cluster) bool { return c.GetName() == "app" })]
-	return envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+	return typed.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
 		v := m.GetRouteConfig().GetVirtualHosts()[0]
 		login := v.GetRoutes()[slices.IndexFunc(v.GetRoutes(), func(r *routev3.Route) bool { return r.GetName() == "login" })]
 		for name, address := range addresses {

@@ -16,7 +16,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
@@ -48,7 +48,7 @@ func verbatim(b *bootstrapv3.Bootstrap) error {
 	if err := editRoutes(noExtensions)(b); err != nil {
 		return err
 	}
-	return envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+	return typed.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
 		m.NormalizePath, m.MergeSlashes = wrapperspb.Bool(false), false
 		m.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_KEEP_UNCHANGED
 		return nil

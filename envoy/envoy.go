@@ -1,5 +1,5 @@
-// Package envoy owns envoy.yaml, the one Envoy configuration that is shipped: it reads the file into
-// Envoy's types, and gives its listeners and clusters other addresses.
+// Package envoy owns envoy.yaml, the one Envoy configuration that is shipped, and gives its listeners and
+// clusters other addresses. It knows none of Envoy's types: package typed does.
 package envoy
 
 import _ "embed"

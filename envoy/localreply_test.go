@@ -16,7 +16,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 )
 
 const hangUp = "hang up"
@@ -58,7 +58,7 @@ func hurried(bootstrap *bootstrapv3.Bootstrap) error {
 	if err := patient(bootstrap); err != nil {
 		return err
 	}
-	return envoy.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
+	return typed.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
 		for _, route := range manager.GetRouteConfig().GetVirtualHosts()[0].GetRoutes() {
 			if route.GetName() == "auth" {
 				route.GetRoute().Timeout = durationpb.New(100 * time.Millisecond)
@@ -74,14 +74,14 @@ func TestAuthPathAnswersInOneForm(t *testing.T) {
 	for name, test := range map[string]struct {
 		public string
 		status int
-		edit   func(*bootstrapv3.Bootstrap) error
+		edit   func([]byte) ([]byte, error)
 	}{
 		"refused":              {dead, 503, nil},
 		"closed before answer": {saying(t, hangUp), 503, nil},
 		"closed in the header": {saying(t, "HTTP/1.1 200 OK\r\nSet-Cookie: sAccessToken="), 502, nil},
 		"no HTTP":              {saying(t, "sRefreshToken=x\r\n\r\n"), 502, nil},
 		"too many headers":     {saying(t, "HTTP/1.1 200 OK\r\n"+strings.Repeat("Set-Cookie: a=1\r\n", 600)+"\r\n"), 502, nil},
-		"silent":               {saying(t, ""), 504, hurried},
+		"silent":               {saying(t, ""), 504, typed.Edit(hurried)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			options := nowhere()

@@ -12,6 +12,7 @@ type NewSession struct {
 	Data      []byte // a JSON object, or nil
 	Transport Transport
 	Client    Client // zero: any client that has the first refresh token
+	Device    Device // zero: none is kept
 	Actor     string // names the caller, for the audit event
 }
 
@@ -29,7 +30,7 @@ func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
 		return Issued{}, err
 	}
 	rec, err := e.create(ctx, NewRecord{
-		Handle: t.handle, UserID: n.UserID, Current: t.hash(), CurrentClient: n.Client,
+		Handle: t.handle, UserID: n.UserID, Current: t.hash(), CurrentClient: n.Client, Device: n.Device,
 		Claims: n.Claims, Data: n.Data, SlidingLife: e.cfg.SlidingLife, AbsoluteLife: e.cfg.AbsoluteLife, Actor: n.Actor,
 	})
 	if err != nil {

@@ -16,6 +16,12 @@ type Ending struct {
 // EvictedEnding is the ending of a session that a limit evicts.
 var EvictedEnding = Ending{Reason: ReasonEvicted, Actor: "sign-in"}
 
+var (
+	signedOutEnding = Ending{Reason: ReasonSignedOut, Actor: "sign-out"}
+	// ownEnding is that of a session which its user ends from another one.
+	ownEnding = Ending{Reason: ReasonRevoked, Actor: "user"}
+)
+
 // End ends a session. It reports whether there was one; it is no error if there was none. Once End
 // returns, no token is minted for the session (I4) and this engine allows none. Every other engine
 // follows within its FeedBound.
@@ -110,7 +116,7 @@ func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []st
 		return DenyExpired
 	}
 	for h := range handles {
-		if _, err := e.End(ctx, h, Ending{Reason: ReasonSignedOut, Actor: "sign-out"}); err != nil {
+		if _, err := e.End(ctx, h, signedOutEnding); err != nil {
 			return err
 		}
 	}

@@ -33,8 +33,10 @@ type Engine struct {
 
 	perSession rates[TokenHash]
 	perAddress rates[sender]
+	own        rates[Handle]
 
 	polls pollCounts
+	count sessionCount
 }
 
 // expiredMax is how many expired tokens are held.
@@ -62,6 +64,10 @@ func New(store Store, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	own, err := newRates[Handle](ownCalls)
+	if err != nil {
+		return nil, err
+	}
 	e := &Engine{
 		cfg:   cfg,
 		store: store,
@@ -74,7 +80,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 		expired:    expired,
 		unverified: newCPUShare(cfg.UnverifiedCPU, cfg.Now),
 
-		perSession: perSession, perAddress: perAddress,
+		perSession: perSession, perAddress: perAddress, own: own,
 		promoter: promoter{
 			queue: make(chan *verified, cfg.PromotionQueue), batch: cfg.PromotionBatch,
 			timeout: cfg.RefreshAttemptMax / 2, store: store, observe: cfg.Observe,
@@ -84,6 +90,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 		store.AuditChanges()
 	}
 	e.feed.init(cfg.Now)
+	e.count.sessions.Store(-1)
 	e.keyless = make(chan struct{}, 1)
 	e.confirming = make(chan struct{}, confirmsMax)
 	return e, nil

@@ -19,6 +19,7 @@ const (
 	EventFeedRecovered    EventKind = "feed_recovered"
 	EventSwept            EventKind = "swept" // Count rows
 	EventSweepFailed      EventKind = "sweep_failed"
+	EventCountFailed      EventKind = "count_failed" // of sessions, for [Stats]; it is tried again
 	EventStartRetried     EventKind = "start_retried"
 	EventReady            EventKind = "ready"
 	EventAudited          EventKind = "audited" // Count events were delivered

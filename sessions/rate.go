@@ -16,12 +16,12 @@ type Rate struct{ PerSecond, Burst int }
 
 func (r Rate) ok() bool { return r.PerSecond == 0 || r.PerSecond > 0 && r.Burst > 0 }
 
-// RateError refuses a refresh that comes too soon after others. The refresh was not judged: the
-// error says nothing about the session, and the client keeps what it has.
+// RateError refuses a refresh, or another call of a client, that comes too soon after others. It was
+// not judged: the error says nothing about the session, and the client keeps what it has.
 type RateError struct{ RetryAfter time.Duration }
 
 func (e *RateError) Error() string {
-	return fmt.Sprintf("refreshed more often than allowed; wait %s", e.RetryAfter)
+	return fmt.Sprintf("asked more often than allowed; wait %s", e.RetryAfter)
 }
 
 // ratesMax bounds the memory of each kind of rate to some 15 MB. The key that was idle for longest

@@ -20,16 +20,22 @@ func AnswerWithin(d time.Duration) time.Duration { return d * 9 / 20 }
 // is [ErrSessionEnded] (or [ErrTheft]), [ErrSuperseded], a [RateError] or [ErrUnavailable]. With
 // one of the first three, Issued has the rule. If a token opened, it also has the handle and the
 // user of the session, as far as they are known. The session that Issued has is without its Data.
+// If the refresh writes the row, it forgets the device of the one before: see [Engine.RefreshOn].
 func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
-	return e.refreshInTime(ctx, by, tokens, client, false)
+	return e.RefreshOn(ctx, by, tokens, client, Device{})
 }
 
-// RefreshWithData is Refresh with the Data of the session, which browsers do not get.
-func (e *Engine) RefreshWithData(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
-	return e.refreshInTime(ctx, by, tokens, client, true)
+// RefreshOn is Refresh on a device, which is written where the refresh writes the row anyway.
+func (e *Engine) RefreshOn(ctx context.Context, by Transport, tokens []string, client Client, device Device) (Issued, error) {
+	return e.refreshInTime(ctx, by, tokens, client, device, false)
 }
 
-func (e *Engine) refreshInTime(ctx context.Context, by Transport, tokens []string, client Client, withData bool) (issued Issued, err error) {
+// RefreshWithData is RefreshOn with the Data of the session, which browsers do not get.
+func (e *Engine) RefreshWithData(ctx context.Context, by Transport, tokens []string, client Client, device Device) (Issued, error) {
+	return e.refreshInTime(ctx, by, tokens, client, device, true)
+}
+
+func (e *Engine) refreshInTime(ctx context.Context, by Transport, tokens []string, client Client, device Device, withData bool) (issued Issued, err error) {
 	began := e.cfg.Now()
 	defer func() {
 		e.cfg.Observe(Event{Kind: EventRefreshAnswered, Rule: issued.Rule, Err: err, Took: e.cfg.Now().Sub(began)})
@@ -41,7 +47,7 @@ func (e *Engine) refreshInTime(ctx context.Context, by Transport, tokens []strin
 	// that has a newer one by then; its next refresh would look like a reuse.
 	ctx, cancel := context.WithTimeout(ctx, AnswerWithin(e.cfg.RefreshAttemptMax))
 	defer cancel()
-	issued, err = e.refresh(ctx, by, tokens, client, withData)
+	issued, err = e.refresh(ctx, by, tokens, client, device, withData)
 	switch {
 	case ctx.Err() == nil:
 		return issued, err
@@ -54,7 +60,7 @@ func (e *Engine) refreshInTime(ctx context.Context, by Transport, tokens []strin
 	}
 }
 
-func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, client Client, withData bool) (Issued, error) {
+func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, client Client, device Device, withData bool) (Issued, error) {
 	t, err := e.openRefresh(by, tokens)
 	if err != nil {
 		if errors.Is(err, ErrSessionEnded) {
@@ -72,6 +78,7 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 	var nonce Nonce
 	fill(nonce[:])
 	rotation := rotation(t, client, nonce, e.windows)
+	rotation.Device = device
 	rotation.WithData, rotation.ReadOnly = withData, e.expectsNoChild(t, known)
 	for range casAttempts {
 		rec, now, rotated, err := e.store.Rotate(ctx, t.handle, rotation)
@@ -82,7 +89,7 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 			return Issued{}, unavailable("reading session", err)
 		}
 		rotation.ReadOnly = false // no second guess
-		d := decide(rec.Row, t, client, now, nonce, e.windows)
+		d := decide(rec.Row, t, client, now, nonce, e.windows).from(device, rec.Row)
 		if rotated {
 			if d.rule != R4 || d.answer != answerChild || d.next != rotation.Next(rec.Row, now) {
 				return Issued{}, unavailable("refreshing", fmt.Errorf("the store rotated a row for which %s decides", d.rule))

@@ -60,6 +60,15 @@ type decision struct {
 	end    Reason
 }
 
+// from is d with the device of the refresh, where d writes the row anyway. A refresh that is told
+// superseded is perhaps another client's, and leaves the device.
+func (d decision) from(device Device, read Row) decision {
+	if d.next != read && d.answer != answerSuperseded {
+		d.next.Device = device
+	}
+	return d
+}
+
 // decide is the table of docs/protocol.md, "Refresh", from R2 on: the first case that fits. nonce
 // is used only if a child is generated.
 func decide(row Row, token refreshToken, client Client, now time.Time, nonce Nonce, w windows) decision {
@@ -121,6 +130,7 @@ type Rotation struct {
 	Current       TokenHash // of the presented token
 	NextNonce     Nonce
 	NextClient    Client
+	Device        Device
 	Grace, Repeat time.Duration // G and W
 	Sliding       time.Duration
 	IssuesMax     int
@@ -152,6 +162,7 @@ func (r Rotation) Next(row Row, now time.Time) Row {
 	row.NextNonce, row.NextClient, row.IssuedAt = r.NextNonce, r.NextClient, now
 	row.Issues++
 	row.ExpiresAt = earlier(now.Add(r.Sliding), row.AbsoluteExpiresAt)
+	row.Device = r.Device
 	return row
 }
 

@@ -122,6 +122,9 @@ type Row struct {
 	CreatedAt time.Time
 	// ExpiresAt slides with use (R4). It never passes AbsoluteExpiresAt, which never moves (I5).
 	ExpiresAt, AbsoluteExpiresAt time.Time
+
+	// Device is that of the sign-in, or of the last refresh that changed the row.
+	Device Device
 }
 
 // EndsAt is when the session ends without another refresh.
@@ -148,7 +151,7 @@ const (
 	ReasonRolledBack   Reason = "rolled_back"   // R8 after the store lost writes
 	ReasonRefreshAbuse Reason = "refresh_abuse" // more issues than an honest client needs
 	ReasonSignedOut    Reason = "signed_out"    // by its client
-	ReasonRevoked      Reason = "revoked"       // by a backend or an operator
+	ReasonRevoked      Reason = "revoked"       // by a backend, an operator or its user
 	ReasonEvicted      Reason = "evicted"       // by a newer session, at the limit of sessions per user
 )
 

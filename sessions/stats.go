@@ -29,6 +29,10 @@ type Stats struct {
 	PromotionsWaiting, PromotionQueue int
 	PromotionsDropped                 uint64
 
+	// Sessions is about how many sessions the store held after the last sweep ([Store.CountSessions]);
+	// -1 before the first count.
+	Sessions int
+
 	Keys []KeyStats
 }
 
@@ -64,6 +68,7 @@ func (e *Engine) Stats() Stats {
 		CachedTokens: e.cache.entries.EstimatedSize(), CacheHits: cache.Hits, CacheMisses: cache.Misses,
 		PromotionsWaiting: len(e.promoter.queue), PromotionQueue: cap(e.promoter.queue),
 		PromotionsDropped: e.promoter.dropped.Load(),
+		Sessions:          int(e.count.sessions.Load()),
 	}
 	s.FeedEnded, s.FeedLost, s.FeedClaims = e.feed.set.sizes()
 	ring := e.keys.Load()

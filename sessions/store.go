@@ -50,7 +50,8 @@ type Store interface {
 
 	// Swap replaces old by next if Current and IssuedAt are still those of old. It reports whether
 	// it did. rule is the deciding rule, for the audit event. Only Current, Previous,
-	// CurrentClient, PromotedAt, NextNonce, NextClient, IssuedAt, Issues and ExpiresAt may differ.
+	// CurrentClient, PromotedAt, NextNonce, NextClient, IssuedAt, Issues, ExpiresAt and Device may
+	// differ.
 	Swap(ctx context.Context, old, next Row, rule Rule) (bool, error)
 
 	// Rotate is Get, and Swap for R4, in one step: most refreshes need no second one. It reads the
@@ -66,7 +67,7 @@ type Store interface {
 	//
 	// If the row's Current is the promotion's Parent: Previous becomes Parent, Current becomes Own,
 	// CurrentClient becomes NextClient, PromotedAt becomes now, and a new generation starts (no
-	// next, no issues). If Own is already current or previous, or the session does not exist:
+	// next, no issues); Device stays. If Own is already current or previous, or the session does not exist:
 	// nothing happens. Otherwise Own lost against a sibling, and the feed gets EntryLost.
 	//
 	// No handle may appear twice in one call.
@@ -82,6 +83,13 @@ type Store interface {
 
 	// EndUser ends all sessions of a user that exist when it runs, and returns their handles.
 	EndUser(ctx context.Context, userID string, e Ending) ([]Handle, error)
+
+	// EndOthers is EndUser without the session that is kept.
+	EndOthers(ctx context.Context, userID string, kept Handle, e Ending) ([]Handle, error)
+
+	// CountSessions is about how many sessions the store holds, those that expired and were not swept
+	// included. It is exact for some thousand sessions, and an estimate beyond, for it must cost little.
+	CountSessions(ctx context.Context) (int, error)
 
 	// Poll reads one page of the feed, from since on: every entry that was committed after it, in
 	// any order, once. From the zero Cursor, or from a cursor of a store that was restored or
@@ -144,6 +152,7 @@ type NewRecord struct {
 	UserID                    string
 	Current                   TokenHash
 	CurrentClient             Client
+	Device                    Device
 	Claims, Data              []byte // JSON objects
 	SlidingLife, AbsoluteLife time.Duration
 	Actor                     string // for the audit event

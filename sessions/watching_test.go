@@ -1,7 +1,9 @@
 package sessions_test
 
 import (
+	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -83,7 +85,8 @@ func TestStats(t *testing.T) {
 		Keys:           []sessions.KeyStats{{Kind: sessions.KeySigning, Known: 1}, {Kind: sessions.KeySealing, Known: 1}},
 	}
 	ages := cmpopts.IgnoreTypes(time.Duration(0))
-	if diff := cmp.Diff(want, got, ages); diff != "" {
+	counted := cmpopts.IgnoreFields(sessions.Stats{}, "Sessions") // at its own moment: TestSessionsAreCounted
+	if diff := cmp.Diff(want, got, ages, counted); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	if got.FeedAge <= 0 {
@@ -94,6 +97,28 @@ func TestStats(t *testing.T) {
 			t.Errorf("%s key's age %s", k.Kind, k.Age)
 		}
 	}
+}
+
+// The sessions are counted once the engine is ready. A store that cannot count is told of, and tried again.
+func TestSessionsAreCounted(t *testing.T) {
+	store := newWatched()
+	one, _ := start(t, store, quiet(t))
+	create(t, one)
+	create(t, one)
+	two, _ := start(t, store, quiet(t))
+	for two.Stats().Sessions != 2 {
+		runtime.Gosched()
+	}
+	failing, log, _ := launch(t, uncountable{store}, quiet(t))
+	if e, err := log.await(t.Context(), sessions.EventCountFailed); err != nil || e.Err == nil || failing.Stats().Sessions != -1 {
+		t.Errorf("%+v, %v: %d sessions", e, err, failing.Stats().Sessions)
+	}
+}
+
+type uncountable struct{ *watched }
+
+func (uncountable) CountSessions(context.Context) (int, error) {
+	return 0, errors.New("the store is on fire")
 }
 
 // The feed's failures are counted each; the event comes with the first.

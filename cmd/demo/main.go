@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, out *report, stderr io.Writer) erro
 	}
 	if err == nil && !*once {
 		out.linef("")
-		out.linef("The page: %s/   Any name signs in. Ctrl-C stops everything.", s.url())
+		out.linef("The page: %s   Any name signs in. Ctrl-C stops everything.", s.page)
 		out.linef("The audit: tail -f %s", s.auditFile())
 		out.linef("The numbers: http://%s/metrics", s.gates[0].Internal)
 		err = s.watch(ctx)
@@ -72,5 +72,5 @@ func run(ctx context.Context, args []string, out *report, stderr io.Writer) erro
 	} else if err != nil {
 		s.writeTails(stderr)
 	}
-	return errors.Join(err, s.stop())
+	return errors.Join(err, s.stop()) //nolint:contextcheck // ctx has ended: that is why it stops
 }

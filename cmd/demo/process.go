@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,6 +26,8 @@ type child struct {
 	*process.Process
 
 	name string
+	// wanted: it was killed by a switch of the page. That is not an end by itself.
+	wanted atomic.Bool
 }
 
 // startProcess runs a program that was built beside this one. The environment is ours
@@ -38,7 +41,7 @@ func startProcess(name, program, log string, settings map[string]string, args ..
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("starting %s: %w; `make demo` builds it", name, err)
 	}
-	output, err := os.Create(log)
+	output, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
@@ -88,6 +91,9 @@ func (p *child) await(ctx context.Context, what string, look func() bool) error 
 
 // stop returns once the process has ended. It is an error if it had ended by itself.
 func (p *child) stop() error {
+	if p.wanted.Load() {
+		return nil
+	}
 	err := p.Stop(syscall.SIGTERM, stopTimeout)
 	if err == nil {
 		err = p.Err()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -11,6 +12,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/sessiongate/sessiongate/internal/cluster"
@@ -29,13 +32,19 @@ const (
 
 // stack is everything that the demo starts, and the folder with its logs.
 type stack struct {
-	dir       string
-	logs      []string // names, in order of start
-	database  *cluster.Cluster
+	dir      string
+	database *cluster.Cluster
+	proxy    *envoyrun.Proxy
+	envoyLog *os.File
+	gates    [replicas]addresses
+	first    *replicaSwitch
+	control  *control
+	page     string      // the address at which browsers come, through the demo's network
+	ended    chan string // names of parts that ended by themselves
+
+	mu        sync.Mutex // a switch starts a process while the others run
+	logs      []string   // names, in order of start
 	processes []*child
-	proxy     *envoyrun.Proxy
-	envoyLog  *os.File
-	gates     [replicas]addresses
 }
 
 // auditFile is what both sessiongate processes write their audit to: one of them at
@@ -44,7 +53,7 @@ func (s *stack) auditFile() string { return filepath.Join(s.dir, "audit.jsonl") 
 
 // startStack returns what was started in any case; it is to be stopped.
 func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, error) {
-	s := &stack{}
+	s := &stack{ended: make(chan string, 1)}
 	var err error
 	if s.dir, err = os.MkdirTemp("", "sessiongate-demo-"); err != nil {
 		return s, fmt.Errorf("making a folder: %w", err)
@@ -72,7 +81,14 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 		return s, err
 	}
 	out.part("demo app", "the existing system: a sign-in page, a page, an API")
-	app, err := s.startDemoApp(ctx, s.gates[0], apiKey)
+	if s.control, err = startControl(ctx); err != nil {
+		return s, err
+	}
+	s.control.add("postgres", &databaseSwitch{database: s.database})
+	s.control.add("replica", s.first)
+	s.control.serve()
+	// The app asks the second replica: the page's switch kills the first.
+	app, err := s.startDemoApp(ctx, s.gates[1], apiKey)
 	if err != nil {
 		return s, err
 	}
@@ -93,32 +109,32 @@ func (s *stack) startSessiongates(ctx context.Context) (at [replicas]addresses, 
 	var key [32]byte
 	_, _ = rand.Read(key[:]) // never fails
 	apiKey = rand.Text() + rand.Text()
-	var files [replicas]string
-	for i := range replicas {
-		name := fmt.Sprintf("sessiongate-%d", i+1)
-		files[i] = filepath.Join(s.dir, name+".addresses")
-		_, err := s.start(name, "sessiongate", map[string]string{
+	settings := func(i int) map[string]string {
+		return map[string]string{
 			"SESSIONGATE_DATABASE_URL":                s.database.URL("postgres"),
 			"SESSIONGATE_KEY":                         base64.StdEncoding.EncodeToString(key[:]),
 			"SESSIONGATE_API_KEYS":                    "demoapp:" + apiKey,
-			"SESSIONGATE_LISTEN_AUTHZ":                anyPort,
-			"SESSIONGATE_LISTEN_PUBLIC":               anyPort,
-			"SESSIONGATE_LISTEN_INTERNAL":             anyPort,
-			"SESSIONGATE_LISTEN_ADDRESS_FILE":         files[i],
+			"SESSIONGATE_LISTEN_AUTHZ":                cmp.Or(at[i].Authz, anyPort),
+			"SESSIONGATE_LISTEN_PUBLIC":               cmp.Or(at[i].Public, anyPort),
+			"SESSIONGATE_LISTEN_INTERNAL":             cmp.Or(at[i].Internal, anyPort),
+			"SESSIONGATE_LISTEN_ADDRESS_FILE":         s.addressFile(i),
 			"SESSIONGATE_COOKIES_SECURE":              "false", // plain http
 			"SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX": attemptMax,
 			"SESSIONGATE_RESPONSES_DENIAL_HEADER":     "true",
 			"SESSIONGATE_SHUTDOWN_DRAIN_DELAY":        "0s", // Envoy is stopped first
 			"SESSIONGATE_LOG_FORMAT":                  "text",
 			"SESSIONGATE_AUDIT_OUTPUT":                s.auditFile(),
-		}, "serve")
-		if err != nil {
+		}
+	}
+	var started [replicas]*child
+	for i := range replicas {
+		if started[i], err = s.start(replicaName(i), "sessiongate", settings(i), "serve"); err != nil {
 			return at, "", err
 		}
 	}
-	for i, p := range s.processes {
+	for i, p := range started {
 		if err := p.await(ctx, "listening", func() bool {
-			text, err := os.ReadFile(files[i])
+			text, err := os.ReadFile(s.addressFile(i))
 			return err == nil && json.Unmarshal(text, &at[i]) == nil
 		}); err != nil {
 			return at, "", err
@@ -127,8 +143,18 @@ func (s *stack) startSessiongates(ctx context.Context) (at [replicas]addresses, 
 			return at, "", err
 		}
 	}
+	s.first = &replicaSwitch{
+		start:   func() (*child, error) { return s.start(replicaName(0), "sessiongate", settings(0), "serve") },
+		address: at[0].Internal,
+		process: started[0],
+	}
 	return at, apiKey, nil
 }
+
+func replicaName(i int) string { return fmt.Sprintf("sessiongate-%d", i+1) }
+
+// addressFile gets what addresses a sessiongate process has.
+func (s *stack) addressFile(i int) string { return filepath.Join(s.dir, replicaName(i)+".addresses") }
 
 func isReady(ctx context.Context, address string) bool {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
@@ -146,22 +172,27 @@ func isReady(ctx context.Context, address string) bool {
 func (s *stack) startDemoApp(ctx context.Context, gate addresses, apiKey string) (address string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	file := filepath.Join(s.dir, "demoapp.address")
+	file, networkFile := filepath.Join(s.dir, "demoapp.address"), filepath.Join(s.dir, "network.address")
 	p, err := s.start("demoapp", "demoapp", map[string]string{
-		"DEMOAPP_LISTEN":              anyPort,
-		"DEMOAPP_ADDRESS_FILE":        file,
-		"DEMOAPP_PUBLIC_URL_FILE":     s.urlFile(), // Envoy, which needs the app's address first
-		"DEMOAPP_REFRESH_ATTEMPT_MAX": attemptMax,
-		"SESSIONS_URL":                "http://" + gate.Internal,
-		"SESSIONS_API_KEY":            apiKey,
+		"DEMOAPP_LISTEN":               anyPort,
+		"DEMOAPP_ADDRESS_FILE":         file,
+		"DEMOAPP_PUBLIC_URL_FILE":      s.urlFile(), // Envoy, which needs the app's address first
+		"DEMOAPP_NETWORK_LISTEN":       anyPort,
+		"DEMOAPP_NETWORK_ADDRESS_FILE": networkFile,
+		"DEMOAPP_CONTROL_URL":          s.control.url(),
+		"DEMOAPP_CONTROL_SECRET":       s.control.secret,
+		"DEMOAPP_REFRESH_ATTEMPT_MAX":  attemptMax,
+		"SESSIONS_URL":                 "http://" + gate.Internal,
+		"SESSIONS_API_KEY":             apiKey,
 	})
 	if err != nil {
 		return "", err
 	}
 	err = p.await(ctx, "listening", func() bool {
 		text, err := os.ReadFile(file)
-		address = string(text)
-		return err == nil
+		network, networkErr := os.ReadFile(networkFile)
+		address, s.page = string(text), "http://"+string(network)+"/"
+		return err == nil && networkErr == nil
 	})
 	return address, err
 }
@@ -193,16 +224,35 @@ func (s *stack) startEnvoy(ctx context.Context, gates [replicas]addresses, app, 
 func (s *stack) urlFile() string { return filepath.Join(s.dir, "envoy.url") }
 
 func (s *stack) start(name, program string, settings map[string]string, args ...string) (*child, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	p, err := startProcess(name, program, s.log(name), settings, args...)
-	if err == nil {
-		s.processes = append(s.processes, p)
+	if err != nil {
+		return nil, err
 	}
-	return p, err
+	s.processes = append(s.processes, p)
+	go func() {
+		<-p.Exited()
+		if !p.wanted.Load() {
+			s.tell(p.name)
+		}
+	}()
+	return p, nil
 }
 
-// log is the path of a new log.
+// tell notes the first part that ended by itself.
+func (s *stack) tell(name string) {
+	select {
+	case s.ended <- name:
+	default:
+	}
+}
+
+// log is the path of a log, which goes on where a part is started again.
 func (s *stack) log(name string) string {
-	s.logs = append(s.logs, name)
+	if !slices.Contains(s.logs, name) {
+		s.logs = append(s.logs, name)
+	}
 	return filepath.Join(s.dir, name+".log")
 }
 
@@ -211,28 +261,18 @@ func (s *stack) url() string { return s.proxy.URL("ingress") }
 
 // watch returns when ctx ends, or with an error when a part ends by itself.
 func (s *stack) watch(ctx context.Context) error {
-	watching, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan string, len(s.processes)+1) // has room for all: no sender waits
-	tell := func(name string, exited <-chan struct{}) {
-		select {
-		case <-exited:
-			ended <- name
-		case <-watching.Done():
-		}
-	}
-	for _, p := range s.processes {
-		go tell(p.name, p.Exited())
-	}
-	go tell("envoy", s.proxy.Exited())
+	go func() {
+		<-s.proxy.Exited()
+		s.tell("envoy")
+	}()
 	select {
 	case <-ctx.Done():
 		return nil
-	case name := <-ended:
-		if ctx.Err() != nil {
-			return nil
+	case name := <-s.ended:
+		if ctx.Err() == nil {
+			return fmt.Errorf("%s ended by itself", name)
 		}
-		return fmt.Errorf("%s ended by itself", name)
+		return nil // a part that ended because all of them do
 	}
 }
 
@@ -249,6 +289,9 @@ func (s *stack) stop() error {
 	// A server that stops waits 5 s for a request on a connection that never had one.
 	transport.CloseIdleConnections()
 	var errs []error
+	if s.control != nil {
+		errs = append(errs, s.control.stop()) // no part comes back from here on
+	}
 	if s.proxy != nil {
 		errs = append(errs, s.proxy.Stop())
 	}

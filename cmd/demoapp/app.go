@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"html/template"
 	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"mime"
@@ -17,7 +17,10 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/sessiongate/sessiongate/sessions/sessionclient"
 )
 
 const (
@@ -39,19 +42,24 @@ type app struct {
 	gate    *gate
 	stage   stage
 	log     *slog.Logger
+	way     string           // the value of networkHeader
 	signIns *recent[*signIn] // by handle
-	tickets *recent[*signIn]
 	thieves *recent[*thief]
+	wire    *wire
 }
 
-func newHandler(g *gate, s stage, log *slog.Logger) http.Handler {
-	a := &app{
-		gate: g, stage: s, log: log,
-		signIns: newRecent[*signIn](signInsMax), tickets: newRecent[*signIn](ticketsMax), thieves: newRecent[*thief](thievesMax),
+func newApp(g *gate, s stage, log *slog.Logger) *app {
+	return &app{
+		gate: g, stage: s, log: log, way: rand.Text(),
+		signIns: newRecent[*signIn](signInsMax), thieves: newRecent[*thief](thievesMax), wire: newWire(),
 	}
-	files, err := fs.Sub(static, "static")
+}
+
+// handler is the app as Envoy knows it.
+func (a *app) handler() http.Handler {
+	static, err := newFiles(static)
 	if err != nil {
-		panic(err) // the name is a constant
+		panic(err) // they are in the program
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.home)
@@ -62,28 +70,33 @@ func newHandler(g *gate, s stage, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /api/me", a.me)
 	mux.HandleFunc("/api/echo", a.echo)
 	mux.HandleFunc("GET /optional", a.optional)
-	mux.HandleFunc("POST /api/expire", a.expire)
-	mux.HandleFunc("POST /api/again", a.again)
-	mux.HandleFunc("POST /api/thief", a.openThief)
-	// Below the route that Envoy opens to all: see openThief.
-	mux.HandleFunc("POST /optional/thief/refresh", a.command((*thief).refresh))
-	mux.HandleFunc("POST /optional/thief/call", a.command((*thief).call))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(files)))
+	mux.Handle("GET /static/", static)
 
+	dressed := a.dressed(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name := r.Header.Get(requestHeader); name != "" {
+			a.wire.received(name, r)
+		}
+		dressed.ServeHTTP(w, r)
+	})
+}
+
+// dressed is a handler of this app's pages and calls, with what each answer has.
+func (a *app) dressed(h http.Handler) http.Handler {
 	// Against sign-in CSRF: a foreign page must not sign its visitor in as
 	// another user. The gate's check does not cover the sign-in route.
-	protected := http.NewCrossOriginProtection().Handler(mux)
+	protected := http.NewCrossOriginProtection().Handler(h)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", contentSecurityPolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "same-origin")
 		if strings.HasPrefix(r.URL.Path, "/static/") {
 			h.Set("Cache-Control", "no-cache")
 		} else {
 			h.Set("Cache-Control", "no-store") // pages differ by who is signed in
 		}
+		h.Set("Content-Security-Policy", contentSecurityPolicy)
+		h.Set("Referrer-Policy", "same-origin")
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		protected.ServeHTTP(w, r)
 	})
@@ -100,14 +113,21 @@ type homePage struct {
 	User, Handle string
 	Chain        *chain
 	First        string // hash of the refresh token of the sign-in, if remembered
-	Thief        bool   // can be played
+	Proof        string // the page's right to play with this session, "" where it cannot
 	Attempt      int64  // refresh_attempt_max in ms, 0 if not known
+	Network      string // where the page can be played, if it was opened at Envoy itself
 }
 
 func (a *app) home(w http.ResponseWriter, r *http.Request) {
-	p := homePage{User: signedIn(r), Handle: handleOf(r), Chain: chainOf(r), Thief: a.stage.public() != "", Attempt: a.stage.attempt.Milliseconds()}
+	p := homePage{User: signedIn(r), Handle: handleOf(r), Chain: chainOf(r), Attempt: a.stage.attempt.Milliseconds()}
 	if s, ok := a.signIns.get(p.Handle); ok {
 		p.First = s.first
+		if a.cameByNetwork(r) {
+			p.Proof = s.proof
+		}
+	}
+	if !a.cameByNetwork(r) {
+		p.Network = a.stage.network
 	}
 	a.render(w, http.StatusOK, "home.html", p)
 }
@@ -126,17 +146,13 @@ type loginForm struct {
 }
 
 func (a *app) login(w http.ResponseWriter, r *http.Request) {
-	user, returnTo, ticket, err := readLogin(r)
+	user, returnTo, err := readLogin(r)
 	if err != nil {
 		status := http.StatusBadRequest
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 			status = http.StatusRequestEntityTooLarge
 		}
 		a.loginFailed(w, r, status, loginForm{Note: "That was not a sign-in form."})
-		return
-	}
-	if ticket != "" {
-		a.takeBack(w, ticket)
 		return
 	}
 	form := loginForm{User: user, ReturnTo: localPath(returnTo)}
@@ -157,35 +173,37 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 	}
 	if s := remember(answer); s != nil {
 		a.signIns.add(answer.Session.Handle, s)
+		if a.cameByNetwork(r) {
+			w.Header().Set(proofHeader, s.proof)
+		}
 	}
-	answer.copyTo(w.Header())
+	answer.Answer.CopyTo(w)
 	a.done(w, r, form.ReturnTo)
 }
 
 // readLogin reads a form or JSON.
-func readLogin(r *http.Request) (user, returnTo, ticket string, err error) {
+func readLogin(r *http.Request) (user, returnTo string, err error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
-		return "", "", "", fmt.Errorf("reading the content type: %w", err)
+		return "", "", fmt.Errorf("reading the content type: %w", err)
 	}
 	switch mediaType {
 	case "application/json":
 		var body struct {
 			User     string `json:"user"`
 			ReturnTo string `json:"return_to"`
-			Again    string `json:"again"`
 		}
 		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-			return "", "", "", fmt.Errorf("reading the sign-in: %w", err)
+			return "", "", fmt.Errorf("reading the sign-in: %w", err)
 		}
-		return body.User, body.ReturnTo, body.Again, nil
+		return body.User, body.ReturnTo, nil
 	case "application/x-www-form-urlencoded":
 		if err := r.ParseForm(); err != nil {
-			return "", "", "", fmt.Errorf("reading the sign-in: %w", err)
+			return "", "", fmt.Errorf("reading the sign-in: %w", err)
 		}
-		return r.PostForm.Get("user"), r.PostForm.Get("return_to"), "", nil
+		return r.PostForm.Get("user"), r.PostForm.Get("return_to"), nil
 	}
-	return "", "", "", fmt.Errorf("unexpected content type %q", mediaType)
+	return "", "", fmt.Errorf("unexpected content type %q", mediaType)
 }
 
 func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, status int, form loginForm) {
@@ -200,14 +218,14 @@ func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, status int, fo
 // logout is for a form without scripts, which needs a page next. Scripts ask
 // sessiongate itself.
 func (a *app) logout(w http.ResponseWriter, r *http.Request) {
-	a.signOut(w, r, a.gate.endSession, handleOf(r))
+	a.signOut(w, r, a.gate.End, handleOf(r))
 }
 
 func (a *app) logoutEverywhere(w http.ResponseWriter, r *http.Request) {
-	a.signOut(w, r, a.gate.endSessions, signedIn(r))
+	a.signOut(w, r, a.gate.EndUser, signedIn(r))
 }
 
-func (a *app) signOut(w http.ResponseWriter, r *http.Request, end func(_ context.Context, whose, host string) (cookies, error), whose string) {
+func (a *app) signOut(w http.ResponseWriter, r *http.Request, end func(_ context.Context, whose, host string) (*sessionclient.Ended, error), whose string) {
 	if whose == "" {
 		http.Error(w, "no one is signed in", http.StatusUnauthorized)
 		return
@@ -217,7 +235,7 @@ func (a *app) signOut(w http.ResponseWriter, r *http.Request, end func(_ context
 		http.Error(w, "signing out does not work at the moment", a.gateFailed(w, r, err))
 		return
 	}
-	answer.copyTo(w.Header())
+	answer.Answer.CopyTo(w)
 	a.done(w, r, "/login")
 }
 
@@ -295,13 +313,13 @@ func localPath(s string) string {
 // gateFailed logs why the gate failed and returns the status that the browser gets.
 func (a *app) gateFailed(w http.ResponseWriter, r *http.Request, err error) int {
 	a.log.ErrorContext(r.Context(), "asking sessiongate", "error", err)
-	if e := (*gateError)(nil); errors.As(err, &e) {
+	if e := (*sessionclient.Error)(nil); errors.As(err, &e) {
 		switch e.Status {
 		case http.StatusBadRequest:
 			return http.StatusBadRequest
 		case http.StatusServiceUnavailable:
-			if e.RetryAfter != "" {
-				w.Header().Set("Retry-After", e.RetryAfter)
+			if e.RetryAfter > 0 {
+				w.Header().Set("Retry-After", strconv.Itoa(int(e.RetryAfter.Seconds())))
 			}
 			return http.StatusServiceUnavailable
 		}

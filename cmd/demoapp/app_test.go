@@ -1,7 +1,9 @@
 package main
 
 import (
+	"compress/gzip"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +17,7 @@ import (
 // ask sends one request to the app and returns its answer.
 func ask(t *testing.T, g *gate, method, target, body string, header map[string]string) *http.Response {
 	t.Helper()
-	return serve(t, newHandler(g, stage{}, slog.New(slog.DiscardHandler)), method, target, body, header)
+	return serve(t, newApp(g, stage{}, slog.New(slog.DiscardHandler)).handler(), method, target, body, header)
 }
 
 // serve is ask, of an app that goes on.
@@ -329,6 +331,35 @@ func TestBrowser(t *testing.T) {
 		r.Header.Set("User-Agent", "agent")
 		if diff := cmp.Diff(client{Address: test.want, UserAgent: "agent"}, browser(r)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// A browser gets what it asks for: compressed, or as it is.
+func TestStaticFiles(t *testing.T) {
+	app := newApp(nil, stage{}, slog.New(slog.DiscardHandler)).handler()
+	want, err := static.ReadFile("static/chain.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, accepts := range []string{"", "gzip", "br, gzip"} {
+		r, w := httptest.NewRequest(http.MethodGet, "/static/chain.js", nil), httptest.NewRecorder()
+		r.Header.Set("Accept-Encoding", accepts)
+		app.ServeHTTP(w, r)
+		body, encoding := io.Reader(w.Body), w.Header().Get("Content-Encoding")
+		if (encoding == "gzip") != (accepts != "") {
+			t.Fatalf("asked for %q, got %q", accepts, encoding)
+		}
+		if encoding == "gzip" {
+			if w.Body.Len() > len(want)/2 {
+				t.Errorf("%d bytes of %d", w.Body.Len(), len(want))
+			}
+			if body, err = gzip.NewReader(w.Body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := io.ReadAll(body); err != nil || string(got) != string(want) || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/javascript") {
+			t.Errorf("asked for %q: %v, %d bytes of %s", accepts, err, len(got), w.Header().Get("Content-Type"))
 		}
 	}
 }

@@ -28,11 +28,9 @@ type payload struct {
 	} `json:"sg"`
 }
 
-// chainOf reads the access token of a request that passed the check, nil if there is
-// none. It verifies nothing: Envoy did. A token of another session, which a
-// neighbouring host can plant beside the good one, tells nothing of this one.
-func chainOf(r *http.Request) *chain {
-	var best payload
+// payloads are those of a request's access tokens. They are not verified.
+func payloads(r *http.Request) []payload {
+	var all []payload
 	for _, c := range r.Cookies() {
 		_, rest, _ := strings.Cut(c.Value, ".")
 		encoded, _, ok := strings.Cut(rest, ".")
@@ -41,9 +39,28 @@ func chainOf(r *http.Request) *chain {
 		}
 		text, err := base64.RawURLEncoding.DecodeString(encoded)
 		var p payload
-		if err != nil || json.Unmarshal(text, &p) != nil {
-			continue
+		if err == nil && json.Unmarshal(text, &p) == nil && p.Session != "" {
+			all = append(all, p)
 		}
+	}
+	return all
+}
+
+// sessionsOf are the sessions whose access tokens a browser has.
+func sessionsOf(r *http.Request) []string {
+	var handles []string
+	for _, p := range payloads(r) {
+		handles = append(handles, p.Session)
+	}
+	return handles
+}
+
+// chainOf reads the access token of a request that passed the check, nil if there is
+// none. It verifies nothing: Envoy did. A token of another session, which a
+// neighbouring host can plant beside the good one, tells nothing of this one.
+func chainOf(r *http.Request) *chain {
+	var best payload
+	for _, p := range payloads(r) {
 		if p.Session == handleOf(r) && p.Gate.Own != "" && p.IssuedAt >= best.IssuedAt {
 			best = p
 		}

@@ -29,7 +29,7 @@ func TestRun(t *testing.T) {
 		ended <- run(ctx, []string{"-listen", "127.0.0.1:0"}, settings(map[string]string{
 			"DEMOAPP_LISTEN":        "127.0.0.1:1", // the flag counts
 			"DEMOAPP_ADDRESS_FILE":  file,
-			"SESSIONS_URL":          g.base,
+			"SESSIONS_URL":          g.BaseURL,
 			"SESSIONS_API_KEY_FILE": keyFile,
 		}), io.Discard)
 	}()

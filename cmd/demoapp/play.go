@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -21,6 +22,12 @@ type stage struct {
 	publicURL, publicURLFile string
 	// attempt is sessiongate's refresh_attempt_max, 0 if it is not known.
 	attempt time.Duration
+	// network is the address of the network's listener, for a person who has opened the page
+	// at Envoy itself.
+	network string
+	// controlURL and controlSecret reach what started the demo, which can end and start its
+	// parts. Without them the switches have a reason instead.
+	controlURL, controlSecret string
 }
 
 // public is where Envoy is, "" if that is not known.
@@ -51,21 +58,48 @@ const (
 	otherSession = "This browser is now signed in as another user."
 )
 
-// shown is the remembered sign-in of the session that the page shows, nil where it has
-// answered instead. The page names it: a page that was opened before another user
-// signed in to the same browser must not break that user's session.
-func (a *app) shown(w http.ResponseWriter, r *http.Request) *signIn {
-	var page struct {
-		Handle string `json:"handle"`
-	}
-	if err := json.NewDecoder(r.Body).Decode(&page); err != nil || page.Handle != handleOf(r) {
-		a.json(w, http.StatusConflict, map[string]string{"message": otherSession, "handle": handleOf(r)})
-		return nil
-	}
+// cameByNetwork: a page that was opened at Envoy itself cannot play what needs the network.
+func (a *app) cameByNetwork(r *http.Request) bool {
+	return subtle.ConstantTimeCompare([]byte(r.Header.Get(networkHeader)), []byte(a.way)) == 1
+}
+
+// plays is what a page says of itself to the stage.
+type plays struct {
+	Handle string `json:"handle"`
+	Proof  string `json:"proof"`
+}
+
+// proven is the remembered sign-in of the session that the page shows, nil where it has
+// answered instead. The proof was told to that page alone: no other page, and no other
+// user, can play with the session. Nothing of this is a check of Envoy's, because a
+// check would be a use of the browser's tokens.
+func (a *app) proven(w http.ResponseWriter, page plays) *signIn {
 	s, ok := a.signIns.get(page.Handle)
-	if !ok {
+	if !ok || subtle.ConstantTimeCompare([]byte(s.proof), []byte(page.Proof)) != 1 {
 		a.json(w, http.StatusConflict, map[string]string{"message": forgotten})
 		return nil
+	}
+	return s
+}
+
+// shown is proven, for what changes the browser's cookies or copies them: a page that was
+// opened before another user signed in to the same browser must not break that user's
+// session.
+func (a *app) shown(w http.ResponseWriter, r *http.Request) *signIn {
+	var page plays
+	if err := json.NewDecoder(r.Body).Decode(&page); err != nil {
+		http.Error(w, "that names no session", http.StatusBadRequest)
+		return nil
+	}
+	s := a.proven(w, page)
+	if s == nil {
+		return nil
+	}
+	for _, handle := range sessionsOf(r) {
+		if handle != page.Handle {
+			a.json(w, http.StatusConflict, map[string]string{"message": otherSession, "handle": handle})
+			return nil
+		}
 	}
 	return s
 }
@@ -89,36 +123,10 @@ func (a *app) expire(w http.ResponseWriter, r *http.Request) {
 	spoiled := *s.access //nolint:gosec // its attributes are those that sessiongate chose
 	spoiled.Value = "spoiled-by-the-demo"
 	http.SetCookie(w, &spoiled)
-	a.passed(w, r, http.StatusOK, map[string]any{})
+	a.json(w, http.StatusOK, map[string]string{})
 }
 
-// again gives a ticket for the cookies of the signed-in user's sign-in, once more. The
-// page takes them at the sign-in's address after a refresh, whose answer is then as good
-// as lost. The app could not be asked for them directly: that would be a use of what
-// the refresh brought.
-func (a *app) again(w http.ResponseWriter, r *http.Request) {
-	s := a.shown(w, r)
-	if s == nil {
-		return
-	}
-	ticket := rand.Text()
-	a.tickets.add(ticket, s)
-	a.passed(w, r, http.StatusCreated, map[string]any{"again": ticket})
-}
-
-// takeBack answers a sign-in with such a ticket. It is good once.
-func (a *app) takeBack(w http.ResponseWriter, ticket string) {
-	s, ok := a.tickets.take(ticket)
-	if !ok {
-		a.json(w, http.StatusForbidden, map[string]string{"message": "That ticket is not good."})
-		return
-	}
-	http.SetCookie(w, s.access)
-	http.SetCookie(w, s.refresh)
-	a.json(w, http.StatusOK, map[string]string{"status": "OK"})
-}
-
-// openThief gives the signed-in user a thief of the user's own session. Its name is the
+// openThief gives the page's user a thief of the user's own session. Its name is the
 // right to command it: when the thief is caught the owner is out, too, and the page
 // shows both.
 func (a *app) openThief(w http.ResponseWriter, r *http.Request) {
@@ -132,15 +140,16 @@ func (a *app) openThief(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := rand.Text()
-	a.thieves.add(name, newThief(base, r.Host, s.refresh))
-	a.passed(w, r, http.StatusCreated, map[string]any{"thief": name})
+	a.thieves.add(name, newThief(base, r.Host, s.refresh, a.wire))
+	a.json(w, http.StatusCreated, map[string]string{"thief": name})
 }
 
 // command has a thief do something.
-func (a *app) command(do func(*thief, context.Context) (heist, error)) http.HandlerFunc {
+func (a *app) command(do func(_ *thief, _ context.Context, request string) (heist, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var body struct {
-			Thief string `json:"thief"`
+			Thief   string `json:"thief"`
+			Request string `json:"request"` // its name on the wire
 		}
 		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 			http.Error(w, "that names no thief", http.StatusBadRequest)
@@ -151,7 +160,7 @@ func (a *app) command(do func(*thief, context.Context) (heist, error)) http.Hand
 			http.NotFound(w, r)
 			return
 		}
-		result, err := do(t, r.Context())
+		result, err := do(t, r.Context(), body.Request)
 		if err != nil {
 			a.log.ErrorContext(r.Context(), "playing the thief", "error", err)
 			http.Error(w, "the thief got no answer", http.StatusBadGateway)
@@ -159,4 +168,14 @@ func (a *app) command(do func(*thief, context.Context) (heist, error)) http.Hand
 		}
 		a.json(w, http.StatusOK, result)
 	}
+}
+
+// showPassage tells what passed on the wire of one request.
+func (a *app) showPassage(w http.ResponseWriter, r *http.Request) {
+	p, ok := a.wire.look(r.PathValue("request"))
+	if !ok {
+		a.json(w, http.StatusNotFound, map[string]string{"message": "This request is not remembered."})
+		return
+	}
+	a.json(w, http.StatusOK, p)
 }

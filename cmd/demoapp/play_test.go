@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -31,33 +29,44 @@ const (
 	refreshAttributes = "Path=/auth; Max-Age=2592000; HttpOnly; SameSite=Lax"
 )
 
-// newSignedIn is an app that has just signed ada in, as session h.
-func newSignedIn(t *testing.T, s stage) http.Handler {
+// played is an app that has just signed ada in, as session h, by way of the network.
+type played struct {
+	*app
+
+	page    string       // what the page says of itself
+	network http.Handler // what is the stage's own
+}
+
+func newSignedIn(t *testing.T, s stage) played {
 	t.Helper()
 	g, _ := standIn(t, http.StatusCreated, nil, fmt.Sprintf(`{"session":{"handle":"h"},"tokens":{"access_token":"access-0","refresh_token":"refresh-0"},
 		"set_cookie":["sAccessToken=; Path=/; Domain=demo.example; Max-Age=0","sAccessToken=access-0; %s","sRefreshToken=refresh-0; %s"],
 		"headers":{"front-token":%q}}`, accessAttributes, refreshAttributes, frontToken("hash-0", "")))
-	app := newHandler(g, s, slog.New(slog.DiscardHandler))
-	if resp := serve(t, app, "POST", "/login", `{"user":"ada"}`, jsonType); resp.StatusCode != 200 {
-		t.Fatalf("sign-in: %d", resp.StatusCode)
+	a := newApp(g, s, slog.New(slog.DiscardHandler))
+	resp := serve(t, a.handler(), "POST", "/login", `{"user":"ada"}`, map[string]string{"Content-Type": "application/json", networkHeader: a.way})
+	proof := resp.Header.Get(proofHeader)
+	if resp.StatusCode != 200 || len(proof) < 20 {
+		t.Fatalf("sign-in: %d, a proof of %d characters", resp.StatusCode, len(proof))
 	}
-	return app
+	return played{a, fmt.Sprintf(`{"handle":"h","proof":%q}`, proof), a.network()}
 }
 
 // ada is what Envoy adds for the session of newSignedIn.
 var ada = map[string]string{"X-Session-User-Id": "ada", "X-Session-Handle": "h"}
 
-// adasPage is what a page says that was loaded in that session.
-const adasPage = `{"handle":"h"}`
-
 // A page that was opened before another user signed in to the same browser does not break that user's session.
 func TestPlayIsOfThePagesSession(t *testing.T) {
 	t.Parallel()
 	app := newSignedIn(t, stage{publicURL: "http://127.0.0.1:1"})
-	for _, path := range []string{"/api/expire", "/api/again", "/api/thief"} {
-		for _, page := range []string{"", "{}", `{"handle":"other"}`} {
-			resp := serve(t, app, "POST", path, page, ada)
-			if got := object(t, resp); resp.StatusCode != 409 || len(resp.Cookies()) > 0 || got["handle"] != "h" || got["message"] != otherSession {
+	others := map[string]string{"Cookie": "sAccessToken=" + accessToken("other", "hash-9", "", time.Now().Unix())}
+	for _, path := range []string{"/stage/expire", "/stage/thief"} {
+		resp := serve(t, app.network, "POST", path, app.page, others)
+		if got := object(t, resp); resp.StatusCode != 409 || len(resp.Cookies()) > 0 || got["handle"] != "other" || got["message"] != otherSession {
+			t.Errorf("%s: %d %v, cookies %v", path, resp.StatusCode, got, resp.Cookies())
+		}
+		for _, page := range []string{"{}", `{"handle":"h"}`, `{"handle":"h","proof":"x"}`, strings.Replace(app.page, `"h"`, `"other"`, 1)} {
+			resp := serve(t, app.network, "POST", path, page, nil)
+			if got := object(t, resp); resp.StatusCode != 409 || len(resp.Cookies()) > 0 || got["message"] != forgotten {
 				t.Errorf("%s of the page %q: %d %v, cookies %v", path, page, resp.StatusCode, got, resp.Cookies())
 			}
 		}
@@ -66,31 +75,41 @@ func TestPlayIsOfThePagesSession(t *testing.T) {
 
 func TestHomeTellsTheScriptOfTheChain(t *testing.T) {
 	t.Parallel()
-	urlFile := filepath.Join(t.TempDir(), "url")
-	app := newSignedIn(t, stage{publicURLFile: urlFile, attempt: 3 * time.Second})
+	app := newSignedIn(t, stage{attempt: 3 * time.Second})
 	header := map[string]string{
 		"X-Session-User-Id": "ada", "X-Session-Handle": "h",
 		// A neighbouring host has planted one of its own session.
 		"Cookie": "sAccessToken=" + accessToken("other", "planted", "", time.Now().Unix()+1) + "; sAccessToken=" + accessToken("h", "hash-1", "hash-0", time.Now().Unix()),
 	}
-	body := text(t, serve(t, app, "GET", "/", "", header))
+	body := text(t, serve(t, app.handler(), "GET", "/", "", header))
 	for _, want := range []string{`data-session="h"`, `data-first="hash-0"`, `data-own="hash-1"`, `data-parent="hash-0"`, `data-attempt="3000"`} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %s", want)
 		}
 	}
-	if strings.Contains(body, "planted") || strings.Contains(body, "data-thief") {
+	if strings.Contains(body, "planted") {
 		t.Error("the page knows too much")
+	}
+	if proof := app.proof(t); strings.Contains(body, proof) {
+		t.Error("a page that did not come by the network holds the proof")
 	}
 	if strings.Contains(body, "signature") || strings.Contains(body, "refresh-0") {
 		t.Error("the page holds a token")
 	}
-	if err := os.WriteFile(urlFile, []byte("http://127.0.0.1:1\n"), 0o600); err != nil {
-		t.Fatal(err)
+	header[networkHeader] = app.way
+	if body := text(t, serve(t, app.handler(), "GET", "/", "", header)); !strings.Contains(body, app.proof(t)) {
+		t.Error("the page has no proof")
 	}
-	if body := text(t, serve(t, app, "GET", "/", "", header)); !strings.Contains(body, "data-thief") {
-		t.Error("no thief, though Envoy's address is known")
+}
+
+// proof is the page's.
+func (p played) proof(t *testing.T) string {
+	t.Helper()
+	s, ok := p.signIns.get("h")
+	if !ok {
+		t.Fatal("the sign-in is forgotten")
 	}
+	return s.proof
 }
 
 func TestMeTellsOfTheChain(t *testing.T) {
@@ -107,42 +126,14 @@ func TestMeTellsOfTheChain(t *testing.T) {
 func TestExpire(t *testing.T) {
 	t.Parallel()
 	app := newSignedIn(t, stage{})
-	resp := serve(t, app, "POST", "/api/expire", adasPage, ada)
-	if want := "sAccessToken=spoiled-by-the-demo; " + accessAttributes; resp.StatusCode != 200 || resp.Header.Get("Set-Cookie") != want {
-		t.Errorf("%d, cookie %q, want %q", resp.StatusCode, resp.Header.Get("Set-Cookie"), want)
-	}
-	for _, handle := range []string{"", "other"} {
-		resp := serve(t, app, "POST", "/api/expire", fmt.Sprintf(`{"handle":%q}`, handle), map[string]string{"X-Session-Handle": handle})
-		if resp.StatusCode != 409 || len(resp.Cookies()) > 0 {
-			t.Errorf("session %q: %d, cookies %v", handle, resp.StatusCode, resp.Cookies())
-		}
-	}
-}
-
-func TestAgain(t *testing.T) {
-	t.Parallel()
-	app := newSignedIn(t, stage{})
-	if resp := serve(t, app, "POST", "/api/again", `{"handle":"other"}`, map[string]string{"X-Session-Handle": "other"}); resp.StatusCode != 409 {
-		t.Errorf("a ticket for a sign-in that is not known: %d", resp.StatusCode)
-	}
-	resp := serve(t, app, "POST", "/api/again", adasPage, ada)
-	ticket, _ := object(t, resp)["again"].(string)
-	if resp.StatusCode != 201 || len(ticket) < 20 {
-		t.Fatalf("%d, a ticket of %d characters", resp.StatusCode, len(ticket))
-	}
-	body := fmt.Sprintf(`{"again":%q}`, ticket)
-	foreign := map[string]string{"Content-Type": "application/json", "Sec-Fetch-Site": "same-site"}
-	if resp := serve(t, app, "POST", "/login", body, foreign); resp.StatusCode != 403 || len(resp.Cookies()) > 0 {
-		t.Errorf("from a neighbouring host: %d", resp.StatusCode)
-	}
-	resp = serve(t, app, "POST", "/login", body, jsonType)
-	want := []string{"sAccessToken=access-0; " + accessAttributes, "sRefreshToken=refresh-0; " + refreshAttributes}
-	if diff := cmp.Diff(want, resp.Header.Values("Set-Cookie")); resp.StatusCode != 200 || diff != "" {
-		t.Errorf("%d, cookies (-want +got):\n%s", resp.StatusCode, diff)
-	}
-	for _, body := range []string{body, `{"again":"x"}`} {
-		if resp := serve(t, app, "POST", "/login", body, jsonType); resp.StatusCode != 403 || len(resp.Cookies()) > 0 {
-			t.Errorf("a ticket that is not good: %d", resp.StatusCode)
+	for name, header := range map[string]map[string]string{
+		"its access token": {"Cookie": "sAccessToken=" + accessToken("h", "hash-0", "", time.Now().Unix())},
+		"a spoiled one":    {"Cookie": "sAccessToken=spoiled-by-the-demo"},
+		"none":             nil,
+	} {
+		resp := serve(t, app.network, "POST", "/stage/expire", app.page, header)
+		if want := "sAccessToken=spoiled-by-the-demo; " + accessAttributes; resp.StatusCode != 200 || resp.Header.Get("Set-Cookie") != want {
+			t.Errorf("%s: %d, cookie %q, want %q", name, resp.StatusCode, resp.Header.Get("Set-Cookie"), want)
 		}
 	}
 }
@@ -176,13 +167,13 @@ func TestThief(t *testing.T) {
 	}))
 	defer gate.Close()
 	app := newSignedIn(t, stage{publicURL: gate.URL + "/"})
-	name, _ := object(t, serve(t, app, "POST", "/api/thief", adasPage, ada))["thief"].(string)
+	name, _ := object(t, serve(t, app.network, "POST", "/stage/thief", app.page, nil))["thief"].(string)
 	if len(name) < 20 {
 		t.Fatalf("a thief's name of %d characters can be guessed", len(name))
 	}
 	command := func(what string) map[string]any {
 		t.Helper()
-		return object(t, serve(t, app, "POST", "/optional/thief/"+what, fmt.Sprintf(`{"thief":%q}`, name), jsonType))
+		return object(t, serve(t, app.network, "POST", "/stage/thief/"+what, fmt.Sprintf(`{"thief":%q}`, name), jsonType))
 	}
 	for i, want := range []map[string]any{
 		{"status": 200.0, "chain": map[string]any{"own": "hash-1", "parent": "hash-0", "expires_in": 3600.0}},
@@ -203,8 +194,8 @@ func TestThief(t *testing.T) {
 	}
 }
 
-// No user can have a thief act on another user's session.
-func TestThiefRefused(t *testing.T) {
+// No user can have a thief act on another user's session, and no other site's page can play.
+func TestPlayRefused(t *testing.T) {
 	t.Parallel()
 	app := newSignedIn(t, stage{publicURL: "http://127.0.0.1:1"})
 	for name, test := range map[string]struct {
@@ -212,33 +203,37 @@ func TestThiefRefused(t *testing.T) {
 		header             map[string]string
 		status             int
 	}{
-		"no one signed in":     {"POST", "/api/thief", "", nil, 409},
-		"another session":      {"POST", "/api/thief", `{"handle":"other"}`, map[string]string{"X-Session-User-Id": "ada", "X-Session-Handle": "other"}, 409},
-		"a GET":                {"GET", "/api/thief", "", ada, 405},
-		"a foreign page":       {"POST", "/api/thief", "", map[string]string{"X-Session-Handle": "h", "Origin": "https://evil.example"}, 403},
-		"a guess":              {"POST", "/optional/thief/refresh", `{"thief":"x"}`, jsonType, 404},
-		"no name":              {"POST", "/optional/thief/call", `{}`, jsonType, 404},
-		"no JSON":              {"POST", "/optional/thief/call", ``, jsonType, 400},
-		"a command by a GET":   {"GET", "/optional/thief/refresh", "", nil, 405},
-		"a foreign command":    {"POST", "/optional/thief/refresh", `{"thief":"x"}`, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
-		"spoiling, by a GET":   {"GET", "/api/expire", "", ada, 405},
-		"a ticket, by a GET":   {"GET", "/api/again", "", ada, 405},
-		"spoiling from abroad": {"POST", "/api/expire", "", map[string]string{"X-Session-Handle": "h", "Sec-Fetch-Site": "cross-site"}, 403},
+		"no page":              {"POST", "/stage/thief", "", nil, 400},
+		"a GET":                {"GET", "/stage/thief", "", nil, 405},
+		"a foreign page":       {"POST", "/stage/thief", app.page, map[string]string{"Origin": "https://evil.example"}, 403},
+		"a guess":              {"POST", "/stage/thief/refresh", `{"thief":"x"}`, jsonType, 404},
+		"no name":              {"POST", "/stage/thief/call", `{}`, jsonType, 404},
+		"no JSON":              {"POST", "/stage/thief/call", ``, jsonType, 400},
+		"a command by a GET":   {"GET", "/stage/thief/refresh", "", nil, 405},
+		"a foreign command":    {"POST", "/stage/thief/refresh", `{"thief":"x"}`, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		"spoiling, by a GET":   {"GET", "/stage/expire", "", nil, 405},
+		"spoiling from abroad": {"POST", "/stage/expire", app.page, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		"a request's guess":    {"GET", "/stage/wire/x", "", nil, 404},
 	} {
-		if resp := serve(t, app, test.method, test.path, test.body, test.header); resp.StatusCode != test.status {
+		if resp := serve(t, app.network, test.method, test.path, test.body, test.header); resp.StatusCode != test.status {
 			t.Errorf("%s: %d, want %d", name, resp.StatusCode, test.status)
 		}
 	}
-	if resp := serve(t, newSignedIn(t, stage{}), "POST", "/api/thief", "", ada); resp.StatusCode != 404 {
+	alone := newSignedIn(t, stage{})
+	if resp := serve(t, alone.network, "POST", "/stage/thief", alone.page, nil); resp.StatusCode != 404 {
 		t.Errorf("without Envoy's address: %d, want 404", resp.StatusCode)
+	}
+	// What comes by Envoy is a checked request, and no word of the stage.
+	if resp := serve(t, app.handler(), "POST", "/stage/expire", app.page, ada); resp.StatusCode != 404 && resp.StatusCode != 405 {
+		t.Errorf("by way of Envoy: %d, want none", resp.StatusCode)
 	}
 }
 
 func TestThiefWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	app := newSignedIn(t, stage{publicURL: "http://127.0.0.1:1"})
-	name, _ := object(t, serve(t, app, "POST", "/api/thief", adasPage, ada))["thief"].(string)
-	resp := serve(t, app, "POST", "/optional/thief/refresh", fmt.Sprintf(`{"thief":%q}`, name), jsonType)
+	name, _ := object(t, serve(t, app.network, "POST", "/stage/thief", app.page, nil))["thief"].(string)
+	resp := serve(t, app.network, "POST", "/stage/thief/refresh", fmt.Sprintf(`{"thief":%q}`, name), jsonType)
 	if body := text(t, resp); resp.StatusCode != 502 || strings.Contains(body, "127.0.0.1") {
 		t.Errorf("%d %q, want 502 without the cause", resp.StatusCode, body)
 	}
@@ -254,11 +249,8 @@ func TestRecentIsBounded(t *testing.T) {
 	if _, ok := r.get("a"); ok {
 		t.Error("the oldest is still there")
 	}
-	if v, ok := r.take("b"); !ok || v != 2 {
+	if v, ok := r.get("b"); !ok || v != 2 {
 		t.Errorf("b is %d, %t", v, ok)
-	}
-	if _, ok := r.take("b"); ok {
-		t.Error("b was there twice")
 	}
 	r.add("d", 5)
 	if len(r.held) != 2 || len(r.names) != 2 {

@@ -1,42 +1,42 @@
 package main
 
 import (
+	"crypto/rand"
 	"net/http"
-	"slices"
 	"sync"
+
+	"github.com/sessiongate/sessiongate/sessions/sessionclient"
 )
 
-// These bound the memory; the oldest goes first.
-const (
-	signInsMax = 1000
-	ticketsMax = 100
-)
+// signInsMax bounds the memory; the oldest goes first.
+const signInsMax = 1000
 
 // signIn is what the demo remembers of a sign-in. No other system should keep tokens:
-// here they are what a thief will have copied, and what a bad network leaves.
+// here they are what a thief will have copied.
 type signIn struct {
 	access, refresh *http.Cookie
 
 	first string // hash of the refresh token
+	proof string // told to its own page alone: the right to play with this session
 }
 
 // remember takes a sign-in from the answer to it, nil where that has no cookies.
-func remember(c created) *signIn {
-	s := &signIn{}
-	for _, line := range c.SetCookie {
+func remember(c *sessionclient.Created) *signIn {
+	s := &signIn{proof: rand.Text()}
+	for _, line := range c.Answer.SetCookie() {
 		cookie, err := http.ParseSetCookie(line)
 		switch {
 		case err != nil || cookie.Value == "": // one that deletes
-		case cookie.Value == c.Tokens.Access:
+		case cookie.Value == string(c.Tokens.Access):
 			s.access = cookie
-		case cookie.Value == c.Tokens.Refresh:
+		case cookie.Value == string(c.Tokens.Refresh):
 			s.refresh = cookie
 		}
 	}
 	if s.access == nil || s.refresh == nil {
 		return nil
 	}
-	if l := chainIn(c.Headers["front-token"]); l != nil {
+	if l := chainIn(c.Answer.Header().Get("Front-Token")); l != nil {
 		s.first = l.Own
 	}
 	return s
@@ -72,16 +72,5 @@ func (r *recent[T]) get(name string) (v T, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v, ok = r.held[name]
-	return v, ok
-}
-
-// take is get, once.
-func (r *recent[T]) take(name string) (v T, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if v, ok = r.held[name]; ok {
-		delete(r.held, name)
-		r.names = slices.DeleteFunc(r.names, func(n string) bool { return n == name })
-	}
 	return v, ok
 }

@@ -117,6 +117,11 @@ var badValues = map[string][]string{
 	"session.issues_max":          {`4`, `1001`, `20.5`, `-20`},
 	"session.max_per_user":        {`-1`, `10001`, `1.5`, `none`},
 	"session.when_full":           {`evict`, `Reject`, `true`},
+	"session.device_address":      {`24`, `Network`, `true`, `city`},
+	"session.device_user_agent":   {`maybe`, `1`, `short`},
+
+	"own_sessions.enabled":       {`maybe`, `1`, `list`},
+	"own_sessions.reauth_within": {`59s`, `25h`, `0`, `{}`},
 
 	"refresh.per_session_rate":  {`-1`, `1001`, `0.5`, `2/s`},
 	"refresh.per_session_burst": {`9`, `0`, `100001`},
@@ -366,6 +371,9 @@ session:
   issues_max: 50
   max_per_user: 5
   when_full: reject
+  device_address: full
+  device_user_agent: false
+own_sessions: {enabled: true, reauth_within: 5m}
 refresh: {per_session_rate: 0, per_session_burst: 50, per_address_rate: 10, per_address_burst: 60}
 cookies:
   access_name: at

@@ -20,6 +20,8 @@ type devCmd struct {
 
 	AddressFile string `help:"File into which it writes url, internal_url and api_key, as JSON, once it is ready. For test suites, with port 0." placeholder:"FILE"`
 
+	Envoy bool `help:"Have the real Envoy in front, with the shipped envoy.yaml: the one that ENVOY names, or it is fetched (35 MB, once)."`
+
 	Login string `help:"Your login page: a path of your app, or an address. Without it, /dev/login: a form that signs anybody in." placeholder:"URL"`
 }
 
@@ -44,7 +46,7 @@ func (k devCmd) Run(f *flags, p process) error {
 	}
 	o := sessiondev.Options{
 		App: k.App, Listen: k.Listen, Internal: k.ListenAPI, LoginURL: k.Login, Default: &config.Check.Default, Routes: config.Check.Routes,
-		AllowedOrigins: config.HTTP.AllowedOrigins, StripCookies: config.Check.StripCookies, Log: newLogger(p.stderr, config),
+		AllowedOrigins: config.HTTP.AllowedOrigins, StripCookies: config.Check.StripCookies, Envoy: k.Envoy, Log: newLogger(p.stderr, config),
 	}
 	if o.LoginURL == "" && from["login_url"] != (settings.Origin{}) {
 		o.LoginURL = config.Check.LoginURL
@@ -64,7 +66,10 @@ func (k devCmd) Run(f *flags, p process) error {
 		err = writeJSONFile(k.AddressFile, map[string]string{"url": s.URL, "internal_url": s.InternalURL, "api_key": s.APIKey})
 	}
 	if err == nil {
-		<-p.ctx.Done()
+		select {
+		case <-p.ctx.Done():
+		case <-s.Ended():
+		}
 	}
 	return errors.Join(err, s.Close())
 }

@@ -31,6 +31,8 @@ func logEvent(ctx context.Context, log *slog.Logger, e sessions.Event) {
 		level, message = slog.LevelWarn, "promotions failed; they are made up for by the next use"
 	case sessions.EventSweepFailed:
 		level, message = slog.LevelWarn, "expired rows could not be removed; trying again"
+	case sessions.EventCountFailed:
+		level, message = slog.LevelWarn, "sessions could not be counted; trying again"
 	case sessions.EventKeyAdded:
 		level, message = slog.LevelInfo, "a key was made and published"
 	case sessions.EventKeyDeleted:

@@ -111,6 +111,12 @@ func (m *metrics) table() []metric {
 		counter(&m.created, "sessiongate_sessions_created_total", "Sessions created by this process."),
 		counter(&m.ended, "sessiongate_sessions_ended_total", "Sessions ended by this process; those that expire are not counted.",
 			label{"reason", "`signed_out`, `revoked`, `evicted`, `theft`, `refresh_abuse`, `rolled_back`"}),
+		gauge("sessiongate_sessions_estimated", "Sessions in Postgres after the last sweep, at most once a minute: exact up to 10000, beyond that Postgres's own estimate. Those that expired and are not swept yet count, too. All processes have the same sessions, so do not add them up. Absent before the first count.",
+			func(s state, put putter) {
+				if s.engine.Sessions >= 0 {
+					put(float64(s.engine.Sessions))
+				}
+			}),
 		counter(&m.claimsChanged, "sessiongate_claims_changed_total", "Sessions that got new claims."),
 
 		counter(&m.promotions, "sessiongate_promotions_total", "First uses of refreshed tokens that were written to Postgres."),

@@ -69,6 +69,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	if err != nil {
 		return err
 	}
+	api.Beside = [][2]string{{"/readyz, /healthz", "whether it can serve, and whether it runs"}, {"/metrics", "for Prometheus"}} // mounted below
 	backends, err := sessionhttp.Internal(engine, api)
 	if err != nil {
 		return err

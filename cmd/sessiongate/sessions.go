@@ -45,11 +45,20 @@ func (k sessionsListCmd) Run(f *flags, p process) error {
 		return err
 	}
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "HANDLE\tCREATED\tLAST REFRESH\tEXPIRES")
+	_, _ = fmt.Fprintln(t, "HANDLE\tCREATED\tLAST SEEN\tEXPIRES\tADDRESS\tUSER AGENT")
 	for _, s := range all {
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", s.Handle, inUTC(s.CreatedAt), inUTC(s.PromotedAt), inUTC(s.ExpiresAt))
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", s.Handle, inUTC(s.CreatedAt), inUTC(s.LastSeen()), inUTC(s.ExpiresAt),
+			orDash(s.Device.AddressText()), orDash(s.Device.UserAgent))
 	}
 	return t.Flush()
+}
+
+// orDash is a text as a terminal shows it, or a dash where nothing is kept.
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return settings.QuoteUnlessPlain(text)
 }
 
 func inUTC(t time.Time) string { return t.UTC().Format(time.RFC3339) }
@@ -85,9 +94,11 @@ func (k sessionsShowCmd) Run(f *flags, p process) error {
 		{"handle", s.Handle.String()},
 		{"user", settings.QuoteUnlessPlain(s.UserID)},
 		{"created", inUTC(s.CreatedAt)},
-		{"last refresh", inUTC(s.PromotedAt)},
+		{"last seen", inUTC(s.LastSeen())},
 		{"expires", expires},
 		{"expires at the latest", inUTC(s.AbsoluteExpiresAt)},
+		{"address", orDash(s.Device.AddressText())},
+		{"user agent", orDash(s.Device.UserAgent)},
 		{"claims", plainJSON(s.Claims)},
 		{"data", plainJSON(s.Data)},
 	} {

@@ -156,6 +156,14 @@ func entries(c *Config) []settings.Setting {
 			Key: "session.when_full", Default: "evict_oldest", Kind: settings.Choice(&c.Engine.PerUser.EvictOldest, []string{"evict_oldest", "reject"}, []bool{true, false}),
 			Doc: "What a sign-in beyond `session.max_per_user` does. `evict_oldest`: it ends the user's oldest sessions. `reject`: it is refused with 409.",
 		},
+		{
+			Key: "session.device_address", Kind: enumerated(&c.HTTP.Device.Address, sessions.AddressDetails()),
+			Doc: "What is kept of the address of a session's device, for its user to recognise it. `none`: nothing. `network`: the /24, or the /64 in IPv6. `full`: the whole address. After a change the next refresh of a session writes it again, or forgets it.",
+		},
+		{
+			Key: "session.device_user_agent", Kind: settings.Boolean(&c.HTTP.Device.UserAgent),
+			Doc: "Whether the User-Agent of a session's device is kept, for its user to recognise it: at most 200 characters, without those that cannot be seen.",
+		},
 
 		{
 			// The package has no bound on refreshes: the right one depends on the clients. These four
@@ -236,6 +244,15 @@ func entries(c *Config) []settings.Setting {
 		{
 			Key: "paths.signout", Field: "SignoutPath", Kind: settings.Text(&c.HTTP.SignoutPath, allowedPath+", under paths.auth", isPath),
 			Doc: "Where clients sign out (POST).",
+		},
+
+		{
+			Key: "own_sessions.enabled", Field: "OwnSessions.Enabled", Kind: settings.Boolean(&c.HTTP.OwnSessions.Enabled),
+			Doc: "Whether a signed-in user may see and end their own sessions at `paths.auth`/sessions, without a backend: see [own-sessions.md](own-sessions.md).",
+		},
+		{
+			Key: "own_sessions.reauth_within", Field: "OwnSessions.ReauthWithin", Kind: settings.Duration(&c.HTTP.OwnSessions.ReauthWithin, sessionhttp.LeastReauthWithin, day),
+			Doc: "How long ago the sign-in of a session may be that ends other sessions of its user. A stolen access token brings no sign-in about, so its thief cannot throw the owner out.",
 		},
 
 		{

@@ -111,3 +111,10 @@ func (s tracedStore) EndUser(ctx context.Context, userID string, e sessions.Endi
 	defer func() { end(err) }()
 	return s.Store.EndUser(ctx, userID, e)
 }
+
+// EndOthers implements [sessions.Store].
+func (s tracedStore) EndOthers(ctx context.Context, userID string, kept sessions.Handle, e sessions.Ending) (ended []sessions.Handle, err error) {
+	ctx, end := s.span(ctx, "EndOthers")
+	defer func() { end(err) }()
+	return s.Store.EndOthers(ctx, userID, kept, e)
+}

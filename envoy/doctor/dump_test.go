@@ -8,31 +8,38 @@ import (
 	"testing"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3" // envoy.Parse finds it by its registration
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3" // typed.Parse finds it by its registration
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sessiongate/sessiongate/envoy"
 	"github.com/sessiongate/sessiongate/envoy/doctor"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
 // elsewhere gives a configuration addresses of this machine, behind which nothing answers.
 func elsewhere(t *testing.T, text string) *bootstrapv3.Bootstrap {
 	t.Helper()
-	b, err := envoy.Parse([]byte(text))
+	listeners, clusters := map[string]string{}, map[string][]string{}
+	spelt, err := typed.Edit(func(b *bootstrapv3.Bootstrap) error {
+		for _, l := range b.GetStaticResources().GetListeners() {
+			listeners[l.GetName()] = "127.0.0.1:0"
+		}
+		for _, c := range b.GetStaticResources().GetClusters() {
+			clusters[c.GetName()] = []string{"127.0.0.1:1"}
+		}
+		return nil
+	})([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	listeners := map[string]string{}
-	for _, l := range b.GetStaticResources().GetListeners() {
-		listeners[l.GetName()] = "127.0.0.1:0"
+	moved, err := envoy.Readdress(spelt, listeners, clusters)
+	if err != nil {
+		t.Fatal(err)
 	}
-	clusters := map[string][]string{}
-	for _, c := range b.GetStaticResources().GetClusters() {
-		clusters[c.GetName()] = []string{"127.0.0.1:1"}
-	}
-	if err := envoy.Readdress(b, listeners, clusters); err != nil {
+	b, err := typed.Parse(moved)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -45,12 +52,12 @@ func dump(t *testing.T, text string) []byte {
 	proxy, err := envoyrun.Start(t.Context(), envoyrun.Options{
 		Listeners: map[string]string{"ingress": "127.0.0.1:0"},
 		Clusters:  map[string][]string{"app": {"127.0.0.1:1"}, "sessiongate_authz": {"127.0.0.1:1"}, "sessiongate_public": {"127.0.0.1:1"}},
-		Edit: func(b *bootstrapv3.Bootstrap) error {
+		Edit: typed.Edit(func(b *bootstrapv3.Bootstrap) error {
 			mine.Admin = b.GetAdmin()
 			proto.Reset(b)
 			proto.Merge(b, mine)
 			return nil
-		},
+		}),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +122,7 @@ func TestDumps(t *testing.T) {
 func TestCamelCase(t *testing.T) {
 	t.Parallel()
 	for _, m := range append(everyMutant(string(envoy.Shipped())), mutated{text: string(envoy.Shipped())}) {
-		b, err := envoy.Parse([]byte(m.text))
+		b, err := typed.Parse([]byte(m.text))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sessiongate/sessiongate/envoy"
 	"github.com/sessiongate/sessiongate/envoy/doctor"
+	"github.com/sessiongate/sessiongate/envoy/guides/standalone"
 )
 
 // TestNothingToLookAt: what is no configuration of Envoy is an error, not a clean one.
@@ -101,9 +102,7 @@ func TestUnseen(t *testing.T) {
 
 // FuzzExamine: no file makes it panic.
 func FuzzExamine(f *testing.F) {
-	for _, m := range everyMutant(string(envoy.Shipped())) {
-		f.Add([]byte(m.text))
-	}
+	f.Add([]byte(standalone.Block("existing"))) // small: the fuzzer tries parts of each
 	f.Add([]byte(`{"configs":[{"@type":"type.googleapis.com/envoy.admin.v3.ListenersConfigDump","static_listeners":[{"listener":{}}]}]}`))
 	f.Add([]byte("a: &a [*a]\nstatic_resources: {listeners: *a}"))
 	f.Fuzz(func(t *testing.T, text []byte) {

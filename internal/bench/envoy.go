@@ -24,7 +24,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
@@ -57,8 +57,8 @@ func (b *bench) startFront(ctx context.Context, server *child, cookie string, ed
 	var err error
 	if f.proxy, err = envoyrun.Start(ctx, envoyrun.Options{
 		Listeners: map[string]string{"ingress": "127.0.0.1:0"}, Clusters: clusters(authz),
-		Edit: func(bootstrap *bootstrapv3.Bootstrap) error {
-			return envoy.EditConnectionManager(bootstrap, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+		Edit: typed.Edit(func(bootstrap *bootstrapv3.Bootstrap) error {
+			return typed.EditConnectionManager(bootstrap, "ingress", func(m *hcmv3.HttpConnectionManager) error {
 				m.AccessLog = nil
 				m.HttpFilters = slices.DeleteFunc(m.GetHttpFilters(), func(f *hcmv3.HttpFilter) bool {
 					return f.GetName() != authzFilter && f.GetName() != "envoy.filters.http.router"
@@ -68,7 +68,7 @@ func (b *bench) startFront(ctx context.Context, server *child, cookie string, ed
 				}
 				return edit(m)
 			})
-		},
+		}),
 	}); err != nil {
 		return nil, fmt.Errorf("starting Envoy: %w", err)
 	}

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
@@ -144,14 +144,14 @@ func record(ctx context.Context, k kind) (_ *authv3.CheckRequest, err error) {
 	proxy, err := envoyrun.Start(ctx, envoyrun.Options{
 		Listeners: map[string]string{"ingress": "127.0.0.1:0"},
 		Clusters:  clusters(listener.Addr().String()),
-		Edit: func(b *bootstrapv3.Bootstrap) error {
+		Edit: typed.Edit(func(b *bootstrapv3.Bootstrap) error {
 			if !k.mapped {
 				return nil
 			}
-			return envoy.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+			return typed.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
 				return editFilter(m, func(e *extauthzv3.ExtAuthz) { e.EncodeRawHeaders, e.AllowedHeaders = false, nil })
 			})
-		},
+		}),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("recording: %w", err)

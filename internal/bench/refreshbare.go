@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -30,21 +31,22 @@ import (
 // stays what it is while sessiongate changes; a test holds them against what the server is sent.
 const (
 	getSQL = `SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
-	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, c.claims, c.claims_version, CASE WHEN $2::boolean THEN c.data END AS data, sessiongate.now(),
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent, c.claims, c.claims_version, CASE WHEN $2::boolean THEN c.data END AS data, sessiongate.now(),
 			current_setting('transaction_read_only')::boolean
 		FROM sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1`
 	swapSQL = `UPDATE sessiongate.active_sessions
 		SET current_hash = $4, previous_hash = $5, current_client = $6, promoted_at = $7,
-			next_nonce = $8, next_client = $9, issued_at = $10, issues = $11, expires_at = $12
+			next_nonce = $8, next_client = $9, issued_at = $10, issues = $11, expires_at = $12, device_address = $13, device_user_agent = $14
 		WHERE handle = $1 AND current_hash = $2 AND issued_at IS NOT DISTINCT FROM $3`
 	rotateSQL = `WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS MATERIALIZED (
 			SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
-	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, c.claims, c.claims_version, CASE WHEN $9::boolean THEN c.data END AS data, t.now
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent, c.claims, c.claims_version, CASE WHEN $9::boolean THEN c.data END AS data, t.now
 			FROM t, sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1
 		), rotated AS (
 			UPDATE sessiongate.active_sessions o
 			SET next_nonce = $3, next_client = $4, issued_at = s.now, issues = s.issues + 1,
-				expires_at = least(s.now + $7::interval, s.absolute_expires_at)
+				expires_at = least(s.now + $7::interval, s.absolute_expires_at),
+				device_address = $10, device_user_agent = $11
 			FROM s
 			WHERE s.current_hash = $2 AND s.expires_at > s.now AND s.absolute_expires_at > s.now
 				AND s.promoted_at + $5::interval <= s.now AND (s.issued_at IS NULL OR s.issued_at + $6::interval <= s.now)
@@ -53,10 +55,10 @@ const (
 			RETURNING o.handle, o.user_id
 		)
 		SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
-	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.claims, s.claims_version, s.data, s.now, EXISTS (SELECT FROM rotated) FROM s`
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent, s.claims, s.claims_version, s.data, s.now, EXISTS (SELECT FROM rotated) FROM s`
 	createSQL = `WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS (
-			INSERT INTO sessiongate.active_sessions (handle, user_id, current_hash, current_client, promoted_at, created_at, expires_at, absolute_expires_at)
-			SELECT $1, $2, $3, $4, t.now, t.now, t.now + least($5::interval, $6::interval), t.now + $6::interval FROM t
+			INSERT INTO sessiongate.active_sessions (handle, user_id, current_hash, current_client, promoted_at, created_at, expires_at, absolute_expires_at, device_address, device_user_agent)
+			SELECT $1, $2, $3, $4, t.now, t.now, t.now + least($5::interval, $6::interval), t.now + $6::interval, $9, $10 FROM t
 			RETURNING handle, user_id, created_at, expires_at, absolute_expires_at
 		), c AS (
 			INSERT INTO sessiongate.session_attributes (handle, claims, data) SELECT handle, $7::json, $8::json FROM s RETURNING claims_version
@@ -150,13 +152,16 @@ type row struct {
 	issued                                               *time.Time
 	claims, data                                         []byte
 	version                                              int64
+	address                                              *netip.Prefix
+	userAgent                                            *string
 }
 
 // scan are the columns of the row.
 func (r *row) scan(more ...any) []any {
 	return append([]any{
 		&r.handle, &r.user, &r.current, &r.previous, &r.client, &r.promoted,
-		&r.nonce, &r.nextClient, &r.issued, &r.issues, &r.created, &r.expires, &r.absolute, &r.claims, &r.version,
+		&r.nonce, &r.nextClient, &r.issued, &r.issues, &r.created, &r.expires, &r.absolute,
+		&r.address, &r.userAgent, &r.claims, &r.version,
 	}, more...)
 }
 
@@ -179,7 +184,7 @@ func (b *bare) issue(w http.ResponseWriter, r *http.Request) {
 		_, _ = rand.Read(nonce)
 		var row row
 		var rotated bool
-		err = b.pool.QueryRow(r.Context(), rotateSQL, handle, current, nonce[:16], nonce[16:], time.Minute, 150*time.Second, 30*24*time.Hour, 100, false).
+		err = b.pool.QueryRow(r.Context(), rotateSQL, handle, current, nonce[:16], nonce[16:], time.Minute, 150*time.Second, 30*24*time.Hour, 100, false, bareNetwork, userAgent).
 			Scan(row.scan(&row.data, &row.now, &rotated)...)
 		if err == nil && !rotated {
 			err = errors.New("the session is not due")
@@ -187,6 +192,9 @@ func (b *bare) issue(w http.ResponseWriter, r *http.Request) {
 	}
 	b.answer(w, http.StatusOK, err)
 }
+
+// bareNetwork is that of the client, which is written with its User-Agent.
+var bareNetwork = netip.MustParsePrefix("192.0.2.0/24")
 
 // named are the handle and the token hash that a request names.
 func named(r *http.Request) (handle, current []byte, err error) {
@@ -211,7 +219,7 @@ func (b *bare) create(w http.ResponseWriter, r *http.Request) {
 		_, _ = rand.Read(secret)
 		var row row
 		err = b.pool.QueryRow(r.Context(), createSQL, secret[:16], "user-000000", secret[16:48], secret[48:], 30*24*time.Hour, 100*24*time.Hour,
-			`{"role":"member","plan":"team"}`, `{}`).Scan(&row.created, &row.expires, &row.absolute, &row.version)
+			`{"role":"member","plan":"team"}`, `{}`, bareNetwork, userAgent).Scan(&row.created, &row.expires, &row.absolute, &row.version)
 	}
 	b.answer(w, http.StatusCreated, err)
 }

@@ -97,15 +97,17 @@ func (d *deployment) statements(b *bench, rows int) []statement {
 	const handle = `1000000000000000 + :g * 2654435761 % 9000000000000000`
 	setAny := fmt.Sprintf("\\set g random(1, %d)\n\\set handle %s\n", rows, handle)
 	expires := time.Now().Add(10 * 24 * time.Hour).UTC().Truncate(time.Microsecond)
+	device := sessions.Device{Address: bareNetwork, UserAgent: userAgent}
 	old := sessions.Row{
 		Current: sessions.TokenHash([]byte(rowHash)), Previous: sessions.TokenHash([]byte(rowHash)), CurrentClient: sessions.Client([]byte(rowClient)),
 		PromotedAt: rowTimeValue, NextNonce: sessions.Nonce([]byte(rowClient)), NextClient: sessions.Client([]byte(rowClient)), IssuedAt: rowTimeValue,
-		Issues: 1, ExpiresAt: expires,
+		Issues: 1, ExpiresAt: expires, Device: device,
 	}
 	define := map[string]string{
 		"hash": rowHash, "client": rowClient, "time": rowTime, "issues": "1", "expires": expires.Format(time.RFC3339Nano),
 		"user": "user-000000", "sliding": "30 days", "absolute": "100 days", "claims": `{"role":"member","plan":"team"}`, "data": "{}",
 		"none": "0", "no": "false", "yes": "true", "most": strconv.Itoa(math.MaxInt32),
+		"network": bareNetwork.String(), "user_agent": userAgent,
 		"reason": "revoked", "actor": "bench", "rule": "R8",
 	}
 	promotions, promoteScript := d.promotions(rows, define)
@@ -129,18 +131,18 @@ func (d *deployment) statements(b *bench, rows int) []statement {
 				}
 				return err
 			},
-			script: setAny + bind(swapSQL, "handle", "hash", "time", "hash", "hash", "client", "time", "client", "client", "time", "issues", "expires"),
+			script: setAny + bind(swapSQL, "handle", "hash", "time", "hash", "hash", "client", "time", "client", "client", "time", "issues", "expires", "network", "user_agent"),
 			calls:  1, define: define,
 		},
 		{
 			name: "read and write a session (Rotate)", why: "What a refresh by R4 needs, in one statement.", clients: storeClients, each: 1, before: nothing,
 			call: func(ctx context.Context, s *postgres.Store, _, _ int) error {
 				_, _, _, err := s.Rotate(ctx, anyRow(), sessions.Rotation{
-					Current: old.Current, NextNonce: old.NextNonce, NextClient: old.NextClient, Sliding: 30 * 24 * time.Hour, IssuesMax: math.MaxInt32,
+					Current: old.Current, NextNonce: old.NextNonce, NextClient: old.NextClient, Device: device, Sliding: 30 * 24 * time.Hour, IssuesMax: math.MaxInt32,
 				})
 				return err
 			},
-			script: setAny + bind(rotateSQL, "handle", "hash", "client", "client", "none", "none", "sliding", "most", "no"), calls: 1, define: define,
+			script: setAny + bind(rotateSQL, "handle", "hash", "client", "client", "none", "none", "sliding", "most", "no", "network", "user_agent"), calls: 1, define: define,
 		},
 		{
 			name: "create a session (Create)", why: "Two inserts in one statement.", clients: storeClients, each: 1,
@@ -152,13 +154,13 @@ func (d *deployment) statements(b *bench, rows int) []statement {
 			},
 			call: func(ctx context.Context, s *postgres.Store, _, _ int) error {
 				_, err := s.Create(ctx, sessions.NewRecord{
-					Handle: sessions.NewHandle(), UserID: define["user"], Current: old.Current, CurrentClient: old.CurrentClient,
+					Handle: sessions.NewHandle(), UserID: define["user"], Current: old.Current, CurrentClient: old.CurrentClient, Device: device,
 					Claims: []byte(define["claims"]), Data: []byte(define["data"]), SlidingLife: 30 * 24 * time.Hour, AbsoluteLife: 100 * 24 * time.Hour,
 				})
 				return err
 			},
 			script: "\\set handle random(1000000000000000, 9999999999999999)\n" +
-				bind(createSQL, "handle", "user", "hash", "client", "sliding", "absolute", "claims", "data"),
+				bind(createSQL, "handle", "user", "hash", "client", "sliding", "absolute", "claims", "data", "network", "user_agent"),
 			calls: 1, define: define,
 		},
 		{

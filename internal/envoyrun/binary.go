@@ -1,5 +1,5 @@
-// Package envoyrun runs the shipped envoy.yaml with the real Envoy, at other addresses, for the
-// end-to-end tests and the demo. It finds or fetches the Envoy first.
+// Package envoyrun runs the shipped envoy.yaml with the real Envoy, at other addresses, for
+// sessiongate dev --envoy, the end-to-end tests and the demo. It finds or fetches the Envoy first.
 //
 // It promises that what runs is the shipped file: only addresses differ, every listener and cluster
 // of the file must be given one (a name missing or unknown is an error), and whatever else a caller

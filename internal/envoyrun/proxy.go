@@ -18,10 +18,6 @@ import (
 	"syscall"
 	"time"
 
-	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"google.golang.org/protobuf/encoding/protojson"
-
 	"github.com/sessiongate/sessiongate/envoy"
 	"github.com/sessiongate/sessiongate/internal/process"
 )
@@ -44,8 +40,11 @@ type Options struct {
 	// Listeners and Clusters give every name of envoy.yaml its address; see [envoy.Readdress]. A listener's port 0 lets the kernel choose.
 	Listeners map[string]string
 	Clusters  map[string][]string
-	// Edit, if set, changes the bootstrap after its addresses were replaced and before Envoy reads it.
-	Edit func(*bootstrapv3.Bootstrap) error
+	// Edit, if set, changes the bootstrap after its addresses were replaced and before Envoy reads it: JSON, with the names of envoy.yaml.
+	// Package typed makes one of a change of Envoy's types.
+	Edit func(config []byte) ([]byte, error)
+	// PrivateAdmin makes the admin interface a unix socket in a folder of this user. At a port, pages of any site could stop Envoy.
+	PrivateAdmin bool
 	// Concurrency is the number of worker threads; 0 means 1.
 	Concurrency int
 	// Log, if set, receives Envoy's log and its access log while it runs, from one goroutine; Stop waits for its last Write.
@@ -56,6 +55,7 @@ type Options struct {
 type Proxy struct {
 	dir       string
 	admin     string
+	client    *http.Client // of the admin interface
 	listeners map[string]string
 
 	process  *process.Process
@@ -68,39 +68,34 @@ type Proxy struct {
 // they found). ctx and a fixed limit bound the start only; the caller ends the process with [Proxy.Stop]. The error of a failed start carries
 // the end of Envoy's log.
 func Start(ctx context.Context, options Options) (*Proxy, error) {
-	bootstrap, err := envoy.Parse(envoy.Shipped())
-	if err != nil {
-		return nil, err
-	}
-	if err := envoy.Readdress(bootstrap, options.Listeners, options.Clusters); err != nil {
-		return nil, err
-	}
-	bootstrap.GetAdmin().Address = &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-		Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 0}, // the kernel chooses
-	}}}
-	if options.Edit != nil {
-		if err := options.Edit(bootstrap); err != nil {
-			return nil, fmt.Errorf("editing Envoy bootstrap: %w", err)
-		}
-	}
-	config, err := protojson.Marshal(bootstrap)
-	if err != nil {
-		return nil, fmt.Errorf("writing Envoy bootstrap: %w", err)
-	}
 	binary := options.Binary
 	if binary == "" {
 		progress := options.Log
 		if progress == nil {
 			progress = io.Discard
 		}
+		var err error
 		if binary, err = Binary(ctx, progress); err != nil {
 			return nil, err
 		}
 	}
 
-	p := &Proxy{log: &process.Tail{Tee: options.Log}}
+	p := &Proxy{log: &process.Tail{Tee: options.Log}, client: adminClient}
+	var err error
 	if p.dir, err = os.MkdirTemp("", "sessiongate-envoy-"); err != nil {
 		return nil, fmt.Errorf("starting Envoy: %w", err)
+	}
+	admin := map[string]any{"socket_address": map[string]any{"address": "127.0.0.1", "port_value": 0}} // the kernel chooses
+	if options.PrivateAdmin {
+		socket := filepath.Join(p.dir, "admin.sock")
+		admin = map[string]any{"pipe": map[string]any{"path": socket}}
+		p.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}}}
+	}
+	config, err := configure(options, admin)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(p.dir))
 	}
 	configPath := filepath.Join(p.dir, "bootstrap.json")
 	adminPath := filepath.Join(p.dir, "admin-address")
@@ -129,6 +124,28 @@ func Start(ctx context.Context, options Options) (*Proxy, error) {
 	return p, nil
 }
 
+// configure is the shipped configuration at other addresses, with the changes that a caller wants.
+func configure(options Options, admin map[string]any) ([]byte, error) {
+	config, err := envoy.Readdress(envoy.Shipped(), options.Listeners, options.Clusters)
+	if err != nil {
+		return nil, err
+	}
+	var bootstrap map[string]any
+	if err = json.Unmarshal(config, &bootstrap); err != nil {
+		return nil, fmt.Errorf("reading Envoy bootstrap: %w", err)
+	}
+	bootstrap["admin"] = map[string]any{"address": admin}
+	if config, err = json.Marshal(bootstrap); err != nil {
+		return nil, fmt.Errorf("writing Envoy bootstrap: %w", err)
+	}
+	if options.Edit != nil {
+		if config, err = options.Edit(config); err != nil {
+			return nil, fmt.Errorf("editing Envoy bootstrap: %w", err)
+		}
+	}
+	return config, nil
+}
+
 func (p *Proxy) awaitReady(ctx context.Context, adminPath string) error {
 	ticker := time.NewTicker(readyInterval)
 	defer ticker.Stop()
@@ -153,10 +170,12 @@ func (p *Proxy) look(ctx context.Context, adminPath string) error {
 	if err != nil {
 		return fmt.Errorf("reading admin address: %w", err)
 	}
-	if _, _, err := net.SplitHostPort(string(address)); err != nil {
+	p.admin = "http://" + string(address)
+	if filepath.IsAbs(string(address)) {
+		p.admin = "http://admin" // at its socket
+	} else if _, _, err := net.SplitHostPort(string(address)); err != nil {
 		return fmt.Errorf("reading admin address: %w", err)
 	}
-	p.admin = "http://" + string(address)
 	if _, err := p.get(ctx, "/ready"); err != nil {
 		return err
 	}
@@ -195,7 +214,7 @@ func (p *Proxy) get(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking Envoy's admin interface: %w", err)
 	}
-	response, err := adminClient.Do(request)
+	response, err := p.client.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("asking Envoy's admin interface: %w", err)
 	}
@@ -222,7 +241,7 @@ func (p *Proxy) URL(listener string) string {
 	return "http://" + address
 }
 
-// AdminURL returns "http://host:port" of the admin interface.
+// AdminURL returns "http://host:port" of the admin interface, where it is not private.
 func (p *Proxy) AdminURL() string { return p.admin }
 
 // PID is Envoy's process id.

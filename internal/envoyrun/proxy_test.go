@@ -19,6 +19,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 )
 
 // orphanEnv makes the test binary start an Envoy, print its admin URL and wait to be killed.
@@ -97,12 +98,12 @@ func TestStopReportsAnEnvoyThatDied(t *testing.T) {
 
 func TestStartSaysWhyEnvoyRefused(t *testing.T) {
 	options := nowhere()
-	options.Edit = func(bootstrap *bootstrapv3.Bootstrap) error {
-		return envoy.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
+	options.Edit = typed.Edit(func(bootstrap *bootstrapv3.Bootstrap) error {
+		return typed.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
 			manager.GetRouteConfig().GetVirtualHosts()[0].Domains = []string{"*", "*"}
 			return nil
 		})
-	}
+	})
 	if _, err := Start(t.Context(), options); err == nil || !strings.Contains(err.Error(), "wildcard domain") {
 		t.Errorf("got %v, want Envoy's own complaint", err)
 	}

@@ -156,7 +156,7 @@ func (m *Store) insert(now time.Time, n sessions.NewRecord) (sessions.Record, er
 	r := copied(sessions.Record{
 		Row: sessions.Row{
 			Handle: n.Handle, UserID: n.UserID, Current: n.Current, CurrentClient: n.CurrentClient,
-			PromotedAt: now, CreatedAt: now, ExpiresAt: expires, AbsoluteExpiresAt: absolute,
+			PromotedAt: now, CreatedAt: now, ExpiresAt: expires, AbsoluteExpiresAt: absolute, Device: n.Device,
 		},
 		Claims: n.Claims, ClaimsVersion: 1, Data: n.Data,
 	})
@@ -357,15 +357,30 @@ func (m *Store) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) 
 // EndUser implements [sessions.Store].
 func (m *Store) EndUser(ctx context.Context, userID string, e sessions.Ending) ([]sessions.Handle, error) {
 	return do(ctx, m, "EndUser", func(now time.Time) ([]sessions.Handle, error) {
-		var handles []sessions.Handle
-		for h, r := range m.state.records {
-			if r.UserID == userID {
-				m.end(now, h, e)
-				handles = append(handles, h)
-			}
-		}
-		return handles, nil
+		return m.endWhere(now, e, func(r sessions.Row) bool { return r.UserID == userID }), nil
 	})
+}
+
+// EndOthers implements [sessions.Store].
+func (m *Store) EndOthers(ctx context.Context, userID string, kept sessions.Handle, e sessions.Ending) ([]sessions.Handle, error) {
+	return do(ctx, m, "EndOthers", func(now time.Time) ([]sessions.Handle, error) {
+		return m.endWhere(now, e, func(r sessions.Row) bool { return r.UserID == userID && r.Handle != kept }), nil
+	})
+}
+
+func (m *Store) endWhere(now time.Time, e sessions.Ending, match func(sessions.Row) bool) (handles []sessions.Handle) {
+	for h, r := range m.state.records {
+		if match(r.Row) {
+			m.end(now, h, e)
+			handles = append(handles, h)
+		}
+	}
+	return handles
+}
+
+// CountSessions implements [sessions.Store].
+func (m *Store) CountSessions(ctx context.Context) (int, error) {
+	return do(ctx, m, "CountSessions", func(time.Time) (int, error) { return len(m.state.records), nil })
 }
 
 // Poll implements [sessions.Store].

@@ -26,14 +26,6 @@ const (
 	transactionMost = 4
 )
 
-// SQLSTATEs (PostgreSQL manual, appendix A).
-const (
-	codeSerializationFailure  = "40001"
-	codeDeadlock              = "40P01"
-	codeInsufficientPrivilege = "42501"
-	codeLockNotAvailable      = "55P03"
-)
-
 // querier is a connection or a transaction.
 type querier interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
@@ -85,7 +77,7 @@ func (s *Store) transact(ctx context.Context, p *pgxpool.Pool, longest time.Dura
 // with waits for a connection, and runs f on it for at most longest. The server ends a statement by
 // itself; a server that does not even report that is frozen, or cut off.
 func (s *Store) with(ctx context.Context, p *pgxpool.Pool, longest time.Duration, f func(context.Context, *pgx.Conn) error) error {
-	acquired, err := p.Acquire(ctx)
+	acquired, err := acquire(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -108,6 +100,19 @@ func (s *Store) with(ctx context.Context, p *pgxpool.Pool, longest time.Duration
 		s.reset()
 	}
 	return err
+}
+
+// acquire waits for a connection, at most three quarters of the time that ctx has left: the rest is the
+// statement's. The queue is served in order. So without that bound, an overload would give each
+// connection to the caller whose time is nearly up. Its statement would be cut off, and the connection
+// with it.
+func acquire(ctx context.Context, p *pgxpool.Pool) (*pgxpool.Conn, error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		queued, cancel := context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/4))
+		defer cancel()
+		ctx = queued
+	}
+	return p.Acquire(ctx)
 }
 
 // again calls f until it does not lose a race.

@@ -83,9 +83,19 @@ func (s *Store) EndUser(ctx context.Context, userID string, e sessions.Ending) (
 	// In the order of handles, as Promote locks them. The user's are found first: where one user has
 	// most sessions of a small table, the order would else be had from a walk through all handles, and
 	// a prepared statement would keep that plan.
-	return s.endAgain(ctx, e, `handle = ANY (ARRAY(
-			WITH u AS MATERIALIZED (SELECT handle FROM sessiongate.active_sessions WHERE user_id = $4)
-			SELECT s.handle FROM u JOIN sessiongate.active_sessions s USING (handle) ORDER BY s.handle FOR UPDATE OF s))`, userID)
+	return s.endAgain(ctx, e, ofUser(``), userID)
+}
+
+// EndOthers implements [sessions.Store].
+func (s *Store) EndOthers(ctx context.Context, userID string, kept sessions.Handle, e sessions.Ending) ([]sessions.Handle, error) {
+	return s.endAgain(ctx, e, ofUser(` AND handle <> $5`), userID, kept[:])
+}
+
+// ofUser matches the sessions of the user $4 that also match more.
+func ofUser(more string) string {
+	return `handle = ANY (ARRAY(
+			WITH u AS MATERIALIZED (SELECT handle FROM sessiongate.active_sessions WHERE user_id = $4` + more + `)
+			SELECT s.handle FROM u JOIN sessiongate.active_sessions s USING (handle) ORDER BY s.handle FOR UPDATE OF s))`
 }
 
 // CountCreatedBefore is how many sessions EndCreatedBefore would end now.

@@ -20,6 +20,10 @@ func TestEndIsOneTransaction(t *testing.T) {
 		"End":     func() error { _, err := c.End(t.Context(), rec.Handle, why); return err },
 		"EndIf":   func() error { _, err := c.EndIf(t.Context(), rec.Row, why); return err },
 		"EndUser": func() error { _, err := c.EndUser(t.Context(), "alice", why); return err },
+		"EndOthers": func() error {
+			_, err := c.EndOthers(t.Context(), "alice", sessions.NewHandle(), why)
+			return err
+		},
 	}
 	c.exec(`CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$`)
 	for _, table := range []string{"audit_events", "feed"} {

@@ -31,6 +31,9 @@ func (s *Store) Setting(ctx context.Context, name string) (value string, err err
 // SetEndPage makes the pages of EndCreatedBefore small, so that there are many.
 func (s *Store) SetEndPage(sessions int) { s.endPage = sessions }
 
+// SetCountExactly sets up to how many sessions CountSessions counts.
+func (s *Store) SetCountExactly(sessions int) { s.countExactly = sessions }
+
 // UserLock is the lock of a user's creations.
 func UserLock(userID string) int64 { return userLock(userID) }
 

@@ -26,13 +26,6 @@ const (
 // statementsMax is more than the store has statements.
 const statementsMax = 128
 
-// SQLSTATEs of a statement that cannot be run as it was prepared.
-const (
-	codeUnknownStatement   = "26000"
-	codeDuplicateStatement = "42P05"
-	codeNotSupported       = "0A000" // "cached plan must not change result type"
-)
-
 // nameless is a querier whose statements have no name.
 type nameless struct{ by querier }
 

@@ -182,6 +182,11 @@ func callEach(t *testing.T, store *postgres.Store) {
 		},
 		"End":     func(ctx context.Context) error { _, err := store.End(ctx, sessions.NewHandle(), ending); return err },
 		"EndUser": func(ctx context.Context) error { _, err := store.EndUser(ctx, "carol", ending); return err },
+		"EndOthers": func(ctx context.Context) error {
+			_, err := store.EndOthers(ctx, "carol", rec.Handle, ending)
+			return err
+		},
+		"CountSessions": func(ctx context.Context) error { _, err := store.CountSessions(ctx); return err },
 		"EndCreatedBefore": func(ctx context.Context) error {
 			_, err := store.EndCreatedBefore(ctx, time.Unix(0, 0), ending)
 			return err

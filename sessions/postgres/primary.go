@@ -168,15 +168,10 @@ func serverGone(err error) bool {
 	}
 	if e := (*pgconn.PgError)(nil); errors.As(err, &e) {
 		switch e.Code {
-		case "25006", // read_only_sql_transaction
-			"57P01", // admin_shutdown
-			"57P02", // crash_shutdown
-			"57P03", // cannot_connect_now
-			"57P04", // database_dropped
-			"57P05": // idle_session_timeout
+		case codeReadOnly, codeAdminShutdown, codeCrashShutdown, codeCannotConnectNow, codeDatabaseDropped, codeIdleSession:
 			return true
 		}
-		return strings.HasPrefix(e.Code, "08") // connection exceptions
+		return strings.HasPrefix(e.Code, classConnection)
 	}
 	broken := (*net.OpError)(nil)
 	return errors.As(err, &broken) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)

@@ -8,15 +8,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// More SQLSTATEs (PostgreSQL manual, appendix A).
-const (
-	codeInvalidAuthorization = "28000"
-	codeInvalidPassword      = "28P01"
-	codeNoDatabase           = "3D000"
-	codeTooManyConnections   = "53300"
-	codeCannotConnectNow     = "57P03"
-)
-
 // Reason is one line for a person: why the database did not do what it was asked, in its own words, and
 // what to do about it. It is "" for an error that is not the database's. It has no password: Postgres
 // and the kernel do not know it, or do not tell it.

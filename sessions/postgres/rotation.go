@@ -16,17 +16,19 @@ func (s *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.
 	sql := `
 		UPDATE sessiongate.active_sessions
 		SET current_hash = $4, previous_hash = $5, current_client = $6, promoted_at = $7,
-			next_nonce = $8, next_client = $9, issued_at = $10, issues = $11, expires_at = $12
+			next_nonce = $8, next_client = $9, issued_at = $10, issues = $11, expires_at = $12, device_address = $13, device_user_agent = $14
 		WHERE handle = $1 AND current_hash = $2 AND issued_at IS NOT DISTINCT FROM $3`
+	address, userAgent := deviceOrNull(next.Device)
 	args := []any{
 		old.Handle[:], old.Current[:], timeOrNull(old.IssuedAt),
 		next.Current[:], orNull(next.Previous, next.Previous[:]), orNull(next.CurrentClient, next.CurrentClient[:]), next.PromotedAt,
 		orNull(next.NextNonce, next.NextNonce[:]), orNull(next.NextClient, next.NextClient[:]), timeOrNull(next.IssuedAt), next.Issues, next.ExpiresAt,
+		address, userAgent,
 	}
 	if s.audit {
 		sql = `WITH s AS (` + sql + ` RETURNING handle, user_id), audited AS (
 			INSERT INTO sessiongate.audit_events (kind, handle, user_id, rule, reason, actor)
-			SELECT 'refreshed', handle, user_id, $13, '', 'refresh' FROM s
+			SELECT 'refreshed', handle, user_id, $15, '', 'refresh' FROM s
 		) SELECT FROM s`
 		args = append(args, string(rule))
 	}
@@ -76,8 +78,9 @@ func (s *Store) rotateBy(ctx context.Context, by querier, h sessions.Handle, r s
 		sql = rotateAudited
 	}
 	var n scan
+	address, userAgent := deviceOrNull(r.Device)
 	err = by.QueryRow(ctx, sql, h[:], r.Current[:], r.NextNonce[:], orNull(r.NextClient, r.NextClient[:]),
-		r.Grace, r.Repeat, r.Sliding, r.IssuesMax, r.WithData,
+		r.Grace, r.Repeat, r.Sliding, r.IssuesMax, r.WithData, address, userAgent,
 	).Scan(append(n.into(&rec.Row), &rec.Claims, &rec.ClaimsVersion, &rec.Data, &now, &rotated)...)
 	n.finish(&rec.Row)
 	return rec, now.UTC(), rotated, err
@@ -97,7 +100,8 @@ const (
 		), rotated AS (
 			UPDATE sessiongate.active_sessions o
 			SET next_nonce = $3, next_client = $4, issued_at = s.now, issues = s.issues + 1,
-				expires_at = least(s.now + $7::interval, s.absolute_expires_at)
+				expires_at = least(s.now + $7::interval, s.absolute_expires_at),
+				device_address = $10, device_user_agent = $11
 			FROM s
 			WHERE s.current_hash = $2 AND s.expires_at > s.now AND s.absolute_expires_at > s.now
 				AND s.promoted_at + $5::interval <= s.now AND (s.issued_at IS NULL OR s.issued_at + $6::interval <= s.now)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -82,6 +83,7 @@ type Store struct {
 	audit        bool
 	feedPage     int
 	endPage      int
+	countExactly int
 	// creating lets one creation within a limit at a time wait for its user. A hash of the user
 	// selects the slot.
 	creating [64]chan struct{}
@@ -132,7 +134,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	params["client_encoding"] = "UTF8"
 	s := &Store{
 		deliverMax: deliverMax, pingIdle: pingIdle, migratePause: migratePause, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
-		prepare: prepare, auditKeep: cmp.Or(c.AuditKeep, defaults.AuditKeep), feedPage: feedPage, endPage: endPage, sweptUpTo: []byte{},
+		prepare: prepare, auditKeep: cmp.Or(c.AuditKeep, defaults.AuditKeep), feedPage: feedPage, endPage: endPage, countExactly: countExactly, sweptUpTo: []byte{},
 	}
 	for i := range s.creating {
 		s.creating[i] = make(chan struct{}, 1)
@@ -174,18 +176,21 @@ func (s *Store) Close() {
 }
 
 const rowColumns = `s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
-	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at`
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent`
 
 // scan reads rowColumns.
 type scan struct {
 	handle, current, previous, currentClient, nextNonce, nextClient []byte
 	issuedAt                                                        *time.Time
+	address                                                         *netip.Prefix
+	userAgent                                                       *string
 }
 
 func (n *scan) into(r *sessions.Row) []any {
 	return []any{
 		&n.handle, &r.UserID, &n.current, &n.previous, &n.currentClient, &r.PromotedAt,
 		&n.nextNonce, &n.nextClient, &n.issuedAt, &r.Issues, &r.CreatedAt, &r.ExpiresAt, &r.AbsoluteExpiresAt,
+		&n.address, &n.userAgent,
 	}
 }
 
@@ -198,6 +203,12 @@ func (n *scan) finish(r *sessions.Row) {
 	copy(r.NextClient[:], n.nextClient)
 	if n.issuedAt != nil {
 		r.IssuedAt = n.issuedAt.UTC()
+	}
+	if n.address != nil {
+		r.Device.Address = *n.address
+	}
+	if n.userAgent != nil {
+		r.Device.UserAgent = *n.userAgent
 	}
 	for _, t := range []*time.Time{&r.PromotedAt, &r.CreatedAt, &r.ExpiresAt, &r.AbsoluteExpiresAt} {
 		*t = t.UTC()
@@ -228,6 +239,17 @@ func timeOrNull(t time.Time) *time.Time {
 	return &t
 }
 
+// deviceOrNull are the columns of a device.
+func deviceOrNull(d sessions.Device) (address *netip.Prefix, userAgent *string) {
+	if d.Address.IsValid() {
+		address = &d.Address
+	}
+	if d.UserAgent != "" {
+		userAgent = &d.UserAgent
+	}
+	return address, userAgent
+}
+
 // Create implements [sessions.Store].
 func (s *Store) Create(ctx context.Context, n sessions.NewRecord) (sessions.Record, error) {
 	var rec sessions.Record
@@ -242,26 +264,27 @@ func (s *Store) Create(ctx context.Context, n sessions.NewRecord) (sessions.Reco
 func (s *Store) insert(ctx context.Context, by querier, n sessions.NewRecord) (sessions.Record, error) {
 	sql := `
 		WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS (
-			INSERT INTO sessiongate.active_sessions (handle, user_id, current_hash, current_client, promoted_at, created_at, expires_at, absolute_expires_at)
-			SELECT $1, $2, $3, $4, t.now, t.now, t.now + least($5::interval, $6::interval), t.now + $6::interval FROM t
+			INSERT INTO sessiongate.active_sessions (handle, user_id, current_hash, current_client, promoted_at, created_at, expires_at, absolute_expires_at, device_address, device_user_agent)
+			SELECT $1, $2, $3, $4, t.now, t.now, t.now + least($5::interval, $6::interval), t.now + $6::interval, $9, $10 FROM t
 			RETURNING handle, user_id, created_at, expires_at, absolute_expires_at
 		), c AS (
 			INSERT INTO sessiongate.session_attributes (handle, claims, data) SELECT handle, $7::json, $8::json FROM s RETURNING claims_version
 		)`
+	address, userAgent := deviceOrNull(n.Device)
 	args := []any{
 		n.Handle[:], n.UserID, n.Current[:], orNull(n.CurrentClient, n.CurrentClient[:]),
-		n.SlidingLife, n.AbsoluteLife, string(n.Claims), string(n.Data),
+		n.SlidingLife, n.AbsoluteLife, string(n.Claims), string(n.Data), address, userAgent,
 	}
 	if s.audit {
 		sql += `, audited AS (
-			INSERT INTO sessiongate.audit_events (kind, handle, user_id, reason, actor) SELECT 'created', handle, user_id, '', $9 FROM s
+			INSERT INTO sessiongate.audit_events (kind, handle, user_id, reason, actor) SELECT 'created', handle, user_id, '', $11 FROM s
 		)`
 		args = append(args, n.Actor)
 	}
 	sql += `
 		SELECT s.created_at, s.expires_at, s.absolute_expires_at, c.claims_version FROM s, c`
 	rec := sessions.Record{
-		Row:    sessions.Row{Handle: n.Handle, UserID: n.UserID, Current: n.Current, CurrentClient: n.CurrentClient},
+		Row:    sessions.Row{Handle: n.Handle, UserID: n.UserID, Current: n.Current, CurrentClient: n.CurrentClient, Device: n.Device},
 		Claims: n.Claims, Data: n.Data,
 	}
 	err := by.QueryRow(ctx, sql, args...).

@@ -2,7 +2,9 @@ package postgres_test
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,6 +109,7 @@ func TestUpdatesAreHeapOnly(t *testing.T) {
 			for i, row := range rows {
 				next := row
 				next.NextNonce, next.NextClient, next.IssuedAt, next.Issues = sessions.Nonce{1}, sessions.Client{1}, row.CreatedAt, 1
+				next.Device = sessions.Device{Address: netip.MustParsePrefix("2001:db8::7/128"), UserAgent: strings.Repeat("u", 180)}
 				next.ExpiresAt = row.ExpiresAt.Add(time.Second)
 				if done, err := store.Swap(t.Context(), row, next, sessions.R4); !done || err != nil {
 					t.Fatalf("%v, %v", done, err)

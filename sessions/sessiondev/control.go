@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/sessiongate/sessiongate/authz"
 	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/browser"
 )
@@ -130,7 +131,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 
 // local is a path of this host, and / for all else.
 func local(path string) string {
-	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.HasPrefix(path, `/\`) || strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r > '~' }) {
+	if !authz.IsReturnTo(path) {
 		return "/"
 	}
 	return path

@@ -35,6 +35,7 @@ func TestControls(t *testing.T) {
 		"/dev/login?user=ada&return_to=/\\evil":      "/",
 		"/dev/login?user=ada&return_to=http://e":     "/",
 		"/dev/login?user=ada&return_to=/a%0d%0ab":    "/",
+		"/dev/login?user=ada&return_to=/%09/evil":    "/",
 		"/dev/login?user=ada&claims={\"role\":\"\"}": "/",
 	} {
 		if response, _ := u.do(http.MethodPost, path); response.StatusCode != http.StatusSeeOther || response.Header.Get("Location") != want {
@@ -140,6 +141,8 @@ func TestStartRefuses(t *testing.T) {
 		{App: "http://u@localhost"},
 		{App: "http://localhost?x"},
 		{App: "ftp://localhost"},
+		{App: "https://localhost:1", Envoy: true},
+		{App: "http://localhost:1", Envoy: true, Listen: "0.0.0.0:0"},
 		{App: "http://localhost:1", LoginURL: "login"},
 		{App: "http://localhost:1", AllowedOrigins: []string{"*"}},
 		{App: "http://localhost:1", Routes: []authz.Route{{Path: "x"}}},
@@ -243,6 +246,37 @@ func TestStreams(t *testing.T) {
 		if _, err := io.Copy(io.Discard, stream); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error("a stream outlives the server")
 		}
+	}
+}
+
+// TestIndex: every path that the page of the sessions API names is there.
+func TestIndex(t *testing.T) {
+	t.Parallel()
+	s := start(t, sessiondev.Options{})
+	get := func(path string) (status int, body string) {
+		response, err := http.Get(s.InternalURL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }()
+		text, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(text)
+	}
+	named := 0
+	_, index := get("/")
+	for line := range strings.Lines(index) {
+		if path, _, _ := strings.Cut(line, " "); strings.HasPrefix(path, "/") {
+			named++
+			if status, _ := get(path); status == http.StatusNotFound {
+				t.Errorf("%s is named and is not there", path)
+			}
+		}
+	}
+	if named < 3 {
+		t.Errorf("it names %d paths:\n%s", named, index)
 	}
 }
 

@@ -11,6 +11,8 @@
 //   - What envoy.yaml does before and around the check, the proxy does, too: client's identity
 //     headers go, paths have one reading, headers leave room, and the auth path has no check.
 //     Tests ask the real Envoy the same questions, row by row.
+//   - With [Options.Envoy] the real Envoy stands there, with the shipped envoy.yaml and the routes of
+//     the proxy. All else is the same.
 //   - It listens on this machine alone.
 //
 // What it does not do: sessions are in memory and end with the process. Keys are made at the start.
@@ -22,5 +24,6 @@
 //   - How does it start? [Start] in server.go.
 //   - In which order is a request treated? ServeHTTP in proxy.go.
 //   - What is asked? check.go. How is a path read? target.go. Which headers go? headers.go.
+//   - The real Envoy: envoy.go.
 //   - The controls: faults.go for tests, control.go for hands.
 package sessiondev

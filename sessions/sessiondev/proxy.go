@@ -59,10 +59,6 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 		answer(w, status, http.StatusText(status))
 		return
 	}
-	if r.target.path == controlPath || strings.HasPrefix(r.target.path, controlPath) {
-		p.control.ServeHTTP(w, p.asRead(in, r))
-		return
-	}
 	to := p.route(r.target.path)
 	if r.upgrade != "" && (!to.upgrades || !strings.EqualFold(r.upgrade, "websocket")) {
 		w.Header().Set("Connection", "close")
@@ -74,6 +70,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	case preflight(out, r):
 	case !hasRoom(r):
 		noRoom(out)
+	case to.control:
+		p.control.ServeHTTP(out, p.asRead(in, r))
 	case to.public:
 		p.public.ServeHTTP(out, p.asRead(in, r))
 	case !to.checked || p.check(in.Context(), out, r):
@@ -112,13 +110,15 @@ func read(in *http.Request) (r *request, status int) {
 }
 
 // destination is where a path leads.
-type destination struct{ public, checked, upgrades bool }
+type destination struct{ control, public, checked, upgrades bool }
 
-// route finds the destination of a path. Only the auth path, the public keys and the login page
-// have no check: guarded, the refresh that mends an expired token would be told to refresh, and the
+// route finds the destination of a path. Only the controls, the auth path, the public keys and the
+// login page have no check: guarded, the refresh that mends an expired token would be told to refresh, and the
 // login page would be sent to itself.
 func (p *proxy) route(to string) destination {
 	switch {
+	case strings.HasPrefix(to, controlPath):
+		return destination{control: true}
 	case to == p.authPath, strings.HasPrefix(to, p.authPath+"/"), to == sessionhttp.JWKSPath:
 		return destination{public: true}
 	case p.login != "" && to == p.login:

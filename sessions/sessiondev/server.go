@@ -47,6 +47,10 @@ type Options struct {
 	StripCookies bool
 	// APIKey is the key of the sessions API. Empty: one is made.
 	APIKey string
+	// Envoy has the real Envoy with the shipped envoy.yaml stand in front, in the place of the proxy of
+	// this package. It is the one that the environment variable ENVOY names, or it is fetched. The app is
+	// then at an address of http.
+	Envoy bool
 	// Log gets a line for every denial. nil: none is written.
 	Log *slog.Logger
 }
@@ -66,7 +70,8 @@ type Server struct {
 	seen    *seenTokens
 	playing sync.Mutex // one fault at a time
 
-	stop func() error
+	ended <-chan struct{}
+	stop  func() error
 }
 
 // The limits of the listeners. They are not settings: this is no production.
@@ -88,6 +93,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Envoy && app.Scheme != scheme {
+		return nil, fmt.Errorf("app: found %q; allowed behind Envoy: http://HOST[:PORT]", o.App)
+	}
 	if o.LoginURL == "" {
 		o.LoginURL = LoginPath
 	}
@@ -105,7 +113,11 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s, s.run(ctx, o, p, backends, ready)
+	var d door = &proxyDoor{address: o.Listen, proxy: p}
+	if o.Envoy {
+		d = &envoyDoor{address: o.Listen, proxy: p, log: o.Log, ready: s.engine.Ready}
+	}
+	return s, s.run(ctx, o, d, backends, ready)
 }
 
 // cookies are those of sessiongate, for plain http.
@@ -154,6 +166,7 @@ func (s *Server) serveEngine(p *proxy, o Options) (backends http.Handler, err er
 	handlers := sessionhttp.Defaults()
 	handlers.Cookies, handlers.AllowedOrigins, handlers.DenialHeader, handlers.Log = s.cookies, o.AllowedOrigins, true, o.Log
 	handlers.RefreshAttemptMax = s.attempt
+	handlers.OwnSessions.Enabled = true
 	handlers.APIKeys = map[string]sessionhttp.APIKey{"dev": {Digest: sessionhttp.DigestKey(s.APIKey), Scopes: sessionhttp.AllScopes}}
 	browsers, err := sessionhttp.Public(s.engine, handlers)
 	if err != nil {
@@ -179,54 +192,93 @@ func (s *Server) serveEngine(p *proxy, o Options) (backends http.Handler, err er
 	return s.seen.watch(backends, s.cookies), nil
 }
 
-// run opens the listeners and starts everything.
-func (s *Server) run(ctx context.Context, o Options, p *proxy, backends http.Handler, ready chan struct{}) error {
-	public, err := listen(ctx, o.Listen)
-	if err != nil {
-		return err
-	}
+// door is what browsers come to: the proxy of this package, or the real Envoy.
+type door interface {
+	// open returns the address for browsers, once they are answered there. What it starts in g returns
+	// an error where it ends by itself.
+	open(ctx context.Context, g *errgroup.Group) (url string, err error)
+	// close ends all of it; what is under way has until grace is over.
+	close(grace context.Context) error
+}
+
+// run opens the sessions API and the door, and starts everything.
+func (s *Server) run(ctx context.Context, o Options, d door, backends http.Handler, ready chan struct{}) error {
 	internal, err := listen(ctx, o.Internal)
 	if err != nil {
-		return errors.Join(err, public.Close())
-	}
-	s.URL, s.InternalURL = "http://"+public.Addr().String(), "http://"+internal.Addr().String()
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	g := new(errgroup.Group)
-	var underWay sync.WaitGroup // streams, too, which a server forgets once they are its handler's
-	front, back := newHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		underWay.Add(1)
-		defer underWay.Done()
-		p.ServeHTTP(w, r)
-	})), newHTTPServer(backends)
-	front.BaseContext = func(net.Listener) context.Context { return life }
-	failed := make(chan error, 1)
-	g.Go(func() error {
-		err := s.engine.Run(life)
-		failed <- err
 		return err
-	})
-	g.Go(func() error { return served(front.Serve(public)) })
+	}
+	s.InternalURL = "http://" + internal.Addr().String()
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	g, going := errgroup.WithContext(life)
+	s.ended = going.Done()
+	back := newHTTPServer(backends)
+	g.Go(func() error { return s.engine.Run(life) })
 	g.Go(func() error { return served(back.Serve(internal)) })
 	s.stop = sync.OnceValue(func() error {
 		grace, cancel := context.WithTimeout(life, stopTimeout)
 		defer cancel()
-		for _, server := range []*http.Server{front, back} {
-			if server.Shutdown(grace) != nil {
-				_ = server.Close() // what is under way is cut
-			}
-		}
+		err := d.close(grace)
+		shut(grace, back)
 		end()
-		underWay.Wait()
-		p.transport.CloseIdleConnections()
-		return g.Wait()
+		return errors.Join(err, g.Wait())
 	})
 	select {
 	case <-ready:
-		return nil
 	case <-ctx.Done():
-		return errors.Join(ctx.Err(), s.stop())
-	case err := <-failed:
+	case <-going.Done():
+		return s.stop()
+	}
+	if err := ctx.Err(); err != nil { // it may be ready all the same
 		return errors.Join(err, s.stop())
+	}
+	if s.URL, err = d.open(ctx, g); err != nil {
+		return errors.Join(err, s.stop())
+	}
+	return nil
+}
+
+// proxyDoor is the proxy of this package.
+type proxyDoor struct {
+	address string
+	proxy   *proxy
+
+	front    *http.Server
+	end      context.CancelFunc // of streams, too, which a server forgets once they are its handler's
+	underWay sync.WaitGroup
+}
+
+func (d *proxyDoor) open(ctx context.Context, g *errgroup.Group) (string, error) {
+	public, err := listen(ctx, d.address)
+	if err != nil {
+		return "", err
+	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	d.end = end
+	d.front = newHTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.underWay.Add(1)
+		defer d.underWay.Done()
+		d.proxy.ServeHTTP(w, r)
+	}))
+	d.front.BaseContext = func(net.Listener) context.Context { return life }
+	g.Go(func() error { return served(d.front.Serve(public)) })
+	return "http://" + public.Addr().String(), nil
+}
+
+func (d *proxyDoor) close(grace context.Context) error {
+	if d.front == nil {
+		return nil
+	}
+	shut(grace, d.front)
+	d.end()
+	d.underWay.Wait()
+	d.proxy.transport.CloseIdleConnections()
+	return nil
+}
+
+// shut ends a server. What is still under way after the grace is cut.
+func shut(grace context.Context, server *http.Server) {
+	if server.Shutdown(grace) != nil {
+		_ = server.Close()
 	}
 }
 
@@ -263,6 +315,10 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	}
 	return l, nil
 }
+
+// Ended is closed when the server has ended by itself, as where Envoy was killed, or by Close. Close
+// then says why.
+func (s *Server) Ended() <-chan struct{} { return s.ended }
 
 // Close ends the server and all sessions, and returns when nothing of it runs.
 func (s *Server) Close() error { return s.stop() }

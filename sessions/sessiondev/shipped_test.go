@@ -15,16 +15,17 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 )
 
 // shipped gives test the connection manager of the shipped envoy.yaml.
 func shipped(t *testing.T, test func(*hcmv3.HttpConnectionManager)) {
 	t.Helper()
-	bootstrap, err := envoy.Parse(envoy.Shipped())
+	bootstrap, err := typed.Parse(envoy.Shipped())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := envoy.EditConnectionManager(bootstrap, "ingress", func(m *hcmv3.HttpConnectionManager) error { test(m); return nil }); err != nil {
+	if err := typed.EditConnectionManager(bootstrap, "ingress", func(m *hcmv3.HttpConnectionManager) error { test(m); return nil }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -103,7 +104,7 @@ func TestShipped(t *testing.T) {
 		same(t, "what an app may not say of CORS", host.GetResponseHeadersToRemove(), corsRemoved)
 	})
 
-	bootstrap, err := envoy.Parse(envoy.Shipped())
+	bootstrap, err := typed.Parse(envoy.Shipped())
 	if err != nil {
 		t.Fatal(err)
 	}

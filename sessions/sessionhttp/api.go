@@ -79,7 +79,10 @@ func (a *api) index(w http.ResponseWriter, _ *http.Request) error {
 	for _, pattern := range slices.Sorted(maps.Keys(routes)) {
 		_, _ = fmt.Fprintf(t, "%s\t%s\n", pattern, routes[pattern].allow())
 	}
-	_, _ = fmt.Fprint(t, "/openapi.json\tthe description of these\n/readyz, /healthz\twhether it can serve, and whether it runs\n/metrics\tfor Prometheus\n")
+	_, _ = fmt.Fprint(t, "/openapi.json\tthe description of these\n")
+	for _, other := range a.cfg.Beside {
+		_, _ = fmt.Fprintf(t, "%s\t%s\n", other[0], other[1])
+	}
 	_ = t.Flush()
 	text.WriteString("\nAll of /v1/ needs an API key: Authorization: Bearer KEY.\n")
 	send(w, http.StatusOK, "text/plain; charset=utf-8", []byte(text.String()))

@@ -21,11 +21,11 @@ type createRequest struct {
 	Host string `json:"host"`
 }
 
-func (c createRequest) session() (sessions.NewSession, error) {
+func (c createRequest) session(facts sessions.DeviceFacts) (sessions.NewSession, error) {
 	n := sessions.NewSession{UserID: c.UserID, Claims: c.Claims, Data: c.Data, Transport: c.Transport.orCookie()}
 	if c.Client != nil {
 		var err error
-		if n.Client, err = c.Client.digest(); err != nil {
+		if n.Client, n.Device, err = c.Client.read(facts); err != nil {
 			return n, err
 		}
 	}
@@ -48,7 +48,7 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, caller string) erro
 	if err != nil {
 		return err
 	}
-	n, err := body.session()
+	n, err := body.session(a.cfg.Device)
 	if err != nil {
 		return err
 	}

@@ -52,15 +52,16 @@ func (c client) addr() (netip.Addr, error) {
 	return addr, nil
 }
 
-func (c client) digest() (sessions.Client, error) {
+// read is the client and the device that a body describes.
+func (c client) read(facts sessions.DeviceFacts) (sessions.Client, sessions.Device, error) {
 	addr, err := c.addr()
 	if err != nil {
-		return sessions.Client{}, err
+		return sessions.Client{}, sessions.Device{}, err
 	}
 	if !addr.IsValid() && c.UserAgent == "" {
-		return sessions.Client{}, &sessions.InvalidError{Field: "client", Allowed: "address, user_agent or both"}
+		return sessions.Client{}, sessions.Device{}, &sessions.InvalidError{Field: "client", Allowed: "address, user_agent or both"}
 	}
-	return sessions.NewClient(addr, c.UserAgent), nil
+	return sessions.NewClient(addr, c.UserAgent), facts.Of(addr, c.UserAgent), nil
 }
 
 var hostPattern = regexp.MustCompile(`^([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)

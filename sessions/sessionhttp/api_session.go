@@ -16,14 +16,30 @@ type session struct {
 	Claims            jsontext.Value `json:"claims"`
 	Data              jsontext.Value `json:"data"`
 	CreatedAt         time.Time      `json:"created_at"`
+	LastSeen          time.Time      `json:"last_seen"`
 	ExpiresAt         time.Time      `json:"expires_at"`
 	AbsoluteExpiresAt time.Time      `json:"absolute_expires_at"`
+	Device            *device        `json:"device,omitempty"` // nil: nothing is kept of it
+}
+
+// device is what is kept of a session's device.
+type device struct {
+	Address   string `json:"address,omitempty"`
+	UserAgent string `json:"user_agent,omitempty"`
+}
+
+func newDevice(d sessions.Device) *device {
+	if d == (sessions.Device{}) {
+		return nil
+	}
+	return &device{d.AddressText(), d.UserAgent}
 }
 
 func newSession(r sessions.Record) session {
 	return session{
 		Handle: r.Handle.String(), UserID: r.UserID, Claims: r.Claims, Data: r.Data,
-		CreatedAt: r.CreatedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(), AbsoluteExpiresAt: r.AbsoluteExpiresAt.UTC(),
+		CreatedAt: r.CreatedAt.UTC(), LastSeen: r.LastSeen().UTC(), ExpiresAt: r.ExpiresAt.UTC(), AbsoluteExpiresAt: r.AbsoluteExpiresAt.UTC(),
+		Device: newDevice(r.Device),
 	}
 }
 

@@ -308,11 +308,14 @@ func TestUnknownMemberSaysWhatIsAllowed(t *testing.T) {
 
 func TestIndexNamesWhatIsThere(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newBench(t, func(c *Config) { c.Beside = [][2]string{{"/metrics", "for Prometheus"}} })
 	r := do(b.internal, apiCall(http.MethodGet, "/", ""))
-	for _, want := range []string{"/v1/sessions ", "/v1/users/{user_id}/sessions ", "DELETE, GET", "/openapi.json", "/readyz", "/metrics", "API key"} {
+	for _, want := range []string{"/v1/sessions ", "/v1/users/{user_id}/sessions ", "DELETE, GET", "/openapi.json", "/metrics", "for Prometheus", "API key"} {
 		if r.StatusCode != http.StatusOK || !strings.Contains(r.Body, want) {
 			t.Errorf("%d, want %q in:\n%s", r.StatusCode, want, r.Body)
 		}
+	}
+	if r := do(newBench(t).internal, apiCall(http.MethodGet, "/", "")); strings.Contains(r.Body, "/metrics") {
+		t.Errorf("nothing is served beside it, and it says:\n%s", r.Body)
 	}
 }

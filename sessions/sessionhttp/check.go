@@ -43,6 +43,12 @@ func (c Config) Faults() (all sessions.ConfigFaults) {
 	all = all.Unless(c.Cookies.IsBelowAuth(c.RefreshPath), "RefreshPath"+under, "RefreshPath", "AuthPath")
 	all = all.Unless(c.Cookies.IsBelowAuth(c.SignoutPath), "SignoutPath"+under, "SignoutPath", "AuthPath")
 	all = all.Unless(c.RefreshPath != c.SignoutPath, "two different paths", "RefreshPath", "SignoutPath")
+	if c.OwnSessions.Enabled {
+		const apart = "paths apart from AuthPath/sessions, where a user's own sessions are"
+		isOwn := func(path string) bool { return path == c.ownPath() || strings.HasPrefix(path, c.ownPath()+"/") }
+		all = all.Unless(!isOwn(c.RefreshPath) && !isOwn(c.SignoutPath), apart, "RefreshPath", "SignoutPath", "OwnSessions.Enabled")
+		all = all.Unless(c.OwnSessions.ReauthWithin >= LeastReauthWithin, "at least 1m", "OwnSessions.ReauthWithin")
+	}
 	all = all.Unless(browser.CanMeanExpired(c.SessionExpiredStatus), browser.AllowedExpired, "SessionExpiredStatus")
 	return all
 }

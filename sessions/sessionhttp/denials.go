@@ -12,6 +12,9 @@ var (
 	denyTooMany    = &sessions.Denial{Code: "too_many_refreshes", Outcome: sessions.Unavailable, Message: "more refreshes than `refresh.per_session_rate` or `refresh.per_address_rate` allow; none was looked at, and nothing changed"}
 	denyAntiCSRF   = &sessions.Denial{Code: "anti_csrf", Rule: "anti-csrf", Outcome: sessions.TryRefresh, Message: "the anti-CSRF token is missing or wrong"}
 
+	denyReauth       = &sessions.Denial{Code: "reauth", Rule: "reauth", Outcome: sessions.Forbidden, Message: "the sign-in is longer ago than `own_sessions.reauth_within` allows for ending other sessions; nothing changed"}
+	denyTooManyCalls = &sessions.Denial{Code: "too_many_calls", Outcome: sessions.Unavailable, Message: "more calls for the user's own sessions than one session may make; none was looked at, and nothing changed"}
+
 	denyForeignOrigin = &sessions.Denial{Code: "foreign_origin", Rule: "origin", Outcome: sessions.Forbidden, Message: "a page of another origin sent the request, and that origin is not allowed"}
 	denyHostForm      = &sessions.Denial{Code: "host_form", Rule: "host", Outcome: sessions.Forbidden, Message: "the Host is no host name or address with an optional port; of two Host lines Envoy makes one"}
 
@@ -34,7 +37,7 @@ var (
 // [sessions.Denials].
 func Denials() []*sessions.Denial {
 	return []*sessions.Denial{
-		denyNoToken, denyEnded, denyTheft, denySuperseded, denyTooMany, denyAntiCSRF, denyForeignOrigin, denyHostForm, denyNoKey, denyUnknownKey,
+		denyNoToken, denyEnded, denyTheft, denySuperseded, denyTooMany, denyAntiCSRF, denyReauth, denyTooManyCalls, denyForeignOrigin, denyHostForm, denyNoKey, denyUnknownKey,
 		denyScope, denyInput, denyMediaType, denyBodySize, denyNoSession, denyTooManySessions, denyNoRoute, denyMethod, denyUnavailable, denyInternal,
 	}
 }

@@ -12,8 +12,8 @@
 //     as they are.
 //   - Only the answer with the public keys may be cached. No answer repeats a value that
 //     the request carried in the wrong place: it could be a token.
-//   - A page of a foreign origin can neither refresh nor sign out (origin.go). For
-//     refreshes by the sessions API, the caller checks the origin.
+//   - A page of a foreign origin can neither refresh, sign out nor see or end the user's
+//     sessions (origin.go). For refreshes by the sessions API, the caller checks the origin.
 //   - Every denial has a status that is no success (api_verify.go): a caller of the
 //     sessions API that reads only the status admits no denied request.
 //

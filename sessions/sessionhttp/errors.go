@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/sessiongate/sessiongate/sessions"
 )
@@ -35,13 +36,18 @@ func (c Config) classify(err error, h http.Header) problem {
 		denial  *sessions.Denial
 		scope   *scopeError
 		rate    *sessions.RateError
+		calls   tooManyCalls
+		own     ownDenial
 	)
 	switch {
 	case errors.Is(err, sessions.ErrUnavailable): // first: it may wrap any other
 		h.Set("Retry-After", retryAfter)
 		return newProblem(denyUnavailable, http.StatusServiceUnavailable, "Nothing changed. Wait as Retry-After says, then repeat the request.")
+	case errors.As(err, &calls):
+		h.Set("Retry-After", inSeconds(calls.RetryAfter))
+		return newProblem(denyTooManyCalls, http.StatusTooManyRequests, "Too many calls. Nothing changed. Wait as Retry-After says, then repeat the request.")
 	case errors.As(err, &rate):
-		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(rate.RetryAfter.Seconds())))))
+		h.Set("Retry-After", inSeconds(rate.RetryAfter))
 		return newProblem(denyTooMany, http.StatusTooManyRequests, "Too many refreshes. Nothing changed. Wait as Retry-After says, then repeat the request.")
 	case errors.Is(err, sessions.ErrSessionEnded):
 		return newProblem(endedDenial(err), c.SessionExpiredStatus, "The session has ended. Clear the client's tokens and have the user sign in.")
@@ -82,12 +88,21 @@ func (c Config) classify(err error, h http.Header) problem {
 	case errors.As(err, &method):
 		h.Set("Allow", method.allow)
 		return newProblem(denyMethod, http.StatusMethodNotAllowed, "Send one of the methods that Allow names.")
+	case errors.Is(err, sessions.ErrReauth):
+		return newProblem(denyReauth, http.StatusForbidden, "Nothing changed. Have the user sign in again, then repeat the request in the new session.")
+	case errors.As(err, &own):
+		p := c.classifyDenial(own.Denial, h)
+		p.Status = http.StatusUnauthorized
+		return p
 	case errors.As(err, &denial): // of an access token
 		return c.classifyDenial(denial, h)
 	default:
 		return newProblem(denyInternal, http.StatusInternalServerError, "") // the log has the cause
 	}
 }
+
+// inSeconds is the value of Retry-After, at least one second.
+func inSeconds(d time.Duration) string { return strconv.Itoa(max(1, int(math.Ceil(d.Seconds())))) }
 
 // endedDenial tells apart in which way a session has ended.
 func endedDenial(err error) *sessions.Denial {

@@ -3,13 +3,15 @@ package sessionhttp
 import (
 	"cmp"
 	"net/http"
+	"strings"
 
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// Public serves what browsers reach: refresh, sign-out and the public keys, the echo for the doctor
-// alone, and 404 for everything else. Bodies are ignored; net/http drains a small one and closes the
-// connection after a large one. Public checks the configuration.
+// Public serves what browsers reach: refresh, sign-out, the public keys and, if they are enabled,
+// the calls of users for their own sessions; the echo for the doctor alone; and 404 for everything
+// else. Bodies are ignored; net/http drains a small one and closes the connection after a large one.
+// Public checks the configuration.
 func Public(engine *sessions.Engine, cfg Config) (http.Handler, error) {
 	s, err := newServer(engine, cfg)
 	if err != nil {
@@ -25,20 +27,27 @@ func Public(engine *sessions.Engine, cfg Config) (http.Handler, error) {
 	if at := DoctorPath(cfg.Cookies.AuthPath); routes[at] == nil { // the refresh may have that path
 		routes[at] = methods{http.MethodGet: p.doctor}
 	}
+	var one methods // nil: no session has a path
+	if cfg.OwnSessions.Enabled {
+		one = p.ownRoutes(routes)
+	}
 	// No ServeMux: it would redirect an unclean path, and the redirected POST would be a
 	// refresh that no client asked for.
 	return p.wrap(func(w http.ResponseWriter, r *http.Request) error {
-		m, ok := routes[r.URL.Path]
-		if !ok {
-			return denyNoRoute
+		if m, ok := routes[r.URL.Path]; ok {
+			r.Pattern = r.URL.Path
+			return m.serve(w, r)
 		}
-		r.Pattern = r.URL.Path
-		return m.serve(w, r)
+		if id, below := strings.CutPrefix(r.URL.Path, cfg.ownPath()+"/"); below && one != nil {
+			r.Pattern = cfg.ownPath() + "/{handle}"
+			r.SetPathValue("handle", id)
+			return one.serve(w, r)
+		}
+		return denyNoRoute
 	}), nil
 }
 
-// varied are the headers of a client on which the answers of refresh and sign-out
-// depend.
-const varied = "Cookie, Authorization, St-Auth-Mode, Origin, Referer, Sec-Fetch-Site, Sec-Fetch-Mode, Sec-Fetch-Dest, Sec-Purpose, User-Agent, X-Forwarded-Proto"
+// varied are the headers of a client on which the answers depend.
+const varied = "Cookie, Authorization, St-Auth-Mode, Anti-Csrf, Origin, Referer, Sec-Fetch-Site, Sec-Fetch-Mode, Sec-Fetch-Dest, Sec-Purpose, User-Agent, X-Forwarded-Proto"
 
 type public struct{ server }

@@ -17,7 +17,7 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	by, tokens := p.refreshTokens(r)
-	issued, err := p.refreshSession(r, p.engine.Refresh, by, tokens, peerOf(r), r.UserAgent())
+	issued, err := p.refreshSession(r, p.engine.RefreshOn, by, tokens, peerOf(r), r.UserAgent())
 	switch {
 	case errors.Is(err, sessions.ErrSessionEnded):
 		p.forget(w, r, by)

@@ -22,9 +22,7 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 	}
 	err := p.engine.SignOut(r.Context(), by, refresh, access)
 	if errors.Is(err, sessions.DenyExpired) {
-		w.Header().Set("Content-Type", "text/plain")
-		w.WriteHeader(p.refusal(w, r, err).Status)
-		_, _ = w.Write([]byte(browser.PleaseRefresh))
+		p.pleaseRefresh(w, r, err)
 		return nil
 	}
 	if err != nil {
@@ -33,4 +31,10 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 	p.forget(w, r, by)
 	send(w, http.StatusOK, "application/json", []byte(`{"status":"OK"}`))
 	return nil
+}
+
+// pleaseRefresh answers as a check does to a client that must refresh first.
+func (p *public) pleaseRefresh(w http.ResponseWriter, r *http.Request, err error) {
+	status := p.refusal(w, r, err).Status
+	send(w, status, "text/plain", []byte(browser.PleaseRefresh))
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-type refresher = func(context.Context, sessions.Transport, []string, sessions.Client) (sessions.Issued, error)
+type refresher = func(context.Context, sessions.Transport, []string, sessions.Client, sessions.Device) (sessions.Issued, error)
 
 // refreshSession refreshes with the tokens that a request carries. Without a token, the
 // session counts as ended. refresh is one of the engine's methods.
@@ -19,7 +19,7 @@ func (s *server) refreshSession(r *http.Request, refresh refresher, by sessions.
 	if err := s.engine.AdmitRefresh(addr, by, tokens); err != nil {
 		return sessions.Issued{}, err
 	}
-	issued, err := refresh(r.Context(), by, tokens, sessions.NewClient(addr, userAgent))
+	issued, err := refresh(r.Context(), by, tokens, sessions.NewClient(addr, userAgent), s.cfg.Device.Of(addr, userAgent))
 	subjectOf(r).rule = string(issued.Rule)
 	if err != nil {
 		subjectOf(r).names(issued)

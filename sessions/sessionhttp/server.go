@@ -21,6 +21,10 @@ type Config struct {
 	// AllowedOrigins are other origins whose pages may refresh and sign out:
 	// SCHEME://HOST[:PORT].
 	AllowedOrigins []string
+	// Device says what is kept of the browser of a session, for its user to recognise it.
+	Device sessions.DeviceFacts
+	// OwnSessions are the calls of users for their own sessions.
+	OwnSessions OwnSessions
 	// RefreshAttemptMax is D: answers at the auth path come within
 	// [sessions.AnswerWithin] of it. 0: as in Defaults.
 	RefreshAttemptMax time.Duration
@@ -29,6 +33,9 @@ type Config struct {
 	// APIKeys are those of the callers of the sessions API, by the caller's name, which
 	// the audit has as the actor. Without any, the API refuses every call.
 	APIKeys map[string]APIKey
+	// Beside is what the caller serves beside [Internal] on its listener: paths, and what is there. The
+	// page at / names them.
+	Beside [][2]string
 	// Log gets a line for every denial. nil: slog.Default().
 	Log *slog.Logger
 	// DenialHeader tells clients the code of a denial, in [browser.HeaderDenial].
@@ -57,6 +64,8 @@ func Defaults() Config {
 		RefreshPath:          "/auth/session/refresh",
 		SignoutPath:          "/auth/signout",
 		SessionExpiredStatus: 440,
+		OwnSessions:          OwnSessions{ReauthWithin: 10 * time.Minute},
+		Device:               sessions.DeviceFacts{Address: sessions.AddressNetwork, UserAgent: true},
 		RefreshAttemptMax:    sessions.Defaults().RefreshAttemptMax,
 		BodyMax:              64 << 10,
 		Log:                  slog.Default(),

@@ -96,3 +96,75 @@ func racingEnds(s *suite) {
 		}
 	}
 }
+
+func endOthers(s *suite) {
+	since := s.young()
+	kept, other := s.create("alice"), s.create("alice2")
+	var want []sessions.Handle
+	for range 3 {
+		want = append(want, s.create("alice").Handle)
+	}
+	for _, want := range [][]sessions.Handle{want, nil} {
+		got, err := s.store.EndOthers(s.Context(), "alice", kept.Handle, revoked)
+		s.must(err)
+		for _, handles := range [][]sessions.Handle{got, want} {
+			slices.SortFunc(handles, func(a, b sessions.Handle) int { return slices.Compare(a[:], b[:]) })
+		}
+		s.same("ended", got, want)
+	}
+	for _, h := range want {
+		s.gone(h)
+	}
+	if told := s.told(since); len(told) != len(want) {
+		s.Errorf("told %v", told)
+	}
+	s.get(kept.Handle)
+	s.get(other.Handle)
+}
+
+// racingEndOthers: of two sessions that end each other, and sign-ins at the same time, no call fails, and nothing
+// is told twice.
+func racingEndOthers(s *suite) {
+	for range rounds {
+		since := s.young()
+		one, two := s.create("alice"), s.create("alice")
+		s.race(atOnce, func(ctx context.Context, i int) (bool, error) {
+			switch i % 3 {
+			case 0:
+				_, err := s.store.EndOthers(ctx, "alice", one.Handle, revoked)
+				return true, err
+			case 1:
+				_, err := s.store.EndOthers(ctx, "alice", two.Handle, revoked)
+				return true, err
+			default:
+				_, err := s.store.Create(ctx, s.newRecord("alice"))
+				return true, err
+			}
+		})
+		told := map[sessions.Handle]int{}
+		for _, e := range s.told(since) {
+			told[e.Handle]++
+		}
+		for h, n := range told {
+			if n != 1 {
+				s.Fatalf("%s is told %d times", h, n)
+			}
+		}
+		if told[one.Handle] != 1 || told[two.Handle] != 1 {
+			s.Fatal("both asked, and one is left")
+		}
+		_, err := s.store.EndUser(s.Context(), "alice", revoked)
+		s.must(err)
+	}
+}
+
+func countSessions(s *suite) {
+	for want := range 3 {
+		n, err := s.store.CountSessions(s.Context())
+		s.must(err)
+		if n != want {
+			s.Errorf("%d sessions, want %d", n, want)
+		}
+		s.create("alice")
+	}
+}

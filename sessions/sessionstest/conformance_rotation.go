@@ -23,6 +23,7 @@ func swap(s *suite) {
 	second.PromotedAt = rec.CreatedAt.Add(2 * time.Minute)
 	second.NextNonce, second.NextClient, second.IssuedAt, second.Issues = sessions.Nonce{}, sessions.Client{}, time.Time{}, 0
 	second.ExpiresAt = rec.CreatedAt.Add(2 * slidingLife)
+	second.Device = sessions.Device{Address: phone.Address} // one fact alone
 	s.swapped(first, second, true)
 	got, _ = s.get(rec.Handle)
 	rec.Row = second
@@ -63,7 +64,7 @@ func swapChanged(s *suite) {
 // rotation is one that fits the row of a new session, after moment.
 func rotation(row sessions.Row) sessions.Rotation {
 	return sessions.Rotation{
-		Current: row.Current, NextNonce: sessions.Nonce{9}, NextClient: sessions.Client{8},
+		Current: row.Current, NextNonce: sessions.Nonce{9}, NextClient: sessions.Client{8}, Device: phone,
 		Grace: moment, Repeat: time.Minute, Sliding: slidingLife, IssuesMax: 20,
 	}
 }
@@ -114,7 +115,7 @@ func rotate(s *suite) {
 		s.Error("again, at once")
 	}
 	s.store.Advance(r.Repeat)
-	r.NextClient, r.WithData = sessions.Client{}, true // none was reported
+	r.NextClient, r.Device, r.WithData = sessions.Client{}, sessions.Device{}, true // none was reported
 	if !s.rotated(rec.Handle, r) {
 		s.Error("not rotated again")
 	}

@@ -22,7 +22,7 @@ func createAndGet(s *suite) {
 		Row: sessions.Row{
 			Handle: n.Handle, UserID: "alice", Current: n.Current, CurrentClient: n.CurrentClient,
 			PromotedAt: rec.CreatedAt, CreatedAt: rec.CreatedAt,
-			ExpiresAt: rec.CreatedAt.Add(slidingLife), AbsoluteExpiresAt: rec.CreatedAt.Add(absoluteLife),
+			ExpiresAt: rec.CreatedAt.Add(slidingLife), AbsoluteExpiresAt: rec.CreatedAt.Add(absoluteLife), Device: n.Device,
 		},
 		Claims: n.Claims, ClaimsVersion: 1, Data: n.Data,
 	})
@@ -33,8 +33,8 @@ func createAndGet(s *suite) {
 	}
 
 	n = s.newRecord("bob")
-	n.CurrentClient = sessions.Client{} // none was reported
-	n.SlidingLife = 2 * absoluteLife    // no session slides past its absolute end
+	n.CurrentClient, n.Device = sessions.Client{}, sessions.Device{} // none was reported
+	n.SlidingLife = 2 * absoluteLife                                 // no session slides past its absolute end
 	rec, err = s.store.Create(s.Context(), n)
 	s.must(err)
 	if rec.ExpiresAt != rec.AbsoluteExpiresAt || rec.AbsoluteExpiresAt != rec.CreatedAt.Add(absoluteLife) {

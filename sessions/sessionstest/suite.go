@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sessiongate/sessiongate/sessions"
@@ -30,10 +33,16 @@ func (s *suite) must(err error) {
 
 func (s *suite) newRecord(user string) sessions.NewRecord {
 	return sessions.NewRecord{
-		Handle: sessions.NewHandle(), UserID: user, Current: randomHash(), CurrentClient: sessions.Client{7},
+		Handle: sessions.NewHandle(), UserID: user, Current: randomHash(), CurrentClient: sessions.Client{7}, Device: desk,
 		Claims: []byte(`{}`), Data: []byte(`{}`), SlidingLife: slidingLife, AbsoluteLife: absoluteLife,
 	}
 }
+
+// The devices of the tests: the network of an address, a whole address, and the longest User-Agent.
+var (
+	desk  = sessions.Device{Address: netip.MustParsePrefix("192.0.2.0/24"), UserAgent: "Browser/1.0 (a \"desk\"; 'ü')"}
+	phone = sessions.Device{Address: netip.MustParsePrefix("2001:db8::7/128"), UserAgent: strings.Repeat("😀", sessions.UserAgentMax)}
+)
 
 func (s *suite) create(user string) sessions.Record {
 	s.Helper()
@@ -61,7 +70,7 @@ func (s *suite) gone(h sessions.Handle) {
 func (s *suite) same(what string, got, want any) {
 	s.Helper()
 	exactly := cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) && a.Location() == b.Location() })
-	if diff := cmp.Diff(want, got, exactly); diff != "" {
+	if diff := cmp.Diff(want, got, exactly, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		s.Fatalf("%s (-want +got):\n%s", what, diff)
 	}
 }
@@ -71,6 +80,7 @@ func generated(old sessions.Row, now time.Time) sessions.Row {
 	next := old
 	next.NextNonce, next.NextClient, next.IssuedAt = sessions.Nonce{9}, sessions.Client{8}, now
 	next.Issues++
+	next.Device = phone
 	next.ExpiresAt = now.Add(slidingLife)
 	if next.ExpiresAt.After(next.AbsoluteExpiresAt) {
 		next.ExpiresAt = next.AbsoluteExpiresAt

@@ -24,6 +24,7 @@ export class Chain {
     chain.kept("you", told);
     chain.movedAt = Date.now();
     chain.begin();
+    return chain;
   }
 
   #stored() {
@@ -96,6 +97,15 @@ export class Chain {
     return known;
   }
 
+  // stayed: an answer that brought an access token alone got lost. It returns what its
+  // refresh token was before.
+  stayed(told) {
+    const before = this.state(this.token(told.own));
+    this.#know(told.own).sure = true;
+    this.#moveTo(told.own);
+    return before;
+  }
+
   // kept: an answer brought an access token alone; its own refresh token is current.
   // It returns what that was before.
   kept(who, told) {
@@ -133,45 +143,4 @@ export class Chain {
     if (!attempt || !this.movedAt) return null;
     return Math.max(0, this.movedAt + attempt - Date.now());
   }
-}
-
-export const short = (hash) => hash.slice(0, 6);
-
-const states = {
-  current: "current",
-  child: "child, not used yet",
-  retired: "retired",
-  superseded: "lost to its sibling",
-};
-const shown = 5;
-
-// draw shows the chain, newest last. ended: the session has ended, and with it each token.
-export function draw(chain, list, ended) {
-  const hidden = Math.max(0, chain.tokens.length - shown);
-  const items = chain.tokens.slice(hidden).map((token) => {
-    const state = chain.state(token);
-    const holders = [];
-    if (chain.held.you === token.hash) holders.push("in your browser");
-    if (chain.held.thief === token.hash) holders.push("held by the thief");
-    const item = document.createElement("li");
-    item.className = `token ${state}`;
-    item.dataset.state = state;
-    if (holders.length) item.dataset.held = Object.keys(chain.held).filter((who) => chain.held[who] === token.hash).join(" ");
-    const name = document.createElement("code");
-    name.textContent = short(token.hash);
-    const tag = document.createElement("span");
-    tag.className = "tag";
-    tag.textContent = ended && ["current", "child"].includes(state) ? "ended" : states[state];
-    const where = document.createElement("p");
-    where.textContent = token.lost ? "issued, but the answer got lost" : holders.join(" and ");
-    item.append(name, " ", tag, where);
-    return item;
-  });
-  if (hidden) {
-    const more = document.createElement("li");
-    more.className = "more";
-    more.textContent = hidden === 1 ? "1 before, retired" : `${hidden} before, retired`;
-    items.unshift(more);
-  }
-  list.replaceChildren(...items);
 }

@@ -1,20 +1,26 @@
-// The page of a signed-in user: it sends requests, draws where each was answered,
-// and says why in a sentence. Rules (R1 to R8, V1 to V5) are named only where an
-// answer shows which it was.
+// The page of a signed-in user: it sends requests, has them drawn where each was answered,
+// and tells what happened in a sentence. What belongs to the stage (spoiling a token,
+// copying one, losing an answer, killing a process) is told as the stage's, never as a
+// request of the user.
 
-import { alone, antiCSRF, forgetAntiCSRF, hasAntiCSRF, refreshPath, request, told } from "./gate.js";
+import { alone, antiCSRF, forgetAntiCSRF, hasAntiCSRF, read, refreshPath, request, told } from "./gate.js";
+import { allow, ended, noAnswer, ofCheck, ofLoss, ofMe, ofRefresh, ofTabs, otherSession, unavailable } from "./answers.js";
 import { Lane, Log, bringIntoView } from "./lanes.js";
-import { Chain, draw } from "./chain.js";
+import { Player, chapters } from "./story.js";
+import { Switches } from "./switches.js";
+import { Wire, named } from "./wire.js";
+import { Chain } from "./chain.js";
+import { Tokens } from "./tokens.js";
 
 const $ = (id) => document.getElementById(id);
-const { session, first, own, parent, expiresIn, attempt, thief: thiefCanBePlayed } = $("demo").dataset;
+const { own, parent, expiresIn, attempt, network } = $("demo").dataset;
 const grace = Number(attempt); // G in ms, 0 if not known
 const every = 3000; // ms, of the timer
 const [asks, askAgain] = [10, 200]; // times, ms: until all processes have heard of an end
+const manyTabs = 20;
 
-const chain = new Chain(session);
-const lanes = { you: new Lane($("lane-you")), thief: new Lane($("lane-thief")) };
-const log = new Log($("log"));
+let { session, first, proof } = $("demo").dataset;
+let chain = new Chain(session);
 let spoiled = false; // the access token, by this page
 let thief = null; // its name
 let thiefCalls = false; // it has an access token
@@ -22,289 +28,224 @@ let finished = false; // the session has ended, or is no longer this page's
 let replaced = false; // the browser has another session than this page
 let doubtful = false; // whether the session has ended or was replaced
 let busy = false;
+let saidWeight = 0; // of the sentence that is shown, among those of one action
+
+const lanes = { you: new Lane($("lane-you")), thief: new Lane($("lane-thief")) };
+const tokens = new Tokens($("hero").querySelector(".links"));
+const wire = new Wire({ shown: $("wire-shown"), which: $("wire-which"), copied: $("copied") }, () => render());
+const log = new Log($("log"), (name, title) => wire.show(name, title));
+const powered = ["postgres", "replica"];
+const switches = new Switches(
+  Object.fromEntries(powered.map((name) => [name, { input: $(`power-${name}`), state: $(`state-${name}`) }])),
+  () => render(),
+);
 
 const seconds = (ms) => (Math.ceil(ms / 1000) === 1 ? "1 second" : `${Math.ceil(ms / 1000)} seconds`);
-
-// --- What an answer means ---
-
-const allow = (status, text) => ({ label: "ALLOW", tone: "good", at: "app", status, text });
-const unavailable = (status) => ({
-  label: "UNAVAILABLE", tone: "warn", at: "gate", status,
-  text: "The gate cannot decide at the moment. That is no verdict: nothing is lost, try again.",
-});
-const noAnswer = () => ({ label: "no answer", tone: "warn", at: "browser", status: "", text: "The network failed: no answer came." });
-const ended = (status) => ({
-  label: "UNAUTHORISED", tone: "bad", at: "gate", status, end: true,
-  text: "No session: it has ended, or this browser was signed out.",
-});
-
-// otherSession explains an answer about another session than this page's: another user has
-// signed in since, in another tab. What it tells is not of this chain.
-const otherSession = (status, at) => ({
-  label: "not yours", tone: "bad", at, status, end: true, otherSession: true,
-  text: "This browser is now signed in as another user.",
-});
-
-// ofCheck explains the answer to a request that Envoy has checked. allowed explains what
-// the app said.
-async function ofCheck(response, allowed) {
-  const status = response.type === "opaqueredirect" ? 302 : response.status;
-  const why = response.headers.get("x-sessiongate-denial"); // with responses.denial_header
-  switch (status) {
-    case 440:
-      return {
-        label: "TRY_REFRESH", tone: "warn", at: "gate", status,
-        text: why === "anti_csrf"
-          ? "The browser does not say which site sent this, so the check needs the anti-CSRF token. This page has none yet. A refresh brings one."
-          : spoiled
-            ? `The access token is not good (${why ?? "V1"}): expired or spoiled, the check says the same. Refresh, then repeat.`
-            : `The access token is no longer good${why ? ` (${why})` : ""}: it expired, or lost to a sibling. Refresh, then repeat.`,
-      };
-    case 302:
-    case 401:
-      return ended(status);
-    case 403:
-      return { label: "FORBIDDEN", tone: "bad", at: "gate", status, text: `Not allowed${why ? ` (${why})` : ""}.` };
-    case 503:
-      return unavailable(status);
-  }
-  const said = await response.json().catch(() => ({}));
-  if (said.handle && said.handle !== session) return otherSession(status, "app");
-  if (!response.ok) {
-    return { label: "ALLOW", tone: "warn", at: "app", status, text: said.message ?? "The check let it pass, but the app could not do it." };
-  }
-  return allow(status, allowed(said));
-}
-
-// fromApp is what the app tells of the access token that it was sent.
-const fromApp = (seen) => seen && { own: seen.own, parent: seen.parent, expiresIn: seen.expires_in };
-
-// use notes that an access token has passed, whatever it was sent for.
-const use = (said) => said.chain && chain.used("you", fromApp(said.chain));
-
-function ofMe(who, seen) {
-  if (!seen) return "The check let it pass and told the app the user's identity.";
-  const firstUse = chain.used(who, seen);
-  const whose = who === "you" ? "your" : "the thief’s";
-  if (firstUse) {
-    return `Passed (V4). It was the first use of what the last refresh brought: ${whose} refresh token is now the current one, and the one before it is retired.`;
-  }
-  return "Passed: verified in memory, without a query. The app was told the user's identity.";
-}
-
-// ofRefresh explains the answer to a refresh: { status, told, error }.
-function ofRefresh(who, { status, told: news, error }) {
-  const you = who === "you";
-  if (status === 200 && news?.parent) {
-    const { known, lost } = chain.issued(who, news);
-    const answer = { label: "new tokens", tone: "good", at: "gate", status };
-    if (lost) {
-      answer.text = "The same child that got lost (R5). The lost answer did no harm, and no one is signed out.";
-    } else if (known) {
-      answer.text = "The same child again (R5): it was issued moments ago and not used since.";
-    } else if (you) {
-      answer.text = "A child was generated (R4). Its parent stays current until the child is used, in case this answer had got lost.";
-    } else {
-      answer.text = "The copy was still the current token, so the thief was given a child of it (R4). This is no proof of theft yet: the owner may be on another network.";
-    }
-    return answer;
-  }
-  if (status === 200 && news) {
-    const { state, sure } = chain.kept(who, news);
-    const answer = { label: "access token", tone: "good", at: "gate", status };
-    if (state === "child") {
-      answer.text = "Your refresh token was a child. This is its first use, which makes it current; it stays, and a new access token came.";
-      if (!you) answer.text = answer.text.replace("Your", "The thief’s");
-    } else if (state === "current" && sure) {
-      answer.text = "A new access token; the refresh token stays (R3). It became current only moments ago, and answers that were under way then may still arrive.";
-    } else {
-      answer.text = "A new access token; the refresh token stays, because it became current only moments ago.";
-    }
-    return answer;
-  }
-  switch (status) {
-    case 409:
-      return {
-        label: "superseded", tone: "warn", at: "gate", status,
-        text: you
-          ? "Another client’s refresh was faster, moments ago. No token, no alarm: the session lives, but another client holds its current token."
-          : "Too early to judge. It could be the owner on a second network, so there is no token and no alarm; the session lives.",
-      };
-    case 503:
-    case 429:
-      return unavailable(status);
-  }
-  if (error === "token theft detected") {
-    return {
-      label: "THEFT", tone: "bad", at: "gate", status, end: true, theft: true,
-      text: you
-        ? "Theft (R8). Your retired refresh token was reused, so another client has a copy of it. sessiongate ends the session, for both."
-        : "Theft (R8). The copy is retired, and an honest browser would not reuse it. sessiongate ends the session, for both.",
-    };
-  }
-  if (error) return { label: "ended", tone: "bad", at: "gate", status, end: true, text: "The session has ended. Its tokens are worth nothing now." };
-  return { label: String(status), tone: "warn", at: "gate", status, text: "An answer that this page does not expect." };
-}
+const later = (ms) => new Promise((done) => setTimeout(done, ms));
 
 // --- Sending, drawing, telling ---
 
+// send is a request of the user, under a name on the wire.
+function send(method, path, init = {}) {
+  const name = proof ? named() : ""; // without the network nothing is told of it
+  const headers = new Headers(init.headers);
+  if (name) headers.set("x-stage-request", name);
+  return { name, answer: request(method, path, { ...init, headers }) };
+}
+
 // follow draws a request whose answer is being explained, then tells what happened.
-async function follow(who, what, explaining, { quiet = false } = {}) {
-  const event = await lanes[who].draw(what, explaining.catch(noAnswer));
-  log.add(who, what, event);
+async function follow(who, what, explaining, { quiet = false, name, many } = {}) {
+  $("demo").dataset.acting = who;
+  const event = await lanes[who].draw(what, explaining.catch(noAnswer), many);
+  log.add(who, many > 1 ? `${what} ×${many}` : what, event, name);
   tell(event, quiet);
   if (!event.otherSession) chain.save();
   render();
   return event;
 }
 
-// tell says what happened. A call by the timer that changes nothing is not announced.
-function tell({ text, tone }, quiet = false) {
+// acted tells what the stage did.
+function acted(what, text, tone = "") {
+  log.add("stage", what, { tone, text });
+  tell({ text, tone });
+  render();
+}
+
+// tell says what happened. Of one action the sentence that matters most stays, though less
+// important answers follow it. A call by the timer that changes nothing is not announced.
+function tell({ text, tone, weight = 1 }, quiet = false) {
   if (document.activeElement === $("wait")) $("refresh").focus({ preventScroll: true });
   $("wait").hidden = true;
-  if (quiet) return;
+  if (quiet || weight < saidWeight) return;
+  saidWeight = weight;
   $("event").textContent = text;
   $("event").dataset.tone = tone;
 }
 
-// playing asks the app to break something, of this page's session alone.
-const page = { headers: { "content-type": "application/json" }, body: JSON.stringify({ handle: session }) };
-const playing = (path) => request("POST", path, page);
+// sendChecked sends a request that Envoy checks, and explains the answer.
+function sendChecked(method, path, { allowed = () => "The check let it pass.", quiet, init } = {}) {
+  const { name, answer } = send(method, path, init);
+  return follow("you", `${method} ${path}`, answer.then((response) => ofCheck(response, { session, spoiled, allowed })), { quiet, name });
+}
 
 // call sends a request; on 440 it refreshes and repeats it, once.
-async function call(method, path, { allowed, quiet, init } = {}) {
-  const what = `${method} ${path}`;
-  const send = async () => ofCheck(await request(method, path, init), allowed ?? (() => "The check let it pass."));
-  let event = await follow("you", what, send(), { quiet });
+async function call(method, path, options) {
+  let event = await sendChecked(method, path, options);
   if (event.status === 440) {
     const refreshed = await refresh();
     if (refreshed.status !== 200 && refreshed.status !== 409) return refreshed;
-    event = await follow("you", what, send());
+    event = await sendChecked(method, path, { ...options, quiet: false });
   }
   if (event.end) await finish(event);
   return event;
 }
 
-const callMe = (options) =>
-  call("GET", "/api/me", { allowed: (said) => ofMe("you", fromApp(said.chain)), ...options });
+// fromApp is what the app tells of the access token that it was sent.
+const fromApp = (seen) => seen && { own: seen.own, parent: seen.parent, expiresIn: seen.expires_in };
 
-async function readRefresh(response) {
+// me is a call whose answer tells what the app was told.
+async function me(how, options = {}) {
+  let meaning = {};
+  const allowed = (said) => (meaning = ofMe(chain, "you", fromApp(said.chain))).text;
+  const weighed = async (response) => {
+    const event = await ofCheck(response, { session, spoiled, allowed });
+    return { ...event, weight: meaning.weight ?? event.weight };
+  };
+  const { name, answer } = send("GET", "/api/me");
+  return follow("you", "GET /api/me", answer.then(how ? (response) => how(weighed, response) : weighed), { ...options, name });
+}
+
+async function callMe(options) {
+  let event = await me(null, options);
+  if (event.status === 440) {
+    const refreshed = await refresh();
+    if (refreshed.status !== 200 && refreshed.status !== 409) return refreshed;
+    event = await me();
+  }
+  if (event.end) await finish(event);
+  return event;
+}
+
+async function refreshed(response) {
   const { error } = await response.json().catch(() => ({}));
   const news = told(response);
-  if (news && news.session !== session) return otherSession(response.status, "gate");
-  const event = ofRefresh("you", { status: response.status, told: news, error });
-  if (response.ok) spoiled = false;
-  return event;
+  return { status: response.status, told: news, error, other: Boolean(news) && news.session !== session, ok: response.ok };
 }
+
+async function readRefresh(response) {
+  const answer = await refreshed(response);
+  if (answer.other) return otherSession(answer.status, "gate");
+  if (answer.ok) spoiled = false;
+  return ofRefresh(chain, "you", answer);
+}
+
+const sendRefresh = () => {
+  const { name, answer } = send("POST", refreshPath);
+  return follow("you", `POST ${refreshPath}`, answer.then(readRefresh), { name });
+};
 
 async function refresh() {
-  const event = await alone(() => follow("you", `POST ${refreshPath}`, request("POST", refreshPath).then(readRefresh)));
+  const event = await alone(sendRefresh);
   if (event.end) await finish(event);
   return event;
 }
 
-// lose plays a bad network. A page cannot stop an answer whose headers are there, so
-// the app puts back the cookies from before: to sessiongate there is no difference. It
-// knows those of the sign-in alone. And it must not be asked with the new access token,
-// for that would be the use of the child: it gives a ticket first, and takes it at the
-// sign-in's address, which is not checked.
-async function lose({ again: repeated = false } = {}) {
-  if (chain.held.you !== first || chain.current !== first) {
-    tell({ tone: "warn", text: "The app can put back the refresh token of your sign-in and no other, and that token is retired. To play this again, sign out and in." });
-    return;
-  }
-  let ticket;
-  const given = await ofCheck(await playing("/api/again"), (said) => (ticket = said.again));
-  if (given.status === 440) {
-    // Within the grace a refresh leaves the chain as it is (R3); after the grace, it generates a child.
-    if (!repeated && chain.grace(grace)) {
-      if ((await refresh()).status === 200) await lose({ again: true });
-      return;
-    }
-    tell({ tone: "warn", text: "This needs a good access token, and the refresh that brings one generates a child. Sign out and in to play this." });
-    return;
-  }
-  if (!ticket) {
-    tell(given);
-    if (given.end) await finish(given);
-    return;
-  }
-  const losing = async () => {
-    const response = await request("POST", refreshPath);
-    const news = response.ok ? told(response) : null;
-    if (!news || news.session !== session) return readRefresh(response);
-    const lost = { label: "new tokens", tone: "warn", at: "gate", status: response.status, lost: true };
-    if (!news.parent) {
-      chain.kept("you", news);
-      return {
-        ...lost, label: "access token", tone: "good", lost: false, young: true,
-        text: "There is nothing to lose yet: you signed in only moments ago, so the refresh token stays (R3).",
-      };
-    }
-    const headers = { "content-type": "application/json" };
-    const back = await request("POST", "/login", { headers, body: JSON.stringify({ again: ticket }) });
-    if (!back.ok) {
-      chain.issued("you", news);
-      return { ...lost, lost: false, text: "A child was generated, but the app could not put the old cookies back: nothing got lost." };
-    }
-    spoiled = false;
-    return {
-      ...lost,
-      text: chain.lost(news)
-        ? "The same child (R5), and the app has put the old cookies back once more. The child still waits. Refresh now."
-        : "A child was generated (R4). Then the app put the old cookies back, as if the answer had got lost: no client has the child. Refresh now.",
-    };
-  };
-  const event = await alone(() => follow("you", `POST ${refreshPath}`, losing()));
+// refreshMany is what a browser does that has many tabs, and no lock between them.
+async function refreshMany() {
+  const all = Array.from({ length: manyTabs }, () => send("POST", refreshPath));
+  const explaining = Promise.all(all.map(({ answer }) => answer.then(refreshed))).then((answers) => {
+    if (answers.some(({ other }) => other)) return otherSession(200, "gate");
+    if (answers.some(({ ok }) => ok)) spoiled = false;
+    return ofTabs(chain, answers);
+  });
+  const event = await alone(() => follow("you", `POST ${refreshPath}`, explaining, { name: all[0].name, many: manyTabs }));
   if (event.end) await finish(event);
-  if (event.young && chain.grace(grace)) $("wait").hidden = false;
+  return event;
 }
 
-// --- The thief ---
+// lose has the network lose the answer of a refresh: the browser gets a gateway's timeout
+// instead, and its cookies stay as they are.
+async function lose() {
+  const losing = async (response) => {
+    if (response.status !== 504) return readRefresh(response);
+    const { lost: status, front_token: front } = await response.json().catch(() => ({}));
+    if (!status) return unavailable(504);
+    const news = read(front);
+    if (news && news.session !== session) return otherSession(status, "gate");
+    return ofLoss(chain, status, news);
+  };
+  const event = await alone(() => {
+    const { name, answer } = send("POST", refreshPath, { headers: { "x-stage-lose": "1" } });
+    return follow("you", `POST ${refreshPath}`, answer.then(losing), { name });
+  });
+  if (event.end) await finish(event);
+  if (event.young && chain.grace(grace)) $("wait").hidden = false;
+  return event;
+}
 
-async function command(what) {
-  // Without cookies: what the thief does must not depend on the owner's access token,
-  // and once the thief is caught the owner has none.
-  const response = await fetch(`/optional/thief/${what}`, {
-    method: "POST", credentials: "omit", body: JSON.stringify({ thief }), headers: { "content-type": "application/json" },
+// --- The stage ---
+
+// play asks the stage to break something, of this page's session alone.
+async function play(path) {
+  const response = await fetch(path, { method: "POST", body: JSON.stringify({ handle: session, proof }), headers: { "content-type": "application/json" } });
+  const said = await response.json().catch(() => ({}));
+  if (response.ok) return said;
+  if (said.handle) {
+    const event = otherSession(response.status, "gate");
+    tell(event);
+    await finish(event);
+  } else {
+    tell({ tone: "warn", weight: 3, text: said.message ?? "The stage could not do it." });
+  }
+  return null;
+}
+
+async function expire() {
+  if (!(await play("/stage/expire"))) return;
+  spoiled = true;
+  acted("expire the access token", "The stage replaced your access token by a text that is none. It cannot make one that expired; to the check, spoiled and expired are the same.", "warn");
+}
+
+async function openThief() {
+  const said = await play("/stage/thief");
+  if (!said) return;
+  ({ thief } = said);
+  chain.held.thief = first;
+  lanes.thief.say("has a copy of the refresh token of your sign-in");
+  $("demo").dataset.acting = "thief";
+  chain.save();
+  acted("copy the refresh token", "A thief has copied the refresh token that was issued to you at sign-in. Who refreshes first?", "bad");
+}
+
+// command has the thief send a request. Without cookies: what the thief does must not
+// depend on the owner's, and once the thief is caught the owner has none.
+async function command(what, name) {
+  const response = await fetch(`/stage/thief/${what}`, {
+    method: "POST", credentials: "omit", body: JSON.stringify({ thief, request: name }), headers: { "content-type": "application/json" },
   });
   if (!response.ok) throw new Error("no answer");
   return response.json();
 }
 
-async function openThief() {
-  const text = "A thief has copied the refresh token that was issued to you at sign-in. Who refreshes first?";
-  const allowed = (said) => {
-    ({ thief } = said);
-    use(said);
-    return text;
-  };
-  await call("POST", "/api/thief", { init: page, allowed });
-  if (!thief) return;
-  chain.held.thief = first;
-  lanes.thief.show();
-  for (const id of ["thief-refresh", "thief-call", "thief-how"]) $(id).hidden = false;
-  $("thief-refresh").focus({ preventScroll: true });
-  $("thief-open").hidden = true;
-  tell({ tone: "bad", text });
-  chain.save();
-  render();
-}
-
 async function thiefRefresh() {
-  const explaining = command("refresh").then(({ status, error, chain: seen }) => {
+  const name = named();
+  const explaining = command("refresh", name).then(({ status, error, chain: seen }) => {
     if (status === 200) thiefCalls = true;
-    return ofRefresh("thief", { status, told: fromApp(seen), error });
+    return ofRefresh(chain, "thief", { status, told: fromApp(seen), error });
   });
-  const event = await follow("thief", `POST ${refreshPath}`, explaining);
+  const event = await follow("thief", `POST ${refreshPath}`, explaining, { name });
   if (event.end) await finish(event, "thief");
+  return event;
 }
 
 async function thiefCall() {
-  const explaining = command("call").then(({ status, chain: seen }) => {
+  const name = named();
+  const explaining = command("call", name).then(({ status, chain: seen }) => {
     switch (status) {
-      case 200:
-        return allow(status, ofMe("thief", fromApp(seen)));
+      case 200: {
+        const { text, weight } = ofMe(chain, "thief", fromApp(seen));
+        return { ...allow(status, text), ...(weight && { weight }) };
+      }
       case 440:
         return { label: "TRY_REFRESH", tone: "warn", at: "gate", status, text: "The thief’s access token lost to yours, or expired. The thief would have to refresh." };
       case 401:
@@ -312,10 +253,27 @@ async function thiefCall() {
     }
     return unavailable(status);
   });
-  return follow("thief", "GET /api/me", explaining);
+  return follow("thief", "GET /api/me", explaining, { name });
 }
 
-// --- The end ---
+const parts = { postgres: "Postgres", replica: "replica 1" };
+
+// power kills a part, or brings it back.
+async function power(name, on) {
+  const failed = await switches.turn(name, on, { handle: session, proof });
+  if (failed) {
+    tell({ tone: "warn", weight: 3, text: failed });
+    return false;
+  }
+  const text = {
+    postgres: on ? "Postgres is back. Nothing has to be restarted." : "Postgres was killed. Requests pass as before; what needs the database has to wait.",
+    replica: on ? "Replica 1 is starting. It reads its keys from the database, and takes its share." : "Replica 1 was killed. The other one answers for both: any replica can.",
+  };
+  acted(`${on ? "start" : "kill"} ${parts[name]}`, text[name], on ? "good" : "warn");
+  return true;
+}
+
+// --- The end, and a new beginning ---
 
 // finish shows that the session has ended, also to the one of the two that has not asked.
 async function finish({ theft = false, otherSession: other = false }, who = "you") {
@@ -323,18 +281,16 @@ async function finish({ theft = false, otherSession: other = false }, who = "you
   finished = true;
   replaced = other;
   if (theft && who === "thief") {
-    const hears = async () => {
-      const event = await ofCheck(await request("GET", "/api/me"), () => "Passed once more: this process has not heard of it yet. All have within a second.");
+    const hears = async (weighed, response) => {
+      const event = await weighed(response);
+      if (event.label === "ALLOW") return { ...event, text: "Passed once more: this process has not heard of it yet. All have within a second." };
       return event.end && !event.otherSession ? { ...event, text: "You are out, too: your access token names a session that has ended." } : event;
     };
     for (let n = 0; n < asks; n++) {
-      const event = await follow("you", "GET /api/me", hears());
+      const event = await me(hears);
       replaced ||= Boolean(event.otherSession);
       // A spoiled or expired access token says nothing of its session.
-      if (event.status === 440) {
-        const refreshed = await follow("you", `POST ${refreshPath}`, request("POST", refreshPath).then(readRefresh));
-        replaced ||= Boolean(refreshed.otherSession);
-      }
+      if (event.status === 440) replaced ||= Boolean((await sendRefresh()).otherSession);
       if (event.label !== "ALLOW") break;
       await later(askAgain);
     }
@@ -344,11 +300,12 @@ async function finish({ theft = false, otherSession: other = false }, who = "you
   }
   if (!replaced) forgetAntiCSRF(); // else it belongs to the other session
   $("timer").checked = false;
-  $("timer").disabled = true;
   $("ended-title").textContent = theft ? "Caught. The session has ended, for you and for the thief." : "Your session has ended.";
   $("ended-text").textContent = theft
-    ? "sessiongate cannot know which of the two is you, so both have to sign in again. Only you can."
+    ? "sessiongate cannot know which of the two is you. Only you can sign in again."
     : "You signed out, here or elsewhere, or its time was up.";
+  $("ended-link").textContent = "Sign in again";
+  $("ended-link").href = "/login";
   if (other) {
     $("ended-title").textContent = "This browser is now signed in as another user.";
     $("ended-text").textContent = "Another tab has begun a new session. This page knows nothing of it until it is loaded again.";
@@ -356,8 +313,38 @@ async function finish({ theft = false, otherSession: other = false }, who = "you
     $("ended-link").href = "/";
   }
   $("ended").hidden = false;
-  $("ended-link").focus();
   render();
+  if (player.plays) return;
+  $("ended-link").focus({ preventScroll: true });
+  bringIntoView($("ended"));
+}
+
+// signIn begins a new session on this page.
+async function signIn(user) {
+  let begun = null;
+  const { name, answer } = send("POST", "/login", { headers: { "content-type": "application/json" }, body: JSON.stringify({ user }) });
+  const explaining = answer.then(async (response) => {
+    const status = response.status;
+    if (!response.ok) {
+      const { message } = await response.json().catch(() => ({}));
+      return { label: "no session", tone: "warn", at: "app", status, weight: 2, text: message ?? "Signing in does not work at the moment." };
+    }
+    begun = { told: told(response), proof: response.headers.get("x-stage-proof") ?? "" };
+    return { label: "not checked", tone: "good", at: "app", status, weight: 2, text: "The app knows the user, asks sessiongate for a session, and copies its cookies to the browser." };
+  });
+  lanes.thief.reset("has no token yet");
+  const event = await follow("you", "POST /login", explaining, { name });
+  if (!begun?.told) return event;
+  ({ proof } = begun);
+  session = begun.told.session;
+  first = begun.told.own;
+  chain = Chain.signedIn(begun.told);
+  [spoiled, thief, thiefCalls, finished, replaced, doubtful] = [false, null, false, false, false, false];
+  $("user").textContent = user;
+  $("handle").textContent = session;
+  $("ended").hidden = true;
+  render();
+  return event;
 }
 
 async function signOut(form) {
@@ -366,13 +353,10 @@ async function signOut(form) {
     if (form.id === "everywhere") {
       return call("POST", path, { allowed: () => "The app had sessiongate end every session of yours." });
     }
-    const send = async () => {
-      const { status } = await request("POST", path);
-      return status === 200
-        ? { label: "signed out", tone: "good", at: "gate", status, text: "The session is ended, and a copy of its tokens is worth nothing." }
-        : unavailable(status);
-    };
-    return follow("you", `POST ${path}`, send());
+    const { name, answer } = send("POST", path);
+    return follow("you", `POST ${path}`, answer.then(({ status }) => (status === 200
+      ? { label: "signed out", tone: "good", at: "gate", status, text: "The session is ended, and a copy of its tokens is worth nothing." }
+      : unavailable(status))), { name });
   };
   const event = await signedOut();
   if (event.status !== 200) return;
@@ -380,25 +364,87 @@ async function signOut(form) {
   location.assign("/login");
 }
 
-// --- The page ---
+// --- The story ---
 
-const later = (ms) => new Promise((done) => setTimeout(done, ms));
+// step runs a part of the story like a press of a button.
+const step = (work) => async (...args) => {
+  let failure = null;
+  while (busy) await later(50);
+  await during(async () => {
+    try {
+      await work(...args);
+    } catch (error) {
+      failure = error;
+    }
+  });
+  if (failure) throw failure;
+};
+
+// answered repeats what was not answered in time. On a busy machine a check may take longer
+// than Envoy waits; that is no verdict, so the story does what every client should do.
+async function answered(status, work) {
+  let event = await work();
+  for (let n = 0; n < asks && [429, 503, 502].includes(event?.status) && event.status !== status; n++) {
+    await later(askAgain);
+    event = await work();
+  }
+  if (event?.status !== status) throw new Error(event?.text ?? "the stage could not do it.");
+}
+
+const did = (done) => {
+  if (!done) throw new Error($("event").textContent);
+};
+
+const stage = {
+  begin: step(async () => {
+    if (!proof) throw new Error(elsewhere());
+    await switches.look();
+    for (const name of powered) if (!switches.reason(name) && switches.state(name) === "off") await power(name, true);
+  }),
+  signIn: step((user) => answered(200, () => signIn(user))),
+  call: step((status) => answered(status, () => me())),
+  expire: step(() => expire().then(() => did(spoiled))),
+  refresh: step((status) => answered(status, refresh)),
+  lose: step(() => answered(200, lose)),
+  tabs: step((status) => answered(status, refreshMany)),
+  openThief: step(() => openThief().then(() => did(thief))),
+  thiefRefresh: step((status) => answered(status, thiefRefresh)),
+  power: step((name, on) => power(name, on).then(did)),
+  cannot: (name) => Boolean(switches.reason(name)),
+  graceOver: async () => {
+    for (let left; (left = chain.grace(grace)); ) await later(Math.min(left, 100));
+    await later(grace ? 150 : 0); // the store's clock and this one's begin a little apart
+  },
+};
+
+const player = new Player(stage, {
+  told: (chapter, caption) => {
+    $("caption").textContent = caption;
+    [...$("chapters").children].forEach((item, n) => {
+      item.dataset.state = n < chapter ? "told" : n === chapter ? "now" : "";
+      if (n === chapter) item.setAttribute("aria-current", "step");
+      else item.removeAttribute("aria-current");
+    });
+  },
+  changed: () => render(),
+});
+
+function playStory() {
+  if (player.state === "playing") return player.pause();
+  if (player.state === "paused") return player.resume();
+  $("timer").checked = false;
+  scrollTo({ top: 0, behavior: "instant" });
+  return player.play();
+}
+
+// --- The page ---
 
 const actions = {
   call: () => callMe(),
   refresh,
-  expire: async () => {
-    const event = await call("POST", "/api/expire", {
-      init: page,
-      allowed: (said) => {
-        use(said);
-        return "The app replaced the cookie by one that is no token. It cannot make an expired one; to the check, spoiled and expired are the same.";
-      },
-    });
-    spoiled = event.label === "ALLOW" && event.tone === "good";
-    render();
-  },
+  expire,
   lose,
+  tabs: refreshMany,
   wait: async () => {
     for (let left; (left = chain.grace(grace)); await later(Math.min(left, 250))) {
       $("wait").textContent = `Losing it again in ${seconds(left)}`;
@@ -414,6 +460,7 @@ const actions = {
 async function during(work) {
   if (busy) return;
   busy = true;
+  saidWeight = 0;
   render();
   try {
     await work();
@@ -422,6 +469,7 @@ async function during(work) {
       await callMe({ quiet: true });
     }
   } catch {
+    saidWeight = 0;
     tell(noAnswer());
   } finally {
     busy = false;
@@ -429,38 +477,115 @@ async function during(work) {
   }
 }
 
-for (const [id, action] of Object.entries(actions)) {
-  $(id).addEventListener("click", () => {
-    if (off(id)) return;
-    bringIntoView($("stage"));
-    during(action);
-  });
+const elsewhere = () => (network
+  ? `this page was opened at Envoy itself. Open it at ${network}, behind the network that can lose answers and copy tokens.`
+  : "there is no network before Envoy that can lose answers and copy tokens.");
+
+// why says for what reason a control is off, "" if it is on.
+function why(id) {
+  if (player.plays && id !== "play" && id !== "stop" && id !== "copy") return "The story is playing. Stop it, and this is yours.";
+  if (id.startsWith("power-")) {
+    const name = id.slice("power-".length);
+    if (!proof) return `Not here: ${elsewhere()}`;
+    return switches.reason(name) || (switches.state(name) === "starting" ? "It is starting." : busy ? "A request is under way." : "");
+  }
+  if (id === "play") return proof || player.plays ? "" : `Not here: ${elsewhere()}`;
+  if (id === "copy") return wire.curl ? "" : "Choose a request first.";
+  if (replaced) return "Another user has signed in to this browser. Reload the page.";
+  if (finished) return "The session has ended. Sign in again.";
+  if (["lose", "expire", "thief-open", "thief-refresh", "thief-call"].includes(id) && !proof) return `Not here: ${elsewhere()}`;
+  if (id === "thief-open" && thief) return "The thief has a copy already.";
+  if (["thief-refresh", "thief-call"].includes(id) && !thief) return "The thief has no token yet. Let the thief steal a copy first.";
+  if (id === "thief-call" && !thiefCalls) return "The thief has no access token yet. Let the thief refresh first.";
+  return busy ? "A request is under way." : "";
 }
-for (const id of ["signout", "everywhere"]) {
+
+const controls = [...Object.keys(actions), "play", "copy", "timer", ...powered.map((name) => `power-${name}`)];
+const forms = ["signout", "everywhere"];
+
+// explain puts a control's reason where eyes and screen readers find it.
+function explain(control, id, reason) {
+  let note = $(`why-${id}`);
+  if (!note) {
+    note = Object.assign(document.createElement("span"), { id: `why-${id}`, className: "unseen" });
+    $("demo").append(note);
+    control.setAttribute("aria-describedby", [control.getAttribute("aria-describedby"), note.id].filter(Boolean).join(" "));
+  }
+  if (note.textContent !== reason) note.textContent = reason;
+  control.title = reason;
+  control.setAttribute("aria-disabled", Boolean(reason));
+}
+
+// press runs an action, or says why it cannot.
+function press(id, action) {
+  const reason = why(id);
+  if (!reason) return action();
+  if (!busy && !player.plays) {
+    saidWeight = 0;
+    tell({ text: reason, tone: "warn" });
+  }
+}
+
+for (const [id, action] of Object.entries(actions)) {
+  $(id).addEventListener("click", () => press(id, () => {
+    bringIntoView($(id.startsWith("thief") ? "lane-thief" : "lane-you"));
+    during(action);
+  }));
+}
+for (const id of forms) {
   $(id).addEventListener("submit", (event) => {
     event.preventDefault();
-    if (!finished) during(() => signOut(event.target));
+    press(id, () => during(() => signOut(event.target)));
   });
 }
+for (const name of powered) {
+  $(`power-${name}`).addEventListener("click", (event) => {
+    const on = event.target.checked;
+    event.preventDefault(); // it shows what is, and the browser sets it back after this
+    press(`power-${name}`, () => during(() => power(name, on)));
+    setTimeout(() => switches.draw());
+  });
+}
+$("timer").addEventListener("click", (event) => {
+  const reason = why("timer");
+  if (reason && !busy) {
+    event.preventDefault();
+    press("timer");
+  }
+});
+$("play").addEventListener("click", () => press("play", playStory));
+$("stop").addEventListener("click", () => player.stop());
+$("copy").addEventListener("click", () => press("copy", () => wire.copyCurl()));
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.defaultPrevented || !player.plays) return;
+  playStory();
+});
 
 setInterval(() => {
-  if ($("timer").checked && !busy && !finished && !document.hidden) during(() => callMe({ quiet: true }));
+  if ($("timer").checked && !busy && !finished && !document.hidden && !player.plays) during(() => callMe({ quiet: true }));
 }, every);
 
-const off = (id) => busy || finished || (id === "thief-call" && !thiefCalls);
+const playNames = { idle: "Play the story", playing: "Pause", paused: "Go on", done: "Play it again" };
 
 function render() {
-  for (const id of Object.keys(actions)) $(id).setAttribute("aria-disabled", off(id));
-  for (const id of ["signout", "everywhere"]) $(id).querySelector("button").setAttribute("aria-disabled", busy || finished);
+  for (const id of controls) explain($(id), id, why(id));
+  for (const id of forms) explain($(id).querySelector("button"), id, why(id));
   $("demo").dataset.busy = busy;
-  draw(chain, $("chain"), finished && !replaced);
-  $("chain").dataset.ended = finished;
+  $("demo").dataset.story = player.state;
+  $("demo").dataset.plays = player.plays;
+  $("play-name").textContent = playNames[player.state];
+  $("stop").hidden = !player.plays;
+  $("play-how").hidden = player.plays;
+  $("event").setAttribute("aria-live", player.plays ? "off" : "polite"); // the captions tell the story
+  tokens.draw(chain, finished && !replaced);
+  $("window-you").dataset.ended = finished;
   tick();
 }
 
 // hint says what the copy is worth.
 function hint() {
   if (finished) return "";
+  if (!thief) return "What is a copy of your refresh token worth?";
   const holds = chain.token(chain.held.thief);
   switch (chain.state(holds)) {
     case "current":
@@ -494,54 +619,66 @@ function wouldDo(young) {
   return child ? "repeats the child" : "generates a child";
 }
 
+const set = (element, text) => {
+  if (element.textContent !== text) element.textContent = text;
+};
+
 // tick shows what goes with time.
 function tick() {
-  if (thief) $("thief-how").textContent = hint();
+  set($("thief-how"), hint());
   const left = (chain.accessEnds ?? 0) - Date.now();
-  $("access").textContent = finished || chain.accessEnds === null
+  set($("access"), finished || chain.accessEnds === null
     ? "none"
     : spoiled
-      ? "spoiled by you"
+      ? "spoiled by the stage"
       : left <= 0
         ? "expired"
         : left > 120_000
           ? `good for ${Math.floor(left / 60_000)} minutes`
-          : `good for ${seconds(left)}`;
+          : `good for ${seconds(left)}`);
   const young = chain.grace(grace);
-  const would = wouldDo(young);
-  $("grace").closest("div").hidden = !would || finished;
-  $("grace").textContent = would;
-  if (!busy) $("wait").textContent = young ? `Wait ${seconds(young)}, then lose it again` : "Lose it again";
+  set($("grace"), finished ? "is refused" : wouldDo(young) || "–");
+  tokens.grace(finished ? 0 : (young ?? 0), grace);
+  if (!busy) set($("wait"), young ? `Wait ${seconds(young)}, then lose it again` : "Lose it again");
 }
 
 // The page itself passed the check: its navigation is the first request to draw. It may
 // have come by way of the page that a 440 shows, which refreshes and reloads.
-function begin() {
+async function begin() {
   chain.begin();
   if (first && !chain.token(first)) {
     if (!parent || parent === first) chain.tokens.unshift({ hash: first, sure: false });
   }
   const before = chain.held.you;
   const seen = own ? { own, parent, expiresIn: Number(expiresIn) } : null;
-  const passed = seen ? ofMe("you", seen) : "Passed.";
+  const passed = seen ? ofMe(chain, "you", seen).text : "Passed.";
   const renewed = before && seen && before !== own;
-  follow("you", "GET /", Promise.resolve(allow(200, renewed ? `Refreshed on the way, by the page that a 440 shows. ${passed}` : passed)));
+  await follow("you", "GET /", Promise.resolve(allow(200, renewed ? `Refreshed on the way, by the page that a 440 shows. ${passed}` : passed)));
 }
 
 delete chain.held.thief;
-$("thief-open").hidden = !thiefCanBePlayed;
-$("thief-group").hidden = !thiefCanBePlayed;
+for (const name of chapters) $("chapters").append(Object.assign(document.createElement("li"), { textContent: name }));
 $("deck").hidden = false;
+document.querySelector(".player").hidden = false;
+if (!proof) {
+  $("elsewhere").textContent = `Some things do not work here: ${elsewhere()}`;
+  $("elsewhere").hidden = false;
+} else {
+  switches.look();
+}
 addEventListener("storage", ({ key }) => {
   const { thief: thiefs } = chain.held;
   chain.load();
   if (thiefs) chain.held.thief = thiefs;
   render();
   // Another tab has signed out, or another user in.
-  if (finished || !(chain.replaced() || (key === antiCSRF && !hasAntiCSRF()))) return;
+  if (finished || player.plays || !(chain.replaced() || (key === antiCSRF && !hasAntiCSRF()))) return;
   doubtful = true;
   if (!busy) during(() => {});
 });
 setInterval(tick, 500);
 render();
-begin();
+const story = location.hash === "#story";
+if (story) history.replaceState(null, "", location.pathname);
+await begin();
+if (story) playStory();

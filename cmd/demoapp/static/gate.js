@@ -23,10 +23,12 @@ export async function request(method, path, init = {}) {
 // alone runs work in one tab at a time: two refreshes would only get the same answer.
 export const alone = (work) => (navigator.locks ? navigator.locks.request("session-refresh", work) : work());
 
-// told is what the headers of a sign-in or refresh tell scripts: the session, the
-// token hashes in its access token, and how long that is good, in seconds.
-export function told(response) {
-  const front = response.headers.get("front-token");
+// told is what the headers of a sign-in or refresh tell scripts.
+export const told = (response) => read(response.headers.get("front-token"));
+
+// read reads such a header: the session, the token hashes in its access token, and how
+// long that is good, in seconds.
+export function read(front) {
   if (!front || front === "remove") return null;
   const bytes = Uint8Array.from(atob(front), (c) => c.charCodeAt(0));
   const { up } = JSON.parse(new TextDecoder().decode(bytes));

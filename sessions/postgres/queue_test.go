@@ -1,0 +1,53 @@
+package postgres_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sessiongate/sessiongate/internal/cluster"
+	"github.com/sessiongate/sessiongate/sessions/postgres"
+)
+
+// More callers than a slow server can serve in their time: those that are served are served whole, and
+// no connection is lost for those that are not.
+func TestOverloadKeepsItsConnections(t *testing.T) {
+	t.Parallel()
+	server, err := cluster.Start(t.Context(), cluster.Options{TCP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	if err := migrated(t.Context(), server, ours); err != nil {
+		t.Fatal(err)
+	}
+	front := proxy(t, server.Address())
+	const connections, callers, attempts = 2, 100, 5
+	store := openAt(t, postgres.Config{URL: hosts(t, server, "", front.Address()), MaxConnections: connections})
+	rec := busy(t, store)
+	before := store.Connected()
+	front.Delay(50 * time.Millisecond) // 20 statements a second, of 100 callers who have a second each
+	var served atomic.Int64
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for range attempts {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				if _, _, err := store.Get(ctx, rec.Handle); err == nil {
+					served.Add(1)
+				}
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	t.Logf("%d of %d served, %d connections made", served.Load(), callers*attempts, store.Connected()-before)
+	if made := store.Connected() - before; made > connections {
+		t.Errorf("%d connections were made", made)
+	}
+	if served.Load() < callers*attempts/20 {
+		t.Errorf("%d served", served.Load())
+	}
+}
