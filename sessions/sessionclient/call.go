@@ -41,6 +41,19 @@ var transport = &http.Transport{
 	MaxIdleConnsPerHost: idlePerHost,
 }
 
+// withoutLocation takes the address of a redirect out of an answer. http.Client parses it before it
+// asks CheckRedirect, and quotes one that is broken in its error: a program on the way could write
+// the API key, or a token that was sent, into it. Without an address the answer is returned as it is.
+type withoutLocation struct{ next http.RoundTripper }
+
+func (w withoutLocation) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := w.next.RoundTrip(r)
+	if response != nil {
+		response.Header.Del("Location")
+	}
+	return response, err
+}
+
 // httpClient is the one that sends a request, with what must not be otherwise.
 func (c *Client) httpClient() *http.Client {
 	var h http.Client
@@ -50,6 +63,7 @@ func (c *Client) httpClient() *http.Client {
 	if h.Transport == nil {
 		h.Transport = transport
 	}
+	h.Transport = withoutLocation{h.Transport}
 	if h.Timeout == 0 {
 		h.Timeout = DefaultTimeout
 	}
