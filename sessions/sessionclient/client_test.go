@@ -563,3 +563,39 @@ func TestKeyIsAskedForEachTime(t *testing.T) {
 		}
 	}
 }
+
+// What is no HTTP is quoted by net/http's errors, and may repeat what was sent.
+func TestNoSecretInErrorsOfBrokenAnswers(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{
+		"status line":         "HTTP/1.1 %s\r\n\r\n",
+		"a line for a header": "HTTP/1.1 200 OK\r\n%s\r\n\r\n",
+		"length":              "HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n",
+		"encoding":            "HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n",
+		"chunk":               "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			sent, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = fmt.Fprintf(conn, answer, r.Header.Get("Authorization")+string(sent))
+			_ = conn.Close()
+		}))
+		t.Cleanup(server.Close)
+		for doing, call := range each {
+			_, err := call(t.Context(), &Client{BaseURL: server.URL, APIKey: Key(testKey)})
+			if err == nil {
+				t.Errorf("%s, %s: accepted", name, doing)
+			}
+			for _, verb := range []string{"%v", "%#v", "%q", "%x"} {
+				holdsNone(t, name+", "+doing, fmt.Sprintf(verb, err))
+			}
+		}
+	}
+}
