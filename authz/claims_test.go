@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
 func TestRequirement(t *testing.T) {
@@ -130,7 +131,7 @@ func TestRequire(t *testing.T) {
 		{"no session, on an optional route", script.under("session", "optional", "require.role", "admin"), 0, "", ""},
 		{"no session", script.under(admin...), 302, "", ""},
 		{"expired", asScript(g.expired).under(admin...), 440, "", pleaseRefresh},
-		{"without anti-CSRF", script.cookie(access(g.bob)).under(admin...), 440, "", pleaseRefresh + tokenMissing},
+		{"without anti-CSRF", script.cookie(access(g.bob)).under(admin...), 440, "", pleaseRefresh + browser.TokenMissing},
 		{"two of three", asScript(g.alice).under("require.role", "admin", "require.b", "*", "require.a", "x|y"), 403, "", `{"message":"invalid claim","claimValidationErrors":[` +
 			`{"id":"a","reason":{"message":"wrong value","expectedToIncludeAtLeastOneOf":["x","y"]}},{"id":"b","reason":{"message":"value does not exist"}}]}`},
 	}

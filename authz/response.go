@@ -178,16 +178,11 @@ func (s *Server) expired() typev3.StatusCode {
 	return typev3.StatusCode(s.cfg.SessionExpiredStatus) //nolint:gosec // 400 to 499, checked by New
 }
 
-// tokenMissing is what to do beside a refresh. A client that only refreshes, as the
-// sentence before it says, would be told to refresh for ever.
-const tokenMissing = "\nThe request has no anti-csrf header, or a wrong one. A refresh alone does not help: " +
-	"repeat the request with the anti-csrf header of the refresh's answer."
-
 func (s *Server) tryRefresh(r *request, p Policy, denial *sessions.Denial) reply {
 	if !r.wantsPage() {
 		body := browser.PleaseRefresh
 		if denial == denyAntiCSRF {
-			body += tokenMissing
+			body += browser.TokenMissing
 		}
 		return text(code.Code_UNAUTHENTICATED, s.expired(), body)
 	}

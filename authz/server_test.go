@@ -152,7 +152,7 @@ func TestOutcomes(t *testing.T) {
 		{"unauthorised, 440, navigation", navigation.under("on_unauthorised", "440"), 440, `{"message":"unauthorised"}`, "application/json", ""},
 		{"try refresh, XMLHttpRequest that accepts HTML", oldBrowser.with("x-requested-with", "XMLHttpRequest").cookie(expired), 440, pleaseRefresh, plain, ""},
 		{"try refresh, WebView", oldBrowser.with("x-requested-with", "com.example.app").cookie(expired), 440, "page", "text/html; charset=utf-8", ""},
-		{"try refresh, no anti-CSRF token", curl.cookie(access(g.alice)), 440, pleaseRefresh + tokenMissing, plain, ""},
+		{"try refresh, no anti-CSRF token", curl.cookie(access(g.alice)), 440, pleaseRefresh + browser.TokenMissing, plain, ""},
 		{"unauthorised, 401, navigation", navigation.under("on_unauthorised", "401"), 401, `{"message":"unauthorised"}`, "application/json", ""},
 		{"unauthorised, 403, script", script.under("on_unauthorised", "403"), 403, `{"message":"unauthorised"}`, "application/json", ""},
 		{"unauthorised, other login", navigation.under("login_url", "https://id.example/in?a=1"), 302, "", plain, "https://id.example/in?a=1"},

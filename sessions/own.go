@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// A user may see and end their own sessions by an access token of one of them. A thief of an access
-// token has the same rights for as long as it is good. So a call that ends other sessions needs a
-// recent sign-in. No stolen token brings one about: its thief cannot throw the owner out.
+// A user may see and end their own sessions by an access token of one of them. A thief of an
+// access token has the same rights for as long as it is good. So a call that ends other sessions needs a
+// recent sign-in. No stolen token brings one about: its thief cannot throw the owner out, unless the
+// owner signed in with that session a moment ago.
 
 // ErrReauth says that the session's sign-in is too long ago for what was asked. Nothing changed.
 var ErrReauth = errors.New("the sign-in is too long ago")
@@ -21,21 +22,21 @@ var ownCalls = Rate{PerSecond: 1, Burst: 60}
 // positive, and whether there are more. The session of a is always among them. The error is
 // [DenyEnded] if it has ended, also where this engine has not heard of that yet, a [RateError] or
 // [ErrUnavailable].
-func (e *Engine) ListOwn(ctx context.Context, a *Access, limit int) (records []Record, more bool, err error) {
+func (e *Engine) ListOwn(ctx context.Context, a *Access, limit int) (rows []Row, more bool, err error) {
 	if _, err := e.own.take(a.Handle, e.cfg.Now()); err != nil {
 		return nil, false, err
 	}
-	records, err = e.ListUser(ctx, a.UserID, limit+1)
+	rows, err = e.store.UserRows(ctx, a.UserID, limit+1)
 	if err != nil {
-		return nil, false, err
+		return nil, false, unavailable("listing the sessions of a user", err)
 	}
-	more = len(records) > limit
-	for i, r := range records {
+	more = len(rows) > limit
+	for i, r := range rows {
 		if r.Handle == a.Handle {
 			if i == limit {
-				records[limit-1] = r // older than all before it
+				rows[limit-1] = r // older than all before it
 			}
-			return records[:min(limit, len(records))], more, nil
+			return rows[:min(limit, len(rows))], more, nil
 		}
 	}
 	own, _, err := e.ownSession(ctx, a)
@@ -43,9 +44,9 @@ func (e *Engine) ListOwn(ctx context.Context, a *Access, limit int) (records []R
 		return nil, false, err
 	}
 	if !more { // it was created since
-		return append([]Record{own}, records...), false, nil
+		return append([]Row{own.Row}, rows...), false, nil
 	}
-	return append(records[:limit-1], own), true, nil
+	return append(rows[:limit-1], own.Row), true, nil
 }
 
 // ownSession is the session of a, as the store has it now, and the time of the reading.
@@ -78,14 +79,14 @@ func (e *Engine) mayEnd(ctx context.Context, a *Access, within time.Duration) er
 //
 // The session of a itself ends as by [Engine.SignOut], however long ago its sign-in is.
 func (e *Engine) EndOwn(ctx context.Context, a *Access, h Handle, within time.Duration) error {
-	if _, err := e.own.take(a.Handle, e.cfg.Now()); err != nil {
-		return err
-	}
-	if h == a.Handle {
+	if h == a.Handle { // not counted, as no sign-out is: a thief's calls must not keep the owner from it
 		if _, _, err := e.ownSession(ctx, a); err != nil {
 			return err
 		}
 		_, err := e.End(ctx, h, signedOutEnding)
+		return err
+	}
+	if _, err := e.own.take(a.Handle, e.cfg.Now()); err != nil {
 		return err
 	}
 	if err := e.mayEnd(ctx, a, within); err != nil {
@@ -119,7 +120,10 @@ func (e *Engine) EndOthers(ctx context.Context, a *Access, within time.Duration)
 	for _, h := range handles {
 		e.ended(h, a.UserID, ownEnding)
 	}
-	if len(handles) == 0 {
+	if len(handles) == 0 { // there were none, or another session was quicker and ended this one
+		if _, _, err := e.ownSession(ctx, a); err != nil {
+			return 0, err
+		}
 		return 0, e.hearOfEnds(ctx)
 	}
 	return len(handles), nil

@@ -43,6 +43,9 @@ type Store interface {
 	// limit.
 	ListUser(ctx context.Context, userID string, limit int) ([]Record, error)
 
+	// UserRows is ListUser without the attributes, which may be large.
+	UserRows(ctx context.Context, userID string, limit int) ([]Row, error)
+
 	// Update replaces the claims, the data or both of a session that has not expired; nil leaves
 	// what is there. New claims raise ClaimsVersion by one, and append EntryClaims to the feed in
 	// the same transaction.
@@ -84,7 +87,8 @@ type Store interface {
 	// EndUser ends all sessions of a user that exist when it runs, and returns their handles.
 	EndUser(ctx context.Context, userID string, e Ending) ([]Handle, error)
 
-	// EndOthers is EndUser without the session that is kept.
+	// EndOthers is EndUser without the session that is kept. If that one does not exist when the others
+	// would end, nothing ends: of two sessions that end each other at once, one is left.
 	EndOthers(ctx context.Context, userID string, kept Handle, e Ending) ([]Handle, error)
 
 	// CountSessions is about how many sessions the store holds, those that expired and were not swept

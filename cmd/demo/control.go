@@ -15,7 +15,7 @@ import (
 
 // The switches of the demo's page: this process owns Postgres and the sessiongate
 // processes, so it alone can end and start them. It listens on loopback for the demo app,
-// which has the secret in its environment. No other process of this machine may end ours.
+// which has the secret in its environment. No page of another site may end a part.
 
 const controlHeaderTimeout = 5 * time.Second
 

@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string, out *report, stderr io.Writer) erro
 		out.linef("")
 		out.linef("The page: %s   Any name signs in. Ctrl-C stops everything.", s.page)
 		out.linef("The audit: tail -f %s", s.auditFile())
-		out.linef("The numbers: http://%s/metrics", s.gates[0].Internal)
+		out.linef("The numbers: http://%s/metrics", s.gates[len(s.gates)-1].Internal) // no switch kills this one
 		err = s.watch(ctx)
 	}
 	if err != nil && ctx.Err() != nil {

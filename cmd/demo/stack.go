@@ -210,6 +210,8 @@ func (s *stack) startEnvoy(ctx context.Context, gates [replicas]addresses, app, 
 		Listeners: map[string]string{"ingress": anyPort},
 		Clusters:  map[string][]string{"sessiongate_authz": authz, "sessiongate_public": public, "app": {app}},
 		Log:       s.envoyLog,
+		// At a port, a page of any site could stop Envoy.
+		PrivateAdmin: true,
 	})
 	if err != nil {
 		return err

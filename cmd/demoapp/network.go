@@ -42,7 +42,8 @@ func (a *app) network() http.Handler {
 			if at, err := url.Parse(a.stage.public()); err == nil {
 				p.SetURL(at)
 			}
-			p.Out.Host = p.In.Host // cookies and origins are this host's
+			p.Out.URL.RawQuery = p.In.URL.RawQuery // as it came, with what Go cannot parse
+			p.Out.Host = p.In.Host                 // cookies and origins are this host's
 			p.Out.Header.Set(networkHeader, a.way)
 		},
 		Transport:      &http.Transport{MaxIdleConnsPerHost: 40, IdleConnTimeout: thiefClientIdle},

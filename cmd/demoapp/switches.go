@@ -17,9 +17,8 @@ import (
 
 const switchTimeout = 45 * time.Second // a Postgres that was killed recovers first
 
-// unswitched is why there are no switches.
-const unswitched = "This page cannot do it: nothing here owns that process. Under docker compose, " +
-	"`docker compose kill postgres` ends it and `docker compose start postgres` brings it back."
+// unswitched is why there are no switches. What a hand can do instead follows.
+const unswitched = "This page cannot do it: nothing here owns that process. "
 
 // part is a process with a switch.
 type part struct {
@@ -31,7 +30,10 @@ type part struct {
 
 func (a *app) showSwitches(w http.ResponseWriter, r *http.Request) {
 	if a.stage.controlURL == "" {
-		a.json(w, http.StatusOK, []part{{Name: "postgres", Reason: unswitched}, {Name: "replica", Reason: unswitched}})
+		a.json(w, http.StatusOK, []part{
+			{Name: "postgres", Reason: unswitched + "Under docker compose, `docker compose kill postgres` ends it and `docker compose start postgres` brings it back."},
+			{Name: "replica", Reason: unswitched + "Under docker compose, `docker compose scale sessiongate=1` ends one of the two and `docker compose scale sessiongate=2` brings it back."},
+		})
 		return
 	}
 	a.control(w, r, http.MethodGet, "/parts", nil)

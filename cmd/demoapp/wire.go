@@ -226,6 +226,9 @@ func curl(method, address string, header http.Header) string {
 			}
 		}
 	}
+	if method == http.MethodPost && strings.HasPrefix(header.Get("Content-Type"), "application/json") {
+		parts = append(parts, `-d '{"user": "ada"}'`) // of this page's calls, the sign-in alone has a body
+	}
 	return strings.Join(parts, " \\\n  ")
 }
 

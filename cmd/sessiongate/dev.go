@@ -22,7 +22,7 @@ type devCmd struct {
 
 	Envoy bool `help:"Have the real Envoy in front, with the shipped envoy.yaml: the one that ENVOY names, or it is fetched (35 MB, once)."`
 
-	Login string `help:"Your login page: a path of your app, or an address. Without it, /dev/login: a form that signs anybody in." placeholder:"URL"`
+	Login string `help:"Your login page: a path of your app, or an address elsewhere. Without it, /dev/login: a form that signs anybody in." placeholder:"URL"`
 }
 
 // apiKeyVariable is by which the app finds its key, as in the README. Where it is set, dev takes

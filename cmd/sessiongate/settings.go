@@ -252,7 +252,7 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "own_sessions.reauth_within", Field: "OwnSessions.ReauthWithin", Kind: settings.Duration(&c.HTTP.OwnSessions.ReauthWithin, sessionhttp.LeastReauthWithin, day),
-			Doc: "How long ago the sign-in of a session may be that ends other sessions of its user. A stolen access token brings no sign-in about, so its thief cannot throw the owner out.",
+			Doc: "How long ago the sign-in of a session may be that ends other sessions of its user. A stolen access token brings no sign-in about, so its thief cannot throw the owner out, unless the owner signed in with that session within this time.",
 		},
 
 		{

@@ -12,6 +12,11 @@ import (
 // PleaseRefresh is the text that tells a client to refresh. SuperTokens backends use the same text.
 const PleaseRefresh = "Please call the refresh token endpoint"
 
+// TokenMissing follows PleaseRefresh where the anti-CSRF token is missing. A client that only refreshes
+// would be told to refresh for ever.
+const TokenMissing = "\nThe request has no anti-csrf header, or a wrong one. A refresh alone does not help: " +
+	"repeat the request with the anti-csrf header of the refresh's answer."
+
 // HeaderDenial is the response header that tells a client the code of a denial, if the deployment
 // enables it.
 const HeaderDenial = "x-sessiongate-denial"

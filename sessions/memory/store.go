@@ -215,6 +215,17 @@ func (m *Store) ListUser(ctx context.Context, userID string, limit int) ([]sessi
 	})
 }
 
+// UserRows implements [sessions.Store].
+func (m *Store) UserRows(ctx context.Context, userID string, limit int) ([]sessions.Row, error) {
+	return do(ctx, m, "UserRows", func(now time.Time) (rows []sessions.Row, err error) {
+		list := m.living(now, userID)
+		for _, r := range list[:min(limit, len(list))] {
+			rows = append(rows, r.Row)
+		}
+		return rows, nil
+	})
+}
+
 // living are the sessions of a user that have not expired, the newest first.
 func (m *Store) living(now time.Time, userID string) []sessions.Record {
 	var list []sessions.Record
@@ -364,6 +375,9 @@ func (m *Store) EndUser(ctx context.Context, userID string, e sessions.Ending) (
 // EndOthers implements [sessions.Store].
 func (m *Store) EndOthers(ctx context.Context, userID string, kept sessions.Handle, e sessions.Ending) ([]sessions.Handle, error) {
 	return do(ctx, m, "EndOthers", func(now time.Time) ([]sessions.Handle, error) {
+		if _, ok := m.state.records[kept]; !ok {
+			return nil, nil
+		}
 		return m.endWhere(now, e, func(r sessions.Row) bool { return r.UserID == userID && r.Handle != kept }), nil
 	})
 }

@@ -86,16 +86,19 @@ func (s *Store) EndUser(ctx context.Context, userID string, e sessions.Ending) (
 	return s.endAgain(ctx, e, ofUser(``), userID)
 }
 
-// EndOthers implements [sessions.Store].
+// EndOthers implements [sessions.Store]. The kept session is locked with the others: one that was ended
+// meanwhile is not found then, and ends none.
 func (s *Store) EndOthers(ctx context.Context, userID string, kept sessions.Handle, e sessions.Ending) ([]sessions.Handle, error) {
-	return s.endAgain(ctx, e, ofUser(` AND handle <> $5`), userID, kept[:])
+	return s.endAgain(ctx, e, ofUser(` WHERE handle <> $5 AND EXISTS (SELECT FROM l WHERE handle = $5)`), userID, kept[:])
 }
 
-// ofUser matches the sessions of the user $4 that also match more.
-func ofUser(more string) string {
+// ofUser matches those of the locked sessions of the user $4 that where selects.
+func ofUser(where string) string {
 	return `handle = ANY (ARRAY(
-			WITH u AS MATERIALIZED (SELECT handle FROM sessiongate.active_sessions WHERE user_id = $4` + more + `)
-			SELECT s.handle FROM u JOIN sessiongate.active_sessions s USING (handle) ORDER BY s.handle FOR UPDATE OF s))`
+			WITH u AS MATERIALIZED (SELECT handle FROM sessiongate.active_sessions WHERE user_id = $4), l AS MATERIALIZED (
+				SELECT s.handle FROM u JOIN sessiongate.active_sessions s USING (handle) ORDER BY s.handle FOR UPDATE OF s
+			)
+			SELECT handle FROM l` + where + `))`
 }
 
 // CountCreatedBefore is how many sessions EndCreatedBefore would end now.

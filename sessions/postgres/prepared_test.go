@@ -158,6 +158,7 @@ func callEach(t *testing.T, store *postgres.Store) {
 	for name, call := range map[string]func(ctx context.Context) error{
 		"Keys":     func(ctx context.Context) error { _, err := store.Keys(ctx); return err },
 		"Get":      func(ctx context.Context) error { _, _, err := store.Get(ctx, rec.Handle); return err },
+		"UserRows": func(ctx context.Context) error { _, err := store.UserRows(ctx, "alice", 10); return err },
 		"ListUser": func(ctx context.Context) error { _, err := store.ListUser(ctx, "alice", 10); return err },
 		"Update": func(ctx context.Context) error {
 			_, err := store.Update(ctx, rec.Handle, sessions.Attributes{Claims: []byte(`{}`)})

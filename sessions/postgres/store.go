@@ -328,6 +328,34 @@ func (s *Store) get(ctx context.Context, h sessions.Handle, withData bool) (sess
 	return rec, now.UTC(), nil
 }
 
+// UserRows implements [sessions.Store].
+func (s *Store) UserRows(ctx context.Context, userID string, limit int) ([]sessions.Row, error) {
+	var list []sessions.Row
+	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
+		// The user's are found first, as for EndUser.
+		rows, err := by.Query(ctx, `
+			WITH s AS MATERIALIZED (
+				SELECT `+rowColumns+` FROM sessiongate.active_sessions s
+				WHERE s.user_id = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now()
+			)
+			SELECT `+rowColumns+` FROM s ORDER BY s.created_at DESC, s.handle LIMIT $2`, userID, limit)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r sessions.Row, err error) {
+			var n scan
+			err = row.Scan(n.into(&r)...)
+			n.finish(&r)
+			return r, err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("selecting the sessions of a user: %w", err)
+	}
+	return list, nil
+}
+
 // Update implements [sessions.Store].
 func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Attributes) (sessions.Record, error) {
 	// One statement: the feed's entry has the version that the row got. If the session ends while

@@ -41,6 +41,19 @@ var transport = &http.Transport{
 	MaxIdleConnsPerHost: idlePerHost,
 }
 
+// withoutLocation takes the address of a redirect out of an answer. http.Client parses it before it
+// asks CheckRedirect, and quotes one that is broken in its error: a program on the way could write
+// the API key, or a token that was sent, into it. Without an address the answer is returned as it is.
+type withoutLocation struct{ next http.RoundTripper }
+
+func (w withoutLocation) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := w.next.RoundTrip(r)
+	if response != nil {
+		response.Header.Del("Location")
+	}
+	return response, err
+}
+
 // httpClient is the one that sends a request, with what must not be otherwise.
 func (c *Client) httpClient() *http.Client {
 	var h http.Client
@@ -50,6 +63,7 @@ func (c *Client) httpClient() *http.Client {
 	if h.Transport == nil {
 		h.Transport = transport
 	}
+	h.Transport = withoutLocation{h.Transport}
 	if h.Timeout == 0 {
 		h.Timeout = DefaultTimeout
 	}
@@ -182,9 +196,10 @@ func (c *Client) exchange(ctx context.Context, r request, answer interface{ abse
 	if content != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	secrets := append(slices.Clone(r.secrets), Token(key))
 	response, err := c.httpClient().Do(req)
 	if broken := (*url.Error)(nil); errors.As(err, &broken) {
-		return broken.Err // without the address: a caller may have taken a token for a handle
+		return withoutQuotes(broken.Err, secrets) // without the address: a caller may have taken a token for a handle
 	}
 	if err != nil {
 		return err
@@ -192,13 +207,13 @@ func (c *Client) exchange(ctx context.Context, r request, answer interface{ abse
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(response.Body, AnswerMax+1))
 	if err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
+		return fmt.Errorf("reading the answer: %w", withoutQuotes(err, secrets))
 	}
 	if len(text) > AnswerMax {
 		return fmt.Errorf("the answer has more than %d bytes", AnswerMax)
 	}
 	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
-		return problem(r, response, text, append(slices.Clone(r.secrets), Token(key)))
+		return problem(r, response, text, secrets)
 	}
 	// The text of a decoder's error may quote the answer, which has tokens.
 	if json.Unmarshal(text, answer) != nil {
@@ -229,4 +244,15 @@ func problem(r request, response *http.Response, text []byte, secrets []Token) *
 		e.RetryAfter = time.Duration(min(seconds, int(time.Hour/time.Second))) * time.Second
 	}
 	return e
+}
+
+// withoutQuotes is an error of net/http, or another in its place if it quotes a secret: it quotes what is
+// no HTTP, and a program on the way may have written back what it was sent.
+func withoutQuotes(err error, secrets []Token) error {
+	for _, secret := range secrets {
+		if secret != "" && strings.Contains(err.Error(), string(secret)) {
+			return errors.New("the answer is not HTTP, and repeats a secret")
+		}
+	}
+	return err
 }

@@ -3,6 +3,7 @@ package sessionclient
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -215,6 +218,33 @@ func TestFollowsNoRedirect(t *testing.T) {
 	}
 }
 
+// http.Client quotes an address that it cannot parse in its error, before it asks CheckRedirect.
+func TestNoSecretInErrorsOfRedirects(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			w.Header().Set("Location", "http://%zz/"+r.Header.Get("Authorization")+string(body))
+			w.WriteHeader(status)
+		}))
+		t.Cleanup(server.Close)
+		for name, call := range each {
+			for _, own := range []*http.Client{nil, {Transport: &http.Transport{}}} {
+				_, err := call(t.Context(), &Client{BaseURL: server.URL, APIKey: Key(testKey), HTTPClient: own})
+				if e := (*Error)(nil); !errors.As(err, &e) || e.Status != status {
+					t.Errorf("%s, %d: %v is no refused redirect", name, status, err)
+				}
+				for _, verb := range []string{"%v", "%#v", "%q", "%x"} {
+					holdsNone(t, fmt.Sprint(name, ", ", status, ", ", verb), fmt.Sprintf(verb, err))
+				}
+			}
+		}
+	}
+}
+
 // A program on the way may repeat what it was sent, as debugging proxies do.
 func TestNoSecretInErrors(t *testing.T) {
 	t.Parallel()
@@ -263,8 +293,9 @@ func TestNoSecretInErrors(t *testing.T) {
 
 func holdsNone(t *testing.T, what, text string) {
 	t.Helper()
+	plain := strings.NewReplacer(" ", "", "0x", "").Replace(strings.ToLower(text)) // of %X and %# x
 	for _, secret := range []string{testKey, testToken} {
-		if strings.Contains(text, secret) || strings.Contains(text, fmt.Sprintf("%x", secret)) {
+		if strings.Contains(plain, secret) || strings.Contains(plain, fmt.Sprintf("%x", secret)) {
 			t.Errorf("%s: %s", what, text)
 		}
 	}
@@ -309,6 +340,57 @@ func TestNoSecretIsPrinted(t *testing.T) {
 		slog.New(slog.NewTextHandler(&log, nil)).Info("x", "v", v)
 		slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "v", v)
 		holdsNone(t, fmt.Sprintf("%T, slog", v), log.String())
+	}
+}
+
+// held is a value in what a caller may hold it by.
+func held[T any](v T) []any {
+	return []any{
+		v, &v,
+		[]T{v},
+		[]*T{&v},
+		[1]*T{&v},
+		[]any{v},
+		[]any{&v},
+		map[string]T{"k": v},
+		map[string]*T{"k": &v},
+		struct{ V T }{v},
+		struct{ V *T }{&v},
+		&struct{ V *T }{&v},
+		struct{ V any }{&v},
+		[]struct{ V []*T }{{[]*T{&v}}},
+	}
+}
+
+// fmt asks no method of a pointer inside another value, where the verb fits no pointer.
+func TestNoSecretIsPrintedOfPointers(t *testing.T) {
+	t.Parallel()
+	tokens := Tokens{testToken, time.Time{}, testToken, testToken}
+	answer := Answer{[]string{testToken}, []string{testToken}, map[string]string{"x": testToken}}
+	for _, v := range slices.Concat(
+		held(Created{Tokens: tokens, Answer: answer}), held(Refreshed{Tokens: tokens, Answer: answer}), held(Updated{Tokens: tokens, Answer: answer}),
+		held(Ended{1, answer}), held(Error{Answer: answer}), held(tokens), held(answer), held(Token(testToken)),
+		held(Presented{AccessToken: testToken, AntiCSRF: testToken}), held(RefreshRequest{RefreshToken: testToken}), held(Change{AccessToken: testToken}),
+	) {
+		for _, verb := range "vTtbcdoOqxXUeEfFgGs!z" { // not p and w: fmt asks no method
+			for _, flags := range []string{"", "+", "#", "0", " ", "# ", "-40.3", "-90.40"} {
+				format := "%" + flags + string(verb)
+				holdsNone(t, fmt.Sprintf("%T, %s", v, format), fmt.Sprintf(format, v))
+			}
+		}
+		for _, format := range []string{"", "%d %v", "%[2]v", "%*d", "%.*f", "%!"} { // an argument too many, too few, or as a width
+			holdsNone(t, fmt.Sprintf("%T, (%s)", v, format), fmt.Sprintf(format, v))
+		}
+		holdsNone(t, fmt.Sprintf("%T, Sprint", v), fmt.Sprint(v)+fmt.Sprintln(v))
+	}
+	e := &Error{Status: 404, doing: "reading a session"}
+	for format, want := range map[string]string{"%v": e.Error(), "%+v": e.Error(), "%s": e.Error(), "%q": strconv.Quote(e.Error()), "%x": hex.EncodeToString([]byte(e.Error()))} {
+		if got := fmt.Sprintf(format, e); got != want {
+			t.Errorf("%s of an Error: %s, want %s", format, got, want)
+		}
+	}
+	if got := fmt.Sprint((*Created)(nil), (*Error)(nil)); got != "<nil> <nil>" {
+		t.Errorf("nil prints %s", got)
 	}
 }
 
@@ -446,7 +528,7 @@ func TestNoProxy(t *testing.T) {
 		client *http.Client
 		want   http.RoundTripper
 	}{{nil, transport}, {&http.Client{Timeout: time.Second}, transport}, {&http.Client{Transport: own}, own}} {
-		if got := (&Client{HTTPClient: c.client}).httpClient().Transport; got != c.want {
+		if got := (&Client{HTTPClient: c.client}).httpClient().Transport; got != (withoutLocation{c.want}) {
 			t.Errorf("%+v: %v", c.client, got)
 		}
 	}
@@ -478,6 +560,42 @@ func TestKeyIsAskedForEachTime(t *testing.T) {
 		c.APIKey = none
 		if _, err := c.Get(t.Context(), "h"); err == nil || len(*calls) != 2 {
 			t.Errorf("without a key: %v, %d calls", err, len(*calls))
+		}
+	}
+}
+
+// What is no HTTP is quoted by net/http's errors, and may repeat what was sent.
+func TestNoSecretInErrorsOfBrokenAnswers(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{
+		"status line":         "HTTP/1.1 %s\r\n\r\n",
+		"a line for a header": "HTTP/1.1 200 OK\r\n%s\r\n\r\n",
+		"length":              "HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n",
+		"encoding":            "HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n",
+		"chunk":               "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			sent, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = fmt.Fprintf(conn, answer, r.Header.Get("Authorization")+string(sent))
+			_ = conn.Close()
+		}))
+		t.Cleanup(server.Close)
+		for doing, call := range each {
+			_, err := call(t.Context(), &Client{BaseURL: server.URL, APIKey: Key(testKey)})
+			if err == nil {
+				t.Errorf("%s, %s: accepted", name, doing)
+			}
+			for _, verb := range []string{"%v", "%#v", "%q", "%x"} {
+				holdsNone(t, name+", "+doing, fmt.Sprintf(verb, err))
+			}
 		}
 	}
 }

@@ -8,7 +8,8 @@
 //   - A denial or a refusal is an [*Error]. Callers tell them apart with errors.Is and the
 //     errors of this package.
 //   - No error, and no value that fmt, slog or encoding/json prints, has a token, a cookie or the
-//     API key in it. A [Token] is revealed by a conversion to string alone.
+//     API key in it. A [Token] is revealed by a conversion to string alone. redacted.go names
+//     where fmt asks no method, and so prints one.
 //   - The API key goes to BaseURL alone: no redirect is followed, and no proxy is used but that of
 //     the caller's own Transport.
 //   - Each call ends within a time, and reads a bounded answer.

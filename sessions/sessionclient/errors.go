@@ -22,7 +22,8 @@ var (
 	ErrRefreshNeeded = errors.New("a refresh is needed")
 	// ErrSuperseded: another refresh of the session counts. Leave the client's tokens alone.
 	ErrSuperseded = errors.New("another refresh counts")
-	// ErrUnavailable: sessiongate cannot answer now, and nothing changed. Try again later.
+	// ErrUnavailable: sessiongate cannot answer now. Try again later. A change may have happened: to repeat
+	// it does no harm, but Create may have left a session that no client has.
 	ErrUnavailable = errors.New("sessiongate is unavailable")
 )
 

@@ -28,6 +28,9 @@ var controlHTML string
 
 var controlPage = template.Must(template.New("control").Parse(controlHTML))
 
+// formMax bounds a form. Below it, nothing of one goes to the disk.
+const formMax = 64 << 10
+
 // controls are the faults and the login page, for hands and for tests in other languages.
 func (s *Server) controls() http.Handler {
 	mux := http.NewServeMux()
@@ -64,6 +67,7 @@ func (s *Server) controls() http.Handler {
 			http.Error(w, why, http.StatusForbidden)
 			return
 		}
+		r.Body = http.MaxBytesReader(w, r.Body, formMax)
 		mux.ServeHTTP(w, r)
 	})
 }
@@ -108,7 +112,6 @@ func (s *Server) page(w http.ResponseWriter, name string, values map[string][]st
 
 // login signs a user in, and leads back.
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	claims := []byte(r.FormValue("claims"))
 	if len(claims) == 0 {
 		claims = nil

@@ -45,13 +45,13 @@ func (d *envoyDoor) open(ctx context.Context, g *errgroup.Group) (string, error)
 	if err != nil {
 		return "", fmt.Errorf("%w; without --envoy none is needed", err)
 	}
-	d.done = make(chan struct{})
 	if d.dir, err = os.MkdirTemp("", "sessiongate-dev-"); err != nil {
 		return "", fmt.Errorf("making a folder: %w", err)
 	}
 	check, public := filepath.Join(d.dir, "check"), filepath.Join(d.dir, "public")
 	d.check = authz.NewGRPCServer(d.proxy.authz, d.ready, authz.Limits{})
 	d.front = newHTTPServer(http.HandlerFunc(d.serve))
+	d.done = make(chan struct{}) // from here on, close has what it ends
 	checks, err := new(net.ListenConfig).Listen(ctx, "unix", check)
 	if err != nil {
 		return "", fmt.Errorf("listen: %w", err)

@@ -1,6 +1,7 @@
 package sessiondev_test
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -60,5 +61,16 @@ func TestWithoutEnvoy(t *testing.T) {
 	_, err := sessiondev.Start(t.Context(), sessiondev.Options{App: "http://localhost:1", Envoy: true})
 	if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "without --envoy none is needed") || !strings.Contains(err.Error(), envoyrun.BinaryEnv) {
 		t.Errorf("got %v, want one line that says what to do", err)
+	}
+}
+
+// TestWithoutTemporaryFolder: what cannot be made is said, also where little has begun.
+func TestWithoutTemporaryFolder(t *testing.T) {
+	if _, err := envoyrun.Binary(t.Context(), io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "none"))
+	if _, err := sessiondev.Start(t.Context(), sessiondev.Options{App: "http://localhost:1", Envoy: true}); err == nil || !strings.Contains(err.Error(), "making a folder") {
+		t.Error(err)
 	}
 }

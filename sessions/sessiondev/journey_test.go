@@ -1,6 +1,7 @@
 package sessiondev_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -171,7 +172,13 @@ func TestJourney(t *testing.T) {
 	s.Outage(true)
 	ada.must(http.StatusOK, http.MethodGet, "/")
 	ada.must(http.StatusServiceUnavailable, http.MethodPost, refreshPath)
+	for _, fault := range []func(context.Context) error{s.Expire, s.Theft} {
+		if fault(t.Context()) == nil {
+			t.Error("a fault that the engine cannot see is played")
+		}
+	}
 	s.Outage(false)
+	ada.must(http.StatusOK, http.MethodGet, "/") // what was refused did not happen later
 	ada.must(http.StatusOK, http.MethodPost, refreshPath)
 
 	ada.must(http.StatusOK, http.MethodPost, "/auth/signout")

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -69,6 +70,7 @@ type Server struct {
 	attempt time.Duration // D of docs/protocol.md
 	seen    *seenTokens
 	playing sync.Mutex // one fault at a time
+	out     atomic.Bool
 
 	ended <-chan struct{}
 	stop  func() error

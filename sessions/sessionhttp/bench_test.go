@@ -96,6 +96,13 @@ func (s *shifted) ListUser(ctx context.Context, id string, limit int) ([]session
 	return s.Store.ListUser(ctx, id, limit)
 }
 
+func (s *shifted) UserRows(ctx context.Context, id string, limit int) ([]sessions.Row, error) {
+	if err := s.err(); err != nil {
+		return nil, err
+	}
+	return s.Store.UserRows(ctx, id, limit)
+}
+
 func (s *shifted) Update(ctx context.Context, h sessions.Handle, c sessions.Attributes) (sessions.Record, error) {
 	if err := s.err(); err != nil {
 		return sessions.Record{}, err

@@ -88,8 +88,8 @@ func (p *public) caller(r *http.Request) (*sessions.Access, error) {
 	if denial != nil {
 		return nil, denial
 	}
-	switch evidence(r).Initiator(p.trust) {
-	case browser.InitiatorOwn, browser.InitiatorUser:
+	switch from := evidence(r).Initiator(p.trust); {
+	case from == browser.InitiatorOwn, from == browser.InitiatorUser && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		return access, nil
 	default: // a page of another site may have made an old browser send the cookies
 		if lines := r.Header.Values("Anti-Csrf"); len(lines) != 1 || !access.MatchesAntiCSRF(lines[0]) {

@@ -36,5 +36,9 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 // pleaseRefresh answers as a check does to a client that must refresh first.
 func (p *public) pleaseRefresh(w http.ResponseWriter, r *http.Request, err error) {
 	status := p.refusal(w, r, err).Status
-	send(w, status, "text/plain", []byte(browser.PleaseRefresh))
+	text := browser.PleaseRefresh
+	if errors.Is(err, denyAntiCSRF) {
+		text += browser.TokenMissing
+	}
+	send(w, status, "text/plain", []byte(text))
 }

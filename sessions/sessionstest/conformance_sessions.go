@@ -124,11 +124,25 @@ func listUser(s *suite) {
 		got, err := s.store.ListUser(s.Context(), "alice", limit)
 		s.must(err)
 		s.same(fmt.Sprint("the newest ", limit), got, want[:min(limit, 3)])
+		rows, err := s.store.UserRows(s.Context(), "alice", limit)
+		s.must(err)
+		s.same(fmt.Sprint("the rows of the newest ", limit), rows, rowsOf(got))
 	}
 	s.store.Advance(slidingLife - 3*time.Second) // the oldest has expired, the others not yet
 	got, err := s.store.ListUser(s.Context(), "alice", 100)
 	s.must(err)
 	s.same("the living", got, want[:2])
+	rows, err := s.store.UserRows(s.Context(), "alice", 100)
+	s.must(err)
+	s.same("the rows of the living", rows, rowsOf(got))
+}
+
+func rowsOf(records []sessions.Record) []sessions.Row {
+	rows := make([]sessions.Row, len(records))
+	for i, r := range records {
+		rows[i] = r.Row
+	}
+	return rows
 }
 
 func update(s *suite) {
