@@ -35,14 +35,15 @@ type route struct {
 	exact, prefix string
 	separated     bool // the prefix is of whole segments
 	service       string
+	timeout       any // nil: Envoy's
 	unchecked     bool
 	extensions    object
 	set, remove   []any
 }
 
-// start runs the real Envoy with a plane's configuration in front of a stack.
-func (p plane) start(s *stack) {
-	s.Helper()
+// configuration is a plane's, with the clusters of the shipped file.
+func (p plane) configuration(t *testing.T) []byte {
+	t.Helper()
 	slices.SortStableFunc(p.routes, func(a, b route) int {
 		return cmp.Or(cmp.Compare(len(b.exact), len(a.exact)), cmp.Compare(len(b.prefix), len(a.prefix)))
 	})
@@ -71,11 +72,11 @@ func (p plane) start(s *stack) {
 			})
 		}
 		routes = append(routes, object{
-			"match": match, "route": object{"cluster": cluster}, "request_headers_to_add": add, "request_headers_to_remove": r.remove,
+			"match": match, "route": object{"cluster": cluster, "timeout": r.timeout}, "request_headers_to_add": add, "request_headers_to_remove": r.remove,
 			"typed_per_filter_config": object{at(p.filters[len(p.filters)-1], "name").(string): check},
 		})
 	}
-	whole := parse(s.T, string(envoy.Shipped())) // its clusters stay
+	whole := parse(t, string(envoy.Shipped())) // its clusters stay
 	m := manager(whole)
 	clear(m)
 	maps.Copy(m, p.manager)
@@ -87,9 +88,15 @@ func (p plane) start(s *stack) {
 	m["route_config"] = object{"virtual_hosts": []any{object{"name": "app", "domains": []any{"*"}, "routes": routes}}}
 	text, err := json.Marshal(whole)
 	if err != nil {
-		s.Fatal(err)
+		t.Fatal(err)
 	}
-	mine, err := typed.Parse(text)
+	return text
+}
+
+// start runs the real Envoy with a plane's configuration in front of a stack.
+func (p plane) start(s *stack) {
+	s.Helper()
+	mine, err := typed.Parse(p.configuration(s.T))
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -135,6 +142,9 @@ func contourPlane(t *testing.T) plane {
 			if conditions, ok := from.(object)["conditions"].([]any); ok {
 				r.exact, _ = at(conditions, 0).(object)["exact"].(string)
 				r.prefix, _ = at(conditions, 0).(object)["prefix"].(string)
+			}
+			if policy, ok := from.(object)["timeoutPolicy"].(object); ok && policy["response"] != "infinity" {
+				r.timeout = policy["response"]
 			}
 			if policy, ok := from.(object)["authPolicy"].(object); ok {
 				r.unchecked = policy["disabled"] == true
@@ -233,6 +243,9 @@ func gatewayPlane(t *testing.T) plane {
 				policy = policies[target{"Gateway", "app", nil}]
 			}
 			r := route{service: at(rule, "backendRefs", 0, "name").(string), extensions: object{}}
+			if timeouts, ok := rule.(object)["timeouts"].(object); ok {
+				r.timeout = timeouts["request"]
+			}
 			path, value := at(rule, "matches", 0, "path").(object), at(rule, "matches", 0, "path", "value").(string)
 			if path["type"] == "Exact" {
 				r.exact = value
@@ -285,7 +298,7 @@ func istioPlane(t *testing.T) plane {
 	}
 	for _, from := range at(parse(t, files["istio/routes.yaml"]), "spec", "http").([]any) {
 		service, _, _ := strings.Cut(at(from, "route", 0, "destination", "host").(string), ".")
-		r := route{service: service, prefix: "/"}
+		r := route{service: service, prefix: "/", timeout: from.(object)["timeout"]}
 		if headers, ok := from.(object)["headers"].(object); ok {
 			r.remove, _ = at(headers, "request").(object)["remove"].([]any)
 			set, _ := at(headers, "request").(object)["set"].(object)

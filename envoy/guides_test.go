@@ -6,6 +6,7 @@ package envoy_test
 import (
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -26,7 +27,7 @@ func manifestFiles(t *testing.T) map[string]string {
 	files := map[string]string{}
 	root := os.DirFS(manifests)
 	err := fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+		if err != nil || entry.IsDir() || path.Ext(name) == ".go" {
 			return err
 		}
 		text, err := fs.ReadFile(root, name)

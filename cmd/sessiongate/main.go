@@ -56,6 +56,8 @@ type commands struct {
 	Config      configCmd      `cmd:"" help:"Print the configuration in effect, with secrets redacted; or explain which policy a request meets."`
 	Sessions    sessionsCmd    `cmd:"" help:"End sessions in the database."`
 	Keys        keysCmd        `cmd:"" help:"Make secrets; list, rotate and rewrap the keys in the database."`
+	Doctor      doctorCmd      `cmd:"" help:"Look for what makes the Envoy in front of it unsafe, and say how to cure it."`
+	Envoy       envoyCmd       `cmd:"" help:"Put what sessiongate needs into a configuration of Envoy."`
 	Metrics     metricsCmd     `cmd:"" help:"Print the page of the metrics (Markdown)."`
 	Denials     denialsCmd     `cmd:"" help:"Print the page of the codes of denials and refusals (Markdown)."`
 	OpenAPI     openAPICmd     `cmd:"" help:"Print the description of the sessions API (OpenAPI 3.1)."                                           name:"openapi"`

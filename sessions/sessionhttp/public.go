@@ -9,8 +9,9 @@ import (
 )
 
 // Public serves what browsers reach: refresh, sign-out, the public keys and, if they are enabled,
-// the calls of users for their own sessions; and 404 for everything else. Bodies are ignored; net/http drains a small one and closes the
-// connection after a large one. Public checks the configuration.
+// the calls of users for their own sessions; the echo for the doctor alone; and 404 for everything
+// else. Bodies are ignored; net/http drains a small one and closes the connection after a large one.
+// Public checks the configuration.
 func Public(engine *sessions.Engine, cfg Config) (http.Handler, error) {
 	s, err := newServer(engine, cfg)
 	if err != nil {
@@ -22,6 +23,9 @@ func Public(engine *sessions.Engine, cfg Config) (http.Handler, error) {
 		cfg.RefreshPath: {http.MethodPost: p.refresh},
 		cfg.SignoutPath: {http.MethodPost: p.signOut},
 		JWKSPath:        {http.MethodGet: p.jwks},
+	}
+	if at := DoctorPath(cfg.Cookies.AuthPath); routes[at] == nil { // the refresh may have that path
+		routes[at] = methods{http.MethodGet: p.doctor}
 	}
 	var one methods // nil: no session has a path
 	if cfg.OwnSessions.Enabled {
