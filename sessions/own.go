@@ -51,16 +51,11 @@ func (e *Engine) ListOwn(ctx context.Context, a *Access, limit int) (rows []Row,
 
 // ownSession is the session of a, as the store has it now, and the time of the reading.
 func (e *Engine) ownSession(ctx context.Context, a *Access) (Record, time.Time, error) {
-	rec, now, err := e.store.Get(ctx, a.Handle)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return Record{}, time.Time{}, DenyEnded
-	case err != nil:
-		return Record{}, time.Time{}, unavailable("reading session", err)
-	case !now.Before(rec.EndsAt()):
-		return Record{}, time.Time{}, DenyEnded
+	rec, now, err := e.living(ctx, a.Handle)
+	if errors.Is(err, ErrNotFound) {
+		err = DenyEnded
 	}
-	return rec, now, nil
+	return rec, now, err
 }
 
 // mayEnd says whether the session of a lives, and its sign-in is at most within ago, by the store's

@@ -3,20 +3,27 @@ package sessions
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Get returns a living session, or [ErrNotFound].
 func (e *Engine) Get(ctx context.Context, h Handle) (Record, error) {
+	rec, _, err := e.living(ctx, h)
+	return rec, err
+}
+
+// living is Get, with the store's time of the reading.
+func (e *Engine) living(ctx context.Context, h Handle) (Record, time.Time, error) {
 	rec, now, err := e.store.Get(ctx, h)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Record{}, ErrNotFound
+		return Record{}, time.Time{}, ErrNotFound
 	case err != nil:
-		return Record{}, unavailable("reading session", err)
-	case !now.Before(rec.ExpiresAt) || !now.Before(rec.AbsoluteExpiresAt):
-		return Record{}, ErrNotFound
+		return Record{}, time.Time{}, unavailable("reading session", err)
+	case !now.Before(rec.EndsAt()):
+		return Record{}, time.Time{}, ErrNotFound
 	}
-	return rec, nil
+	return rec, now, nil
 }
 
 // ListUser returns the living sessions of a user, the newest first, at most limit.

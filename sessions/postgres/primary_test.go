@@ -364,9 +364,9 @@ func TestHalfOpenConnections(t *testing.T) {
 	recovers(t, store, "half-open")
 }
 
-// A network with 200 ms per round trip is slow, and no reason to give a connection up.
-func TestSlowNetwork(t *testing.T) {
-	t.Parallel()
+// behindNetwork is a server with a migrated database, and a network before it.
+func behindNetwork(t *testing.T) (*cluster.Cluster, *cluster.Proxy) {
+	t.Helper()
 	server, err := cluster.Start(t.Context(), cluster.Options{TCP: true})
 	if err != nil {
 		t.Fatal(err)
@@ -375,7 +375,13 @@ func TestSlowNetwork(t *testing.T) {
 	if err := migrated(t.Context(), server, ours); err != nil {
 		t.Fatal(err)
 	}
-	front := proxy(t, server.Address())
+	return server, proxy(t, server.Address())
+}
+
+// A network with 200 ms per round trip is slow, and no reason to give a connection up.
+func TestSlowNetwork(t *testing.T) {
+	t.Parallel()
+	server, front := behindNetwork(t)
 	front.Delay(100 * time.Millisecond)
 	for _, addresses := range [][]string{{front.Address()}, {front.Address(), "127.0.0.1:1"}} {
 		store := openAt(t, postgres.Config{URL: hosts(t, server, "", addresses...)})

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sessiongate/sessiongate/internal/cluster"
 	"github.com/sessiongate/sessiongate/sessions/postgres"
 )
 
@@ -15,15 +14,7 @@ import (
 // no connection is lost for those that are not.
 func TestOverloadKeepsItsConnections(t *testing.T) {
 	t.Parallel()
-	server, err := cluster.Start(t.Context(), cluster.Options{TCP: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Stop)
-	if err := migrated(t.Context(), server, ours); err != nil {
-		t.Fatal(err)
-	}
-	front := proxy(t, server.Address())
+	server, front := behindNetwork(t)
 	const connections, callers, attempts = 2, 100, 5
 	store := openAt(t, postgres.Config{URL: hosts(t, server, "", front.Address()), MaxConnections: connections})
 	rec := busy(t, store)

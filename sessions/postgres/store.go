@@ -332,12 +332,7 @@ func (s *Store) get(ctx context.Context, h sessions.Handle, withData bool) (sess
 func (s *Store) UserRows(ctx context.Context, userID string, limit int) ([]sessions.Row, error) {
 	var list []sessions.Row
 	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
-		// The user's are found first, as for EndUser.
-		rows, err := by.Query(ctx, `
-			WITH s AS MATERIALIZED (
-				SELECT `+rowColumns+` FROM sessiongate.active_sessions s
-				WHERE s.user_id = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now()
-			)
+		rows, err := by.Query(ctx, livingOfUser+`
 			SELECT `+rowColumns+` FROM s ORDER BY s.created_at DESC, s.handle LIMIT $2`, userID, limit)
 		if err != nil {
 			return err
@@ -401,17 +396,20 @@ func (s *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Attrib
 	return rec, nil
 }
 
+// livingOfUser begins a statement: s are the rows of the user $1 that have not expired. They are found
+// first, as for EndUser.
+const livingOfUser = `
+			WITH s AS MATERIALIZED (
+				SELECT ` + rowColumns + ` FROM sessiongate.active_sessions s
+				WHERE s.user_id = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now()
+			)`
+
 // ListUser implements [sessions.Store].
 func (s *Store) ListUser(ctx context.Context, userID string, limit int) ([]sessions.Record, error) {
 	var records []sessions.Record
 	err := s.do(ctx, s.pool, func(ctx context.Context, by querier) error {
-		// The user's are found first, as for EndUser. OFFSET 0 keeps their attributes from being joined
-		// otherwise than one by one.
-		rows, err := by.Query(ctx, `
-			WITH s AS MATERIALIZED (
-				SELECT `+rowColumns+` FROM sessiongate.active_sessions s
-				WHERE s.user_id = $1 AND least(s.expires_at, s.absolute_expires_at) > sessiongate.now()
-			)
+		// OFFSET 0 keeps the attributes from being joined otherwise than one by one.
+		rows, err := by.Query(ctx, livingOfUser+`
 			SELECT `+rowColumns+`, c.claims, c.claims_version, c.data
 			FROM s, LATERAL (SELECT c.claims, c.claims_version, c.data FROM sessiongate.session_attributes c WHERE c.handle = s.handle OFFSET 0) c
 			ORDER BY s.created_at DESC, s.handle LIMIT $2`, userID, limit)
