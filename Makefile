@@ -12,12 +12,13 @@ APPS      := envoy/testdata/vite envoy/testdata/nextjs
 CLIENTS   := envoy/testdata/clients
 APICLIENTS := envoy/testdata/apiclients
 DIAGRAMS  := docs/testdata/mermaid
+CHART     := envoy/guides/helm
 BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 
-.PHONY: help build demo test soak websdk clients apiclients apps diagrams fuzz check bench bench-peers bench-go screenshots vuln fmt clean
+.PHONY: help build demo test soak websdk clients apiclients apps diagrams fuzz check bench bench-peers bench-go screenshots chart vuln fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +96,9 @@ screenshots: ## take the pictures of docs/images again, and film the story (need
 	@$(GO) run ./internal/envoyrun/fetch
 	@mkdir -p docs/images
 	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$|^TestDemoStory$$/^at_1280_px$$|^TestDashboard$$' ./envoy
+
+chart: ## give the Helm chart to the real Helm and an API server, and compare with the records (RECORD=1 writes them; it builds Helm, minutes the first time)
+	cd $(CHART) && GOWORK=off $(GO) test -count=1 -shuffle=on -timeout 30m $(TESTFLAGS) ./... $(if $(RECORD),-args -record)
 
 vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
