@@ -73,6 +73,35 @@ func (g generated) bootstrap() (any, error) {
 
 // inline puts route configurations into a listener, and says whether it asks for any.
 func inline(listener *listenerv3.Listener, routes map[string]*routev3.RouteConfiguration) (found bool, err error) {
+	err = managers(listener, func(manager *hcmv3.HttpConnectionManager) error {
+		name := manager.GetRds().GetRouteConfigName()
+		if name == "" {
+			return nil
+		}
+		config, ok := routes[name]
+		if !ok {
+			return fmt.Errorf("it asks for routes %q, and there are %q", name, slices.Sorted(maps.Keys(routes)))
+		}
+		found = true
+		manager.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: config}
+		return nil
+	})
+	return found, err
+}
+
+// asked are the names of the route configurations that a listener asks for.
+func asked(listener *listenerv3.Listener) (names []string, err error) {
+	err = managers(listener, func(manager *hcmv3.HttpConnectionManager) error {
+		if name := manager.GetRds().GetRouteConfigName(); name != "" {
+			names = append(names, name)
+		}
+		return nil
+	})
+	return names, err
+}
+
+// managers lets edit change each connection manager of a listener.
+func managers(listener *listenerv3.Listener, edit func(*hcmv3.HttpConnectionManager) error) error {
 	chains := listener.GetFilterChains()
 	if chain := listener.GetDefaultFilterChain(); chain != nil {
 		chains = append(slices.Clone(chains), chain)
@@ -84,24 +113,17 @@ func inline(listener *listenerv3.Listener, routes map[string]*routev3.RouteConfi
 				continue
 			}
 			if err := packed.UnmarshalTo(manager); err != nil {
-				return false, fmt.Errorf("unpacking connection manager: %w", err)
+				return fmt.Errorf("unpacking connection manager: %w", err)
 			}
-			name := manager.GetRds().GetRouteConfigName()
-			if name == "" {
-				continue
+			if err := edit(manager); err != nil {
+				return err
 			}
-			config, ok := routes[name]
-			if !ok {
-				return false, fmt.Errorf("it asks for routes %q, and there are %q", name, slices.Sorted(maps.Keys(routes)))
-			}
-			found = true
-			manager.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: config}
 			if err := packed.MarshalFrom(manager); err != nil {
-				return false, fmt.Errorf("packing connection manager: %w", err)
+				return fmt.Errorf("packing connection manager: %w", err)
 			}
 		}
 	}
-	return found, nil
+	return nil
 }
 
 // toTree is a bootstrap with the names of envoy.yaml.

@@ -17,13 +17,12 @@ import (
 var surroundings string
 
 // object is a Kubernetes object.
-type object map[string]any
+type object = map[string]any
 
-func (o object) kind() string { return fmt.Sprint(o["kind"]) }
-
-func (o object) name() string {
-	metadata, _ := o["metadata"].(map[string]any)
-	return fmt.Sprintf("%v/%v", metadata["namespace"], metadata["name"])
+// nameOf is what an object is called in a message.
+func nameOf(o object) string {
+	metadata, _ := o["metadata"].(object)
+	return fmt.Sprintf("%v %v/%v", o["kind"], metadata["namespace"], metadata["name"])
 }
 
 // objects are the documents of some manifests.
@@ -47,7 +46,7 @@ func objects(texts ...string) (all []object, err error) {
 // addressed gives an address to each Service that has none, as a cluster does.
 func addressed(all []object) {
 	for i, o := range all {
-		if spec, ok := o["spec"].(map[string]any); ok && o.kind() == "Service" && spec["clusterIP"] == nil {
+		if spec, ok := o["spec"].(object); ok && o["kind"] == "Service" && spec["clusterIP"] == nil {
 			spec["clusterIP"] = "10.96.1." + strconv.Itoa(i)
 		}
 	}
