@@ -31,9 +31,9 @@ const (
 	root    = "../../.."
 	chart   = "sessiongate"
 	records = root + "/envoy/testdata/chart"
-	// kubernetes is the version that a render without a cluster is for. What depends on it is nothing but the chart's own kubeVersion.
-	kubernetes = "1.37.0"
-	again      = "run make chart RECORD=1, and look at the difference"
+	// newest is the version of Kubernetes that a render without a cluster is for. What depends on it is nothing but the chart's own kubeVersion.
+	newest = "1.37.0"
+	again  = "run make chart RECORD=1, and look at the difference"
 )
 
 var record = flag.Bool("record", false, "write what is generated and recorded, instead of comparing it")
@@ -105,7 +105,7 @@ func cases() ([]string, error) {
 }
 
 // placed returns what each case is installed as. All but one are installed as the guide says.
-func placed(file string) []string {
+func placed(file, chart string) []string {
 	if filepath.Base(file) == "other-namespace.yaml" {
 		return []string{"gate", chart, "--namespace=auth"}
 	}
@@ -120,7 +120,7 @@ func renders() (map[string]string, error) {
 	}
 	made := map[string]string{}
 	for _, file := range files {
-		text, err := run(append([]string{"template", "--kube-version=" + kubernetes, "--values=" + file}, placed(file)...)...)
+		text, err := run(append([]string{"template", "--kube-version=" + newest, "--values=" + file}, placed(file, chart)...)...)
 		if err != nil {
 			return nil, err
 		}
@@ -313,7 +313,7 @@ func TestLint(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
-			if _, err := run("lint", "--strict", "--kube-version="+kubernetes, "--values="+file, chart); err != nil {
+			if _, err := run("lint", "--strict", "--kube-version="+newest, "--values="+file, chart); err != nil {
 				t.Error(err)
 			}
 		})
@@ -385,7 +385,7 @@ func TestRefusals(t *testing.T) {
 			if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := run("template", "a", chart, "--kube-version="+kubernetes, "--values="+file); err == nil {
+			if _, err := run("template", "a", chart, "--kube-version="+newest, "--values="+file); err == nil {
 				t.Errorf("accepted: %s", values)
 			} else if text := err.Error(); !strings.Contains(text, said) || strings.Contains(text, secret) {
 				t.Errorf("of %s Helm says:\n%s\nwant %q, and no secret", values, text, said)
