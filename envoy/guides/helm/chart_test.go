@@ -51,8 +51,8 @@ func TestMain(m *testing.M) {
 
 // writeAll writes in the order of what depends on what: a render reads the generated files, and a sum is of both.
 func writeAll() error {
-	for _, make := range []func() (map[string]string, error){generated, renders, sums} {
-		files, err := make()
+	for _, produce := range []func() (map[string]string, error){generated, renders, sums} {
+		files, err := produce()
 		if err != nil {
 			return err
 		}
@@ -227,7 +227,8 @@ func readme(schema object) (string, error) {
 	if err := yaml.Unmarshal(values, &document); err != nil {
 		return "", err
 	}
-	rows := "| Value | Default | |\n|---|---|---|\n"
+	var rows strings.Builder
+	rows.WriteString("| Value | Default | |\n|---|---|---|\n")
 	var walk func(prefix string, node *yaml.Node, schema object) error
 	walk = func(prefix string, node *yaml.Node, schema object) error {
 		for i := 0; i < len(node.Content); i += 2 {
@@ -258,7 +259,7 @@ func readme(schema object) (string, error) {
 			if len(said) > 60 {
 				initial = "in [values.yaml](values.yaml)"
 			}
-			rows += fmt.Sprintf("| `%s` | %s | %s |\n", name, initial, description)
+			_, _ = fmt.Fprintf(&rows, "| `%s` | %s | %s |\n", name, initial, description)
 		}
 		return nil
 	}
@@ -268,15 +269,15 @@ func readme(schema object) (string, error) {
 	if !table.Match(text) {
 		return "", fmt.Errorf("%s/README.md has no place for the values", chart)
 	}
-	return table.ReplaceAllLiteralString(string(text), "<!-- values -->\n"+rows+"<!-- /values -->"), nil
+	return table.ReplaceAllLiteralString(string(text), "<!-- values -->\n"+rows.String()+"<!-- /values -->"), nil
 }
 
 // TestRecords compares what is generated, what Helm makes of each case, and the sums, with the files that are there.
 func TestRecords(t *testing.T) {
 	t.Parallel()
 	want := map[string]string{}
-	for _, make := range []func() (map[string]string, error){generated, renders, sums} {
-		files, err := make()
+	for _, produce := range []func() (map[string]string, error){generated, renders, sums} {
+		files, err := produce()
 		if err != nil {
 			t.Fatal(err)
 		}

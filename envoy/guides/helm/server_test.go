@@ -442,13 +442,18 @@ func TestRelease(t *testing.T) {
 		defer k.mu.Unlock()
 		return k.before, len(k.jobs)
 	}
-	deployment := func() (image, sum, uid string, replicas int32) {
+	type state struct {
+		image, sum string
+		uid        types.UID
+		replicas   int32
+	}
+	deployment := func() state {
 		t.Helper()
 		d, err := c.typed.AppsV1().Deployments("sessiongate").Get(t.Context(), "sessiongate", metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return d.Spec.Template.Spec.Containers[0].Image, d.Spec.Template.Annotations["checksum/config"], string(d.UID), *d.Spec.Replicas
+		return state{d.Spec.Template.Spec.Containers[0].Image, d.Spec.Template.Annotations["checksum/config"], d.UID, *d.Spec.Replicas}
 	}
 
 	// The first migration fails: nothing else was made.
@@ -466,16 +471,16 @@ func TestRelease(t *testing.T) {
 	if !slices.Equal(before, duringHooks) {
 		t.Errorf("the Job came to %q", before)
 	}
-	image, sum, uid, replicas := deployment()
-	if image != "registry.example/sessiongate:0.1.0" || replicas != 2 {
-		t.Errorf("installed: %s, %d replicas", image, replicas)
+	first := deployment()
+	if first.image != "registry.example/sessiongate:0.1.0" || first.replicas != 2 {
+		t.Errorf("installed: %+v", first)
 	}
 
 	// An upgrade migrates first, and changes the pods' template with the configuration.
 	must("upgrade", "sessiongate", chart, "--set=image.tag=0.2.0", "--set=config.log.level=warn")
-	newImage, newSum, sameUID, _ := deployment()
-	if newImage != "registry.example/sessiongate:0.2.0" || newSum == sum || sameUID != uid {
-		t.Errorf("upgraded: %s, sum %q after %q, the same Deployment: %t", newImage, newSum, sum, sameUID == uid)
+	second := deployment()
+	if second.image != "registry.example/sessiongate:0.2.0" || second.sum == first.sum || second.uid != first.uid {
+		t.Errorf("upgraded: %+v, after %+v", second, first)
 	}
 	if before, now := seen(); now != jobs+1 || !slices.Contains(before, "Deployment sessiongate") || !slices.Contains(before, "NetworkPolicy sessiongate-migrate") {
 		t.Errorf("%d Jobs after %d; the last came to %q", now, jobs, before)
@@ -486,16 +491,16 @@ func TestRelease(t *testing.T) {
 	if err := do(true, "upgrade", "sessiongate", chart, "--set=image.tag=0.3.0"); err == nil {
 		t.Error("an upgrade without its migration succeeds")
 	}
-	if image, _, _, _ := deployment(); image != newImage {
-		t.Errorf("after a failed upgrade the image is %s", image)
+	if third := deployment(); third != second {
+		t.Errorf("after a failed upgrade: %+v, want %+v", third, second)
 	}
 	holds("after a failed upgrade", afterInstall)
 
 	// Back, without a migration.
 	_, jobs = seen()
 	must("rollback", "sessiongate", "2") // the second revision is the first that succeeded
-	if backImage, backSum, _, _ := deployment(); backImage != image || backSum != sum {
-		t.Errorf("rolled back: %s, sum %q, want %s, %q", backImage, backSum, image, sum)
+	if back := deployment(); back != first {
+		t.Errorf("rolled back: %+v, want %+v", back, first)
 	}
 	if _, now := seen(); now != jobs {
 		t.Errorf("a rollback migrated")
@@ -504,6 +509,9 @@ func TestRelease(t *testing.T) {
 
 	// What an autoscaler sets stays.
 	must("upgrade", "sessiongate", chart, "--set=autoscaling.enabled=true")
+	if replicas := deployment().replicas; replicas != 1 {
+		t.Errorf("the guide says that the replicas are 1 until the autoscaler looks, and they are %d", replicas)
+	}
 	scale, err := c.typed.AppsV1().Deployments("sessiongate").GetScale(t.Context(), "sessiongate", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -513,7 +521,7 @@ func TestRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	must("upgrade", "sessiongate", chart, "--set=autoscaling.enabled=true", "--set=image.tag=0.2.0")
-	if _, _, _, replicas := deployment(); replicas != 5 {
+	if replicas := deployment().replicas; replicas != 5 {
 		t.Errorf("an upgrade sets the replicas to %d, and the autoscaler had 5", replicas)
 	}
 
@@ -549,13 +557,13 @@ func TestRelease(t *testing.T) {
 			}
 		}
 	}
-	_, _, uid, _ = deployment()
+	written := deployment()
 	if err := do(false, "install", "sessiongate", chart); err == nil {
 		t.Error("Helm takes what is not its own")
 	}
 	must("install", "sessiongate", chart, "--take-ownership")
-	if _, _, same, replicas := deployment(); same != uid || replicas != 2 {
-		t.Errorf("the same Deployment: %t; %d replicas", same == uid, replicas)
+	if taken := deployment(); taken.uid != written.uid || taken.replicas != 2 {
+		t.Errorf("taken over: %+v, after %+v", taken, written)
 	}
 	holds("after the take-over", afterInstall)
 }
