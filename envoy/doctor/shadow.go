@@ -3,7 +3,7 @@ package doctor
 // Istio's AuthorizationPolicy with action CUSTOM switches no check off on routes. An RBAC filter before the check has shadow rules, which decide
 // nothing but leave in the request's metadata which policy took it; and filter_enabled_metadata of the check reads that.
 
-// verdict says whether something takes a request of which only the path is known. Their order makes "and" the least, "or" the greatest.
+// verdict says whether something takes a request whose path alone is known. Their order makes "and" the least, "or" the greatest.
 type verdict int
 
 const (
