@@ -51,3 +51,42 @@ func TestDoctorOfGuides(t *testing.T) {
 		})
 	}
 }
+
+// TestDoctorOfIstiosExceptions: the doctor reads which paths an AuthorizationPolicy exempts, from what Istio makes of it.
+func TestDoctorOfIstiosExceptions(t *testing.T) {
+	t.Parallel()
+	exempt := func(r recording) object { // what holds the list of paths
+		_, chain := checked(t, r.Bootstrap)
+		for _, filter := range at(chain, "filters", 0, "typed_config", "http_filters").([]any) {
+			if rules, ok := at(filter, "typed_config").(object)["shadow_rules"].(object); ok {
+				for _, policy := range rules["policies"].(object) {
+					return at(policy, "permissions", 0, "and_rules", "rules", 0, "not_rule", "or_rules").(object)
+				}
+			}
+		}
+		t.Fatal("no filter has shadow rules")
+		return nil
+	}
+	path := func(kind, value string) any { return object{"url_path": object{"path": object{kind: value}}} }
+	for name, test := range map[string]struct {
+		edit  func(paths []any) []any
+		found string
+	}{
+		"the guide's":          {func(paths []any) []any { return paths }, ""},
+		"not the auth path":    {func(paths []any) []any { return paths[2:] }, "D7"},
+		"not the login page":   {func(paths []any) []any { return paths[:3] }, "D4"},
+		"everything":           {func(paths []any) []any { return append(paths, path("prefix", "/")) }, "D1"},
+		"one page of the app":  {func(paths []any) []any { return append(paths, path("exact", "/about")) }, ""},
+		"what no path decides": {func([]any) []any { return []any{object{"header": object{"name": "x-open", "present_match": true}}} }, "D4 D7"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := recorded(t, "Istio")
+			list := exempt(r)
+			list["rules"] = test.edit(list["rules"].([]any))
+			if probes, all := probesOf(t, r.text(t)); probes != test.found {
+				t.Errorf("found %s, want %q:\n%s", probes, test.found, all)
+			}
+		})
+	}
+}

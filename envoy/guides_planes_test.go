@@ -99,7 +99,7 @@ func (r recording) text(t *testing.T) []byte {
 	return text
 }
 
-// TestRecordingsAreOfTheManifests: whoever changes a manifest sees what the real control plane makes of it, before users do.
+// TestRecordingsAreOfTheManifests: a change of a manifest shows what the real control plane makes of it, before users see it.
 func TestRecordingsAreOfTheManifests(t *testing.T) {
 	t.Parallel()
 	files := manifestFiles(t)

@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -36,11 +35,8 @@ const (
 	again  = "run make chart RECORD=1, and look at the difference"
 )
 
-var record = flag.Bool("record", false, "write what is generated and recorded, instead of comparing it")
-
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if *record {
+	if os.Getenv("SESSIONGATE_RECORD") != "" {
 		if err := writeAll(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

@@ -309,25 +309,6 @@ func TestServer(t *testing.T) {
 	if err := c.apply(t.Context(), root, true); err == nil || !strings.Contains(err.Error(), "restricted") {
 		t.Errorf("a pod that may be root: %v", err)
 	}
-	// The guide's manifests, too.
-	manifests, err := filepath.Glob(manifests + "/*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range manifests {
-		if filepath.Base(file) == "kustomization.yaml" {
-			continue
-		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, o := range plain(t, string(text)) {
-			if err := c.apply(t.Context(), o, true); err != nil {
-				t.Errorf("%s: %v %v: %v", file, o["kind"], o["metadata"].(object)["name"], err)
-			}
-		}
-	}
 }
 
 // kubelet ends each Job as it is told to: with success, or not. It stands for the nodes and the controller that this cluster has not.
