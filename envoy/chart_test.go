@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sessiongate/sessiongate/authz"
 )
 
 const (
@@ -486,6 +488,18 @@ func holdsTogether(t *testing.T, objects []object) {
 			t.Errorf("%s: the auth path is %v, want %s", identity(o), path, auth)
 		}
 		sameTime(o, at(o, "spec", "rules", 0, "timeouts", "request"))
+	}
+	for _, o := range byKind["SecurityPolicy"] {
+		// As Envoy sends it: a text that sessiongate does not understand denies every request.
+		extensions := map[string]string{}
+		if check, ok := at(o, "spec").(object)["extAuth"]; ok {
+			for _, pair := range at(check, "contextExtensions").([]any) {
+				extensions[at(pair, "name").(string)] = at(pair, "value").(string)
+			}
+			if _, err := (authz.Policy{LoginURL: "/login"}).With(extensions); err != nil {
+				t.Errorf("%s: %v", identity(o), err)
+			}
+		}
 	}
 	for _, o := range byKind["VirtualService"] {
 		if path := jsonOf(t, at(o, "spec", "http", 0, "match")); path != fmt.Sprintf(`[{"uri":{"exact":%q}},{"uri":{"prefix":"%s/"}}]`, auth, auth) {

@@ -338,6 +338,10 @@ func TestRefusals(t *testing.T) {
 		"secrets: {key: ''}":                                                                      `at '/secrets/key'`,
 		"secrets: {database: null}":                                                               `at '/secrets': missing property 'database'`,
 		// Slips.
+		"name: 1st": `"1st" is no name for the Services`,
+		"name: a.b": `"a.b" is no name for the Services`,
+		"networkPolicy: {extraIngress: [{from: [], ports: [{port: 9001}]}]}": `at '/networkPolicy/extraIngress/0/from': minItems: got 0, want 1`,
+		"networkPolicy: {extraEgress: [{to: []}]}":                           `at '/networkPolicy/extraEgress/0/to': minItems: got 0, want 1`,
 		"replica: 3":                             `at '': additional properties 'replica' not allowed`,
 		"config: {databse: {migrate: false}}":    `at '/config': additional properties 'databse' not allowed`,
 		"config: {anti_csrf: sometimes}":         `at '/config/anti_csrf': value must be one of 'always', 'attested', 'unsafe', 'off'`,
