@@ -42,8 +42,9 @@ soak: ## play every fault of the store and the network at full size: 1,000 clien
 	SESSIONGATE_SOAK=1 $(GO) test -race -count=1 -timeout 3h -v -run '^TestFault' $(TESTFLAGS) ./envoy
 
 # With its own module, and so apart from test: the control planes are built from more than all the rest.
-planes: ## give the guides' manifests to the real Istio, Envoy Gateway and Contour (RECORD=1 writes what they make of them; half an hour the first time)
+planes: $(GOLANGCI_LINT) ## give the guides' manifests to the real Istio, Envoy Gateway and Contour (RECORD=1 writes what they make of them; half an hour the first time)
 	cd envoy/guides/planes && GOWORK=off SESSIONGATE_RECORD=$(RECORD) $(GO) test -count=1 -shuffle=on -timeout 90m $(TESTFLAGS) ./...
+	cd envoy/guides/planes && GOWORK=off $(GO) mod tidy -diff && $(GOLANGCI_LINT) run --config $(CURDIR)/.golangci.yml ./...
 
 websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published frontend SDKs, which the tests run in Chromium
 	@:

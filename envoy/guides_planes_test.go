@@ -146,7 +146,7 @@ func checked(t *testing.T, bootstrap object) (listener, chain object) {
 		chains, _ := l.(object)["filter_chains"].([]any)
 		for _, c := range chains {
 			filters, _ := at(c, "filters", 0, "typed_config").(object)["http_filters"].([]any)
-			if slices.ContainsFunc(filters, func(f any) bool { return isCheck(f) }) {
+			if slices.ContainsFunc(filters, isCheck) {
 				if chain != nil {
 					t.Fatal("two filter chains have the check")
 				}
