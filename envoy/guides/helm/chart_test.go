@@ -395,6 +395,41 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestGuide renders the values that the guide shows, and counts what it counts.
+func TestGuide(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile(filepath.Join(root, "docs/guides/kubernetes.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, values, found := strings.Cut(string(guide), "cat > values.yaml <<'END'\n")
+	values, _, ended := strings.Cut(values, "END\n")
+	if !found || !ended {
+		t.Fatal("the guide shows no values")
+	}
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err := run("template", "sessiongate", chart, "--namespace=sessiongate", "--kube-version="+newest, "--values="+file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of what a reader has to change, the guide's values leave one thing: who scrapes. They name no Prometheus.
+	for _, left := range []string{"registry.example/", "db.example.internal", "192.0.2.10", "kubernetes.io/metadata.name: ingress", "kubernetes.io/metadata.name: app\n", "name: envoy"} {
+		if strings.Contains(text, left) {
+			t.Errorf("with the guide's values a default is left that says CHANGE: %s", left)
+		}
+	}
+	files, err := cases()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != 17 || !strings.Contains(string(guide), "seventeen sets of values") {
+		t.Errorf("the guide says seventeen sets of values, and there are %d", len(files))
+	}
+}
+
 // TestOldKubernetes: below the first version that the schemas are known of, Helm installs nothing.
 func TestOldKubernetes(t *testing.T) {
 	t.Parallel()
