@@ -36,9 +36,9 @@ test: ## run every test, with the race detector and in random order, and each fu
 	$(GO) test -race -shuffle=on -timeout 45m $(TESTFLAGS) ./...
 	@$(MAKE) --no-print-directory fuzz
 
-soak: ## play every fault of the store and the network at full size: 1,000 clients, 200 kills (an hour)
+soak: ## play every fault at full size, and two upgrades in a row under load: 1,000 clients, 200 kills (an hour)
 	@$(GO) run ./internal/envoyrun/fetch
-	SESSIONGATE_SOAK=1 $(GO) test -race -count=1 -timeout 3h -v -run '^TestFault' $(TESTFLAGS) ./envoy
+	SESSIONGATE_SOAK=1 $(GO) test -race -count=1 -timeout 3h -v -run '^TestFault|^TestRollout$$' $(TESTFLAGS) ./envoy
 
 websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published frontend SDKs, which the tests run in Chromium
 	@:
