@@ -21,6 +21,7 @@ func formerProgram() (string, error) { return programBefore(1) }
 // formers are the programs that programBefore has built, by how many migrations they lack.
 var formers = struct {
 	sync.Mutex
+
 	files map[int]string
 }{files: map[int]string{}}
 
