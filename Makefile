@@ -17,7 +17,7 @@ BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 
-.PHONY: help build demo test soak websdk clients apiclients apps diagrams fuzz check bench bench-peers bench-go screenshots vuln fmt clean
+.PHONY: help build demo test soak planes websdk clients apiclients apps diagrams fuzz check bench bench-peers bench-go screenshots vuln fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ test: ## run every test, with the race detector and in random order, and each fu
 soak: ## play every fault at full size, and two upgrades in a row under load: 1,000 clients, 200 kills (an hour)
 	@$(GO) run ./internal/envoyrun/fetch
 	SESSIONGATE_SOAK=1 $(GO) test -race -count=1 -timeout 3h -v -run '^TestFault|^TestRollout$$' $(TESTFLAGS) ./envoy
+
+# With its own module, and so apart from test: the control planes are built from more than all the rest.
+planes: ## give the guides' manifests to the real Istio, Envoy Gateway and Contour (RECORD=1 writes what they make of them; half an hour the first time)
+	cd envoy/guides/planes && GOWORK=off SESSIONGATE_RECORD=$(RECORD) $(GO) test -count=1 -shuffle=on -timeout 90m $(TESTFLAGS) ./...
 
 websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published frontend SDKs, which the tests run in Chromium
 	@:

@@ -229,20 +229,26 @@ func (s *stack) connect() {
 // startEnvoy runs the shipped configuration in front of the stack, with edit on top.
 func (s *stack) startEnvoy(name string, edit func(*bootstrapv3.Bootstrap) error) *envoyrun.Proxy {
 	s.Helper()
+	return s.runEnvoy(name, typed.Edit(func(b *bootstrapv3.Bootstrap) error {
+		if err := patient(b); err != nil {
+			return err
+		}
+		if edit != nil {
+			return edit(b)
+		}
+		return nil
+	}))
+}
+
+// runEnvoy runs what edit makes of the shipped configuration, its text, in front of the stack.
+func (s *stack) runEnvoy(name string, edit func(config []byte) ([]byte, error)) *envoyrun.Proxy {
+	s.Helper()
 	log := s.logFile(name)
 	options := envoyrun.Options{
 		Listeners: map[string]string{"ingress": "127.0.0.1:0"},
 		Clusters:  map[string][]string{"app": {s.app.address}},
 		Log:       log,
-		Edit: typed.Edit(func(b *bootstrapv3.Bootstrap) error {
-			if err := patient(b); err != nil {
-				return err
-			}
-			if edit != nil {
-				return edit(b)
-			}
-			return nil
-		}),
+		Edit:      edit,
 	}
 	for _, p := range s.processes {
 		options.Clusters["sessiongate_authz"] = append(options.Clusters["sessiongate_authz"], p.authz)

@@ -83,9 +83,9 @@ func (e *examination) failOpenFilter(m *manager, f filter) {
 		})
 	}
 	if at := f.config.field("filter_enabled_metadata"); at.exists() {
-		if m.hasShadowRules(at.field("filter").text(), f) {
+		if rules, _ := m.shadow(f); rules.exists() {
 			e.report.Skipped = append(e.report.Skipped, Skip{
-				Probe: "D16", Why: in + " is asked where the shadow rules of an RBAC filter say so, as Istio's AuthorizationPolicy has it: its exceptions are not listed",
+				Probe: "D16", Why: in + " is asked where the shadow rules of an RBAC filter say so, as Istio's AuthorizationPolicy has it: exceptions that are a part of a route are not listed",
 			})
 		} else {
 			e.find("D15", in, at, fault{
@@ -112,19 +112,6 @@ func isAll(fraction value) bool {
 		whole = 1_000_000
 	}
 	return fraction.field("numerator").number(0) >= whole
-}
-
-// hasShadowRules says whether an RBAC filter before another one sets metadata, as Istio's generated ones do.
-func (m *manager) hasShadowRules(metadata string, before filter) bool {
-	for _, f := range m.filters {
-		if f.entry == before.entry {
-			return false
-		}
-		if f.kind == rbacType && metadata == "envoy.filters.http.rbac" && f.config.field("shadow_rules").exists() {
-			return true
-		}
-	}
-	return false
 }
 
 // answers looks for what turns sessiongate's answers into others (D2), and joins what it is asked (D5).

@@ -328,6 +328,9 @@ func (l lead) perFilter(name string) (kind string, message, packed value) {
 
 // switched says whether a filter works for a lead, and what says so: nothing, if that is the filter itself.
 func (l lead) switched(f filter) (on bool, by value) {
+	if exempt, by := l.shadowed(f); exempt {
+		return false, by
+	}
 	kind, message, packed := l.perFilter(f.name)
 	if !packed.exists() {
 		return !f.disabled, value{}

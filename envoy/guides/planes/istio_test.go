@@ -1,0 +1,119 @@
+package planes
+
+import (
+	"encoding/json"
+	"os"
+	"testing"
+
+	"istio.io/istio/pilot/pkg/config/kube/crd"
+	"istio.io/istio/pilot/pkg/model"
+	"istio.io/istio/pilot/test/xds"
+	"istio.io/istio/pkg/config"
+	"istio.io/istio/pkg/config/mesh"
+	"sigs.k8s.io/yaml"
+
+	"github.com/sessiongate/sessiongate/envoy/guides/planes/tool"
+)
+
+// gateway is the Gateway that routes.yaml takes for granted.
+const gateway = `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: app, namespace: istio-ingress }
+spec:
+  selector: { istio: ingress }
+  servers:
+    - port: { number: 443, name: https, protocol: HTTPS }
+      hosts: [app.example.com]
+      tls: { mode: SIMPLE, credentialName: app-example-com }
+`
+
+// TestIstio has Istio's discovery server, the one of istiod, generate the configuration of a gateway. Each object must pass the validation that
+// istiod's webhook does.
+func TestIstio(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version, err := tool.Required(mod, "istio.io/istio")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := record{header: header{Plane: "Istio", Version: version}}
+	values, err := r.read("istio/mesh.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var helm struct {
+		MeshConfig json.RawMessage `json:"meshConfig"`
+	}
+	if err := yaml.UnmarshalStrict([]byte(values), &helm); err != nil {
+		t.Fatal(err)
+	}
+	meshConfig, err := mesh.ApplyMeshConfigDefaults(string(helm.MeshConfig)) // it validates, too
+	if err != nil {
+		t.Fatal(err)
+	}
+	var configs []config.Config
+	for _, name := range []string{"istio/authorization.yaml", "istio/routes.yaml", "istio/hardening.yaml"} {
+		text, err := r.read(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		valid, others, err := crd.ParseInputs(text)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if len(others) > 0 {
+			t.Fatalf("%s: Istio knows no %s", name, others[0].Kind)
+		}
+		configs = append(configs, valid...)
+	}
+	entrance, _, err := crd.ParseInputs(gateway)
+	if err != nil {
+		t.Fatal(err)
+	}
+	configs = append(configs, entrance...)
+
+	texts := []string{surroundings}
+	for _, name := range []string{"kubernetes/namespace.yaml", "kubernetes/service.yaml"} {
+		text, err := r.read(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, text)
+	}
+	all, err := objects(texts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addressed(all)
+	var services []byte
+	for _, o := range all {
+		if o["kind"] != "Service" {
+			continue
+		}
+		text, err := yaml.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		services = append(append(services, text...), "\n---\n"...)
+	}
+
+	server := xds.NewFakeDiscoveryServer(t, xds.FakeOptions{Configs: configs, KubernetesObjectString: string(services), MeshConfig: meshConfig})
+	labels := map[string]string{"istio": "ingress"}
+	proxy := server.SetupProxy(&model.Proxy{
+		Type: model.Router, ConfigNamespace: "istio-ingress", Labels: labels,
+		Metadata: &model.NodeMetadata{
+			Namespace: "istio-ingress", Labels: labels, IstioVersion: "1.31.0",
+			ProxyConfig: (*model.NodeMetaProxyConfig)(meshConfig.GetDefaultConfig()), // as the agent in the gateway's pod sends it
+		},
+	})
+	g := generated{listeners: server.Listeners(proxy), routes: server.Routes(proxy), clusters: server.Clusters(proxy), endpoints: server.Endpoints(proxy)}
+	if r.Bootstrap, err = g.bootstrap(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.keep("istio.yaml", recording()); err != nil {
+		t.Error(err)
+	}
+}
