@@ -12,12 +12,13 @@ APPS      := envoy/testdata/vite envoy/testdata/nextjs
 CLIENTS   := envoy/testdata/clients
 APICLIENTS := envoy/testdata/apiclients
 DIAGRAMS  := docs/testdata/mermaid
+CHART     := envoy/guides/helm
 BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 
-.PHONY: help build demo test soak planes websdk clients apiclients apps diagrams fuzz check bench bench-peers bench-go screenshots vuln fmt clean
+.PHONY: help build demo test soak planes chart websdk clients apiclients apps diagrams fuzz check bench bench-peers bench-go screenshots vuln fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +100,10 @@ screenshots: ## take the pictures of docs/images again, and film the story (need
 	@$(GO) run ./internal/envoyrun/fetch
 	@mkdir -p docs/images
 	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$|^TestDemoStory$$/^at_1280_px$$|^TestDashboard$$' ./envoy
+
+# Apart from test, as planes: Helm is built from more than all the rest.
+chart: ## give the Helm chart to the real Helm and Kubernetes API (RECORD=1 writes what they make of it; minutes the first time, after planes)
+	cd $(CHART) && GOWORK=off SESSIONGATE_RECORD=$(RECORD) $(GO) test -count=1 -shuffle=on -timeout 90m $(TESTFLAGS) ./...
 
 vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

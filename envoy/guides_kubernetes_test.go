@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,11 +18,15 @@ const routesAreKnown = true
 // and said is what the program said.
 func effective(t *testing.T, manifest string) (settings object, said string) {
 	t.Helper()
+	return effectiveText(t, at(parse(t, manifestFiles(t)[manifest]), "data", "sessiongate.yaml").(string))
+}
+
+func effectiveText(t *testing.T, text string) (settings object, said string) {
+	t.Helper()
 	file, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := at(parse(t, manifestFiles(t)[manifest]), "data", "sessiongate.yaml").(string)
 	path := filepath.Join(t.TempDir(), "sessiongate.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -135,32 +140,43 @@ func TestKubernetesPods(t *testing.T) {
 			if document["kind"] == "PodDisruptionBudget" {
 				return nil
 			}
-			pod := at(document, "spec", "template", "spec").(object)
-			container := at(pod, "containers", 0).(object)
-			for what, ok := range map[string]bool{
-				"does not run as root":       at(pod, "securityContext", "runAsNonRoot") == true,
-				"has a seccomp profile":      at(pod, "securityContext", "seccompProfile", "type") == "RuntimeDefault",
-				"cannot gain privileges":     at(container, "securityContext", "allowPrivilegeEscalation") == false,
-				"has no capabilities":        jsonOf(t, at(container, "securityContext", "capabilities", "drop")) == `["ALL"]`,
-				"cannot write its files":     at(container, "securityContext", "readOnlyRootFilesystem") == true,
-				"holds no Kubernetes token":  pod["automountServiceAccountToken"] == false,
-				"has a memory limit":         at(container, "resources", "limits", "memory") != nil,
-				"has no CPU limit":           at(container, "resources", "limits").(object)["cpu"] == nil,
-				"has no secret in variables": !strings.Contains(jsonOf(t, container["env"]), "secretKeyRef"),
-			} {
-				if !ok {
-					t.Errorf("%v of %s: not so: %s", document["kind"], file, what)
-				}
-			}
-			for _, volume := range pod["volumes"].([]any) {
-				if secret, ok := volume.(object)["secret"].(object); ok && secret["defaultMode"] != 0o440 {
-					t.Errorf("%v of %s: %v can be read by everyone", document["kind"], file, secret["secretName"])
-				}
-			}
+			isRestricted(t, file, document)
 			return nil
 		})
 		if err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// isRestricted holds the pods of a Deployment or a Job to it.
+func isRestricted(t *testing.T, file string, document object) {
+	t.Helper()
+	pod := at(document, "spec", "template", "spec").(object)
+	container := at(pod, "containers", 0).(object)
+	for what, ok := range map[string]bool{
+		"does not run as root":       at(pod, "securityContext", "runAsNonRoot") == true,
+		"has a seccomp profile":      at(pod, "securityContext", "seccompProfile", "type") == "RuntimeDefault",
+		"cannot gain privileges":     at(container, "securityContext", "allowPrivilegeEscalation") == false,
+		"has no capabilities":        jsonOf(t, at(container, "securityContext", "capabilities", "drop")) == `["ALL"]`,
+		"cannot write its files":     at(container, "securityContext", "readOnlyRootFilesystem") == true,
+		"holds no Kubernetes token":  pod["automountServiceAccountToken"] == false,
+		"has a memory limit":         at(container, "resources", "limits", "memory") != nil,
+		"has no CPU limit":           at(container, "resources", "limits").(object)["cpu"] == nil,
+		"has no secret in variables": !strings.Contains(jsonOf(t, container["env"]), "secretKeyRef"),
+	} {
+		if !ok {
+			t.Errorf("%v of %s: not so: %s", document["kind"], file, what)
+		}
+	}
+	for _, volume := range pod["volumes"].([]any) {
+		if secret, ok := volume.(object)["secret"].(object); ok && secret["defaultMode"] != 0o440 {
+			t.Errorf("%v of %s: %v can be read by everyone", document["kind"], file, secret["secretName"])
+		}
+		for kind := range volume.(object) {
+			if !slices.Contains([]string{"name", "configMap", "secret", "emptyDir"}, kind) {
+				t.Errorf("%v of %s has a volume of the kind %s", document["kind"], file, kind)
+			}
 		}
 	}
 }

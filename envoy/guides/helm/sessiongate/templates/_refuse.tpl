@@ -1,0 +1,28 @@
+{{- /* What the schema cannot say, or would say without the reason. No message repeats a value: it might be the secret. */}}
+{{- define "sessiongate.refuse" -}}
+{{- range $key, $url := dict "config.database.url" (dig "database" "url" "" .Values.config) "migrate.databaseUrl" .Values.migrate.databaseUrl }}
+{{- if not (regexMatch "^postgres(ql)?://" $url) }}
+{{- fail (printf "%s is no URL that begins with postgres://." $key) }}
+{{- end }}
+{{- if regexMatch "://[^?]*:[^?]*@|[?&](?i:(ssl)?password)=" $url }}
+{{- fail (printf "%s holds a password. Values are no place for secrets: Helm keeps them, and prints them. Put it into a Secret, which the password_file is mounted from." $key) }}
+{{- end }}
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- if regexMatch "^(SESSIONGATE_|PGPASS)" .name }}
+{{- fail (printf "extraEnv holds %s. A setting belongs in config, where it is checked. A secret belongs in a Secret, which is mounted as a file." .name) }}
+{{- end }}
+{{- end }}
+{{- range $key, $peers := dict "networkPolicy.envoy" .Values.networkPolicy.envoy "networkPolicy.internal" .Values.networkPolicy.internal }}
+{{- range $peers }}
+{{- if hasSuffix "/0" (dig "ipBlock" "cidr" "" .) }}
+{{- fail (printf "%s names every address. A client that reaches these ports can name any peer address, and guess at API keys." $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.autoscaling }}
+{{- if gt (int .minReplicas) (int .maxReplicas) }}
+{{- fail (printf "autoscaling.minReplicas is %d, and autoscaling.maxReplicas is %d." (int .minReplicas) (int .maxReplicas)) }}
+{{- end }}
+{{- end }}
+{{- end }}
