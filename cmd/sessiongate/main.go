@@ -70,6 +70,6 @@ type commands struct {
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running process whether it is ready; exit 0 or 1."`
 	Version     versionCmd     `cmd:"" help:"Print the version, and what it was built from and for."`
 	Completion  completionCmd  `cmd:"" help:"Print the completion of a shell: how to install it stands in its first lines."`
-	Complete    completeCmd    `cmd:"" hidden:"" help:"Print what may come next on a command line."`
+	Complete    completeCmd    `cmd:"" help:"Print what may come next on a command line."                                                        hidden:""`
 	Man         manCmd         `cmd:"" help:"Print the manual page (roff)."`
 }

@@ -80,11 +80,12 @@ func writeValues(line func(string, ...any), of *kong.Node) {
 	}
 }
 
-func arguments(of *kong.Node) (text string) {
+func arguments(of *kong.Node) string {
+	words := []string{""}
 	for _, argument := range of.Positional {
-		text += " " + argument.Summary()
+		words = append(words, argument.Summary())
 	}
-	return text
+	return strings.Join(words, " ")
 }
 
 func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }

@@ -66,9 +66,9 @@ type versionCmd struct {
 }
 
 // Run implements the command.
-func (k versionCmd) Run(p process) error { return built().print(p.stdout, k.JSON) }
+func (k versionCmd) Run(p process) error { return built().write(p.stdout, k.JSON) }
 
-func (b build) print(w io.Writer, asJSON bool) error {
+func (b build) write(w io.Writer, asJSON bool) error {
 	if asJSON {
 		to := json.NewEncoder(w)
 		to.SetIndent("", "  ")

@@ -163,7 +163,7 @@ func boot(t *testing.T) *machine {
 			}
 		}
 		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", m.pid)); err != nil || string(name) != "systemd\n" {
-			return fmt.Errorf("the first process is %s: %v", name, err)
+			return fmt.Errorf("the first process is %s: %w", name, errors.Join(err, os.ErrNotExist))
 		}
 		out, err := m.try("systemctl is-system-running --wait")
 		if err != nil {
