@@ -45,12 +45,12 @@ func TestComplete(t *testing.T) {
 				word, _, _ := strings.Cut(strings.TrimSuffix(l, "\n"), "\t")
 				offered[word] = true
 			}
-			for _, word := range strings.FieldsSeq(want.offered) {
+			for word := range strings.FieldsSeq(want.offered) {
 				if !offered[word] {
 					t.Errorf("%s is not offered:\n%s", word, out)
 				}
 			}
-			for _, word := range strings.FieldsSeq(want.not) {
+			for word := range strings.FieldsSeq(want.not) {
 				if offered[word] {
 					t.Errorf("%s is offered:\n%s", word, out)
 				}
