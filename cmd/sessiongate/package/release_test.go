@@ -156,14 +156,14 @@ func boot(t *testing.T) *machine {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	err = await(ctx, func() error {
-		if m.pid == 0 {
-			children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", p.PID(), p.PID()))
-			if m.pid, _ = strconv.Atoi(strings.TrimSpace(string(children))); m.pid == 0 {
-				return fmt.Errorf("no child yet: %w", errors.Join(err, os.ErrNotExist))
-			}
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", p.PID(), p.PID()))
+		if err != nil {
+			return err
 		}
+		// Until unshare runs, a child may be any command of the script.
+		m.pid, _ = strconv.Atoi(strings.TrimSpace(string(children)))
 		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", m.pid)); err != nil || string(name) != "systemd\n" {
-			return fmt.Errorf("the first process is %s: %w", name, errors.Join(err, os.ErrNotExist))
+			return fmt.Errorf("the first process is %q: %w", name, errors.Join(err, os.ErrNotExist))
 		}
 		out, err := m.try("systemctl is-system-running --wait")
 		if err != nil {
