@@ -17,8 +17,12 @@ BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
+# By their plain names, as .goreleaser.yaml calls them.
+RELEASE_TOOLS := $(TOOLS)/goreleaser-v2.15.1-cyclonedx-gomod-v1.10.0
+GORELEASER    := $(RELEASE_TOOLS)/goreleaser
+CYCLONEDX     := $(RELEASE_TOOLS)/cyclonedx-gomod
 
-.PHONY: help build demo test soak planes chart websdk clients apiclients apps diagrams fuzz check bench bench-peers bench-go screenshots vuln fmt clean
+.PHONY: help build demo test soak planes chart websdk clients apiclients apps diagrams fuzz check bench bench-peers bench-go screenshots vuln release fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,8 +112,26 @@ chart: ## give the Helm chart to the real Helm and Kubernetes API (RECORD=1 writ
 vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
+# Twice, in clones at different places: the same commit must give the same bytes. A clone has what is
+# committed, and nothing else.
+release: $(GORELEASER) $(CYCLONEDX) ## build what a release has into dist/, twice, and try its package in a clean Debian; publish nothing (root; half an hour the first time)
+	@command -v debootstrap > /dev/null || { echo "make release needs debootstrap: apt-get install debootstrap" >&2; exit 1; }
+	@test "$$(id -u)" = 0 || { echo "make release needs root, for debootstrap and systemd" >&2; exit 1; }
+	@test -z "$$(git status --porcelain)" || echo "what is not committed is not in the release" >&2
+	rm -rf dist .cache/clone .cache/second
+	@set -e; for at in .cache/clone .cache/second/clone; do \
+		echo "building in $$at" >&2; \
+		git clone --quiet . $$at; \
+		( cd $$at && PATH="$(RELEASE_TOOLS):$$PATH" goreleaser release --snapshot --clean --skip=sign,publish,announce ); \
+	done
+	diff .cache/clone/dist/checksums.txt .cache/second/clone/dist/checksums.txt
+	@echo "both builds are the same bytes" >&2
+	mv .cache/clone/dist dist
+	rm -rf .cache/clone .cache/second
+	SESSIONGATE_RELEASE=$(CURDIR)/dist $(GO) test -count=1 -v -timeout 30m ./cmd/sessiongate/package
+
 clean: ## remove what make made
-	rm -rf bin .cache $(WEBSDK)/node_modules $(CLIENTS)/node_modules $(APICLIENTS)/typescript/node_modules $(DIAGRAMS)/node_modules $(APPS:%=%/node_modules) $(APPS:%=%/dist*) $(APPS:%=%/.next)
+	rm -rf bin dist .cache $(WEBSDK)/node_modules $(CLIENTS)/node_modules $(APICLIENTS)/typescript/node_modules $(DIAGRAMS)/node_modules $(APPS:%=%/node_modules) $(APPS:%=%/dist*) $(APPS:%=%/.next)
 
 $(GOLANGCI_LINT):
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -118,3 +140,10 @@ $(GOLANGCI_LINT):
 $(GOFUMPT):
 	GOBIN=$(TOOLS) $(GO) install mvdan.cc/gofumpt@v0.12.0
 	mv $(TOOLS)/gofumpt $@
+
+# It is large: ten minutes to compile.
+$(GORELEASER):
+	GOBIN=$(RELEASE_TOOLS) $(GO) install github.com/goreleaser/goreleaser/v2@v2.15.1
+
+$(CYCLONEDX):
+	GOBIN=$(RELEASE_TOOLS) $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
