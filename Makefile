@@ -17,7 +17,7 @@ BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 
-.PHONY: help build demo test soak websdk clients apiclients apps diagrams fuzz check bench bench-peers bench-go screenshots vuln fmt clean
+.PHONY: help build demo test soak envoys websdk clients apiclients apps diagrams fuzz check bench bench-peers bench-go screenshots vuln fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: ## run every test, with the race detector and in random order, and each fu
 soak: ## play every fault of the store and the network at full size: 1,000 clients, 200 kills (an hour)
 	@$(GO) run ./internal/envoyrun/fetch
 	SESSIONGATE_SOAK=1 $(GO) test -race -count=1 -timeout 3h -v -run '^TestFault' $(TESTFLAGS) ./envoy
+
+envoys: ## run the tests of Envoy, and the doctor, with ten other versions of it (Linux x86_64; downloads 350 MB; half an hour)
+	SESSIONGATE_ENVOYS=1 $(GO) test -race -count=1 -timeout 3h -v -run '^TestEnvoys$$' $(TESTFLAGS) ./envoy
 
 websdk: $(WEBSDK)/node_modules/.package-lock.json ## install the published frontend SDKs, which the tests run in Chromium
 	@:

@@ -88,6 +88,9 @@ func patient(bootstrap *bootstrapv3.Bootstrap) error {
 				return err
 			}
 			check.GetGrpcService().Timeout = durationpb.New(patience)
+			if err := olderRetries(bootstrap, check.GetGrpcService()); err != nil {
+				return err
+			}
 			return packed.MarshalFrom(check)
 		}
 		return errors.New("there is no ext_authz filter")
