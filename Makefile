@@ -79,7 +79,7 @@ check: $(GOLANGCI_LINT) $(GOFUMPT) ## formatting, linters, tidy go.mod
 fmt: $(GOFUMPT) ## format the code
 	$(GOFUMPT) -w $$(git ls-files -co --exclude-standard '*.go')
 
-bench: ## measure it beside others, in one run, and write docs/performance.md (ONLY=part,...; a quarter of an hour)
+bench: ## measure it beside others, in one run, and write docs/performance.md and docs/capacity.md (ONLY=part,...; a quarter of an hour)
 	@$(GO) run ./internal/envoyrun/fetch
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./internal/bench

@@ -3,6 +3,7 @@ package envoy_test
 // The same tests with Envoys of other versions: docs/compatibility.md has what they found.
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,9 +14,13 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/typed"
 	"github.com/sessiongate/sessiongate/internal/envoyrun"
 )
 
@@ -27,37 +32,54 @@ func withoutClusterRetries(version string) bool { return strings.HasPrefix(versi
 
 // olderRetries moves the cluster's retry policy to where an older Envoy knows it, where this run is with one: docs/compatibility.md shows it
 // as lines of the file. Envoys that know it in the cluster are left alone.
-func olderRetries(bootstrap *bootstrapv3.Bootstrap, service *corev3.GrpcService) error {
+func olderRetries(bootstrap *bootstrapv3.Bootstrap) error {
 	if !withoutClusterRetries(os.Getenv(envoyrun.OtherEnv)) {
 		return nil
 	}
-	const name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+	return typed.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
+		for _, filter := range manager.GetHttpFilters() {
+			check, packed := new(extauthzv3.ExtAuthz), filter.GetTypedConfig()
+			if !packed.MessageIs(check) {
+				continue
+			}
+			if err := packed.UnmarshalTo(check); err != nil {
+				return err
+			}
+			policy, err := takeRetries(bootstrap, check.GetGrpcService().GetEnvoyGrpc().GetClusterName())
+			if err != nil || policy == nil { // nil: an edit before this one has moved it
+				return err
+			}
+			check.GetGrpcService().RetryPolicy = inService(policy, check.GetGrpcService().GetTimeout())
+			return packed.MarshalFrom(check)
+		}
+		return errors.New("there is no ext_authz filter")
+	})
+}
+
+// takeRetries takes the retry policy out of a cluster.
+func takeRetries(bootstrap *bootstrapv3.Bootstrap, name string) (*routev3.RetryPolicy, error) {
 	for _, cluster := range bootstrap.GetStaticResources().GetClusters() {
-		packed := cluster.GetTypedExtensionProtocolOptions()[name]
-		if cluster.GetName() != service.GetEnvoyGrpc().GetClusterName() || packed == nil {
+		packed := cluster.GetTypedExtensionProtocolOptions()["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
+		if cluster.GetName() != name || packed == nil {
 			continue
 		}
 		options := new(upstreamhttpv3.HttpProtocolOptions)
 		if err := packed.UnmarshalTo(options); err != nil {
-			return err
+			return nil, err
 		}
-		service.RetryPolicy = inService(options.GetRetryPolicy())
+		policy := options.GetRetryPolicy()
 		options.RetryPolicy = nil
-		if err := packed.MarshalFrom(options); err != nil {
-			return err
-		}
+		return policy, packed.MarshalFrom(options)
 	}
-	return nil
+	return nil, nil
 }
 
-// inService is a route's retry policy in the words of a gRPC service.
-func inService(policy *routev3.RetryPolicy) *corev3.RetryPolicy {
-	if policy == nil {
-		return nil
-	}
+// inService is a route's retry policy in the words of a gRPC service. There Envoy gives each try the longest pause between tries as its
+// time: ten times the shortest one, 50 ms here, unless it is named. A busy machine would then have false 503s.
+func inService(policy *routev3.RetryPolicy, timeout *durationpb.Duration) *corev3.RetryPolicy {
 	service := &corev3.RetryPolicy{
 		RetryOn: policy.GetRetryOn(), NumRetries: policy.GetNumRetries(), HostSelectionRetryMaxAttempts: policy.GetHostSelectionRetryMaxAttempts(),
-		RetryBackOff: &corev3.BackoffStrategy{BaseInterval: policy.GetRetryBackOff().GetBaseInterval()},
+		RetryBackOff: &corev3.BackoffStrategy{BaseInterval: policy.GetRetryBackOff().GetBaseInterval(), MaxInterval: timeout},
 	}
 	for _, predicate := range policy.GetRetryHostPredicate() {
 		service.RetryHostPredicate = append(service.RetryHostPredicate, &corev3.RetryPolicy_RetryHostPredicate{

@@ -16,12 +16,12 @@ import (
 
 // How the table of sizes is computed. docs/capacity.md has the formula in words.
 const (
-	activeShare     = 0.1              // of the sessions, in the busiest hour
-	requestsBetween = 5 * time.Second  // of an active user
-	accessTokenLife = time.Hour        // between two refreshes of an active user
-	headroom        = 2                // how much more each part must be able to do
-	checksOfACore   = 80_000           // docs/performance.md, a cached token, on a machine that does nothing else
-	diskHeadroom    = 2                // dead rows, and the indexes' empty room
+	activeShare     = 0.1             // of the sessions, in the busiest hour
+	requestsBetween = 5 * time.Second // of an active user
+	accessTokenLife = time.Hour       // between two refreshes of an active user
+	headroom        = 2               // how much more each part must be able to do
+	checksOfACore   = 80_000          // docs/performance.md, a cached token, on a machine that does nothing else
+	diskHeadroom    = 2               // dead rows, and the indexes' empty room
 )
 
 // capacityPart measures what one primary carries: rates, CPU, WAL and bytes, with fsync, on a table
