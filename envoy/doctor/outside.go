@@ -542,23 +542,69 @@ func (v *visitor) reach() {
 		v.skip("D14", host+" is this machine, where all of it may be", false)
 		return
 	}
-	dialer := &net.Dialer{Timeout: reachTimeout}
-	for i, name := range []string{"the check", "the sessions API"} {
+	for i, door := range []struct {
+		name, setting string
+		answers       func(scheme, address string) bool
+	}{{"the check", "authz", v.answersGRPC}, {"the sessions API", "internal", v.answersAPI}} {
 		address := net.JoinHostPort(host, v.Ports[i])
-		connection, err := dialer.DialContext(v.ctx, "tcp", address)
-		if err != nil {
+		if !door.answers("http", address) && !door.answers("https", address) {
 			continue
 		}
-		_ = connection.Close()
-		v.find("D14", reply{sent: "a connection to " + address, err: errOpen}, fault{
-			"port " + v.Ports[i] + " of the public host, where " + name + " is by default, is open",
+		v.find("D14", reply{sent: "a request to " + address, err: errOpen}, fault{
+			"port " + v.Ports[i] + " of the public host, where " + door.name + " is by default, answers as " + door.name + " does",
 			"Who reaches the sessions API makes a session for any user, if a key leaks. Who reaches the check tries tokens past Envoy.",
-			"the network policy, or listen." + []string{"authz", "internal"}[i], "# not reachable from outside",
+			"the network policy, or listen." + door.setting, "# not reachable from outside",
 		})
 	}
 }
 
-var errOpen = errors.New("it was accepted")
+var errOpen = errors.New("it was answered")
+
+// answersGRPC tells whether a gRPC server is there. That a connection is accepted tells nothing: some firewalls and load
+// balancers accept all.
+func (v *visitor) answersGRPC(scheme, address string) bool {
+	// A message without a field: the health of the whole server.
+	r := v.knock(http.MethodPost, scheme+"://"+address+"/grpc.health.v1.Health/Check", "\x00\x00\x00\x00\x00", true)
+	return r.err == nil && strings.HasPrefix(r.header.Get("Content-Type"), "application/grpc")
+}
+
+// answersAPI tells whether sessiongate asks for an API key there.
+func (v *visitor) answersAPI(scheme, address string) bool {
+	r := v.knock(http.MethodGet, scheme+"://"+address+"/v1/users/doctor/sessions", "", false)
+	return r.err == nil && r.status == http.StatusUnauthorized && strings.Contains(r.header.Get("WWW-Authenticate"), `realm="sessiongate"`)
+}
+
+// knock asks at a port of the inside, and gives it no secret. Its certificate is looked at by nothing: whichever
+// it is, the port should not be there.
+func (v *visitor) knock(method, address, body string, second bool) reply {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(!second)
+	protocols.SetHTTP2(second)
+	protocols.SetUnencryptedHTTP2(second)
+	client := &http.Client{
+		Transport: &http.Transport{
+			Protocols: protocols, DisableKeepAlives: true,
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}, //nolint:gosec // see above: nothing is sent that a wrong server may not have
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	ctx, cancel := context.WithTimeout(v.ctx, reachTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
+	if err != nil {
+		return reply{err: err}
+	}
+	if second {
+		request.Header.Set("Content-Type", "application/grpc")
+		request.Header.Set("Te", "trailers")
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return reply{err: err}
+	}
+	_ = response.Body.Close()
+	return reply{status: response.StatusCode, header: response.Header}
+}
 
 // protocols is D20: HTTP/2 is no other door.
 func (v *visitor) protocols() {

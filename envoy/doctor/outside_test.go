@@ -3,6 +3,7 @@ package doctor_test
 import (
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -95,6 +96,65 @@ func TestVisitThatCannotBegin(t *testing.T) {
 	} {
 		if report, err := doctor.Visit(t.Context(), o); err == nil || len(report.Findings) > 0 {
 			t.Errorf("%+v: %v, %+v", o, err, report)
+		}
+	}
+}
+
+// D14 is for what answers as sessiongate does: some firewalls accept every connection, and another server may be there.
+func TestOpenPortsOfOthers(t *testing.T) {
+	t.Parallel()
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = mute.Close() }()
+	go func() {
+		for {
+			connection, err := mute.Accept()
+			if err != nil {
+				return
+			}
+			_ = connection.Close()
+		}
+	}()
+	port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	defer other.Close()
+	api := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="sessiongate"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer api.Close()
+	grpc := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "application/grpc") }))
+	grpc.EnableHTTP2 = true
+	grpc.StartTLS()
+	defer grpc.Close()
+	proxy := httptest.NewServer(http.HandlerFunc(sound))
+	defer proxy.Close()
+	for name, test := range map[string]struct {
+		ports [2]string
+		found int
+	}{
+		"it only accepts":    {[2]string{port(mute.Addr().String()), port(mute.Addr().String())}, 0},
+		"another HTTP":       {[2]string{port(other.URL), port(other.URL)}, 0},
+		"the other one each": {[2]string{port(api.URL), port(grpc.URL)}, 0},
+		"with TLS":           {[2]string{port(grpc.URL), port(api.URL)}, 2},
+	} {
+		report, err := doctor.Visit(t.Context(), doctor.Outside{
+			URL: proxy.URL, API: proxy.URL, AuthPath: "/auth", RefreshPath: "/auth/session/refresh", SignoutPath: "/auth/signout", EchoPath: "/auth/doctor",
+			Claim: "sessiongate_doctor", Expired: 440, Ports: test.ports,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := 0
+		for _, f := range report.Findings {
+			if f.Probe == "D14" {
+				found++
+			}
+		}
+		if found != test.found {
+			t.Errorf("%s: D14 %d times, want %d: %+v", name, found, test.found, report.Findings)
 		}
 	}
 }
