@@ -1,16 +1,23 @@
 package doctor_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3" // typed.Parse finds it by its registration
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/sessiongate/sessiongate/envoy"
 	"github.com/sessiongate/sessiongate/envoy/doctor"
@@ -141,4 +148,76 @@ func TestCamelCase(t *testing.T) {
 			t.Errorf("%s: want %s, found\n%s", m.name, m.probe, show(report.Findings))
 		}
 	}
+}
+
+// TestDumpOfDiscoveredFilter: where the check's filter comes by configuration discovery (ECDS), the dump of the running Envoy has it, and
+// its faults.
+func TestDumpOfDiscoveredFilter(t *testing.T) {
+	t.Parallel()
+	for name, probe := range map[string]string{"as shipped": "", "no answer is a yes": "D15"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, err := typed.Parse(envoy.Shipped())
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = typed.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+				for _, f := range m.GetHttpFilters() {
+					check := new(extauthzv3.ExtAuthz)
+					if !f.GetTypedConfig().MessageIs(check) {
+						continue
+					}
+					if err := f.GetTypedConfig().UnmarshalTo(check); err != nil {
+						return err
+					}
+					check.FailureModeAllow = probe != ""
+					return discovered(t, f, check)
+				}
+				return errors.New("there is no ext_authz filter")
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Node = &corev3.Node{Id: "test", Cluster: "test"} // Envoy wants one, to discover
+			text, err := protojson.Marshal(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			running := dump(t, string(text))
+			if !strings.Contains(string(running), "EcdsConfigDump") {
+				t.Error("the filter was not discovered")
+			}
+			report := examine(t, string(running))
+			if probe == "" && len(report.Findings) > 0 || probe != "" && (len(report.Findings) != 1 || report.Findings[0].Probe != probe) ||
+				report.Check != "sessiongate_authz" || report.Incomplete() {
+				t.Errorf("check %q, skipped %v, want %q, found:\n%s", report.Check, report.Skipped, probe, show(report.Findings))
+			}
+		})
+	}
+}
+
+// discovered has Envoy read a filter's configuration from a file, as from a control plane.
+func discovered(t *testing.T, f *hcmv3.HttpFilter, config proto.Message) error {
+	t.Helper()
+	packed, err := anypb.New(config)
+	if err != nil {
+		return err
+	}
+	resource, err := anypb.New(&corev3.TypedExtensionConfig{Name: f.GetName(), TypedConfig: packed})
+	if err != nil {
+		return err
+	}
+	text, err := protojson.Marshal(&discoveryv3.DiscoveryResponse{VersionInfo: "1", TypeUrl: resource.GetTypeUrl(), Resources: []*anypb.Any{resource}})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(t.TempDir(), "filter.json")
+	f.ConfigType = &hcmv3.HttpFilter_ConfigDiscovery{ConfigDiscovery: &corev3.ExtensionConfigSource{
+		ConfigSource: &corev3.ConfigSource{
+			ResourceApiVersion:    corev3.ApiVersion_V3,
+			ConfigSourceSpecifier: &corev3.ConfigSource_PathConfigSource{PathConfigSource: &corev3.PathConfigSource{Path: file}},
+		},
+		TypeUrls: []string{packed.GetTypeUrl()},
+	}}
+	return os.WriteFile(file, text, 0o600)
 }

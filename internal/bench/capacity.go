@@ -112,7 +112,8 @@ func (d *deployment) writtenEach(ctx context.Context, rows int) (result, float64
 	r := result{
 		title: "What each write costs Postgres",
 		why: "The statements of the store, by 8 clients (promotions: by one, in batches of 256), on the same table. " +
-			"After a checkpoint, the first change of a page writes the whole page into the WAL.",
+			"After a checkpoint, the first change of a page writes the whole page into the WAL. " +
+			"Of a million rows, one that is chosen at random is nearly always the first of its page.",
 		head: []string{"", "rows/s", "Postgres CPU µs each", "WAL bytes each", "WAL bytes each, after a checkpoint"},
 	}
 	store, err := postgres.Open(ctx, postgres.Config{URL: d.url})
@@ -235,7 +236,7 @@ func (d *deployment) bytesEach(ctx context.Context, rows int) (result, float64, 
 // Postgres and bytes of WAL for a refresh.
 func sizesFor(session, postgres float64, wal float64) result {
 	r := result{
-		title: "Sessions, replicas, primary, disk", why: "Computed from the tables above, by the formula below.",
+		title: "Sessions, replicas, primary, disk", why: "Computed from the tables above, by the formula above.",
 		head: []string{"sessions", "checks/s", "replicas of one core", "refreshes/s", "cores of the primary", "WAL, MB/s", "table and indexes, GB"},
 	}
 	for _, n := range []float64{10_000, 100_000, 1_000_000, 10_000_000, 100_000_000} {
