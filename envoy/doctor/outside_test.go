@@ -120,10 +120,12 @@ func TestOpenPortsOfOthers(t *testing.T) {
 	port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
 	defer other.Close()
-	api := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	api := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="sessiongate"`)
 		w.WriteHeader(http.StatusUnauthorized)
 	}))
+	api.EnableHTTP2 = true
+	api.StartTLS()
 	defer api.Close()
 	grpc := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "application/grpc") }))
 	grpc.EnableHTTP2 = true
