@@ -3,6 +3,7 @@ package doctor_test
 import (
 	"crypto/tls"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -125,10 +126,12 @@ func TestOpenPortsOfOthers(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 	}))
 	api.EnableHTTP2 = true
+	api.Config.ErrorLog = log.New(io.Discard, "", 0) // it is asked without TLS, too
 	api.StartTLS()
 	defer api.Close()
 	grpc := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "application/grpc") }))
 	grpc.EnableHTTP2 = true
+	grpc.Config.ErrorLog = api.Config.ErrorLog
 	grpc.StartTLS()
 	defer grpc.Close()
 	proxy := httptest.NewServer(http.HandlerFunc(sound))
