@@ -575,9 +575,9 @@ func (v *visitor) answersAt(address string, grpc bool) (answers bool, came reply
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // nothing secret is sent; it is asked whether anyone answers
 	}}
 	defer client.CloseIdleConnections()
-	method, path, kind := http.MethodGet, "/v1/sessions/none", "application/problem+json"
+	method, path, header, has := http.MethodGet, "/v1/sessions/none", "WWW-Authenticate", `realm="sessiongate"`
 	if grpc {
-		method, path, kind = http.MethodPost, "/grpc.health.v1.Health/Check", "application/grpc"
+		method, path, header, has = http.MethodPost, "/grpc.health.v1.Health/Check", "Content-Type", "application/grpc"
 	}
 	for _, scheme := range []string{"http", "https"} {
 		request, err := http.NewRequestWithContext(v.ctx, method, scheme+"://"+address+path, http.NoBody)
@@ -585,7 +585,7 @@ func (v *visitor) answersAt(address string, grpc bool) (answers bool, came reply
 			continue
 		}
 		if grpc {
-			request.Header.Set("Content-Type", kind)
+			request.Header.Set("Content-Type", has)
 			request.Header.Set("TE", "trailers")
 		}
 		response, err := client.Do(request)
@@ -593,10 +593,8 @@ func (v *visitor) answersAt(address string, grpc bool) (answers bool, came reply
 			continue
 		}
 		_ = response.Body.Close()
-		if grpc || response.StatusCode == http.StatusUnauthorized {
-			if answers = strings.HasPrefix(response.Header.Get("Content-Type"), kind); answers {
-				return answers, reply{sent: method + " " + request.URL.String(), status: response.StatusCode}
-			}
+		if strings.Contains(response.Header.Get(header), has) {
+			return true, reply{sent: method + " " + request.URL.String(), status: response.StatusCode}
 		}
 	}
 	return false, reply{}

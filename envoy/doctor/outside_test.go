@@ -110,7 +110,7 @@ func TestOpenPorts(t *testing.T) {
 		<-done
 	}()
 	refusal := func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/problem+json")
+		w.Header().Set("WWW-Authenticate", `Bearer realm="sessiongate"`)
 		w.WriteHeader(http.StatusUnauthorized)
 	}
 	api, encrypted := httptest.NewServer(http.HandlerFunc(refusal)), httptest.NewTLSServer(http.HandlerFunc(refusal))
