@@ -78,7 +78,7 @@ func patient(bootstrap *bootstrapv3.Bootstrap) error {
 	for _, cluster := range bootstrap.GetStaticResources().GetClusters() {
 		cluster.ConnectTimeout = durationpb.New(patience)
 	}
-	return typed.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
+	err := typed.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
 		for _, filter := range manager.GetHttpFilters() {
 			check, packed := new(extauthzv3.ExtAuthz), filter.GetTypedConfig()
 			if !packed.MessageIs(check) {
@@ -92,6 +92,7 @@ func patient(bootstrap *bootstrapv3.Bootstrap) error {
 		}
 		return errors.New("there is no ext_authz filter")
 	})
+	return errors.Join(err, olderRetries(bootstrap))
 }
 
 // start runs Envoy until the test ends, with a patient check unless the options edit otherwise.
@@ -560,7 +561,7 @@ func TestHangingCheckIsAnOutage(t *testing.T) {
 	check.hangs = true
 	options := nowhere()
 	options.Clusters["sessiongate_authz"] = []string{endpoint}
-	options.Edit = func(config []byte) ([]byte, error) { return config, nil } // the shipped deadline
+	options.Edit = typed.Edit(olderRetries) // the shipped deadline
 	if got := send(t, start(t, options), "GET", "/x", nil); got.status != http.StatusServiceUnavailable {
 		t.Errorf("%d, want 503", got.status)
 	}

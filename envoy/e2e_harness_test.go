@@ -469,7 +469,12 @@ func (s *stack) migrate(address string) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	command := exec.Command(file, "migrate")
+	s.migrateBy(file, address)
+}
+
+func (s *stack) migrateBy(program, address string) {
+	s.Helper()
+	command := exec.Command(program, "migrate")
 	command.Env = []string{"GORACE=atexit_sleep_ms=0", "SESSIONGATE_DATABASE_URL=" + address}
 	if out, err := command.CombinedOutput(); err != nil {
 		s.Fatalf("migrating: %v: %s", err, out)

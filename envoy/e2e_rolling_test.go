@@ -9,9 +9,16 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // keepAlive is a client whose connections stay open, as those of most programs, and that repeats nothing by itself.
@@ -51,31 +58,64 @@ func (p *replica) signInAt(client *http.Client) (refused bool, err error) {
 	return false, nil
 }
 
-// TestRollout: each of two replicas is replaced by a new one under load, and no check, no refresh and no sign-in fails.
+// TestRollout goes from the former release to the present one, under load: the present one migrates the schema, then each of two replicas is
+// replaced. No check, no refresh and no sign-in fails. The soak goes through two releases in a row, and Envoy looks as seldom as shipped.
 func TestRollout(t *testing.T) {
-	// Envoy looks every five seconds; on a busy machine it may see late what it looks at.
-	patient := []string{"SESSIONGATE_SHUTDOWN_LINGER=15s", "SESSIONGATE_SHUTDOWN_TIMEOUT=25s"}
-	s := newStack(t, stackOptions{noEnvoy: true, settings: patient})
+	// On a busy machine Envoy may see late what it looks at, so replicas linger for three of its looks.
+	former, look := 1, time.Second
+	if soak {
+		former, look = 2, 5*time.Second
+	}
+	var releases []string
+	for n := former; n > 0; n-- {
+		file, err := programBefore(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		releases = append(releases, file)
+	}
 	file, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
+	releases = append(releases, file)
+	options := func(release int) stackOptions {
+		settings := []string{"SESSIONGATE_SHUTDOWN_LINGER=" + (3 * look).String(), "SESSIONGATE_SHUTDOWN_TIMEOUT=25s"}
+		o := stackOptions{noEnvoy: true, settings: settings, program: releases[release]}
+		if release < former {
+			o.former = o.program
+		}
+		return o
+	}
+	s := newStack(t, options(0))
 	// Envoy must know the successors' addresses: ports that the first ones were given, on another address of loopback.
-	first := s.processes
-	var next []*replica
-	for _, p := range first {
+	generations := [][]*replica{s.processes}
+	for n := range former {
 		moved := func(address string) string {
 			_, port, err := net.SplitHostPort(address)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return net.JoinHostPort("127.77.0.1", port)
+			return net.JoinHostPort(fmt.Sprintf("127.77.0.%d", n+1), port)
 		}
-		next = append(next, &replica{stack: s, name: p.name + "-next", authz: moved(p.authz), public: moved(p.public), internal: moved(p.internal)})
+		var next []*replica
+		for _, p := range generations[0] {
+			next = append(next, &replica{stack: s, name: fmt.Sprintf("%s-%d", p.name, n+1), authz: moved(p.authz), public: moved(p.public), internal: moved(p.internal)})
+		}
+		generations = append(generations, next)
 	}
-	s.processes = append(s.processes[:2:2], next...)
-	s.proxy = s.startEnvoy("envoy", nil)
-	s.processes = first
+	s.processes = slices.Concat(generations...)
+	s.proxy = s.startEnvoy("envoy", func(b *bootstrapv3.Bootstrap) error {
+		for _, cluster := range b.GetStaticResources().GetClusters() {
+			for _, check := range cluster.GetHealthChecks() {
+				check.Interval, check.NoTrafficInterval = durationpb.New(look), durationpb.New(look)
+			}
+			// Most of the addresses are of replicas that are not there yet, or no more. Of a cluster that is half away, Envoy would ask those, too.
+			cluster.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{}}
+		}
+		return nil
+	})
+	s.processes = generations[0]
 	healthy := func(cluster string, want string) func() bool {
 		return func() bool {
 			return strings.Contains(stats(s.proxy), "cluster."+cluster+".membership_healthy: "+want+"\n")
@@ -95,7 +135,7 @@ func TestRollout(t *testing.T) {
 		load.run(func() error { return b.refresh().ok("refresh") })
 	}
 	var listening sync.Map // to true; what a load balancer before the sessions API would have
-	for _, p := range first {
+	for _, p := range s.processes {
 		listening.Store(p, true)
 	}
 	for range 2 {
@@ -116,28 +156,38 @@ func TestRollout(t *testing.T) {
 	}
 
 	load.more(50)
-	for i, old := range first {
-		successor := s.launch(file, next[i].name, stackOptions{settings: append([]string{
-			"SESSIONGATE_LISTEN_AUTHZ=" + next[i].authz, "SESSIONGATE_LISTEN_PUBLIC=" + next[i].public, "SESSIONGATE_LISTEN_INTERNAL=" + next[i].internal,
-		}, patient...)})
-		successor.awaitAddresses()
-		successor.awaitReady()
-		listening.Store(successor, true)
-		for _, cluster := range []string{"sessiongate_authz", "sessiongate_public"} {
-			s.eventually("Envoy finds the new replica in "+cluster, healthy(cluster, "3"))
+	for release := 1; release <= former; release++ {
+		s.migrateBy(releases[release], s.url)
+		load.more(50)
+		for i, old := range generations[release-1] {
+			next, o := generations[release][i], options(release)
+			o.settings = append([]string{
+				"SESSIONGATE_LISTEN_AUTHZ=" + next.authz, "SESSIONGATE_LISTEN_PUBLIC=" + next.public, "SESSIONGATE_LISTEN_INTERNAL=" + next.internal,
+			}, o.settings...)
+			successor := s.launch(releases[release], next.name, o)
+			successor.awaitAddresses()
+			successor.awaitReady()
+			listening.Store(successor, true)
+			for _, cluster := range []string{"sessiongate_authz", "sessiongate_public"} {
+				s.eventually("Envoy finds the new replica in "+cluster, healthy(cluster, "3"))
+			}
+			load.more(50)
+			old.signal()
+			old.awaitLine(`"draining"`)
+			load.more(50)
+			old.stop() // waits, and wants exit code 0
+			for _, cluster := range []string{"sessiongate_authz", "sessiongate_public"} {
+				s.eventually("Envoy misses the old replica in "+cluster, healthy(cluster, "2"))
+			}
+			load.more(50)
+			generations[release][i] = successor
+			s.processes = append(s.processes[1:2:2], successor)
 		}
-		load.more(50)
-		old.signal()
-		old.awaitLine(`"draining"`)
-		load.more(50)
-		old.stop() // waits, and wants exit code 0
-		for _, cluster := range []string{"sessiongate_authz", "sessiongate_public"} {
-			s.eventually("Envoy misses the old replica in "+cluster, healthy(cluster, "2"))
-		}
-		load.more(50)
-		s.processes = append(s.processes[1:2:2], successor)
 	}
 	load.stop()
+	if sent := load.sent.Load(); soak {
+		t.Logf("%d requests during two upgrades in a row", sent)
+	}
 }
 
 // TestLastAnswer: a draining process still answers on a connection that is open, and closes it with the answer; one on which nothing comes

@@ -15,10 +15,24 @@ import (
 	"testing"
 )
 
-// formerProgram builds sessiongate as it was before, from the repository's history: at the last commit before the newest migration was
-// added, where the two versions have different schemas; while there is only the first migration, before the last change of the code.
-var formerProgram = sync.OnceValues(func() (string, error) {
-	commit, err := formerCommit()
+// formerProgram is sessiongate as it was before the newest migration, where the two versions have different schemas.
+func formerProgram() (string, error) { return programBefore(1) }
+
+// formers are the programs that programBefore has built, by how many migrations they lack.
+var formers = struct {
+	sync.Mutex
+
+	files map[int]string
+}{files: map[int]string{}}
+
+// programBefore builds sessiongate as it was before the newest n migrations, from the repository's history, and each once.
+func programBefore(n int) (string, error) {
+	formers.Lock()
+	defer formers.Unlock()
+	if file, ok := formers.files[n]; ok {
+		return file, nil
+	}
+	commit, err := commitBefore(n)
 	if err != nil {
 		return "", err
 	}
@@ -40,28 +54,23 @@ var formerProgram = sync.OnceValues(func() (string, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the former version, %s: %w\n%s", commit, err, out)
 	}
+	formers.files[n] = file
 	return file, nil
-})
+}
 
-func formerCommit() (string, error) {
+func commitBefore(n int) (string, error) {
 	const how = "this test builds the former version from the repository's history: run it in a clone, with `git fetch --unshallow` where that is shallow"
 	shallow, err := git("rev-parse", "--is-shallow-repository")
 	if err != nil || shallow != "false" {
 		return "", fmt.Errorf("%s (%s %w)", how, shallow, err)
 	}
 	migrations, err := filepath.Glob("../sessions/postgres/migrations/*.sql")
-	if err != nil || len(migrations) == 0 {
-		return "", fmt.Errorf("looking for migrations: %d found, %w", len(migrations), err)
+	if err != nil || len(migrations) <= n {
+		return "", fmt.Errorf("looking for more than %d migrations: %d found, %w", n, len(migrations), err)
 	}
 	slices.Sort(migrations)
-	changed := []string{
-		"log", "-1", "--format=%H", "--", "cmd/sessiongate", "authz", "sessions",
-		":(exclude)*_test.go", ":(exclude)sessions/postgres/cluster", ":(exclude)sessions/sessionstest",
-	}
-	if len(migrations) > 1 {
-		changed = []string{"log", "-1", "--format=%H", "--diff-filter=A", "--", strings.TrimPrefix(migrations[len(migrations)-1], "../")}
-	}
-	commit, err := git(changed...)
+	added := strings.TrimPrefix(migrations[len(migrations)-n], "../")
+	commit, err := git("log", "-1", "--format=%H", "--diff-filter=A", "--", added)
 	if err == nil && commit == "" {
 		// Not committed yet: the former version is what is.
 		return git("rev-parse", "HEAD")

@@ -60,6 +60,9 @@ func run(ctx context.Context, args []string, out *report, stderr io.Writer) erro
 	if err == nil {
 		err = play(ctx, out, s.url(), append(journey(), outage(s.database)...))
 	}
+	if err == nil {
+		err = s.examine(ctx, out)
+	}
 	if err == nil && !*once {
 		out.linef("")
 		out.linef("The page: %s   Any name signs in. Ctrl-C stops everything.", s.page)

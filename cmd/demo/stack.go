@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sessiongate/sessiongate/internal/cluster"
@@ -37,6 +38,7 @@ type stack struct {
 	proxy    *envoyrun.Proxy
 	envoyLog *os.File
 	gates    [replicas]addresses
+	apiKey   string
 	first    *replicaSwitch
 	control  *control
 	page     string      // the address at which browsers come, through the demo's network
@@ -75,9 +77,7 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 	}
 	out.part("sessiongate", fmt.Sprintf("two processes; refresh_attempt_max is %s (default 10s), to keep the waits short", attemptMax))
 	out.part("", "responses.denial_header is on: each refusal says why, here as [code]")
-	var apiKey string
-	s.gates, apiKey, err = s.startSessiongates(ctx)
-	if err != nil {
+	if s.gates, err = s.startSessiongates(ctx); err != nil {
 		return s, err
 	}
 	out.part("demo app", "the existing system: a sign-in page, a page, an API")
@@ -88,7 +88,7 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 	s.control.add("replica", s.first)
 	s.control.serve()
 	// The app asks the second replica: the page's switch kills the first.
-	app, err := s.startDemoApp(ctx, s.gates[1], apiKey)
+	app, err := s.startDemoApp(ctx, s.gates[1])
 	if err != nil {
 		return s, err
 	}
@@ -103,17 +103,17 @@ type addresses struct {
 	Internal string `json:"internal"`
 }
 
-func (s *stack) startSessiongates(ctx context.Context) (at [replicas]addresses, apiKey string, err error) {
+func (s *stack) startSessiongates(ctx context.Context) (at [replicas]addresses, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	var key [32]byte
 	_, _ = rand.Read(key[:]) // never fails
-	apiKey = rand.Text() + rand.Text()
+	s.apiKey = rand.Text() + rand.Text()
 	settings := func(i int) map[string]string {
 		return map[string]string{
 			"SESSIONGATE_DATABASE_URL":                s.database.URL("postgres"),
 			"SESSIONGATE_KEY":                         base64.StdEncoding.EncodeToString(key[:]),
-			"SESSIONGATE_API_KEYS":                    "demoapp:" + apiKey,
+			"SESSIONGATE_API_KEYS":                    "demoapp:" + s.apiKey,
 			"SESSIONGATE_LISTEN_AUTHZ":                cmp.Or(at[i].Authz, anyPort),
 			"SESSIONGATE_LISTEN_PUBLIC":               cmp.Or(at[i].Public, anyPort),
 			"SESSIONGATE_LISTEN_INTERNAL":             cmp.Or(at[i].Internal, anyPort),
@@ -129,7 +129,7 @@ func (s *stack) startSessiongates(ctx context.Context) (at [replicas]addresses, 
 	var started [replicas]*child
 	for i := range replicas {
 		if started[i], err = s.start(replicaName(i), "sessiongate", settings(i), "serve"); err != nil {
-			return at, "", err
+			return at, err
 		}
 	}
 	for i, p := range started {
@@ -137,10 +137,10 @@ func (s *stack) startSessiongates(ctx context.Context) (at [replicas]addresses, 
 			text, err := os.ReadFile(s.addressFile(i))
 			return err == nil && json.Unmarshal(text, &at[i]) == nil
 		}); err != nil {
-			return at, "", err
+			return at, err
 		}
 		if err := p.await(ctx, "ready", func() bool { return isReady(ctx, at[i].Internal) }); err != nil {
-			return at, "", err
+			return at, err
 		}
 	}
 	s.first = &replicaSwitch{
@@ -148,7 +148,7 @@ func (s *stack) startSessiongates(ctx context.Context) (at [replicas]addresses, 
 		address: at[0].Internal,
 		process: started[0],
 	}
-	return at, apiKey, nil
+	return at, nil
 }
 
 func replicaName(i int) string { return fmt.Sprintf("sessiongate-%d", i+1) }
@@ -169,7 +169,7 @@ func isReady(ctx context.Context, address string) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-func (s *stack) startDemoApp(ctx context.Context, gate addresses, apiKey string) (address string, err error) {
+func (s *stack) startDemoApp(ctx context.Context, gate addresses) (address string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	file, networkFile := filepath.Join(s.dir, "demoapp.address"), filepath.Join(s.dir, "network.address")
@@ -183,7 +183,7 @@ func (s *stack) startDemoApp(ctx context.Context, gate addresses, apiKey string)
 		"DEMOAPP_CONTROL_SECRET":       s.control.secret,
 		"DEMOAPP_REFRESH_ATTEMPT_MAX":  attemptMax,
 		"SESSIONS_URL":                 "http://" + gate.Internal,
-		"SESSIONS_API_KEY":             apiKey,
+		"SESSIONS_API_KEY":             s.apiKey,
 	})
 	if err != nil {
 		return "", err
@@ -219,6 +219,27 @@ func (s *stack) startEnvoy(ctx context.Context, gates [replicas]addresses, app, 
 	if err := os.WriteFile(s.urlFile(), []byte(s.url()), 0o600); err != nil {
 		return fmt.Errorf("telling the demo app where Envoy is: %w", err)
 	}
+	return nil
+}
+
+// examine has the doctor look at this Envoy, in its configuration and from outside.
+func (s *stack) examine(ctx context.Context, out *report) error {
+	p, err := s.start("doctor", "sessiongate", map[string]string{"SESSIONS_API_KEY": s.apiKey}, "doctor",
+		"--envoy=unix:"+s.proxy.AdminSocket(), "--url="+s.url(), "--api=http://"+s.gates[1].Internal,
+		"--page="+mePath, "--user-page="+mePath, "--open-path=/static/")
+	if err != nil {
+		return err
+	}
+	p.wanted.Store(true) // it ends by itself
+	select {
+	case <-p.Exited():
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), p.Stop(syscall.SIGTERM, stopTimeout)) // it ends its session
+	}
+	if err := p.Err(); err != nil {
+		return fmt.Errorf("sessiongate doctor: %w", err)
+	}
+	out.linef("sessiongate doctor looked at this Envoy, in its configuration and from outside: no finding.")
 	return nil
 }
 

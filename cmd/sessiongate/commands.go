@@ -21,7 +21,7 @@ func (serveCmd) Run(f *flags, p process) error {
 	if err := errors.Join(credsErr, certsErr, auditErr); err != nil {
 		return err
 	}
-	return serve(p.ctx, config, creds, certs, out, newLogger(p.stderr, config))
+	return serve(p.ctx, config, creds, certs, out, supervisor(variable(p.environ, supervisorVariable)), newLogger(p.stderr, config))
 }
 
 type migrateCmd struct{}

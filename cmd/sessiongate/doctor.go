@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,7 +22,7 @@ import (
 )
 
 type doctorCmd struct {
-	Envoy string `help:"Envoy's bootstrap file or config dump (YAML or JSON), - for standard input, or the address of its admin interface, such as http://127.0.0.1:9901." placeholder:"FILE|URL"`
+	Envoy string `help:"Envoy's bootstrap file or config dump (YAML or JSON), - for standard input, or the address of its admin interface, such as http://127.0.0.1:9901 or unix:/run/envoy/admin.sock." placeholder:"FILE|URL"`
 
 	URL string `help:"The address that browsers use, to probe it from outside: https://HOST." name:"url" placeholder:"URL"`
 
@@ -193,6 +194,14 @@ func openEnvoy(p process, source string) (io.Reader, io.Closer, error) {
 	if source == "-" {
 		return p.stdin, io.NopCloser(nil), nil
 	}
+	// Without a proxy: an admin interface is next to us, whatever HTTP_PROXY says.
+	transport := &http.Transport{DisableKeepAlives: true}
+	if socket, ok := strings.CutPrefix(source, "unix:"); ok {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}
+		source = "http://localhost"
+	}
 	if !strings.HasPrefix(source, "http://") && !strings.HasPrefix(source, "https://") {
 		file, err := os.Open(source) //nolint:gosec // the user's own file is what the command is for
 		return file, file, err
@@ -210,8 +219,7 @@ func openEnvoy(p process, source string) (io.Reader, io.Closer, error) {
 		cancel()
 		return nil, nil, fmt.Errorf("--envoy: %w", err)
 	}
-	// Without a proxy: an admin interface is next to us, whatever HTTP_PROXY says.
-	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	response, err := transport.RoundTrip(request)
 	if err != nil {
 		cancel()
 		return nil, nil, fmt.Errorf("asking Envoy for its configuration: %w", err)

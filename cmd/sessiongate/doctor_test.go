@@ -2,12 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sessiongate/sessiongate/envoy"
 	"github.com/sessiongate/sessiongate/envoy/doctor"
@@ -100,15 +102,31 @@ func TestDoctorJSON(t *testing.T) {
 // TestDoctorAsksEnvoy: an address without a path is that of the admin interface.
 func TestDoctorAsksEnvoy(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	admin := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.String() != "/config_dump?include_eds" {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
 		_, _ = w.Write([]byte(`{"configs": []}`))
-	}))
+	})
+	server := httptest.NewServer(admin)
 	defer server.Close()
-	for address, says := range map[string]string{server.URL: "it has no listener", server.URL + "/stats": "404", "http://127.0.0.1:1": "refused"} {
+	dir, err := os.MkdirTemp("", "doctor-") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", dir+"/admin.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	private := &httptest.Server{Listener: listener, Config: &http.Server{Handler: admin, ReadHeaderTimeout: time.Minute}}
+	private.Start()
+	defer private.Close()
+	for address, says := range map[string]string{
+		server.URL: "it has no listener", "unix:" + dir + "/admin.sock": "it has no listener", server.URL + "/stats": "404",
+		"http://127.0.0.1:1": "refused", "unix:" + dir + "/none": "no such file",
+	} {
 		out, err := run(t, nil, "doctor", "--envoy", address)
 		if err == nil || !strings.Contains(err.Error(), says) || exitStatus(err) != 2 {
 			t.Errorf("%s: %v\n%s", address, err, out)

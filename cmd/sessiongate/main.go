@@ -25,15 +25,20 @@ func main() {
 	p := process{ctx: ctx, environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 
 	var c commands
-	command := kong.Parse(&c,
+	command := kong.Parse(&c, grammar(&c, p)...)
+	if err := command.Run(); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, err)
+		os.Exit(exitStatus(err))
+	}
+}
+
+// grammar is what the command line says beside its fields.
+func grammar(c *commands, p process) []kong.Option {
+	return []kong.Option{
 		kong.Name("sessiongate"),
 		kong.Description("Sessions for the services behind Envoy."),
 		kong.Vars{"version": version()},
 		kong.Bind(p, &c.flags),
-	)
-	if err := command.Run(); err != nil {
-		_, _ = fmt.Fprintln(os.Stderr, err)
-		os.Exit(exitStatus(err))
 	}
 }
 
@@ -48,7 +53,7 @@ func exitStatus(err error) int {
 type commands struct {
 	flags
 
-	Version kong.VersionFlag `help:"Print the version."`
+	PrintVersion kong.VersionFlag `help:"Print the version in one line." name:"version"`
 
 	Serve       serveCmd       `cmd:"" help:"Serve Envoy, browsers and backends until SIGTERM or SIGINT."`
 	Dev         devCmd         `cmd:"" help:"Run all of it in one process in front of your app, for development only."`
@@ -63,4 +68,8 @@ type commands struct {
 	OpenAPI     openAPICmd     `cmd:"" help:"Print the description of the sessions API (OpenAPI 3.1)."                                           name:"openapi"`
 	Profile     profileCmd     `cmd:"" help:"Write a profile of the running process to standard output (profiling.listen)."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running process whether it is ready; exit 0 or 1."`
+	Version     versionCmd     `cmd:"" help:"Print the version, and what it was built from and for."`
+	Completion  completionCmd  `cmd:"" help:"Print the completion of a shell: how to install it stands in its first lines."`
+	Complete    completeCmd    `cmd:"" help:"Print what may come next on a command line."                                                        hidden:""`
+	Man         manCmd         `cmd:"" help:"Print the manual page (roff)."`
 }

@@ -32,7 +32,7 @@ func run(t *testing.T, environ []string, args ...string) (string, error) {
 	var c commands
 	var out bytes.Buffer
 	p := process{ctx: t.Context(), environ: environ, stdin: strings.NewReader(""), stdout: &out, stderr: &out}
-	parser, err := kong.New(&c, kong.Vars{"version": version()}, kong.Bind(p, &c.flags), kong.Writers(&out, &out), kong.Exit(func(int) { t.Error("exit") }))
+	parser, err := kong.New(&c, append(grammar(&c, p), kong.Writers(&out, &out), kong.Exit(func(int) { t.Error("exit") }))...)
 	if err != nil {
 		t.Fatal(err)
 	}

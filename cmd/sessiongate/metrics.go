@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -199,9 +197,9 @@ func (m *metrics) table() []metric {
 			func(s state, put putter) { put(float64(s.withheld)) }),
 		gauge("sessiongate_build_info", "1; what this process was built from.",
 			func(_ state, put putter) {
-				version, revision := built()
-				put(1, version, revision, runtime.Version())
-			}, label{"version", "of sessiongate"}, label{"revision", "commit"}, label{"goversion", "of Go"}),
+				b := built()
+				put(1, b.Version, b.Revision, b.Date, b.Go)
+			}, label{"version", "of sessiongate"}, label{"revision", "commit, or `unknown`"}, label{"date", "of the commit (RFC 3339), or `unknown`"}, label{"goversion", "of Go"}),
 	}
 }
 
@@ -409,22 +407,6 @@ func (r collector) Collect(to chan<- prometheus.Metric) {
 
 func (line metric) desc() *prometheus.Desc {
 	return prometheus.NewDesc(line.name, plain(line.help), names(line.labels), nil)
-}
-
-// built is the module's version and the commit, as far as the build knows them.
-func built() (version, revision string) {
-	version, revision = "unknown", "unknown"
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return version, revision
-	}
-	version = info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			revision = s.Value
-		}
-	}
-	return version, revision
 }
 
 // writeMetrics prints the page of the metrics, in Markdown.

@@ -29,7 +29,7 @@ import (
 // what is under way is finished; the listener of profiles closes, and spans are
 // exported; the engine flushes its promotions and audit events; the database
 // connections close.
-func serve(ctx context.Context, c Config, creds Credentials, certs Certificates, out *audit, log *slog.Logger) error {
+func serve(ctx context.Context, c Config, creds Credentials, certs Certificates, out *audit, above supervisor, log *slog.Logger) error {
 	limitMemory(c.Memory.LimitPercent, memlimit.FromCgroup, log)
 	collectGarbage(c.Memory.GCPercent, os.Getenv("GOGC"))
 	store, err := openStore(ctx, c, creds)
@@ -109,6 +109,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
+			above.tell(stops, log)
 			log.Info("draining", "delay", c.Shutdown.DrainDelay.String())
 		case <-life.Done(): // a part failed; nothing is left to wait for
 		}
@@ -131,6 +132,7 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 		log.Warn("plain text on every interface: a client that reaches such a listener reads and sends tokens; "+
 			"listen on one address or on a unix socket, or give it TLS (tls.*), unless the network is closed to others", "listeners", strings.Join(open, ", "))
 	}
+	above.tell(listens, log)
 	log.Info("listening", "version", version(), "addresses", s.addresses())
 	err = g.Wait()
 	log.Info("stopped")

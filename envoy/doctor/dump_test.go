@@ -4,13 +4,20 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3" // typed.Parse finds it by its registration
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/sessiongate/sessiongate/envoy"
 	"github.com/sessiongate/sessiongate/envoy/doctor"
@@ -115,6 +122,91 @@ func TestDumps(t *testing.T) {
 				t.Errorf("want %s, found:\n%s", m.probe, show(report.Findings))
 			}
 		})
+	}
+}
+
+// TestDiscoveredFilter: a check that comes by extension config discovery is looked at in the dump of the Envoy that got it. The file alone does
+// not show it, and the doctor says so.
+func TestDiscoveredFilter(t *testing.T) {
+	t.Parallel()
+	b, err := typed.Parse(envoy.Shipped())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var discovered *hcmv3.HttpFilter
+	err = typed.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+		for _, f := range m.GetHttpFilters() {
+			if f.GetName() == "envoy.filters.http.ext_authz" {
+				discovered = f
+			}
+		}
+		return nil
+	})
+	if err != nil || discovered == nil {
+		t.Fatal(err)
+	}
+	packed := discovered.GetTypedConfig()
+	b.Node = &corev3.Node{Id: "test", Cluster: "test"} // Envoy wants to have a name where it discovers anything
+	for _, test := range []struct {
+		name   string
+		probes []string
+		spoil  func(*authzv3.ExtAuthz)
+	}{
+		{"sound", nil, func(*authzv3.ExtAuthz) {}},
+		{"lets everyone in", []string{"D15"}, func(c *authzv3.ExtAuthz) { c.FailureModeAllow = true }},
+	} {
+		config := new(authzv3.ExtAuthz)
+		if err := packed.UnmarshalTo(config); err != nil {
+			t.Fatal(err)
+		}
+		test.spoil(config)
+		filter, err := anypb.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resource, err := anypb.New(&corev3.TypedExtensionConfig{Name: discovered.GetName(), TypedConfig: filter})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := protojson.Marshal(&discoveryv3.DiscoveryResponse{Resources: []*anypb.Any{resource}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "ecds.json")
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err = typed.EditConnectionManager(b, "ingress", func(m *hcmv3.HttpConnectionManager) error {
+			for _, f := range m.GetHttpFilters() {
+				if f.GetName() == discovered.GetName() {
+					f.ConfigType = &hcmv3.HttpFilter_ConfigDiscovery{ConfigDiscovery: &corev3.ExtensionConfigSource{
+						ConfigSource: &corev3.ConfigSource{
+							ResourceApiVersion:    corev3.ApiVersion_V3,
+							ConfigSourceSpecifier: &corev3.ConfigSource_PathConfigSource{PathConfigSource: &corev3.PathConfigSource{Path: file}},
+						},
+						TypeUrls: []string{packed.GetTypeUrl()},
+					}}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err = protojson.Marshal(b); err != nil {
+			t.Fatal(err)
+		}
+		if report := examine(t, string(text)); !report.Incomplete() {
+			t.Errorf("%s: the file seems to show all", test.name)
+		}
+		report := examine(t, string(dump(t, string(text))))
+		var found []string
+		for _, f := range report.Findings {
+			found = append(found, f.Probe)
+		}
+		if !slices.Equal(found, test.probes) || report.Incomplete() {
+			t.Errorf("%s: skipped %v, found\n%s", test.name, report.Skipped, show(report.Findings))
+		}
 	}
 }
 

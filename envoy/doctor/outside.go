@@ -542,23 +542,63 @@ func (v *visitor) reach() {
 		v.skip("D14", host+" is this machine, where all of it may be", false)
 		return
 	}
-	dialer := &net.Dialer{Timeout: reachTimeout}
-	for i, name := range []string{"the check", "the sessions API"} {
+	for i, port := range []struct{ name, setting string }{{"the check", "authz"}, {"the sessions API", "internal"}} {
 		address := net.JoinHostPort(host, v.Ports[i])
-		connection, err := dialer.DialContext(v.ctx, "tcp", address)
+		connection, err := (&net.Dialer{Timeout: reachTimeout}).DialContext(v.ctx, "tcp", address)
 		if err != nil {
 			continue
 		}
 		_ = connection.Close()
-		v.find("D14", reply{sent: "a connection to " + address, err: errOpen}, fault{
-			"port " + v.Ports[i] + " of the public host, where " + name + " is by default, is open",
+		// Some load balancers accept on every port, and have no one behind it.
+		answers, came := v.answersAt(address, port.setting == "authz")
+		if !answers {
+			v.skip("D14", address+" accepts connections, and no sessiongate answers there: what does?", false)
+			continue
+		}
+		v.find("D14", came, fault{
+			"port " + v.Ports[i] + " of the public host, where " + port.name + " is by default, is open",
 			"Who reaches the sessions API makes a session for any user, if a key leaks. Who reaches the check tries tokens past Envoy.",
-			"the network policy, or listen." + []string{"authz", "internal"}[i], "# not reachable from outside",
+			"the network policy, or listen." + port.setting, "# not reachable from outside",
 		})
 	}
 }
 
-var errOpen = errors.New("it was accepted")
+// answersAt says whether a listener of sessiongate answers at an address, with TLS or without: gRPC at the check, and at the sessions API the
+// refusal of a call without a key.
+func (v *visitor) answersAt(address string, grpc bool) (answers bool, came reply) {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(!grpc)
+	protocols.SetHTTP2(grpc)
+	protocols.SetUnencryptedHTTP2(grpc)
+	client := &http.Client{Timeout: reachTimeout, Transport: &http.Transport{
+		Protocols:       protocols,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // nothing secret is sent; it is asked whether anyone answers
+	}}
+	defer client.CloseIdleConnections()
+	method, path, header, has := http.MethodGet, "/v1/sessions/none", "WWW-Authenticate", `realm="sessiongate"`
+	if grpc {
+		method, path, header, has = http.MethodPost, "/grpc.health.v1.Health/Check", "Content-Type", "application/grpc"
+	}
+	for _, scheme := range []string{"http", "https"} {
+		request, err := http.NewRequestWithContext(v.ctx, method, scheme+"://"+address+path, http.NoBody)
+		if err != nil {
+			continue
+		}
+		if grpc {
+			request.Header.Set("Content-Type", has)
+			request.Header.Set("TE", "trailers")
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			continue
+		}
+		_ = response.Body.Close()
+		if strings.Contains(response.Header.Get(header), has) {
+			return true, reply{sent: method + " " + request.URL.String(), status: response.StatusCode}
+		}
+	}
+	return false, reply{}
+}
 
 // protocols is D20: HTTP/2 is no other door.
 func (v *visitor) protocols() {

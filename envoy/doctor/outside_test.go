@@ -3,8 +3,10 @@ package doctor_test
 import (
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -45,7 +47,7 @@ func sound(w http.ResponseWriter, r *http.Request) {
 }
 
 // visitTLS has the doctor probe a server that speaks HTTP/2, too.
-func visitTLS(t *testing.T, answer http.HandlerFunc) doctor.Report {
+func visitTLS(t *testing.T, answer http.HandlerFunc, ports [2]string) doctor.Report {
 	t.Helper()
 	server := httptest.NewUnstartedServer(answer)
 	server.EnableHTTP2 = true
@@ -56,7 +58,7 @@ func visitTLS(t *testing.T, answer http.HandlerFunc) doctor.Report {
 	roots := server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	report, err := doctor.Visit(t.Context(), doctor.Outside{
 		URL: server.URL, API: api.URL, AuthPath: "/auth", RefreshPath: "/auth/session/refresh", SignoutPath: "/auth/signout", EchoPath: "/auth/doctor",
-		Claim: "sessiongate_doctor", Expired: 440, TLS: &tls.Config{RootCAs: roots},
+		Claim: "sessiongate_doctor", Expired: 440, TLS: &tls.Config{RootCAs: roots}, Ports: ports,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +69,7 @@ func visitTLS(t *testing.T, answer http.HandlerFunc) doctor.Report {
 // TestProtocols: what only one protocol lets in is found (D20).
 func TestProtocols(t *testing.T) {
 	t.Parallel()
-	if report := visitTLS(t, sound); len(report.Findings) > 0 || report.Incomplete() {
+	if report := visitTLS(t, sound, [2]string{}); len(report.Findings) > 0 || report.Incomplete() {
 		t.Errorf("sound: skipped %v, found\n%s", report.Skipped, show(report.Findings))
 	}
 	for _, version := range []int{1, 2} {
@@ -77,10 +79,61 @@ func TestProtocols(t *testing.T) {
 				return
 			}
 			sound(w, r)
-		})
+		}, [2]string{})
 		want := map[int]string{1: "D1", 2: "D20"}[version]
 		if len(report.Findings) != 1 || report.Findings[0].Probe != want {
 			t.Errorf("HTTP/%d is open: want %s, found\n%s", version, want, show(report.Findings))
+		}
+	}
+}
+
+// TestOpenPorts: a load balancer that accepts connections on every port is no finding; one behind it that answers as sessiongate is (D14).
+func TestOpenPorts(t *testing.T) {
+	t.Parallel()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_ = connection.Close()
+		}
+	}()
+	defer func() {
+		_ = listener.Close()
+		<-done
+	}()
+	refusal := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="sessiongate"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}
+	api, encrypted := httptest.NewServer(http.HandlerFunc(refusal)), httptest.NewTLSServer(http.HandlerFunc(refusal))
+	defer api.Close()
+	defer encrypted.Close()
+	port := func(address net.Addr) string { return strconv.Itoa(address.(*net.TCPAddr).Port) }
+	mute := port(listener.Addr())
+	for name, test := range map[string]struct {
+		internal          net.Addr
+		findings, skipped int
+	}{
+		"mute":     {listener.Addr(), 0, 2},
+		"answers":  {api.Listener.Addr(), 1, 1},
+		"with TLS": {encrypted.Listener.Addr(), 1, 1},
+	} {
+		report, skipped := visitTLS(t, sound, [2]string{mute, port(test.internal)}), 0
+		for _, s := range report.Skipped {
+			if s.Probe == "D14" {
+				skipped++
+			}
+		}
+		if len(report.Findings) != test.findings || skipped != test.skipped {
+			t.Errorf("%s: skipped %v, found\n%s", name, report.Skipped, show(report.Findings))
 		}
 	}
 }

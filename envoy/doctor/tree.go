@@ -119,20 +119,22 @@ func (v value) child(n *yaml.Node, step string, line int) value {
 // field is a field of a message: its name is in snake_case or in camelCase, Envoy takes both.
 func (v value) field(names ...string) value {
 	for _, name := range names {
-		v = v.one(name, camelCase(name))
+		v = v.one(name, named)
 	}
 	return v
 }
 
 // entry is the entry of a map, by its exact key.
-func (v value) entry(key string) value { return v.one(key, key) }
+func (v value) entry(key string) value {
+	return v.one(key, func(a, b string) bool { return a == b })
+}
 
-func (v value) one(name, or string) value {
+func (v value) one(name string, is func(key, name string) bool) value {
 	if v.node == nil || v.node.Kind != yaml.MappingNode {
 		return value{}
 	}
 	for i := 0; i+1 < len(v.node.Content); i += 2 {
-		if key := v.node.Content[i]; key.Value == name || key.Value == or {
+		if key := v.node.Content[i]; is(key.Value, name) {
 			return v.child(v.node.Content[i+1], pathStep(key.Value), key.Line)
 		}
 	}
@@ -216,13 +218,26 @@ func (v value) typed() (name string, message value) {
 
 func typeName(url string) string { return url[strings.LastIndexByte(url, '/')+1:] }
 
-// camelCase is how protobuf's JSON has a field's name.
-func camelCase(name string) string {
-	words := strings.Split(name, "_")
-	for i, word := range words {
-		if i > 0 && word != "" {
-			words[i] = strings.ToUpper(word[:1]) + word[1:]
-		}
+// named says whether a key is a field's name: as it is, or in camelCase as protobuf's JSON has it.
+func named(key, field string) bool {
+	if key == field {
+		return true
 	}
-	return strings.Join(words, "")
+	upper := false
+	for i := range len(field) {
+		c := field[i]
+		if c == '_' {
+			upper = i > 0
+			continue
+		}
+		if upper && 'a' <= c && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		upper = false
+		if key == "" || key[0] != c {
+			return false
+		}
+		key = key[1:]
+	}
+	return key == ""
 }

@@ -188,7 +188,7 @@ func TestReport(t *testing.T) {
 		unit: "ratio", bars: []bar{{name: "x <", value: spread{1, 2, 3}}},
 	}}
 	write("before\n<!-- bench: one -->\nold\n<!-- /bench: one -->\n<!-- bench: two -->\nkept\n<!-- /bench: two -->\n")
-	if err := r.write(dir, "one", results); err != nil {
+	if err := r.write(dir, part{name: "one", page: "performance.md"}, results); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(page)
@@ -205,7 +205,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("the plot is wrong (%v):\n%s", err, svg)
 	}
 	write("no markers")
-	if err := r.write(dir, "one", results); err == nil {
+	if err := r.write(dir, part{name: "one", page: "performance.md"}, results); err == nil {
 		t.Error("a page without markers was written")
 	}
 }

@@ -49,6 +49,7 @@ type contest struct {
 type part struct {
 	name, doc string
 	run       func(ctx context.Context, b *bench) ([]result, error)
+	page      string // of docs, which gets the tables
 }
 
 // result is one table, and one plot where there are bars. A contest makes one; a part that measures

@@ -30,18 +30,19 @@ const selfEnv = "SESSIONGATE_BENCH_CHILD"
 
 // parts are the sections of a run, in their order.
 var parts = []part{
-	{"check", "Check alone", checkPart},
-	{"envoy", "through the real Envoy", envoyPart},
-	{"memory", "cached tokens and ended sessions", memoryPart},
-	{"refresh", "refresh, sign-in, sign-out and promotion", refreshPart},
-	{"audit", "what the audit costs", auditPart},
-	{"store", "the store's statements and pgbench's", storePart},
-	{"start", "starts, migrations and the size of tables", startPart},
+	{"check", "Check alone", checkPart, "performance.md"},
+	{"envoy", "through the real Envoy", envoyPart, "performance.md"},
+	{"memory", "cached tokens and ended sessions", memoryPart, "performance.md"},
+	{"refresh", "refresh, sign-in, sign-out and promotion", refreshPart, "performance.md"},
+	{"audit", "what the audit costs", auditPart, "performance.md"},
+	{"store", "the store's statements and pgbench's", storePart, "performance.md"},
+	{"start", "starts, migrations and the size of tables", startPart, "performance.md"},
+	{"capacity", "what one primary carries, and what it writes", capacityPart, "capacity.md"},
 }
 
 // asked are parts that run only where -only names them.
 var asked = []part{
-	{"peers", "Check beside the servers of other projects, which are built from 200 MB of modules", peersPart},
+	{"peers", "Check beside the servers of other projects, which are built from 200 MB of modules", peersPart, "performance.md"},
 }
 
 // bench is what the parts share.
@@ -84,7 +85,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(out)
 	only := flags.String("only", "", "parts to run, with commas between: "+names())
-	docs := flags.String("docs", "docs", "folder with performance.md, which gets the tables and plots; empty: print only")
+	docs := flags.String("docs", "docs", "folder with performance.md and capacity.md, which get the tables and plots; empty: print only")
 	into := flags.String("profile", "", "write a CPU profile to this file, and measure nothing: of Checks, or with -only refresh of that part; arguments: the kinds of Check, or the steps")
 	flags.StringVar(&b.sessiongate, "sessiongate", "", "binary to measure; empty: build the one of this checkout")
 	flags.IntVar(&b.rounds, "rounds", 7, "rounds that count; one more warms up")
@@ -124,7 +125,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		if *docs == "" || b.quick {
 			continue
 		}
-		if err := page.write(*docs, p.name, results); err != nil {
+		if err := page.write(*docs, p, results); err != nil {
 			return err
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/sessiongate/sessiongate/envoy"
 )
 
-// report writes into docs/performance.md: one section for each part, between <!-- bench: PART --> and
+// report writes into the pages of the parts: one section for each part, between <!-- bench: PART --> and
 // <!-- /bench: PART -->. So one part can be measured again without the others.
 type report struct{ machine string }
 
@@ -33,13 +33,13 @@ func machine(ctx context.Context, b *bench) string {
 
 // write puts a part's section into the page, and its plots beside it. A page without the part's markers
 // is an error.
-func (r report) write(dir, part string, results []result) error {
-	page := filepath.Join(dir, "performance.md")
+func (r report) write(dir string, p part, results []result) error {
+	page := filepath.Join(dir, p.page)
 	text, err := os.ReadFile(page)
 	if err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
-	open, end := "<!-- bench: "+part+" -->\n", "<!-- /bench: "+part+" -->"
+	open, end := "<!-- bench: "+p.name+" -->\n", "<!-- /bench: "+p.name+" -->"
 	before, rest, found := strings.Cut(string(text), open)
 	_, after, closed := strings.Cut(rest, end)
 	if !found || !closed {
@@ -56,7 +56,7 @@ func (r report) write(dir, part string, results []result) error {
 		if len(result.bars) == 0 {
 			continue
 		}
-		name := part + "-" + slug(result.title) + ".svg"
+		name := p.name + "-" + slug(result.title) + ".svg"
 		if err := os.WriteFile(filepath.Join(plots, name), []byte(result.svg()), 0o644); err != nil { //nolint:gosec // pages are for all
 			return fmt.Errorf("writing the report: %w", err)
 		}

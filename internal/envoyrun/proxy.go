@@ -53,10 +53,11 @@ type Options struct {
 
 // Proxy is a running Envoy. Its methods may be called from several goroutines.
 type Proxy struct {
-	dir       string
-	admin     string
-	client    *http.Client // of the admin interface
-	listeners map[string]string
+	dir         string
+	admin       string
+	adminSocket string
+	client      *http.Client // of the admin interface
+	listeners   map[string]string
 
 	process  *process.Process
 	log      *process.Tail
@@ -87,10 +88,10 @@ func Start(ctx context.Context, options Options) (*Proxy, error) {
 	}
 	admin := map[string]any{"socket_address": map[string]any{"address": "127.0.0.1", "port_value": 0}} // the kernel chooses
 	if options.PrivateAdmin {
-		socket := filepath.Join(p.dir, "admin.sock")
-		admin = map[string]any{"pipe": map[string]any{"path": socket}}
+		p.adminSocket = filepath.Join(p.dir, "admin.sock")
+		admin = map[string]any{"pipe": map[string]any{"path": p.adminSocket}}
 		p.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
+			return new(net.Dialer).DialContext(ctx, "unix", p.adminSocket)
 		}}}
 	}
 	config, err := configure(options, admin)
@@ -243,6 +244,9 @@ func (p *Proxy) URL(listener string) string {
 
 // AdminURL returns "http://host:port" of the admin interface, where it is not private.
 func (p *Proxy) AdminURL() string { return p.admin }
+
+// AdminSocket returns the path of the admin interface's unix socket, where that is private.
+func (p *Proxy) AdminSocket() string { return p.adminSocket }
 
 // PID is Envoy's process id.
 func (p *Proxy) PID() int { return p.process.PID() }

@@ -56,7 +56,7 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("reading migrations: %w", err)
 	}
-	newest, err := newestMigration()
+	newest, err := NewestMigration()
 	if err != nil {
 		return 0, err
 	}
@@ -133,8 +133,8 @@ func schemaVersion(ctx context.Context, db *sql.DB) (int64, error) {
 	return version, err
 }
 
-// newestMigration is the version of the last embedded migration.
-func newestMigration() (int64, error) {
+// NewestMigration is the version of the last embedded migration: that of the schema after [Store.Migrate].
+func NewestMigration() (int64, error) {
 	files, err := fs.ReadDir(migrations, "migrations") // sorted by name
 	if err != nil {
 		return 0, fmt.Errorf("reading migrations: %w", err)

@@ -21,7 +21,7 @@ func (e *SchemaError) Error() string { return e.text }
 // connection. A schema that is newer than this version is fine: migrations only add to what a
 // released version reads and writes.
 func (s *Store) CheckSchema(ctx context.Context) error {
-	newest, err := newestMigration()
+	newest, err := NewestMigration()
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,9 @@
+#!/bin/sh
+# Called as "configure" by dpkg, and with the number of versions by rpm. A first installation starts
+# nothing: it has no key, no database and no Envoy yet.
+set -e
+if [ -d /run/systemd/system ]; then
+  systemctl daemon-reload
+  # After an upgrade, where it runs.
+  systemctl try-restart sessiongate.service
+fi
