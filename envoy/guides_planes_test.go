@@ -136,6 +136,11 @@ func TestGuidesNameTheRecording(t *testing.T) {
 		if want := "`" + r.Version + "`, recorded on " + r.Date; !strings.Contains(plain, want) {
 			t.Errorf("docs/guides/%s does not say %q", plane.guide, want)
 		}
+		for plane, schemas := range map[string]module{"Envoy Gateway": envoyGateway, "Contour": contour} {
+			if name == plane && r.Version != schemas.version {
+				t.Errorf("%s %s was run, and the manifests are held against the schemas of %s", name, r.Version, schemas.version)
+			}
+		}
 	}
 }
 

@@ -134,6 +134,7 @@ func (t Tool) pinned() (dir string, remove func(), err error) {
 
 func command(ctx context.Context, dir string, arguments ...string) *exec.Cmd {
 	c := exec.CommandContext(ctx, "go", arguments...)
+	EndWithParent(c)
 	c.Dir, c.Env = dir, append(os.Environ(), "GOWORK=off", "GOFLAGS=", "CGO_ENABLED=0")
 	return c
 }
