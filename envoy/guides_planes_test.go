@@ -144,6 +144,23 @@ func TestGuidesNameTheRecording(t *testing.T) {
 	}
 }
 
+// TestKubernetesGuideNamesTheAPI: the version that the guide says is the one that make planes runs.
+func TestKubernetesGuideNamesTheAPI(t *testing.T) {
+	t.Parallel()
+	pin, err := os.ReadFile("guides/planes/tool/kube-apiserver.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guide, err := os.ReadFile("../docs/guides/kubernetes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`k8s\.io/kubernetes v(\d+\.\d+)\.`).FindSubmatch(pin)
+	if version == nil || !strings.Contains(string(guide), "A real Kubernetes API ("+string(version[1])+")") {
+		t.Errorf("docs/guides/kubernetes.md does not name version %q", version)
+	}
+}
+
 // checked is the filter chain of a bootstrap that has the check, and the listener that it is in.
 func checked(t *testing.T, bootstrap object) (listener, chain object) {
 	t.Helper()
