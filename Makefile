@@ -46,8 +46,9 @@ soak: ## play every fault at full size, and two upgrades in a row under load: 1,
 	SESSIONGATE_SOAK=1 $(GO) test -race -count=1 -timeout 3h -v -run '^TestFault|^TestRollout$$' $(TESTFLAGS) ./envoy
 
 # With its own module, and so apart from test: the control planes are built from more than all the rest.
-planes: ## give the guides' manifests to the real Istio, Envoy Gateway and Contour (RECORD=1 writes what they make of them; half an hour the first time)
+planes: $(GOLANGCI_LINT) ## give the guides' manifests to the real Istio, Envoy Gateway and Contour (RECORD=1 writes what they make of them; half an hour the first time)
 	cd envoy/guides/planes && GOWORK=off SESSIONGATE_RECORD=$(RECORD) $(GO) test -count=1 -shuffle=on -timeout 90m $(TESTFLAGS) ./...
+	cd envoy/guides/planes && GOWORK=off $(GO) mod tidy -diff && $(GOLANGCI_LINT) run --config $(CURDIR)/.golangci.yml ./...
 
 envoys: ## run the tests of Envoy, and the doctor, with ten other versions of it (Linux x86_64; downloads 350 MB; half an hour)
 	SESSIONGATE_ENVOYS=1 $(GO) test -race -count=1 -timeout 3h -v -run '^TestEnvoys$$' $(TESTFLAGS) ./envoy

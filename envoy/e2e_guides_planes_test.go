@@ -39,11 +39,12 @@ func left(filter any) bool {
 
 // replay runs the real Envoy with what a control plane generated, in front of a stack. Of the recorded configuration this changes:
 //   - addresses: of the listener, of the clusters, and the host name, which the test has no DNS for;
-//   - TLS, of the listener and of the clusters: the test speaks plain HTTP;
-//   - filters that do not work here (left);
+//   - TLS, of the listener and of the clusters, with what is for it: the test speaks plain HTTP;
+//   - filters that do not work here (left), and Istio's in its clusters, which tell proxies of each other;
+//   - what the listener says of its socket, access logs, and other listeners, such as Contour's that redirects to TLS;
 //   - timeouts of the check and of connections, for a busy machine.
 //
-// Nothing else: the filters, their order, the routes and what they carry are as they were generated.
+// Nothing else: the connection manager, its filters, their order, the routes and what they carry are as they were generated.
 func replay(t *testing.T, r recording, s *stack) {
 	t.Helper()
 	addresses := map[string][]string{"app": {s.app.address}}
@@ -143,11 +144,13 @@ func TestControlPlanes(t *testing.T) {
 		unreachable int  // the answer where sessiongate is away
 		twoLines    int  // the answer to a harmless second Cookie line, which only raw headers tell apart
 		table       bool // policy is in sessiongate's table of routes
+		ownForm     bool // what Envoy answers itself has the form of the shipped file
+		readable    bool // scripts of another origin that may ask can read the answer of the check; Istio's guide leaves CORS to the reader
 	}
 	for name, test := range map[string]controlPlane{
-		"Contour":       {true, http.StatusFound, http.StatusForbidden, 440, false},
-		"Envoy Gateway": {false, http.StatusBadRequest, http.StatusServiceUnavailable, http.StatusOK, false},
-		"Istio":         {false, http.StatusBadRequest, http.StatusServiceUnavailable, http.StatusOK, true},
+		"Contour":       {true, http.StatusFound, http.StatusForbidden, 440, false, false, true},
+		"Envoy Gateway": {false, http.StatusBadRequest, http.StatusServiceUnavailable, http.StatusOK, false, false, true},
+		"Istio":         {false, http.StatusBadRequest, http.StatusServiceUnavailable, http.StatusOK, true, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -168,6 +171,20 @@ func TestControlPlanes(t *testing.T) {
 			expect("a script without a session", b.do(http.MethodGet, "/api/", script), http.StatusUnauthorized)
 			expect("the auth path, which answers for itself", b.do(http.MethodGet, refreshPath, script), http.StatusMethodNotAllowed)
 			expect("an escaped slash", b.do(http.MethodGet, "/x%2F..%2Fapi", navigation), test.spelling)
+			// Spellings that one of the unchecked routes might take, and another server read as a page of the app.
+			for _, path := range []string{"/auth/../", "/auth/%2e%2e/", "/auth/..//api/", "/login/../", "/login/", "/LOGIN", "//login/..", "/login;/../", "/.well-known/jwks.json/../../"} {
+				if a := b.do(http.MethodGet, path, navigation); a.app != nil || a.status == http.StatusOK {
+					t.Errorf("%s reaches the app without a session: %d", path, a.status)
+				}
+			}
+			foreign := b.do(http.MethodGet, "/api/", script, with("Origin", "https://frontend.example.com"), with("Sec-Fetch-Site", "cross-site"))
+			expect("a script of another origin without a session", foreign, http.StatusUnauthorized)
+			if may := foreign.header.Get("Access-Control-Allow-Origin") == "https://frontend.example.com"; may != test.readable {
+				t.Errorf("a script of another origin can read that: %v", may)
+			}
+			if a := b.do(http.MethodGet, "/api/", script, with("Origin", "https://evil.example"), with("Sec-Fetch-Site", "cross-site")); a.header.Get("Access-Control-Allow-Origin") != "" {
+				t.Error("a script of any origin can read an answer")
+			}
 			expect("public keys", b.do(http.MethodGet, "/.well-known/jwks.json"), http.StatusOK)
 			b.signIn("ada")
 			expect("not ours", b.do(http.MethodGet, "/authors", navigation, without("Cookie")), http.StatusFound)
@@ -208,6 +225,10 @@ func TestControlPlanes(t *testing.T) {
 				p.stop()
 			}
 			expect("without sessiongate", b.get(), test.unreachable)
+			a = expect("a refresh without sessiongate", b.do(http.MethodPost, refreshPath, script), http.StatusServiceUnavailable)
+			if own := a.header.Get("Retry-After") != "" && a.header.Get("Cache-Control") == "no-store" && strings.Contains(a.body, `"code":"unavailable"`); own != test.ownForm {
+				t.Errorf("Envoy's own answer has our form: %v\n%v %s", own, a.header, a.body)
+			}
 		})
 	}
 }

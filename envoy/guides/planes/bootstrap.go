@@ -30,7 +30,7 @@ type generated struct {
 // bootstrap has it all in one: route configurations are where the listeners ask for them, and endpoints where the clusters do. Left out are the
 // listeners and clusters that the manifests have no part in: a plane's own, for readiness and counters, and Services that no route leads to.
 // Left out are also the texts of secrets.
-func (g generated) bootstrap() (any, error) {
+func (g *generated) bootstrap() (any, error) {
 	routes := map[string]*routev3.RouteConfiguration{}
 	for _, config := range g.routes {
 		routes[config.GetName()] = config

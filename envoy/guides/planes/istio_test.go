@@ -10,6 +10,7 @@ import (
 	"istio.io/istio/pilot/test/xds"
 	"istio.io/istio/pkg/config"
 	"istio.io/istio/pkg/config/mesh"
+	"istio.io/istio/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	"github.com/sessiongate/sessiongate/envoy/guides/planes/tool"
@@ -30,6 +31,9 @@ spec:
 
 // TestIstio has Istio's discovery server, the one of istiod, generate the configuration of a gateway.
 func TestIstio(t *testing.T) {
+	for _, scope := range log.Scopes() { // it tells of each informer, at any level
+		scope.SetOutputLevel(log.NoneLevel)
+	}
 	mod, err := os.ReadFile("go.mod")
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +118,7 @@ func discovered(t *testing.T, values string, manifests, others []string) generat
 	proxy := server.SetupProxy(&model.Proxy{
 		Type: model.Router, ConfigNamespace: "istio-ingress", Labels: labels,
 		Metadata: &model.NodeMetadata{
-			Namespace: "istio-ingress", Labels: labels, IstioVersion: "1.31.0",
+			Namespace: "istio-ingress", Labels: labels, IstioVersion: "1.31.0", // of the gateway's pod
 			ProxyConfig: (*model.NodeMetaProxyConfig)(meshConfig.GetDefaultConfig()), // as the agent in the gateway's pod sends it
 		},
 	})

@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -146,8 +147,8 @@ func start(ctx context.Context, etcd, kube string) (_ *Server, err error) {
 
 // Stop ends both programs and removes what they wrote.
 func (s *Server) Stop() {
-	for i := len(s.programs) - 1; i >= 0; i-- {
-		s.programs[i].stop()
+	for _, p := range slices.Backward(s.programs) {
+		p.stop()
 	}
 	_ = os.RemoveAll(s.dir)
 }
@@ -192,8 +193,11 @@ func (s *Server) apply(ctx context.Context, document map[string]any, dryRun bool
 		}
 		var definition struct {
 			Status struct {
-				Conditions []struct{ Type, Status string }
-			}
+				Conditions []struct {
+					Type   string `json:"type"`
+					Status string `json:"status"`
+				} `json:"conditions"`
+			} `json:"status"`
 		}
 		if err := json.Unmarshal(answer, &definition); err != nil {
 			return final{err}
@@ -305,7 +309,9 @@ func (s *Server) do(ctx context.Context, method, path, contentType string, body 
 		return nil, fmt.Errorf("asking Kubernetes' API: %w", err)
 	}
 	if response.StatusCode >= http.StatusBadRequest {
-		var status struct{ Message string }
+		var status struct {
+			Message string `json:"message"`
+		}
 		if json.Unmarshal(answer, &status) != nil || status.Message == "" {
 			status.Message = string(answer)
 		}
@@ -376,14 +382,14 @@ type program struct {
 }
 
 func (s *Server) run(binary string, arguments ...string) error {
-	p := &program{command: exec.Command(binary, arguments...), exited: make(chan struct{}), log: s.file(filepath.Base(binary) + ".log")} //nolint:gosec,noctx // a program of ours; Stop ends it
+	p := &program{command: exec.Command(binary, arguments...), exited: make(chan struct{}), log: s.file(filepath.Base(binary) + ".log")} //nolint:noctx // a program of ours; Stop ends it
 	log, err := os.Create(p.log)
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", filepath.Base(binary), err)
 	}
 	defer func() { _ = log.Close() }()
 	p.command.Stdout, p.command.Stderr = log, log
-	p.command.SysProcAttr = childOf()
+	tool.EndWithParent(p.command)
 	if err := p.command.Start(); err != nil {
 		return fmt.Errorf("starting %s: %w", filepath.Base(binary), err)
 	}
