@@ -50,6 +50,11 @@ planes: $(GOLANGCI_LINT) ## give the guides' manifests to the real Istio, Envoy 
 	cd envoy/guides/planes && GOWORK=off SESSIONGATE_RECORD=$(RECORD) $(GO) test -count=1 -shuffle=on -timeout 90m $(TESTFLAGS) ./...
 	cd envoy/guides/planes && GOWORK=off $(GO) mod tidy -diff && $(GOLANGCI_LINT) run --config $(CURDIR)/.golangci.yml ./...
 
+# Likewise: Helm is built from more than all the rest, too.
+chart: $(GOLANGCI_LINT) ## give the Helm chart to the real Helm and Kubernetes API (RECORD=1 writes what Helm makes of it; a quarter of an hour the first time)
+	cd $(CHART) && GOWORK=off SESSIONGATE_RECORD=$(RECORD) $(GO) test -count=1 -shuffle=on -timeout 90m $(TESTFLAGS) ./...
+	cd $(CHART) && GOWORK=off $(GO) mod tidy -diff && $(GOLANGCI_LINT) run --config $(CURDIR)/.golangci.yml ./...
+
 envoys: ## run the tests of Envoy, and the doctor, with ten other versions of it (Linux x86_64; downloads 350 MB; half an hour)
 	SESSIONGATE_ENVOYS=1 $(GO) test -race -count=1 -timeout 3h -v -run '^TestEnvoys$$' $(TESTFLAGS) ./envoy
 
@@ -110,10 +115,6 @@ screenshots: ## take the pictures of docs/images again, and film the story (need
 	@$(GO) run ./internal/envoyrun/fetch
 	@mkdir -p docs/images
 	SESSIONGATE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestDemoPage$$/^pictures$$|^TestDemoStory$$/^at_1280_px$$|^TestDashboard$$' ./envoy
-
-# Apart from test, as planes: Helm is built from more than all the rest.
-chart: ## give the Helm chart to the real Helm and Kubernetes API (RECORD=1 writes what they make of it; minutes the first time, after planes)
-	cd $(CHART) && GOWORK=off SESSIONGATE_RECORD=$(RECORD) $(GO) test -count=1 -shuffle=on -timeout 90m $(TESTFLAGS) ./...
 
 vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

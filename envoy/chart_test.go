@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sessiongate/sessiongate/authz"
 )
 
 const (
@@ -487,6 +489,18 @@ func holdsTogether(t *testing.T, objects []object) {
 		}
 		sameTime(o, at(o, "spec", "rules", 0, "timeouts", "request"))
 	}
+	for _, o := range byKind["SecurityPolicy"] {
+		// As Envoy sends it: a text that sessiongate does not understand denies every request.
+		extensions := map[string]string{}
+		if check, ok := at(o, "spec").(object)["extAuth"]; ok {
+			for _, pair := range at(check, "contextExtensions").([]any) {
+				extensions[at(pair, "name").(string)] = at(pair, "value").(string)
+			}
+			if _, err := (authz.Policy{LoginURL: "/login"}).With(extensions); err != nil {
+				t.Errorf("%s: %v", identity(o), err)
+			}
+		}
+	}
 	for _, o := range byKind["VirtualService"] {
 		if path := jsonOf(t, at(o, "spec", "http", 0, "match")); path != fmt.Sprintf(`[{"uri":{"exact":%q}},{"uri":{"prefix":"%s/"}}]`, auth, auth) {
 			t.Errorf("%s: the auth path is %s, want %s", identity(o), path, auth)
@@ -496,6 +510,59 @@ func holdsTogether(t *testing.T, objects []object) {
 	for _, o := range byKind["EnvoyFilter"] {
 		if want := fmt.Sprintf(`"regex":"%s([/?].*)?"`, strings.ReplaceAll(regexp.QuoteMeta(auth), `\`, `\\`)); !strings.Contains(jsonOf(t, o), want) {
 			t.Errorf("%s does not name the auth path %s", identity(o), want)
+		}
+	}
+}
+
+// TestChartMonitoring: what Prometheus and Grafana get of the chart is docs/monitoring, and Helm read none of its braces.
+func TestChartMonitoring(t *testing.T) {
+	t.Parallel()
+	alerts, err := os.ReadFile("../docs/monitoring/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dashboard, err := os.ReadFile("../docs/monitoring/dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, o := range rendered(t)["monitoring"] {
+		switch identity(o) {
+		case "PrometheusRule sessiongate/sessiongate":
+			found++
+			if diff := cmp.Diff(any(parse(t, string(alerts))), o["spec"]); diff != "" {
+				t.Errorf("docs/monitoring/alerts.yaml (-) and the chart's rules (+):\n%s", diff)
+			}
+		case "ConfigMap sessiongate/sessiongate-dashboard":
+			found++
+			if diff := cmp.Diff(parse(t, string(dashboard)), parse(t, at(o, "data", "sessiongate.json").(string))); diff != "" {
+				t.Errorf("docs/monitoring/dashboard.json (-) and the chart's (+):\n%s", diff)
+			}
+		case "PodMonitor sessiongate/sessiongate":
+			found++
+			// The rules and the dashboard ask for this job, whatever the release is called.
+			if job := jsonOf(t, at(o, "spec", "podMetricsEndpoints", 0, "relabelings")); job != `[{"replacement":"sessiongate","targetLabel":"job"}]` {
+				t.Errorf("the job is %s", job)
+			}
+		}
+	}
+	if found != 3 {
+		t.Errorf("found %d of 3 objects", found)
+	}
+}
+
+// TestChartLabels: labels of values are on every object, and on every pod.
+func TestChartLabels(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"everything", "existing-names"} {
+		for _, o := range rendered(t)[name] {
+			labels, _ := at(o, "metadata").(object)["labels"].(object)
+			if labels["team"] != "identity" {
+				t.Errorf("%s: %s has the labels %v", name, identity(o), labels)
+			}
+			if spec, ok := o["spec"].(object); ok && spec["template"] != nil && at(spec, "template", "metadata", "labels", "team") != "identity" {
+				t.Errorf("%s: the pods of %s have none", name, identity(o))
+			}
 		}
 	}
 }

@@ -338,6 +338,10 @@ func TestRefusals(t *testing.T) {
 		"secrets: {key: ''}":                                                                      `at '/secrets/key'`,
 		"secrets: {database: null}":                                                               `at '/secrets': missing property 'database'`,
 		// Slips.
+		"name: 1st": `"1st" is no name for the Services`,
+		"name: a.b": `"a.b" is no name for the Services`,
+		"networkPolicy: {extraIngress: [{from: [], ports: [{port: 9001}]}]}": `at '/networkPolicy/extraIngress/0/from': minItems: got 0, want 1`,
+		"networkPolicy: {extraEgress: [{to: []}]}":                           `at '/networkPolicy/extraEgress/0/to': minItems: got 0, want 1`,
 		"replica: 3":                             `at '': additional properties 'replica' not allowed`,
 		"config: {databse: {migrate: false}}":    `at '/config': additional properties 'databse' not allowed`,
 		"config: {anti_csrf: sometimes}":         `at '/config/anti_csrf': value must be one of 'always', 'attested', 'unsafe', 'off'`,
@@ -388,6 +392,41 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("of %s Helm says:\n%s\nwant %q, and no secret", values, text, said)
 			}
 		})
+	}
+}
+
+// TestGuide renders the values that the guide shows, and counts what it counts.
+func TestGuide(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile(filepath.Join(root, "docs/guides/kubernetes.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, values, found := strings.Cut(string(guide), "cat > values.yaml <<'END'\n")
+	values, _, ended := strings.Cut(values, "END\n")
+	if !found || !ended {
+		t.Fatal("the guide shows no values")
+	}
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err := run("template", "sessiongate", chart, "--namespace=sessiongate", "--kube-version="+newest, "--values="+file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of what a reader has to change, the guide's values leave one thing: who scrapes. They name no Prometheus.
+	for _, left := range []string{"registry.example/", "db.example.internal", "192.0.2.10", "kubernetes.io/metadata.name: ingress", "kubernetes.io/metadata.name: app\n", "name: envoy"} {
+		if strings.Contains(text, left) {
+			t.Errorf("with the guide's values a default is left that says CHANGE: %s", left)
+		}
+	}
+	files, err := cases()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != 17 || !strings.Contains(string(guide), "seventeen sets of values") {
+		t.Errorf("the guide says seventeen sets of values, and there are %d", len(files))
 	}
 }
 

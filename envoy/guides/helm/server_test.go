@@ -438,7 +438,7 @@ func TestRelease(t *testing.T) {
 	}
 
 	// The first migration fails: nothing else was made.
-	if err := do(true, "install", "sessiongate", chart); err == nil {
+	if err := do(true, "upgrade", "--install", "sessiongate", chart); err == nil {
 		t.Error("an install without its migration succeeds")
 	}
 	holds("after a failed install", afterHooks)
@@ -458,7 +458,7 @@ func TestRelease(t *testing.T) {
 	}
 
 	// An upgrade migrates first, and changes the pods' template with the configuration.
-	must("upgrade", "sessiongate", chart, "--set=image.tag=0.2.0", "--set=config.log.level=warn")
+	must("upgrade", "--install", "sessiongate", chart, "--set=image.tag=0.2.0", "--set=config.log.level=warn")
 	second := deployment()
 	if second.image != "registry.example/sessiongate:0.2.0" || second.sum == first.sum || second.uid != first.uid {
 		t.Errorf("upgraded: %+v, after %+v", second, first)
@@ -539,10 +539,10 @@ func TestRelease(t *testing.T) {
 		}
 	}
 	written := deployment()
-	if err := do(false, "install", "sessiongate", chart); err == nil {
+	if err := do(false, "upgrade", "--install", "sessiongate", chart); err == nil {
 		t.Error("Helm takes what is not its own")
 	}
-	must("install", "sessiongate", chart, "--take-ownership")
+	must("upgrade", "--install", "sessiongate", chart, "--take-ownership")
 	if taken := deployment(); taken.uid != written.uid || taken.replicas != 2 {
 		t.Errorf("taken over: %+v, after %+v", taken, written)
 	}

@@ -79,6 +79,9 @@ var address = regexp.MustCompile(`10\.96\.1\.\d+`)
 // sameAs compares what is generated with a record of what the guide's own manifests make.
 func sameAs(t *testing.T, file string, g generated) {
 	t.Helper()
+	if recording() {
+		t.Skip("the record is being written, perhaps at this moment: run it again without RECORD")
+	}
 	bootstrap, err := g.bootstrap()
 	if err != nil {
 		t.Fatal(err)

@@ -64,7 +64,7 @@ capabilities: { drop: [ALL] }
 {{- with .Values.image.pullSecrets }}
       imagePullSecrets:
       {{- range . }}
-        - name: {{ . }}
+        - name: {{ . | quote }}
       {{- end }}
 {{- end }}
 {{- end }}

@@ -1,5 +1,9 @@
 {{- /* What the schema cannot say, or would say without the reason. No message repeats a value: it might be the secret. */}}
 {{- define "sessiongate.refuse" -}}
+{{- $name := include "sessiongate.name" . }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]{0,52}[a-z0-9])?$" $name) }}
+{{- fail (printf "%q is no name for the Services: small letters, digits and -, a letter first, 54 characters at most. Set name, or name the release so." $name) }}
+{{- end }}
 {{- range $key, $url := dict "config.database.url" (dig "database" "url" "" .Values.config) "migrate.databaseUrl" .Values.migrate.databaseUrl }}
 {{- if not (regexMatch "^postgres(ql)?://" $url) }}
 {{- fail (printf "%s is no URL that begins with postgres://." $key) }}
