@@ -13,7 +13,11 @@ CLIENTS   := envoy/testdata/clients
 APICLIENTS := envoy/testdata/apiclients
 DIAGRAMS  := docs/testdata/mermaid
 CHART     := envoy/guides/helm
-BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -o bin/
+# What git knows, also where Go does not ask it: in a worktree, and with -buildvcs=false.
+STAMP     := -X main.stampedVersion=$$(git describe --tags --match 'v*' --dirty 2> /dev/null) \
+	-X main.stampedRevision=$$(git describe --always --abbrev=40 --exclude '*' --dirty 2> /dev/null) \
+	-X main.stampedDate=$$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ 2> /dev/null)
+BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(STAMP)" -o bin/
 
 GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
 GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0

@@ -87,6 +87,15 @@ func TestDoctorOfIstiosExceptions(t *testing.T) {
 			if probes, all := probesOf(t, r.text(t)); probes != test.found {
 				t.Errorf("found %s, want %q:\n%s", probes, test.found, all)
 			}
+			report, err := doctor.Examine(r.text(t), doctor.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range report.Findings { // no route of Istio can have a typed_per_filter_config of ours
+				if f.Probe == "D7" && f.Cure != "- /auth\n- /auth/*" {
+					t.Errorf("the cure of %s is %s", f.Fault, f.Cure)
+				}
+			}
 		})
 	}
 }

@@ -39,11 +39,12 @@ func left(filter any) bool {
 
 // replay runs the real Envoy with what a control plane generated, in front of a stack. Of the recorded configuration this changes:
 //   - addresses: of the listener, of the clusters, and the host name, which the test has no DNS for;
-//   - TLS, of the listener and of the clusters: the test speaks plain HTTP;
-//   - filters that do not work here (left);
+//   - TLS, of the listener and of the clusters, with what is for it: the test speaks plain HTTP;
+//   - filters that do not work here (left), and Istio's in its clusters, which tell proxies of each other;
+//   - what the listener says of its socket, access logs, and other listeners, such as Contour's that redirects to TLS;
 //   - timeouts of the check and of connections, for a busy machine.
 //
-// Nothing else: the filters, their order, the routes and what they carry are as they were generated.
+// Nothing else: the connection manager, its filters, their order, the routes and what they carry are as they were generated.
 func replay(t *testing.T, r recording, s *stack) {
 	t.Helper()
 	addresses := map[string][]string{"app": {s.app.address}}

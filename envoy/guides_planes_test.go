@@ -136,6 +136,28 @@ func TestGuidesNameTheRecording(t *testing.T) {
 		if want := "`" + r.Version + "`, recorded on " + r.Date; !strings.Contains(plain, want) {
 			t.Errorf("docs/guides/%s does not say %q", plane.guide, want)
 		}
+		for plane, schemas := range map[string]module{"Envoy Gateway": envoyGateway, "Contour": contour} {
+			if name == plane && r.Version != schemas.version {
+				t.Errorf("%s %s was run, and the manifests are held against the schemas of %s", name, r.Version, schemas.version)
+			}
+		}
+	}
+}
+
+// TestKubernetesGuideNamesTheAPI: the version that the guide says is the one that make planes runs.
+func TestKubernetesGuideNamesTheAPI(t *testing.T) {
+	t.Parallel()
+	pin, err := os.ReadFile("guides/planes/tool/kube-apiserver.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guide, err := os.ReadFile("../docs/guides/kubernetes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`k8s\.io/kubernetes v(\d+\.\d+)\.`).FindSubmatch(pin)
+	if version == nil || !strings.Contains(string(guide), "A real Kubernetes API ("+string(version[1])+")") {
+		t.Errorf("docs/guides/kubernetes.md does not name version %q", version)
 	}
 }
 

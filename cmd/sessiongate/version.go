@@ -13,8 +13,8 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/postgres"
 )
 
-// What a build without git is told, by -ldflags "-X main.stampedVersion=…": the Dockerfile's, and
-// that of a release. A build in a checkout, and `go install`, know it without.
+// What a build is told, by -ldflags "-X main.stampedVersion=…": by make, the Dockerfile and the
+// configuration of the release. `go build` and `go install` know it without.
 var stampedVersion, stampedRevision, stampedDate string
 
 // unknown is what a build does not know of itself.
@@ -45,7 +45,8 @@ func built() build {
 	b.Version = cmp.Or(stampedVersion, b.Version, unknown)
 	b.Revision = cmp.Or(stampedRevision, vcs["vcs.revision"], unknown)
 	b.Date = cmp.Or(stampedDate, vcs["vcs.time"], unknown)
-	b.Modified = vcs["vcs.modified"] == "true"
+	b.Modified = vcs["vcs.modified"] == "true" || strings.HasSuffix(b.Revision, "-dirty")
+	b.Revision = strings.TrimSuffix(b.Revision, "-dirty")
 	// An error is a name of a migration that no build passes its tests with.
 	b.Schema, _ = postgres.NewestMigration()
 	return b

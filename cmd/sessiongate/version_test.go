@@ -15,12 +15,12 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/postgres"
 )
 
-// A build that is told what it is made from says so; the Dockerfile and the configuration of
+// A build that is told what it is made from says so; make, the Dockerfile and the configuration of
 // the release tell it by these names.
 func TestVersionIsStamped(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "sessiongate")
-	stamp := "-X main.stampedVersion=v9.8.7 -X main.stampedRevision=abc -X main.stampedDate=2026-01-02T03:04:05Z"
+	stamp := "-X main.stampedVersion=v9.8.7 -X main.stampedRevision=abc-dirty -X main.stampedDate=2026-01-02T03:04:05Z"
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-ldflags", stamp, "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -37,7 +37,7 @@ func TestVersionIsStamped(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := build{
-		Version: "v9.8.7", Revision: "abc", Date: "2026-01-02T03:04:05Z",
+		Version: "v9.8.7", Revision: "abc", Date: "2026-01-02T03:04:05Z", Modified: true,
 		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Schema: schema, Envoy: envoy.Version,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -47,7 +47,7 @@ func TestVersionIsStamped(t *testing.T) {
 	if want := "v9.8.7 abc " + runtime.Version() + "\n"; err != nil || string(line) != want {
 		t.Errorf("--version: %q, %v, want %q", line, err, want)
 	}
-	for _, file := range []string{"../../Dockerfile", "../../.goreleaser.yaml"} {
+	for _, file := range []string{"../../Makefile", "../../Dockerfile", "../../.goreleaser.yaml"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -141,9 +141,13 @@ func (e *examination) authPathOf(h *host, path string, guarded map[string]bool) 
 			if !at.exists() {
 				at = r.config
 			}
+			check := h.manager.filters[h.manager.firstCheck()]
+			where, cure := "the route", "typed_per_filter_config:\n  "+check.name+":\n    \"@type\": type.googleapis.com/"+filterConfigType+"\n    disabled: true"
+			if rules, _ := h.manager.shadow(check); rules.exists() {
+				where, cure = "notPaths of Istio's AuthorizationPolicy", "- "+e.authPath+"\n- "+e.authPath+"/*"
+			}
 			e.find("D7", inRoute(r), at, fault{
-				"the auth path is checked", "The check answers 440 to the very request that mends an expired access token.", "the route",
-				"typed_per_filter_config:\n  " + h.manager.filters[h.manager.firstCheck()].name + ":\n    \"@type\": type.googleapis.com/" + filterConfigType + "\n    disabled: true",
+				"the auth path is checked", "The check answers 440 to the very request that mends an expired access token.", where, cure,
 			})
 			return false
 		}

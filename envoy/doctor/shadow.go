@@ -31,8 +31,8 @@ func (m *manager) shadow(check filter) (rules, reads value) {
 	return value{}, value{}
 }
 
-// shadowed says whether shadow rules exempt from a check whatever takes this way, and which do. In doubt they do not: an exception that is not
-// seen is a finding that a person can judge, and a check that is not there is a hole.
+// shadowed says whether shadow rules exempt from a check whatever takes this way, and which do. In doubt the way counts as checked, and the report
+// says that parts of it may not be (Skip).
 func (l lead) shadowed(check filter) (exempt bool, by value) {
 	rules, reads := l.route.host.manager.shadow(check)
 	if !rules.exists() {

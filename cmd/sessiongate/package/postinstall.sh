@@ -4,6 +4,7 @@
 set -e
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload
-  # After an upgrade, where it runs.
-  systemctl try-restart sessiongate.service
+  # After an upgrade, where it runs. The package is installed although the service does not start.
+  systemctl try-restart sessiongate.service ||
+    echo "sessiongate does not start: see journalctl -u sessiongate" >&2
 fi

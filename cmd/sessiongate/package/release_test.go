@@ -297,7 +297,7 @@ func (m *machine) configure(database *cluster.Cluster) (secrets map[string]strin
 		secrets[name] = strings.TrimSpace(m.do("cat /etc/sessiongate/credentials/" + name))
 	}
 	at := "postgres://sessiongate@" + admin.Host + "/sessiongate?sslmode=disable"
-	m.do(`sed -i 's#url: .*#url: "` + at + `"#' /etc/sessiongate/*.yaml`)
+	m.do(`sed -i 's#^  url: .*#  url: "` + at + `"#' /etc/sessiongate/*.yaml`)
 	m.do(`sed -i 's/migrate: true/migrate: false/; s/127.0.0.1:900[123]/127.0.0.1:0/; s#^listen:#listen:\n  address_file: /run/sessiongate/addresses.json#' /etc/sessiongate/sessiongate.yaml`)
 	return secrets
 }

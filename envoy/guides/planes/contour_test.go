@@ -160,6 +160,7 @@ func startContour(ctx context.Context, t *testing.T, program, kubeconfig string)
 		t.Fatal(err)
 	}
 	command.Stdout, command.Stderr = log, log
+	tool.EndWithParent(command)
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -118,7 +118,7 @@ func discovered(t *testing.T, values string, manifests, others []string) generat
 	proxy := server.SetupProxy(&model.Proxy{
 		Type: model.Router, ConfigNamespace: "istio-ingress", Labels: labels,
 		Metadata: &model.NodeMetadata{
-			Namespace: "istio-ingress", Labels: labels, IstioVersion: "1.31.0",
+			Namespace: "istio-ingress", Labels: labels, IstioVersion: "1.31.0", // of the gateway's pod
 			ProxyConfig: (*model.NodeMetaProxyConfig)(meshConfig.GetDefaultConfig()), // as the agent in the gateway's pod sends it
 		},
 	})

@@ -389,7 +389,7 @@ func (s *Server) run(binary string, arguments ...string) error {
 	}
 	defer func() { _ = log.Close() }()
 	p.command.Stdout, p.command.Stderr = log, log
-	p.command.SysProcAttr = childOf()
+	tool.EndWithParent(p.command)
 	if err := p.command.Start(); err != nil {
 		return fmt.Errorf("starting %s: %w", filepath.Base(binary), err)
 	}

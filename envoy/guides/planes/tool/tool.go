@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Tool is a program.
@@ -91,12 +92,20 @@ func (t Tool) Binary(ctx context.Context, progress io.Writer) (string, error) {
 	if err := os.MkdirAll(cache, 0o750); err != nil {
 		return "", fmt.Errorf("making the cache: %w", err)
 	}
+	unlock, err := lock(filepath.Join(cache, "."+t.name+".lock"))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(path); err == nil { // we waited for another test that built it
+		return path, nil
+	}
 	dir, remove, err := t.pinned()
 	if err != nil {
 		return "", err
 	}
 	defer remove()
-	// Beside its place, and renamed: another run at the same time sees a whole program or none.
+	// Beside its place, and renamed: a build that breaks off leaves no half program there.
 	building, err := os.MkdirTemp(cache, ".building-")
 	if err != nil {
 		return "", fmt.Errorf("building %s: %w", t, err)
@@ -111,6 +120,19 @@ func (t Tool) Binary(ctx context.Context, progress io.Writer) (string, error) {
 		return "", fmt.Errorf("building %s: %w", t, err)
 	}
 	return path, nil
+}
+
+// lock waits until no other test builds the same: two builds at once take each twice as long.
+func lock(path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking: %w", err)
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("locking: %w", err)
+	}
+	return func() { _ = file.Close() }, nil
 }
 
 // pinned is a folder that is a module with nothing but the tool in it.
@@ -134,6 +156,7 @@ func (t Tool) pinned() (dir string, remove func(), err error) {
 
 func command(ctx context.Context, dir string, arguments ...string) *exec.Cmd {
 	c := exec.CommandContext(ctx, "go", arguments...)
+	EndWithParent(c)
 	c.Dir, c.Env = dir, append(os.Environ(), "GOWORK=off", "GOFLAGS=", "CGO_ENABLED=0")
 	return c
 }
