@@ -514,6 +514,24 @@ func holdsTogether(t *testing.T, objects []object) {
 	}
 }
 
+// TestChartSelectsTheGateway: the gateway's labels are those of the values and no more. Helm adds a map of the values to a default, and a policy that
+// asks for a label too many selects no pod: no request is checked.
+func TestChartSelectsTheGateway(t *testing.T) {
+	t.Parallel()
+	found := 0
+	for _, o := range rendered(t)["istio-least"] {
+		if spec, ok := o["spec"].(object); ok && spec["action"] == "CUSTOM" {
+			found++
+			if labels := jsonOf(t, at(spec, "selector", "matchLabels")); labels != `{"app":"gateway","tier":"edge"}` {
+				t.Errorf("the check is asked for by pods with %s", labels)
+			}
+		}
+	}
+	if found != 1 {
+		t.Errorf("%d policies ask for the check", found)
+	}
+}
+
 // TestChartMonitoring: what Prometheus and Grafana get of the chart is docs/monitoring, and Helm read none of its braces.
 func TestChartMonitoring(t *testing.T) {
 	t.Parallel()

@@ -371,6 +371,7 @@ func TestRefusals(t *testing.T) {
 		"istio: {unchecked: [/*]}":                                                              `at '/istio/unchecked/0'`,
 		"istio: {unchecked: ['*']}":                                                             `at '/istio/unchecked/0'`,
 		"istio: {internalPrincipals: ['*']}":                                                    `at '/istio/internalPrincipals/0'`,
+		"istio: {enabled: true}":                                                                `istio.gateway.labels is empty`,
 		"istio: {gateway: {labels: null}}":                                                      `at '/istio/gateway': missing property 'labels'`,
 		"extraVolumes: [{name: a, hostPath: {path: /}}]":                                        `at '/extraVolumes/0/hostPath'`,
 		"extraVolumeMounts: [{name: a, mountPath: /a, readOnly: false}]":                        `at '/extraVolumeMounts/0/readOnly'`,

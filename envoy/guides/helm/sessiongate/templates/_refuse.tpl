@@ -24,6 +24,9 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if and .Values.istio.enabled (not .Values.istio.gateway.labels) }}
+{{- fail "istio.gateway.labels is empty. Without the labels of the gateway's pods, such as istio: ingress, the check would be asked for nowhere, or everywhere." }}
+{{- end }}
 {{- with .Values.autoscaling }}
 {{- if gt (int .minReplicas) (int .maxReplicas) }}
 {{- fail (printf "autoscaling.minReplicas is %d, and autoscaling.maxReplicas is %d." (int .minReplicas) (int .maxReplicas)) }}
