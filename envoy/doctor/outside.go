@@ -596,7 +596,7 @@ func (v *visitor) knock(method, address, body string, second bool) reply {
 	}
 	if second {
 		request.Header.Set("Content-Type", "application/grpc")
-		request.Header.Set("Te", "trailers")
+		request.Header.Set("TE", "trailers")
 	}
 	response, err := client.Do(request)
 	if err != nil {
