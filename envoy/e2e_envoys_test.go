@@ -17,6 +17,8 @@ import (
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/sessiongate/sessiongate/envoy"
@@ -87,6 +89,68 @@ func inService(policy *routev3.RetryPolicy, timeout *durationpb.Duration) *corev
 		})
 	}
 	return service
+}
+
+// TestRetriesOfThePage: the lines that docs/compatibility.md gives to an older Envoy are those that the tests run with it.
+func TestRetriesOfThePage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/compatibility.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "  ```yaml\n")
+	lines, _, found := strings.Cut(rest, "  ```\n")
+	if !found {
+		t.Fatal("the page has no lines of YAML")
+	}
+	const service = "                      grpc_service:\n"
+	before, after, found := strings.Cut(string(envoy.Shipped()), service)
+	if !found {
+		t.Fatal("envoy.yaml has no grpc_service there")
+	}
+	// The page's grpc_service in the place of the file's, whose lines are further in.
+	for strings.HasPrefix(after, "                        ") {
+		_, after, _ = strings.Cut(after, "\n")
+	}
+	var indented strings.Builder
+	for line := range strings.Lines(lines) {
+		indented.WriteString(strings.Repeat(" ", 20) + line)
+	}
+	bootstrap, err := typed.Parse([]byte(before + indented.String() + after))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shipped, err := typed.Parse(envoy.Shipped())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, got := checkOf(t, shipped).GetGrpcService(), checkOf(t, bootstrap).GetGrpcService()
+	policy, err := takeRetries(shipped, want.GetEnvoyGrpc().GetClusterName())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.RetryPolicy = inService(policy, want.GetTimeout())
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Errorf("(- envoy.yaml, + the page)\n%s", diff)
+	}
+}
+
+// checkOf is the filter that asks sessiongate.
+func checkOf(t *testing.T, bootstrap *bootstrapv3.Bootstrap) *extauthzv3.ExtAuthz {
+	t.Helper()
+	check := new(extauthzv3.ExtAuthz)
+	err := typed.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
+		for _, filter := range manager.GetHttpFilters() {
+			if filter.GetTypedConfig().MessageIs(check) {
+				return filter.GetTypedConfig().UnmarshalTo(check)
+			}
+		}
+		return errors.New("there is no ext_authz filter")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return check
 }
 
 // ofEnvoy are the tests that ask something of Envoy itself: what it lets through, removes, refuses, repeats and passes on. Tests of the engine
