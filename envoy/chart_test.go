@@ -175,10 +175,11 @@ func TestChartVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	newest := "0.1.0" // the first, until it is cut
-	if found := regexp.MustCompile(`(?m)^## \[(\d+\.\d+\.\d+\S*)\]`).FindSubmatch(changelog); found != nil {
-		newest = string(found[1])
+	found := regexp.MustCompile(`(?m)^## \[(\d+\.\d+\.\d+\S*)\]`).FindSubmatch(changelog)
+	if found == nil {
+		t.Fatal("CHANGELOG.md has no release")
 	}
+	newest := string(found[1])
 	text, err := os.ReadFile(chartFolder + "/sessiongate/Chart.yaml")
 	if err != nil {
 		t.Fatal(err)
