@@ -3,7 +3,7 @@
 # platforms, with the version in it, and the same bytes for one commit:
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 \
-#     --build-arg VERSION=$(git describe --tags) --build-arg COMMIT=$(git rev-parse HEAD) \
+#     --build-arg VERSION=$(git describe --tags --dirty) --build-arg COMMIT=$(git rev-parse HEAD) \
 #     --build-arg DATE=$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ) \
 #     --build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) \
 #     --output type=image,rewrite-timestamp=true,push=true --tag … .
@@ -20,7 +20,7 @@ COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY . .
 ARG TARGETOS TARGETARCH
-# .git is not here. What is not given stays "unknown".
+# .git is not here. What is not given stays "unknown", and the version "(devel)".
 ARG VERSION="" COMMIT="" DATE=""
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \

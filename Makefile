@@ -128,7 +128,7 @@ vuln: ## look for known vulnerabilities (needs vuln.go.dev)
 release: $(GORELEASER) $(CYCLONEDX) ## build what a release has into dist/, twice, and try its package in a clean Debian; publish nothing (root; half an hour the first time)
 	@command -v debootstrap > /dev/null || { echo "make release needs debootstrap: apt-get install debootstrap" >&2; exit 1; }
 	@test "$$(id -u)" = 0 || { echo "make release needs root, for debootstrap and systemd" >&2; exit 1; }
-	@test -z "$$(git status --porcelain)" || echo "what is not committed is not in the release" >&2
+	@test -z "$$(git status --porcelain)" || echo "note: what is not committed is not in the release" >&2
 	rm -rf dist .cache/clone .cache/second
 	@set -e; for at in .cache/clone .cache/second/clone; do \
 		echo "building in $$at" >&2; \

@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"net"
+	"time"
 )
 
 // supervisor is the socket at which systemd (Type=notify) is told what the process does, as
@@ -13,6 +14,8 @@ type supervisor string
 
 const (
 	supervisorVariable = "NOTIFY_SOCKET"
+	// supervisorTimeout is how long it may take until the supervisor's queue has room.
+	supervisorTimeout = time.Second
 
 	// listens is sent where the configuration is sound and the ports are ours, so that
 	// `systemctl start` fails where they are not.
@@ -27,7 +30,10 @@ func (s supervisor) tell(state string, log *slog.Logger) {
 	}
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: string(s), Net: "unixgram"}) // "@" is an abstract name
 	if err == nil {
-		_, err = conn.Write([]byte(state))
+		// One that does not read must not hold up a stop.
+		if err = conn.SetWriteDeadline(time.Now().Add(supervisorTimeout)); err == nil {
+			_, err = conn.Write([]byte(state))
+		}
 		_ = conn.Close()
 	}
 	if err != nil {

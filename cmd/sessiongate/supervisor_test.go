@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -54,6 +56,41 @@ func TestSupervisorIsGone(t *testing.T) {
 		t.Errorf("no supervisor, and yet %s", log.String())
 	}
 	supervisor(filepath.Join(t.TempDir(), "gone")).tell(listens, slog.New(slog.NewTextHandler(&log, nil)))
+	if !strings.Contains(log.String(), "could not be told") {
+		t.Errorf("log %q", log.String())
+	}
+}
+
+// A supervisor that does not read its queue holds up neither start nor stop.
+func TestSupervisorThatDoesNotRead(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "notify-") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	address := &net.UnixAddr{Name: filepath.Join(dir, "socket"), Net: "unixgram"}
+	queue, err := net.ListenUnixgram("unixgram", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = queue.Close() }()
+	full, err := net.DialUnix("unixgram", nil, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = full.Close() }()
+	if err := full.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = full.Write([]byte("x"))
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	supervisor(address.Name).tell(stops, slog.New(slog.NewTextHandler(&log, nil)))
 	if !strings.Contains(log.String(), "could not be told") {
 		t.Errorf("log %q", log.String())
 	}
