@@ -103,8 +103,18 @@ func (r recording) text(t *testing.T) []byte {
 func TestRecordingsAreOfTheManifests(t *testing.T) {
 	t.Parallel()
 	files := manifestFiles(t)
+	pins, err := os.ReadFile("guides/planes/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if version := recorded(t, "Istio").Version; !strings.Contains(string(pins), "\tistio.io/istio "+version+"\n") {
+		t.Errorf("envoy/guides/planes/go.mod has another Istio than %s: run make planes RECORD=1", version)
+	}
 	for name, plane := range planes {
 		r := recorded(t, name)
+		if r.Manifests["kubernetes/service.yaml"] == "" {
+			t.Errorf("the recording of %s is not of kubernetes/service.yaml: run make planes RECORD=1", name)
+		}
 		for _, input := range plane.inputs {
 			if r.Manifests[input] == "" {
 				t.Errorf("the recording of %s is not of %s: run make planes RECORD=1", name, input)

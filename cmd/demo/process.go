@@ -26,7 +26,7 @@ type child struct {
 	*process.Process
 
 	name string
-	// wanted: it was killed by a switch of the page. That is not an end by itself.
+	// wanted: a switch of the page killed it, or it had an end to come to.
 	wanted atomic.Bool
 }
 

@@ -224,6 +224,8 @@ func (s *stack) startEnvoy(ctx context.Context, gates [replicas]addresses, app, 
 
 // examine has the doctor look at this Envoy, in its configuration and from outside.
 func (s *stack) examine(ctx context.Context, out *report) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
 	p, err := s.start("doctor", "sessiongate", map[string]string{"SESSIONS_API_KEY": s.apiKey}, "doctor",
 		"--envoy=unix:"+s.proxy.AdminSocket(), "--url="+s.url(), "--api=http://"+s.gates[1].Internal,
 		"--page="+mePath, "--user-page="+mePath, "--open-path=/static/")

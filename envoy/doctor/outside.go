@@ -47,6 +47,8 @@ const (
 	requestTimeout = 10 * time.Second
 	// reachTimeout is how long a port that should not be there is tried.
 	reachTimeout = 2 * time.Second
+	// grpcUnimplemented is what a gRPC server answers to a method that it does not have.
+	grpcUnimplemented = "12"
 	// endTimeout is what the end of the doctor's own session gets, also after Ctrl-C.
 	endTimeout = 10 * time.Second
 	// answerMax bounds what is read of an answer.
@@ -563,21 +565,22 @@ func (v *visitor) reach() {
 	}
 }
 
-// answersAt says whether a listener of sessiongate answers at an address, with TLS or without: gRPC at the check, and at the sessions API the
+// answersAt says whether a listener of sessiongate answers at an address, with TLS or without: its method at the check, and at the sessions API the
 // refusal of a call without a key.
 func (v *visitor) answersAt(address string, grpc bool) (answers bool, came reply) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(!grpc)
 	protocols.SetHTTP2(grpc)
 	protocols.SetUnencryptedHTTP2(grpc)
-	client := &http.Client{Timeout: reachTimeout, Transport: &http.Transport{
+	here := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // another host is not asked
+	client := &http.Client{Timeout: reachTimeout, CheckRedirect: here, Transport: &http.Transport{
 		Protocols:       protocols,
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // nothing secret is sent; it is asked whether anyone answers
 	}}
 	defer client.CloseIdleConnections()
 	method, path, header, has := http.MethodGet, "/v1/sessions/none", "WWW-Authenticate", `realm="sessiongate"`
 	if grpc {
-		method, path, header, has = http.MethodPost, "/grpc.health.v1.Health/Check", "Content-Type", "application/grpc"
+		method, path, header, has = http.MethodPost, "/envoy.service.auth.v3.Authorization/Check", "Content-Type", "application/grpc"
 	}
 	for _, scheme := range []string{"http", "https"} {
 		request, err := http.NewRequestWithContext(v.ctx, method, scheme+"://"+address+path, http.NoBody)
@@ -593,6 +596,9 @@ func (v *visitor) answersAt(address string, grpc bool) (answers bool, came reply
 			continue
 		}
 		_ = response.Body.Close()
+		if response.Header.Get("Grpc-Status") == grpcUnimplemented {
+			continue
+		}
 		if strings.Contains(response.Header.Get(header), has) {
 			return true, reply{sent: method + " " + request.URL.String(), status: response.StatusCode}
 		}

@@ -83,7 +83,7 @@ func (e *examination) failOpenFilter(m *manager, f filter) {
 		})
 	}
 	if at := f.config.field("filter_enabled_metadata"); at.exists() {
-		if rules, _ := m.shadow(f); rules.exists() {
+		if rbac, reads := m.shadow(f); reads.exists() && !rbac.disabled {
 			e.report.Skipped = append(e.report.Skipped, Skip{
 				Probe: "D16", Why: in + " is asked where the shadow rules of an RBAC filter say so, as Istio's AuthorizationPolicy has it: exceptions that are a part of a route are not listed",
 			})

@@ -69,7 +69,7 @@ func (e *examination) identity() {
 	for _, m := range e.gated() {
 		e.ownClaims(m)
 		for _, l := range m.leads() {
-			if on, _ := l.checked(); on {
+			if on, _ := l.checked(); on && !l.unsure() {
 				e.identityOf(l)
 			}
 		}
@@ -128,7 +128,7 @@ func (e *examination) ownClaims(m *manager) {
 	arrive := slices.DeleteFunc(slices.Clone(identity), func(name string) bool {
 		return removes(before, name) || !slices.ContainsFunc(m.leads(), func(l lead) bool {
 			on, _ := l.checked()
-			return !on && !e.isOurs(l.cluster) && !l.routeRemoves(name).exists()
+			return (!on || l.unsure()) && !e.isOurs(l.cluster) && !l.routeRemoves(name).exists()
 		})
 	})
 	if len(arrive) > 0 {

@@ -136,14 +136,14 @@ func (e *examination) authPathOf(h *host, path string, guarded map[string]bool) 
 	}
 	count := len(e.report.Findings)
 	for _, l := range r.leads {
-		if on, by := l.checked(); on {
+		if on, by := l.checked(); on && !l.unsure() {
 			at := by
 			if !at.exists() {
 				at = r.config
 			}
 			check := h.manager.filters[h.manager.firstCheck()]
 			where, cure := "the route", "typed_per_filter_config:\n  "+check.name+":\n    \"@type\": type.googleapis.com/"+filterConfigType+"\n    disabled: true"
-			if rules, _ := h.manager.shadow(check); rules.exists() {
+			if _, reads := h.manager.shadow(check); reads.exists() {
 				where, cure = "notPaths of Istio's AuthorizationPolicy", "- "+e.authPath+"\n- "+e.authPath+"/*"
 			}
 			e.find("D7", inRoute(r), at, fault{

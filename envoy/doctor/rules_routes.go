@@ -169,6 +169,12 @@ func (e *examination) exception(l lead, guarded map[string]bool) {
 			}
 		}
 	}
+	if l.unsure() {
+		e.report.Skipped = append(e.report.Skipped, Skip{
+			Probe: "D16", Why: "whether " + in + " is checked is decided by shadow rules of RBAC (Istio: an AuthorizationPolicy) that are about a part of its paths, or not about paths", Needed: true,
+		})
+		return
+	}
 	on, by := l.checked()
 	if on {
 		return

@@ -20,6 +20,7 @@ const (
 	corsType         = "envoy.extensions.filters.http.cors.v3.Cors"
 	corsPolicyType   = "envoy.extensions.filters.http.cors.v3.CorsPolicy"
 	rbacType         = "envoy.extensions.filters.http.rbac.v3.RBAC"
+	rbacPerRouteType = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
 	matcherType      = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
 	upstreamType     = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 )
@@ -52,6 +53,7 @@ type manager struct {
 	routes   value // the route configuration
 	hosts    []*host
 	checks   []int // the positions of the filters that ask sessiongate
+	asked    map[asking]answer
 }
 
 // filter is an HTTP filter as it is in the chain.
@@ -235,7 +237,7 @@ func (c *configuration) addListener(l value, routes, extensions map[string]value
 }
 
 func (c *configuration) addManager(listener string, config value, routes, extensions map[string]value) {
-	m := &manager{listener: listener, config: config}
+	m := &manager{listener: listener, config: config, asked: map[asking]answer{}}
 	c.managers = append(c.managers, m)
 	for _, f := range config.field("http_filters").items() {
 		m.filters = append(m.filters, c.filter(listener, f, extensions))
@@ -328,7 +330,7 @@ func (l lead) perFilter(name string) (kind string, message, packed value) {
 
 // switched says whether a filter works for a lead, and what says so: nothing, if that is the filter itself.
 func (l lead) switched(f filter) (on bool, by value) {
-	if exempt, by := l.shadowed(f); exempt {
+	if asked, by := l.shadowed(f); asked == no {
 		return false, by
 	}
 	kind, message, packed := l.perFilter(f.name)
