@@ -334,6 +334,9 @@ func TestRefusals(t *testing.T) {
 		"extraEnv: [{name: SESSIONGATE_KEY, value: " + secret + "}]":                              `extraEnv holds SESSIONGATE_KEY`,
 		"extraEnv: [{name: PGPASSWORD, value: " + secret + "}]":                                   `extraEnv holds PGPASSWORD`,
 		"extraEnv: [{name: A, valueFrom: {secretKeyRef: {name: a, key: b}}}]":                     `at '/extraEnv/0/valueFrom': additional properties 'secretKeyRef' not allowed`,
+		"config: {database: {url: 'postgres://serve@db/sessiongate?passwor%64=" + secret + "'}}":  `config.database.url holds a password`,
+		"config: {tracing: {otlp_endpoint: 'http://u:" + secret + "@collector:4318'}}":            `config.tracing.otlp_endpoint holds a user or a password`,
+		"extraEnv: [{name: OTEL_EXPORTER_OTLP_HEADERS, value: " + secret + "}]":                   `extraEnv holds OTEL_EXPORTER_OTLP_HEADERS`,
 		"secrets: {keyValue: " + secret + "}":                                                     `at '/secrets': additional properties 'keyValue' not allowed`,
 		"secrets: {key: ''}":                                                                      `at '/secrets/key'`,
 		"secrets: {database: null}":                                                               `at '/secrets': missing property 'database'`,
@@ -369,12 +372,20 @@ func TestRefusals(t *testing.T) {
 		"gatewayApi: {cors: {allowOrigins: ['https://*.example.com']}}":                         `at '/gatewayApi/cors/allowOrigins/0'`,
 		"gatewayApi: {failOpen: true}":                                                          `at '/gatewayApi': additional properties 'failOpen' not allowed`,
 		"istio: {unchecked: [/*]}":                                                              `at '/istio/unchecked/0'`,
-		"istio: {unchecked: ['*']}":                                                             `at '/istio/unchecked/0'`,
-		"istio: {internalPrincipals: ['*']}":                                                    `at '/istio/internalPrincipals/0'`,
-		"istio: {enabled: true}":                                                                `istio.gateway.labels is empty`,
-		"istio: {gateway: {labels: null}}":                                                      `at '/istio/gateway': missing property 'labels'`,
-		"extraVolumes: [{name: a, hostPath: {path: /}}]":                                        `at '/extraVolumes/0/hostPath'`,
-		"extraVolumeMounts: [{name: a, mountPath: /a, readOnly: false}]":                        `at '/extraVolumeMounts/0/readOnly'`,
+		"networkPolicy: {envoy: [{ipBlock: {cidr: 128.0.0.0/1}}]}":                              `networkPolicy.envoy names every address, or nearly`,
+		"networkPolicy: {envoy: [{ipBlock: {cidr: '2000::/3'}}]}":                               `networkPolicy.envoy names every address, or nearly`,
+		"networkPolicy: {envoy: [{namespaceSelector: {matchExpressions: [{key: a, operator: NotIn, values: [b]}]}, podSelector: {matchExpressions: [{key: a, operator: DoesNotExist}]}}]}": `networkPolicy.envoy names all pods but some`,
+		"podAnnotations: {checksum/config: a}":                           `at '/podAnnotations/checksum~1config'`,
+		"gatewayApi: {policy: {session: none}}":                          `at '/gatewayApi/policy/session'`,
+		"istio: {unchecked: [/a*]}":                                      `at '/istio/unchecked/0'`,
+		"istio: {unchecked: ['/{**}']}":                                  `at '/istio/unchecked/0'`,
+		"istio: {unchecked: [/]}":                                        `at '/istio/unchecked/0'`,
+		"istio: {unchecked: ['*']}":                                      `at '/istio/unchecked/0'`,
+		"istio: {internalPrincipals: ['*']}":                             `at '/istio/internalPrincipals/0'`,
+		"istio: {enabled: true}":                                         `istio.gateway.labels is empty`,
+		"istio: {gateway: {labels: null}}":                               `at '/istio/gateway': missing property 'labels'`,
+		"extraVolumes: [{name: a, hostPath: {path: /}}]":                 `at '/extraVolumes/0/hostPath'`,
+		"extraVolumeMounts: [{name: a, mountPath: /a, readOnly: false}]": `at '/extraVolumeMounts/0/readOnly'`,
 	} {
 		t.Run(said, func(t *testing.T) {
 			t.Parallel()
@@ -416,7 +427,7 @@ func TestGuide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Of what a reader has to change, the guide's values leave one thing: who scrapes. They name no Prometheus.
+	// Nothing is left of what a reader has to change.
 	for _, left := range []string{"registry.example/", "db.example.internal", "192.0.2.10", "kubernetes.io/metadata.name: ingress", "kubernetes.io/metadata.name: app\n", "name: envoy"} {
 		if strings.Contains(text, left) {
 			t.Errorf("with the guide's values a default is left that says CHANGE: %s", left)

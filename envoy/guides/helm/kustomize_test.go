@@ -90,6 +90,12 @@ func TestOverlay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// Nothing is left of what a reader has to change.
+		for _, left := range []string{"registry.example/", "db.example.internal", "192.0.2.10", "kubernetes.io/metadata.name: ingress", "kubernetes.io/metadata.name: app\n", "name: envoy"} {
+			if strings.Contains(string(plain), left) {
+				t.Errorf("%v of the overlay has a default that says CHANGE: %s", o["kind"], left)
+			}
+		}
 		for line := range strings.Lines(string(plain)) {
 			if _, image, ok := strings.Cut(strings.TrimSpace(line), "image: "); ok {
 				images = append(images, image)
