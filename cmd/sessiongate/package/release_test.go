@@ -94,6 +94,7 @@ func TestDebianPackage(t *testing.T) {
 	if m.mainPID() == first {
 		t.Error("an upgrade leaves the former program running")
 	}
+	m.sees("journalctl --no-pager -u sessiongate-migrate.service | grep -c Finished", "2") // by hand, and before that program was replaced
 	m.serves(secrets["backend"])
 	if got := m.do("cat /etc/sessiongate/sessiongate.yaml"); got != changed {
 		t.Errorf("an upgrade changes the configuration: %s", cmp.Diff(changed, got))
