@@ -42,7 +42,7 @@ var parts = []part{
 
 // asked are parts that run only where -only names them.
 var asked = []part{
-	{"peers", "Check beside the servers of other projects, which are built from 200 MB of modules", peersPart, "performance.md"},
+	{"peers", "Check beside the servers of other projects, which are built from 200 MB of modules", peersPart, "performance-peers.md"},
 }
 
 // bench is what the parts share.
@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(out)
 	only := flags.String("only", "", "parts to run, with commas between: "+names())
-	docs := flags.String("docs", "docs", "folder with performance.md and capacity.md, which get the tables and plots; empty: print only")
+	docs := flags.String("docs", "docs", "folder with performance.md, performance-peers.md and capacity.md, which get the tables and plots; empty: print only")
 	into := flags.String("profile", "", "write a CPU profile to this file, and measure nothing: of Checks, or with -only refresh of that part; arguments: the kinds of Check, or the steps")
 	flags.StringVar(&b.sessiongate, "sessiongate", "", "binary to measure; empty: build the one of this checkout")
 	flags.IntVar(&b.rounds, "rounds", 7, "rounds that count; one more warms up")
