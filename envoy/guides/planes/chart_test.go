@@ -15,10 +15,10 @@ import (
 // chart is where `make chart` records what Helm makes of the chart.
 const chart = "../../testdata/chart"
 
-// rendered are the objects that Helm makes of the chart with a set of values, without those that are the same for every control plane.
-func rendered(t *testing.T, values string) (planes, services []object) {
+// objectsOf are those of a file.
+func objectsOf(t *testing.T, file string) []object {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(chart, values))
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,13 @@ func rendered(t *testing.T, values string) (planes, services []object) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, o := range all {
+	return all
+}
+
+// rendered are the objects that Helm makes of the chart with a set of values, without those that are the same for every control plane.
+func rendered(t *testing.T, values string) (planes, services []object) {
+	t.Helper()
+	for _, o := range objectsOf(t, filepath.Join(chart, values)) {
 		version, _ := o["apiVersion"].(string)
 		switch {
 		case o["kind"] == "Service":
@@ -41,15 +47,7 @@ func rendered(t *testing.T, values string) (planes, services []object) {
 // written are the objects of a guide's file whose names are given.
 func written(t *testing.T, file string, names ...string) (some []object) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(manifests, file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := objects(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range all {
+	for _, o := range objectsOf(t, filepath.Join(manifests, file)) {
 		if slices.Contains(names, nameOf(o)) {
 			some = append(some, o)
 		}
@@ -60,6 +58,7 @@ func written(t *testing.T, file string, names ...string) (some []object) {
 	return some
 }
 
+// text is objects as a file of manifests.
 func text(t *testing.T, some []object) string {
 	t.Helper()
 	var all strings.Builder

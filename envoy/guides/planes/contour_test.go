@@ -57,15 +57,11 @@ func TestContour(t *testing.T) {
 	}
 	t.Cleanup(server.Stop)
 
-	texts := []string{string(definitions), surroundings}
-	for _, name := range []string{"kubernetes/namespace.yaml", "kubernetes/service.yaml", "contour/extension.yaml", "contour/proxies.yaml"} {
-		text, err := r.read(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts = append(texts, text)
+	texts, err := r.readAll("kubernetes/namespace.yaml", "kubernetes/service.yaml", "contour/extension.yaml", "contour/proxies.yaml")
+	if err != nil {
+		t.Fatal(err)
 	}
-	all, err := objects(texts...)
+	all, err := objects(append([]string{string(definitions), surroundings}, texts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-	"sigs.k8s.io/yaml"
 
 	"github.com/sessiongate/sessiongate/envoy/guides/planes/tool"
 )
@@ -33,18 +32,12 @@ func TestEnvoyGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := record{header: header{Plane: "Envoy Gateway", Version: version}}
-	texts := []string{surroundings}
-	for _, name := range []string{
-		"envoy-gateway/gateway.yaml", "envoy-gateway/security.yaml", "envoy-gateway/routes.yaml", "envoy-gateway/hardening.yaml",
-		"kubernetes/namespace.yaml", "kubernetes/service.yaml",
-	} {
-		text, err := r.read(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts = append(texts, text)
+	texts, err := r.readAll("envoy-gateway/gateway.yaml", "envoy-gateway/security.yaml", "envoy-gateway/routes.yaml", "envoy-gateway/hardening.yaml",
+		"kubernetes/namespace.yaml", "kubernetes/service.yaml")
+	if err != nil {
+		t.Fatal(err)
 	}
-	all, err := objects(texts...)
+	all, err := objects(append([]string{surroundings}, texts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,16 +59,8 @@ func translated(t *testing.T, all []object) (g generated) {
 		t.Fatal(err)
 	}
 	all = append(all, certificate.secret("ingress", "app-example-com"))
-	var input []byte
-	for _, o := range all {
-		text, err := yaml.Marshal(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		input = append(append(input, text...), "---\n"...)
-	}
 	file := filepath.Join(t.TempDir(), "manifests.yaml")
-	if err := os.WriteFile(file, input, 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(text(t, all)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	program, err := tool.EnvoyGateway.Binary(t.Context(), os.Stderr)

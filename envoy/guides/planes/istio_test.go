@@ -3,6 +3,7 @@ package planes
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"testing"
 
 	"istio.io/istio/pilot/pkg/config/kube/crd"
@@ -47,22 +48,15 @@ func TestIstio(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var manifests, texts []string
-	for _, name := range []string{"istio/authorization.yaml", "istio/routes.yaml", "istio/hardening.yaml"} {
-		text, err := r.read(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		manifests = append(manifests, text)
+	manifests, err := r.readAll("istio/authorization.yaml", "istio/routes.yaml", "istio/hardening.yaml")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, name := range []string{"kubernetes/namespace.yaml", "kubernetes/service.yaml"} {
-		text, err := r.read(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts = append(texts, text)
+	others, err := r.readAll("kubernetes/namespace.yaml", "kubernetes/service.yaml")
+	if err != nil {
+		t.Fatal(err)
 	}
-	g := discovered(t, values, manifests, texts)
+	g := discovered(t, values, manifests, others)
 	if r.Bootstrap, err = g.bootstrap(); err != nil {
 		t.Fatal(err)
 	}
@@ -101,19 +95,9 @@ func discovered(t *testing.T, values string, manifests, others []string) generat
 		t.Fatal(err)
 	}
 	addressed(all)
-	var services []byte
-	for _, o := range all {
-		if o["kind"] != "Service" {
-			continue
-		}
-		text, err := yaml.Marshal(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		services = append(append(services, text...), "\n---\n"...)
-	}
+	services := slices.DeleteFunc(all, func(o object) bool { return o["kind"] != "Service" })
 
-	server := xds.NewFakeDiscoveryServer(t, xds.FakeOptions{Configs: configs, KubernetesObjectString: string(services), MeshConfig: meshConfig})
+	server := xds.NewFakeDiscoveryServer(t, xds.FakeOptions{Configs: configs, KubernetesObjectString: text(t, services), MeshConfig: meshConfig})
 	labels := map[string]string{"istio": "ingress"}
 	proxy := server.SetupProxy(&model.Proxy{
 		Type: model.Router, ConfigNamespace: "istio-ingress", Labels: labels,

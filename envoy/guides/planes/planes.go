@@ -59,6 +59,18 @@ func (r *record) read(name string) (string, error) {
 	return string(text), nil
 }
 
+// readAll are some of them.
+func (r *record) readAll(names ...string) (texts []string, err error) {
+	for _, name := range names {
+		text, err := r.read(name)
+		if err != nil {
+			return nil, err
+		}
+		texts = append(texts, text)
+	}
+	return texts, nil
+}
+
 // keep compares a recording with the one in the repository, and with write replaces it where it is different. The date alone is no difference.
 func (r *record) keep(file string, write bool) error {
 	file = filepath.Join(records, file)
