@@ -94,6 +94,9 @@ type claimReason struct {
 	Expected []string `json:"expectedToIncludeAtLeastOneOf,omitempty"`
 }
 
+// unbound is the claim that a session which no device proves does not have (B11).
+var unbound = []claimError{{ID: "bound", Reason: claimReason{Message: "the session is not bound to a device"}}}
+
 // unmet are the requirements of a route that a session's claims do not meet.
 func unmet(required []Requirement, claims *structpb.Struct) []claimError {
 	var faults []claimError

@@ -28,6 +28,7 @@ func TestEachDenial(t *testing.T) {
 		},
 		"claim":         func(g *gate) ask { return script.cookie(access(g.alice)).under("require.role", "x") },
 		"max_age":       func(g *gate) ask { return script.cookie(access(g.alice)).under("max_age", "60") },
+		"unbound":       func(g *gate) ask { return script.cookie(access(g.alice)).under("bound", "true") },
 		"policy":        func(*gate) ask { return script.under("sesion", "required") },
 		"path_form":     func(*gate) ask { return ask{method: "GET", path: "/a/../admin"} },
 		"path_spelling": func(*gate) ask { return ask{method: "GET", path: "/ADMIN"} },
@@ -114,7 +115,7 @@ func TestEachDenial(t *testing.T) {
 			if line.Msg != "check" || line.Code != denial.Code || line.Rule != denial.Rule || line.Outcome != denial.Outcome.String() || line.Why == "" || line.Level != level {
 				t.Errorf("logged %s", log.String())
 			}
-			named := slices.Contains([]string{"anti_csrf", "foreign_origin", "claim", "max_age"}, denial.Code) // by a good token
+			named := slices.Contains([]string{"anti_csrf", "foreign_origin", "claim", "unbound", "max_age"}, denial.Code) // by a good token
 			if named != (line.User == "alice" && line.Session == g.alice.Session.Handle.String()) {
 				t.Errorf("names a user, or does not: %s", log.String())
 			}

@@ -9,6 +9,7 @@ var (
 	denyForeign      = &sessions.Denial{Code: "foreign_origin", Rule: "origin", Outcome: sessions.Forbidden, Message: "a page of another origin sent the request, and that origin is not allowed"}
 	denyHop          = &sessions.Denial{Code: "same_site_hop", Rule: "same-site", Outcome: sessions.Unauthorised, Message: "the request follows a link of another site, so the browser kept strict cookies back, or a service worker passed it on; the page of the answer asks again by itself"}
 	denyClaims       = &sessions.Denial{Code: "claim", Rule: "require", Outcome: sessions.Forbidden, Message: "a claim is not what the route requires"}
+	denyUnbound      = &sessions.Denial{Code: "unbound", Rule: "B11", Outcome: sessions.Forbidden, Message: "the route is for sessions that are bound to a device, and the access token was made without a proof"}
 	denyMaxAge       = &sessions.Denial{Code: "max_age", Rule: "max_age", Outcome: sessions.Unauthorised, Message: "the sign-in is longer ago than the route allows"}
 	denyIdentity     = &sessions.Denial{Code: "identity", Rule: "identity", Outcome: sessions.Unavailable, Message: "the session's claims cannot be told to Envoy"}
 	denyPolicy       = &sessions.Denial{Code: "policy", Rule: "policy", Outcome: sessions.Unavailable, Message: "the route's policy is not understood"}
@@ -23,7 +24,7 @@ var (
 // [sessions.Denials].
 func Denials() []*sessions.Denial {
 	return []*sessions.Denial{
-		denyLegacy, denyAntiCSRF, denyForeign, denyHop, denyClaims, denyMaxAge, denyIdentity, denyPolicy, denyLines, denyPanic,
+		denyLegacy, denyAntiCSRF, denyForeign, denyHop, denyClaims, denyUnbound, denyMaxAge, denyIdentity, denyPolicy, denyLines, denyPanic,
 		denyPathForm, denyPathSpelling, denyHostForm,
 	}
 }

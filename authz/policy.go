@@ -26,6 +26,9 @@ type Policy struct {
 	// Strict routes ask the store where the feed is too old to tell whether a
 	// session has ended.
 	Strict bool
+	// Bound routes are for sessions whose browser proves the key of its device. Another one is
+	// FORBIDDEN (B11).
+	Bound bool
 	// Require are what the session's claims must be, sorted by claim. Another claim is
 	// FORBIDDEN.
 	Require []Requirement

@@ -109,6 +109,15 @@ var policyKeys = []policyKey{
 		get: func(p Policy) []PolicySetting { return setting("strict", strconv.FormatBool(p.Strict)) },
 	},
 	{
+		name: "bound", allowed: "true or false", session: true,
+		about: "whether the session must be bound to the device that sends the request; 403 otherwise",
+		set: func(p Policy, _, value string) (Policy, bool) {
+			p.Bound = value == "true"
+			return p, p.Bound || value == "false"
+		},
+		get: func(p Policy) []PolicySetting { return setting("bound", strconv.FormatBool(p.Bound)) },
+	},
+	{
 		name: requireAny, allowed: "at most 16 claims, none of them reserved, each with at most 32 values with | between them, or * for any", session: true,
 		about: "the values that a claim may have; 403 otherwise",
 		set:   requireClaim,

@@ -64,6 +64,9 @@ func identityOf(access *sessions.Access) *identity {
 	fields["user_id"] = structpb.NewStringValue(access.UserID)
 	fields["handle"] = structpb.NewStringValue(handle)
 	fields["claims"] = structpb.NewStructValue(&claims)
+	if access.Bound {
+		fields["bound"] = structpb.NewBoolValue(true)
+	}
 	encoded, err := newMetadata(fields)
 	if err != nil {
 		return nil

@@ -22,9 +22,11 @@ type Config struct {
 	// LoginURL is where a request without a session is sent, unless the route says
 	// otherwise. Where it is a path, requests for that path always pass.
 	LoginURL string
-	// RefreshPath, and SignoutPath where it is set, are served by sessionhttp:
-	// a POST to them passes untouched.
+	// RefreshPath and, where they are set, SignoutPath, BindPath and BoundPath are served by
+	// sessionhttp: a POST to them passes untouched. The browser sends those to the last two when it has
+	// no good access token, and ends its device session if they do not arrive.
 	RefreshPath, SignoutPath string
+	BindPath, BoundPath      string
 	// SessionExpiredStatus is the HTTP status of TRY_REFRESH
 	// ([browser.CanMeanExpired]).
 	SessionExpiredStatus int
@@ -63,6 +65,9 @@ func (c *Config) check() (browser.Trust, error) {
 	}
 	if !isLocal(c.RefreshPath) || c.SignoutPath != "" && !isLocal(c.SignoutPath) {
 		faults = append(faults, errors.New("refresh and sign-out address must be paths"))
+	}
+	if c.BindPath != "" && !isLocal(c.BindPath) || c.BoundPath != "" && !isLocal(c.BoundPath) {
+		faults = append(faults, errors.New("the addresses at which a device's key is registered and proven must be paths"))
 	}
 	if !browser.CanMeanExpired(c.SessionExpiredStatus) {
 		faults = append(faults, errors.New("session-expired status must be "+browser.AllowedExpired))
@@ -137,7 +142,7 @@ type decision struct {
 	denial   *sessions.Denial
 	// access is that of the session whose request is denied, where there is one.
 	access *sessions.Access
-	// claims are why denial is denyClaims, fault why it is denyPolicy.
+	// claims are why denial is denyClaims or denyUnbound, fault why it is denyPolicy.
 	claims []claimError
 	fault  error
 	// passed says why a request passes without identity.
@@ -220,9 +225,17 @@ func (s *Server) decide(ctx context.Context, r *request, p Policy) decision {
 	}
 }
 
-// isAuthPath: a request for refresh or sign-out, which sessionhttp judges.
+// isAuthPath: a request for refresh, sign-out, or the key of a device, which sessionhttp judges.
 func (c *Config) isAuthPath(r *request) bool {
-	return r.method == "POST" && (r.path == c.RefreshPath || c.SignoutPath != "" && r.path == c.SignoutPath)
+	if r.method != "POST" {
+		return false
+	}
+	for _, path := range [...]string{c.RefreshPath, c.SignoutPath, c.BindPath, c.BoundPath} {
+		if path != "" && r.path == path {
+			return true
+		}
+	}
+	return false
 }
 
 // isLoginPage: a page to which p, or the default, sends requests without a session.
@@ -238,6 +251,9 @@ func (s *Server) identify(ctx context.Context, r *request, p Policy, from browse
 	}
 	if p.MaxAge > 0 && s.verifier.Now().Sub(access.AuthTime) > p.MaxAge {
 		return decision{denial: denyMaxAge, access: access}
+	}
+	if p.Bound && !access.Bound {
+		return decision{denial: denyUnbound, access: access, claims: unbound}
 	}
 	if p.Strict {
 		if denial := s.verifier.CheckStore(ctx, access); denial != nil {

@@ -60,6 +60,7 @@ type gateClaims struct {
 	CSRF      string    `json:"csrf"`
 	Version   int64     `json:"ver"`
 	Transport Transport `json:"tr"`
+	Bound     int64     `json:"bnd,omitempty"` // 1: made for a proof of the device's key (B4)
 }
 
 // Access is a verified access token. It is shared and must not be changed, except by Keep.
@@ -74,6 +75,8 @@ type Access struct {
 	// headers carry it.
 	Claims        []byte
 	EncodedClaims string
+	// Bound says that the token was made for a proof of the device's key (B4).
+	Bound bool
 
 	lineage lineage // its transport is Transport
 	version int64
@@ -186,6 +189,7 @@ type lineage struct {
 	own, parent TokenHash
 	csrf        [32]byte
 	transport   Transport
+	bound       bool
 }
 
 // open checks everything about a token that never changes, cheapest first: V1 without the expiry
@@ -265,7 +269,7 @@ func readPayload(k *signingKey, body []byte, issuer string) (*verified, *Denial)
 		return nil, DenyClaims
 	}
 	v := &verified{Access: Access{
-		UserID: c.Subject, Transport: c.Gate.Transport, lineage: lineage{transport: c.Gate.Transport}, Claims: c.Custom, version: c.Gate.Version,
+		UserID: c.Subject, Transport: c.Gate.Transport, lineage: lineage{transport: c.Gate.Transport}, Bound: c.Gate.Bound == 1, Claims: c.Custom, version: c.Gate.Version,
 		AuthTime: time.Unix(c.AuthTime, 0).UTC(), IssuedAt: time.Unix(c.IssuedAt, 0).UTC(), Expires: time.Unix(c.Expires, 0).UTC(),
 		key: k,
 	}}

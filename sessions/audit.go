@@ -13,12 +13,28 @@ const (
 	AuditCreated       AuditKind = "created"
 	AuditRefreshed     AuditKind = "refreshed" // R4, R5 and R6; R3 and R7 write nothing, and so does a repeat within D/2
 	AuditEnded         AuditKind = "ended"
+	AuditKeyRegistered AuditKind = "key_registered" // B1: by the browser, for its session
+	AuditBound         AuditKind = "bound"          // the first B4: a later one that writes is refreshed
+	AuditUnproven      AuditKind = "unproven"       // B10, and B12; once per hour, session and replica
+	AuditKeyLost       AuditKind = "key_lost"       // B10: the client was sent to sign in; as often
 	AuditClaimsChanged AuditKind = "claims_changed"
 	AuditDataChanged   AuditKind = "data_changed"
 	AuditKeyAdded      AuditKind = "key_added"
 	AuditKeyRewrapped  AuditKind = "key_rewrapped" // under another key-encryption key
 	AuditKeyDeleted    AuditKind = "key_deleted"
 )
+
+// AuditOf is the kind of event that a change from one row to another has.
+func AuditOf(old, next Row) AuditKind {
+	switch {
+	case old.BoundKey != next.BoundKey:
+		return AuditKeyRegistered
+	case !old.Bound() && next.Bound():
+		return AuditBound
+	default:
+		return AuditRefreshed
+	}
+}
 
 // AuditEvent is a change of a session or a key. The store keeps it from the transaction of the
 // change until it is delivered. It never holds a token, a claim or the secret of a key.

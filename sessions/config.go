@@ -34,6 +34,8 @@ type Config struct {
 	// IssuesMax is how often one child may be issued before its session ends as refresh_abuse. One
 	// issue in D/2 is counted.
 	IssuesMax int
+	// Binding is about sessions that browsers bind to their device.
+	Binding Binding
 	// PerUser bounds the sessions of one user.
 	PerUser UserLimit
 	// RefreshesPerSession bounds the refreshes of a session; each refresh token is counted by
@@ -86,6 +88,7 @@ func Defaults() Config {
 		AbsoluteLife:      100 * 24 * time.Hour,
 		RefreshAttemptMax: 10 * time.Second,
 		IssuesMax:         20,
+		Binding:           Binding{AccessTokenLife: 10 * time.Minute, ChallengeLife: time.Minute, LostAfter: 10 * time.Minute},
 		FeedPoll:          200 * time.Millisecond,
 		FeedBound:         time.Second,
 		CachedTokens:      100_000,
@@ -117,6 +120,10 @@ func (c Config) Faults() (all ConfigFaults) {
 	all = all.Unless(c.AbsoluteLife >= c.SlidingLife, "AbsoluteLife at least SlidingLife", "AbsoluteLife", "SlidingLife")
 	// The refresh token of a longer one would outlive the key that sealed it.
 	all = all.Unless(c.AbsoluteLife <= AbsoluteLifeMax, "at most 400 days", "AbsoluteLife")
+	// A browser proves its key some time before the token ends, and may sign only so often.
+	all = all.Unless(c.Binding.AccessTokenLife >= 4*c.RefreshAttemptMax, "Binding.AccessTokenLife at least four times RefreshAttemptMax", "Binding.AccessTokenLife", "RefreshAttemptMax")
+	all = all.Unless(!c.Binding.Offer || c.Binding.AccessTokenLife <= c.AccessTokenLife, "Binding.AccessTokenLife at most AccessTokenLife", "Binding.AccessTokenLife", "AccessTokenLife")
+	all = all.Unless(c.Binding.ChallengeLife >= c.RefreshAttemptMax, "Binding.ChallengeLife at least RefreshAttemptMax", "Binding.ChallengeLife", "RefreshAttemptMax")
 	all = all.Unless(c.KeyActivationDelay > c.FeedBound, "KeyActivationDelay more than FeedBound", "KeyActivationDelay", "FeedBound")
 	all = all.Unless(c.RotateKeysEvery >= 4*c.KeyActivationDelay, "RotateKeysEvery at least four times KeyActivationDelay", "RotateKeysEvery", "KeyActivationDelay")
 	for _, positive := range []struct {
@@ -124,6 +131,7 @@ func (c Config) Faults() (all ConfigFaults) {
 		ok    bool
 	}{
 		{"IssuesMax", c.IssuesMax > 0},
+		{"Binding.LostAfter", c.Binding.LostAfter > 0},
 		{"FeedPoll", c.FeedPoll > 0},
 		{"CachedTokens", c.CachedTokens > 0},
 		{"PromotionBatch", c.PromotionBatch > 0},

@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"errors"
 )
 
 // Ending says why a session ends and at which caller's request. Actor is free text for the audit
@@ -81,13 +82,21 @@ func (e *Engine) ended(h Handle, userID string, ending Ending) {
 // If the request has nothing but an expired access token, the error is DenyExpired: the client must
 // refresh first, then sign out. Refresh tokens count toward the rate of refreshes: [RateError].
 func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []string) error {
+	return e.SignOutShown(ctx, by, refresh, access, false)
+}
+
+// SignOutShown is SignOut for a client that may have bound its session to a device. Such a session ends
+// only with a good access token, which only the device has for long: whoever has stolen the other
+// cookies must not end it. Without one the error is [ErrProve]; if the client comes again without,
+// nothing ends, and the client is to forget its cookies (B12).
+func (e *Engine) SignOutShown(ctx context.Context, by Transport, refresh, access []string, again bool) error {
 	if !e.Ready() {
 		return ErrUnavailable
 	}
 	if len(refresh) > TokensMax || len(access) > TokensMax {
 		refresh, access = nil, nil
 	}
-	handles := map[Handle]bool{}
+	handles := map[Handle]bool{} // and whether the client may end it
 	for _, text := range refresh {
 		t, err := openRefreshToken(text, e.keys.Load())
 		switch {
@@ -95,7 +104,7 @@ func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []st
 			if _, err := e.perSession.take(t.hash(), e.cfg.Now()); err != nil {
 				return err // each sign-out costs a statement, also for a session that has ended
 			}
-			handles[t.handle] = true
+			handles[t.handle] = by == TransportHeader // which is bound to no device
 		case e.unsure(err):
 			return unavailable("opening refresh token", err)
 		}
@@ -115,10 +124,44 @@ func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []st
 	if len(handles) == 0 && expired {
 		return DenyExpired
 	}
-	for h := range handles {
-		if _, err := e.End(ctx, h, signedOutEnding); err != nil {
+	for h, may := range handles {
+		var err error
+		if may {
+			_, err = e.End(ctx, h, signedOutEnding)
+		} else {
+			err = e.endUnlessBound(ctx, h, again)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// endUnlessBound signs out by a refresh token alone.
+func (e *Engine) endUnlessBound(ctx context.Context, h Handle, again bool) error {
+	for range casAttempts {
+		rec, now, err := e.store.Get(ctx, h)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return e.hearOfEnds(ctx)
+		case err != nil:
+			return unavailable("reading session", err)
+		case rec.Bound() && now.Before(rec.EndsAt()):
+			if !again {
+				return ErrProve
+			}
+			e.report(ctx, rec, AuditUnproven, EventUnproven, B12)
+			return nil
+		}
+		done, err := e.store.EndIf(ctx, rec.Row, signedOutEnding)
+		if err != nil {
+			return unavailable("ending session", err)
+		}
+		if done {
+			e.ended(h, "", signedOutEnding)
+			return nil
+		}
+	}
+	return unavailable("ending session", errors.New("too many changes of the session at once"))
 }

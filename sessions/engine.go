@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -16,6 +17,7 @@ type Engine struct {
 	cfg     Config
 	store   Store
 	windows windows
+	bound   boundWindows
 	feed    feed
 	keys    atomic.Pointer[keyring]
 	loading sync.Mutex
@@ -34,6 +36,9 @@ type Engine struct {
 	perSession rates[TokenHash]
 	perAddress rates[sender]
 	own        rates[Handle]
+	proofs     rates[prover]
+	// reported is what [Store.Report] wrote within the last hour.
+	reported *otter.Cache[reported, struct{}]
 
 	polls pollCounts
 	count sessionCount
@@ -68,6 +73,14 @@ func New(store Store, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	proofs, err := newRates[prover](cfg.RefreshesPerSession)
+	if err != nil {
+		return nil, err
+	}
+	told, err := otter.New(&otter.Options[reported, struct{}]{MaximumSize: ratesMax, ExpiryCalculator: otter.ExpiryWriting[reported, struct{}](time.Hour)})
+	if err != nil {
+		return nil, fmt.Errorf("making a cache of reports: %w", err)
+	}
 	e := &Engine{
 		cfg:   cfg,
 		store: store,
@@ -76,11 +89,14 @@ func New(store Store, cfg Config) (*Engine, error) {
 			Attempt: cfg.RefreshAttemptMax.Truncate(2 * time.Microsecond), IssuesMax: cfg.IssuesMax,
 			Sliding: cfg.SlidingLife.Truncate(time.Microsecond),
 		},
+		bound: boundWindows{
+			Sliding: cfg.SlidingLife.Truncate(time.Microsecond), SlideMost: cfg.AccessTokenLife, LostAfter: cfg.Binding.LostAfter,
+		},
 		cache:      cache,
 		expired:    expired,
 		unverified: newCPUShare(cfg.UnverifiedCPU, cfg.Now),
 
-		perSession: perSession, perAddress: perAddress, own: own,
+		perSession: perSession, perAddress: perAddress, own: own, proofs: proofs, reported: told,
 		promoter: promoter{
 			queue: make(chan *verified, cfg.PromotionQueue), batch: cfg.PromotionBatch,
 			timeout: cfg.RefreshAttemptMax / 2, store: store, observe: cfg.Observe,

@@ -15,6 +15,18 @@ var (
 	// ErrSuperseded: this attempt gets no tokens, but the session goes on. Leave the
 	// client's cookies as they are.
 	ErrSuperseded = errors.New("refresh was superseded")
+	// ErrKeyLost: the session is bound to a device, and the client has had no proof for long. It has
+	// ended for this client alone: the user must sign in. Nothing was written.
+	ErrKeyLost = fmt.Errorf("%w: the device's key is lost", ErrSessionEnded)
+	// ErrProve: the session is bound to a device, and the client must prove that it has the key,
+	// then ask again. ErrUnproven: it asked again without. Nothing changed.
+	ErrProve    = errors.New("the session is bound to a device: prove first")
+	ErrUnproven = errors.New("the session is bound to a device, and the client cannot prove that it is the one")
+	// ErrBindRefused: no key was registered, and the session is what it was.
+	ErrBindRefused = errors.New("the device's key was not registered")
+	// ErrNotThisDevice: the device session is not of this session, or has another key. It is to end;
+	// the session stays.
+	ErrNotThisDevice = errors.New("no proof of the session's key")
 	// ErrUnavailable: no answer is possible now, and nothing changed for the client.
 	ErrUnavailable = errors.New("sessions are unavailable")
 )

@@ -12,8 +12,14 @@ const (
 	EventSuperseded       EventKind = "superseded"
 	EventRefreshRefused   EventKind = "refresh_refused" // R1 or R2: the session has ended; nothing changed
 	EventEnded            EventKind = "ended"
-	EventClaims           EventKind = "claims"   // a session has new claims
-	EventPromoted         EventKind = "promoted" // Count sessions, by Checks that saw an access token of a child
+	EventKeyRegistered    EventKind = "device_key_registered" // B1
+	EventBound            EventKind = "bound"                 // the first B4
+	EventProofRefused     EventKind = "proof_refused"         // B6: of another key than the session's; B1: of none that can be registered
+	EventUnproven         EventKind = "unproven"              // B10 and B12: a bound session, and no proof
+	EventKeyLost          EventKind = "device_key_lost"       // B10: so for long that the user has to sign in
+	EventReportFailed     EventKind = "report_failed"         // an audit event that no change has; the next one is tried
+	EventClaims           EventKind = "claims"                // a session has new claims
+	EventPromoted         EventKind = "promoted"              // Count sessions, by Checks that saw an access token of a child
 	EventPromotionsFailed EventKind = "promotions_failed"
 	EventFeedFailed       EventKind = "feed_failed"
 	EventFeedRecovered    EventKind = "feed_recovered"

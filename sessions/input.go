@@ -152,7 +152,7 @@ func (e *Engine) checkSize(userID string, claims []byte, t refreshToken) error {
 	}
 	rec := Record{Row: Row{Handle: t.handle, UserID: userID}, Claims: claims, ClaimsVersion: 1 << 53}
 	rec.CreatedAt, rec.ExpiresAt, rec.AbsoluteExpiresAt = now, now.Add(e.cfg.SlidingLife), now.Add(e.cfg.AbsoluteLife)
-	payload, _, err := e.payload(rec, lineage{t.hash(), t.hash(), t.antiCSRF.digest(), t.transport}, now, rec.ExpiresAt)
+	payload, _, err := e.payload(rec, lineage{t.hash(), t.hash(), t.antiCSRF.digest(), t.transport, e.cfg.Binding.Offer}, now, rec.ExpiresAt)
 	if err != nil {
 		return &InvalidError{"claims", "a JSON object"}
 	}

@@ -24,6 +24,13 @@ type Issued struct {
 	Transport   Transport
 	Rule        Rule // that decided a refresh
 
+	// Challenge is for the browser to register a key (B1). Empty: the session is not to be bound.
+	Challenge Token
+	// BoundLife is how long the browser has no need to prove its key again (B4).
+	BoundLife time.Duration
+	// Waits is for a client that has to prove first, to send back (B9, B10). Empty: it has one.
+	Waits Token
+
 	// Marker is random and different in each Issued. By it a client's scripts notice that tokens
 	// were issued.
 	Marker string
@@ -35,8 +42,21 @@ func (e *Engine) issue(rec Record, t refreshToken, parent TokenHash, now time.Ti
 	if !issueRefresh {
 		own = rec.Current // t may be the previous one (R7)
 	}
-	p := lineage{own, parent, t.antiCSRF.digest(), t.transport}
-	m, err := e.mint(rec, p, now, now.Add(e.cfg.AccessTokenLife))
+	return e.issueAs(rec, t, lineage{own, parent, t.antiCSRF.digest(), t.transport, false}, now, e.accessLife(rec.Row), issueRefresh)
+}
+
+// accessLife is that of the access tokens of a session. One that was made without a proof, between the
+// registration of the key and its first proof, lives no longer than the others.
+func (e *Engine) accessLife(row Row) time.Duration {
+	if row.BoundKey != (BoundKey{}) {
+		return min(e.cfg.Binding.AccessTokenLife, e.cfg.AccessTokenLife)
+	}
+	return e.cfg.AccessTokenLife
+}
+
+// issueAs mints an access token of that lineage. If issueRefresh is set, it also seals t.
+func (e *Engine) issueAs(rec Record, t refreshToken, p lineage, now time.Time, life time.Duration, issueRefresh bool) (Issued, error) {
+	m, err := e.mint(rec, p, now, now.Add(life))
 	if err != nil {
 		return Issued{}, unavailable("minting", err)
 	}
@@ -96,6 +116,9 @@ func (p lineage) appendGate(b []byte, version int64) []byte {
 	b = strconv.AppendInt(b, version, 10)
 	b = append(b, `,"tr":`...)
 	b = strconv.AppendUint(b, uint64(p.transport), 10)
+	if p.bound {
+		b = append(b, `,"bnd":1`...)
+	}
 	return append(b, '}')
 }
 

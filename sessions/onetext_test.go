@@ -184,8 +184,11 @@ func TestSignIsThatOfJWX(t *testing.T) {
 
 // The reserved object is written by hand, as encoding/json writes it.
 func TestAppendGate(t *testing.T) {
-	for _, p := range []lineage{{transport: TransportCookie}, {TokenHash{1, 0xff}, TokenHash{2, 0xfe}, [32]byte{3}, TransportHeader}} {
+	for _, p := range []lineage{{transport: TransportCookie}, {TokenHash{1, 0xff}, TokenHash{2, 0xfe}, [32]byte{3}, TransportHeader, false}, {transport: TransportCookie, bound: true}} {
 		gate := gateClaims{Own: encode(p.own[:]), CSRF: encode(p.csrf[:]), Version: 1 << 53, Transport: p.transport}
+		if p.bound {
+			gate.Bound = 1
+		}
 		if p.parent != (TokenHash{}) {
 			gate.Parent = encode(p.parent[:])
 		}

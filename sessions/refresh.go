@@ -27,15 +27,23 @@ func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, cli
 
 // RefreshOn is Refresh on a device, which is written where the refresh writes the row anyway.
 func (e *Engine) RefreshOn(ctx context.Context, by Transport, tokens []string, client Client, device Device) (Issued, error) {
-	return e.refreshInTime(ctx, by, tokens, client, device, false)
+	return e.refreshInTime(ctx, by, tokens, client, device, Shown{}, false)
 }
 
-// RefreshWithData is RefreshOn with the Data of the session, which browsers do not get.
+// RefreshShown is RefreshOn for a client that may have bound its session to a device. Then the error
+// may also be [ErrProve], [ErrUnproven] or [ErrKeyLost] (B8 to B10), and of an Issued without an error
+// Access may be empty: the client keeps its own.
+func (e *Engine) RefreshShown(ctx context.Context, by Transport, tokens []string, client Client, device Device, shown Shown) (Issued, error) {
+	return e.refreshInTime(ctx, by, tokens, client, device, shown, false)
+}
+
+// RefreshWithData is RefreshOn with the Data of the session, which browsers do not get. It never proves
+// a key: [ErrProve] says that the session is bound.
 func (e *Engine) RefreshWithData(ctx context.Context, by Transport, tokens []string, client Client, device Device) (Issued, error) {
-	return e.refreshInTime(ctx, by, tokens, client, device, true)
+	return e.refreshInTime(ctx, by, tokens, client, device, Shown{}, true)
 }
 
-func (e *Engine) refreshInTime(ctx context.Context, by Transport, tokens []string, client Client, device Device, withData bool) (issued Issued, err error) {
+func (e *Engine) refreshInTime(ctx context.Context, by Transport, tokens []string, client Client, device Device, shown Shown, withData bool) (issued Issued, err error) {
 	began := e.cfg.Now()
 	defer func() {
 		e.cfg.Observe(Event{Kind: EventRefreshAnswered, Rule: issued.Rule, Err: err, Took: e.cfg.Now().Sub(began)})
@@ -47,7 +55,7 @@ func (e *Engine) refreshInTime(ctx context.Context, by Transport, tokens []strin
 	// that has a newer one by then; its next refresh would look like a reuse.
 	ctx, cancel := context.WithTimeout(ctx, AnswerWithin(e.cfg.RefreshAttemptMax))
 	defer cancel()
-	issued, err = e.refresh(ctx, by, tokens, client, device, withData)
+	issued, err = e.refresh(ctx, by, tokens, client, device, shown, withData)
 	switch {
 	case ctx.Err() == nil:
 		return issued, err
@@ -60,7 +68,7 @@ func (e *Engine) refreshInTime(ctx context.Context, by Transport, tokens []strin
 	}
 }
 
-func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, client Client, device Device, withData bool) (Issued, error) {
+func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, client Client, device Device, shown Shown, withData bool) (Issued, error) {
 	t, err := e.openRefresh(by, tokens)
 	if err != nil {
 		if errors.Is(err, ErrSessionEnded) {
@@ -89,6 +97,9 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 			return Issued{}, unavailable("reading session", err)
 		}
 		rotation.ReadOnly = false // no second guess
+		if rec.Bound() && now.Before(rec.EndsAt()) {
+			return e.refreshUnproven(ctx, rec, shown, t, now)
+		}
 		d := decide(rec.Row, t, client, now, nonce, e.windows).from(device, rec.Row)
 		if rotated {
 			if d.rule != R4 || d.answer != answerChild || d.next != rotation.Next(rec.Row, now) {

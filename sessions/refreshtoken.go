@@ -117,44 +117,56 @@ func parseRefreshBody(b []byte) (refreshToken, error) {
 	return t, nil
 }
 
-func refreshAAD(id KeyID) []byte { return append([]byte(refreshVersion), id[:]...) }
+func sealedAAD(prefix string, id KeyID) []byte { return append([]byte(prefix), id[:]...) }
 
 // seal gives the text of t.
-func (t refreshToken) seal(k *sealingKey) Token {
-	out := make([]byte, 0, len(k.id)+k.aead.NonceSize()+refreshBody+k.aead.Overhead())
+func (t refreshToken) seal(k *sealingKey) Token { return k.seal(refreshVersion, t.body()) }
+
+// seal gives the text of a sealed body. The prefix and the key id are authenticated.
+func (k *sealingKey) seal(prefix string, body []byte) Token {
+	out := make([]byte, 0, len(k.id)+k.aead.NonceSize()+len(body)+k.aead.Overhead())
 	out = append(out, k.id[:]...)
 	nonce := out[len(out) : len(out)+k.aead.NonceSize()]
 	_, _ = rand.Read(nonce)
 	out = out[:len(out)+len(nonce)]
-	out = k.aead.Seal(out, nonce, t.body(), refreshAAD(k.id))
-	return Token(refreshVersion + encode(out))
+	out = k.aead.Seal(out, nonce, body, sealedAAD(prefix, k.id))
+	return Token(prefix + encode(out))
 }
 
-// openRefreshToken opens the one canonical text of a token.
-func openRefreshToken(text string, keys *keyring) (refreshToken, error) {
-	sealed, ours := strings.CutPrefix(text, refreshVersion)
+// unseal opens the one canonical text of a sealed body of that size.
+func (r *keyring) unseal(prefix, text string, size int) ([]byte, error) {
+	sealed, ours := strings.CutPrefix(text, prefix)
 	if !ours {
-		if newerFormat(text) {
-			return refreshToken{}, errNewerFormat
-		}
-		return refreshToken{}, errSealed
+		return nil, errSealed
 	}
 	b, ok := decode(sealed)
 	var id KeyID
 	if !ok || len(b) < len(id) {
-		return refreshToken{}, errSealed
+		return nil, errSealed
 	}
 	b = b[copy(id[:], b):]
-	k, ok := keys.sealing[id]
+	k, ok := r.sealing[id]
 	if !ok {
-		return refreshToken{}, errUnknownSealingKey
+		return nil, errUnknownSealingKey
 	}
-	if len(b) != k.aead.NonceSize()+refreshBody+k.aead.Overhead() {
-		return refreshToken{}, errSealed
+	if len(b) != k.aead.NonceSize()+size+k.aead.Overhead() {
+		return nil, errSealed
 	}
-	body, err := k.aead.Open(nil, b[:k.aead.NonceSize()], b[k.aead.NonceSize():], refreshAAD(id))
+	body, err := k.aead.Open(nil, b[:k.aead.NonceSize()], b[k.aead.NonceSize():], sealedAAD(prefix, id))
 	if err != nil {
-		return refreshToken{}, errSealed
+		return nil, errSealed
+	}
+	return body, nil
+}
+
+// openRefreshToken opens the one canonical text of a token.
+func openRefreshToken(text string, keys *keyring) (refreshToken, error) {
+	if newerFormat(text) {
+		return refreshToken{}, errNewerFormat
+	}
+	body, err := keys.unseal(refreshVersion, text, refreshBody)
+	if err != nil {
+		return refreshToken{}, err
 	}
 	return parseRefreshBody(body)
 }

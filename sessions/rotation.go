@@ -147,10 +147,10 @@ func rotation(token refreshToken, client Client, nonce Nonce, w windows) Rotatio
 	}
 }
 
-// Fits says whether R4 issues a child of the row at that time. A row with a time in the future does
+// Fits says whether R4 issues a child of the row at that time. A bound session has no children. A row with a time in the future does
 // not fit: to decide, that time counts as now, which is within G or W.
 func (r Rotation) Fits(row Row, now time.Time) bool {
-	return row.Current == r.Current &&
+	return row.Current == r.Current && !row.Bound() &&
 		now.Before(row.ExpiresAt) && now.Before(row.AbsoluteExpiresAt) &&
 		!now.Before(row.PromotedAt.Add(r.Grace)) &&
 		(row.IssuedAt.IsZero() || !now.Before(row.IssuedAt.Add(r.Repeat))) &&

@@ -125,7 +125,16 @@ type Row struct {
 
 	// Device is that of the sign-in, or of the last refresh that changed the row.
 	Device Device
+
+	// BoundKey is the public key that the browser registered for the session (B1). Zero: none. It
+	// never changes. BoundAt is when the browser first proved that it holds the private key (B4);
+	// from then on the session is bound: no refresh without a proof gets a token.
+	BoundKey BoundKey
+	BoundAt  time.Time
 }
+
+// Bound says whether only the device that holds the key of the session refreshes it.
+func (r Row) Bound() bool { return !r.BoundAt.IsZero() }
 
 // EndsAt is when the session ends without another refresh.
 func (r Row) EndsAt() time.Time { return earlier(r.ExpiresAt, r.AbsoluteExpiresAt) }

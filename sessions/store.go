@@ -51,10 +51,10 @@ type Store interface {
 	// the same transaction.
 	Update(ctx context.Context, h Handle, c Attributes) (Record, error)
 
-	// Swap replaces old by next if Current and IssuedAt are still those of old. It reports whether
-	// it did. rule is the deciding rule, for the audit event. Only Current, Previous,
-	// CurrentClient, PromotedAt, NextNonce, NextClient, IssuedAt, Issues, ExpiresAt and Device may
-	// differ.
+	// Swap replaces old by next if Current, IssuedAt, BoundKey and BoundAt are still those of old. It
+	// reports whether it did. rule is the deciding rule, for the audit event. Only Current, Previous,
+	// CurrentClient, PromotedAt, NextNonce, NextClient, IssuedAt, Issues, ExpiresAt, Device, BoundKey
+	// and BoundAt may differ. [AuditOf] says which event it is.
 	Swap(ctx context.Context, old, next Row, rule Rule) (bool, error)
 
 	// Rotate is Get, and Swap for R4, in one step: most refreshes need no second one. It reads the
@@ -80,8 +80,8 @@ type Store interface {
 	// the audit events. It reports whether there was a session.
 	End(ctx context.Context, h Handle, e Ending) (bool, error)
 
-	// EndIf is End if Current and IssuedAt are still those of old. It reports whether it ended the
-	// session.
+	// EndIf is End if Current, IssuedAt, BoundKey and BoundAt are still those of old. It reports
+	// whether it ended the session.
 	EndIf(ctx context.Context, old Row, e Ending) (bool, error)
 
 	// EndUser ends all sessions of a user that exist when it runs, and returns their handles.
@@ -94,6 +94,10 @@ type Store interface {
 	// CountSessions is about how many sessions the store holds, those that expired and were not swept
 	// included. It is exact for some thousand sessions, and an estimate beyond, for it must cost little.
 	CountSessions(ctx context.Context) (int, error)
+
+	// Report writes an audit event of a session that no change has, after [Store.AuditChanges]. It
+	// writes none if the session does not exist. Handle, UserID, Kind, Rule and Actor are given.
+	Report(ctx context.Context, e AuditEvent) error
 
 	// Poll reads one page of the feed, from since on: every entry that was committed after it, in
 	// any order, once. From the zero Cursor, or from a cursor of a store that was restored or

@@ -45,7 +45,17 @@ func logEvent(ctx context.Context, log *slog.Logger, e sessions.Event) {
 		level, message = slog.LevelWarn, "audit events cannot be delivered; they are kept in the database"
 	case sessions.EventAuditRecovered:
 		level, message = slog.LevelInfo, "audit events are delivered again"
-	case sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventRefreshRefused,
+	case sessions.EventBound:
+		level, message = slog.LevelInfo, "session bound to a device"
+	case sessions.EventUnproven:
+		level, message = slog.LevelInfo, "no proof of the device's key; nothing changed"
+	case sessions.EventKeyLost:
+		level, message = slog.LevelInfo, "no device session any more; the user is sent to sign in"
+	case sessions.EventProofRefused:
+		level, message = slog.LevelWarn, "a proof of another key; nothing changed"
+	case sessions.EventReportFailed:
+		level, message = slog.LevelWarn, "an audit event of a bound session could not be written; the next one is tried"
+	case sessions.EventKeyRegistered, sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventRefreshRefused,
 		sessions.EventPromoted, sessions.EventSwept, sessions.EventClaims, sessions.EventRefreshAnswered, sessions.EventAudited:
 	}
 	if !log.Enabled(ctx, level) {

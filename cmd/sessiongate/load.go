@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/sessiongate/sessiongate/internal/settings"
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
 // load reads the configuration from a file (if file or SESSIONGATE_CONFIG names one) and from the
@@ -23,7 +24,11 @@ func parse(file string, content []byte, environ []string, needs ...func(Config) 
 
 func checked(c *Config, r *settings.Reader, needs []func(Config) error) (Config, settings.Origins, error) {
 	check := authzConfig(*c, nil)
-	for _, f := range slices.Concat(c.Engine.Faults(), c.HTTP.Cookies.Faults(), c.HTTP.Faults(), check.Faults()) {
+	var offer sessions.ConfigFaults
+	if c.Engine.Binding.Offer {
+		offer = c.HTTP.Cookies.OfferFaults()
+	}
+	for _, f := range slices.Concat(c.Engine.Faults(), c.HTTP.Cookies.Faults(), c.HTTP.Faults(), check.Faults(), offer) {
 		r.BrokenFields(f.Fields, f.Allowed)
 	}
 	for _, rule := range rules(c) {

@@ -35,6 +35,10 @@ type metrics struct {
 	refreshTook     *prometheus.HistogramVec
 	created         *prometheus.CounterVec
 	ended           *prometheus.CounterVec
+	bound           *prometheus.CounterVec
+	unproven        *prometheus.CounterVec
+	keysLost        *prometheus.CounterVec
+	proofsRefused   *prometheus.CounterVec
 	claimsChanged   *prometheus.CounterVec
 	promotions      *prometheus.CounterVec
 	promotionErrors *prometheus.CounterVec
@@ -93,7 +97,7 @@ func (m *metrics) table() []metric {
 	listener := label{"listener", "`public`, `internal`"}
 	route := label{"route", "the pattern that the path matched, or `other`"}
 	method := label{"method", "a method of HTTP itself, or `other`"}
-	answer := label{"answer", "`tokens`, `superseded`, `ended`, `theft`, `limited`, `unavailable`"}
+	answer := label{"answer", "`tokens`, `superseded`, `ended`, `theft`, `limited`, `unavailable`; of bound sessions also `challenge`, `not_this_device`, `prove`, `unproven`, `key_lost`"}
 	kind := label{"kind", "`signing`, `sealing`"}
 	return []metric{
 		counter(&m.checks, "sessiongate_checks_total", "Checks that Envoy asked for.", outcome,
@@ -102,7 +106,7 @@ func (m *metrics) table() []metric {
 		histogram(&m.checkTook, "sessiongate_check_duration_seconds", "How long checks took, without Envoy's part and the network's.", checkBuckets, outcome),
 
 		counter(&m.refreshes, "sessiongate_refreshes_total", "Refreshes of sessions.",
-			label{"rule", "`R1` to `R8`, or `none` where nothing was decided"},
+			label{"rule", "`R1` to `R8`, `B2` to `B10` for [bound sessions](bound.md), or `none` where nothing was decided"},
 			answer),
 		histogram(&m.refreshTook, "sessiongate_refresh_duration_seconds", "How long refreshes took.", requestBuckets,
 			answer),
@@ -115,6 +119,10 @@ func (m *metrics) table() []metric {
 					put(float64(s.engine.Sessions))
 				}
 			}),
+		counter(&m.bound, "sessiongate_sessions_bound_total", "Sessions whose browser proved its key for the first time; from then on they are bound to the device."),
+		counter(&m.unproven, "sessiongate_unproven_total", "Refreshes and sign-outs of bound sessions without a proof, after the browser was sent to prove: copied cookies, or a browser in trouble."),
+		counter(&m.keysLost, "sessiongate_device_keys_lost_total", "Browsers that had to sign in again, because they had no device session any more."),
+		counter(&m.proofsRefused, "sessiongate_proofs_refused_total", "Proofs that another key had signed than that of the session, and keys that could not be registered."),
 		counter(&m.claimsChanged, "sessiongate_claims_changed_total", "Sessions that got new claims."),
 
 		counter(&m.promotions, "sessiongate_promotions_total", "First uses of refreshed tokens that were written to Postgres."),
@@ -268,7 +276,7 @@ func newMetrics() *metrics {
 	} {
 		m.ended.WithLabelValues(string(reason))
 	}
-	for _, answer := range []string{"tokens", "superseded", "ended", "theft", "limited", "unavailable"} {
+	for _, answer := range []string{"tokens", "superseded", "ended", "theft", "limited", "unavailable", "challenge", "not_this_device", "prove", "unproven", "key_lost"} {
 		m.refreshTook.WithLabelValues(answer)
 	}
 	for _, r := range [][2]string{
@@ -287,6 +295,16 @@ func newMetrics() *metrics {
 		{"R7", "superseded"},
 		{"R8", "theft"},
 		{"R8", "ended"},
+		{"B2", "not_this_device"},
+		{"B3", "challenge"},
+		{"B4", "tokens"},
+		{"B5", "ended"},
+		{"B5", "superseded"},
+		{"B6", "not_this_device"},
+		{"B8", "tokens"},
+		{"B9", "prove"},
+		{"B10", "unproven"},
+		{"B10", "key_lost"},
 		{"none", "limited"},
 		{"none", "unavailable"},
 	} {
@@ -314,6 +332,14 @@ func (m *metrics) event(e sessions.Event) {
 		m.created.WithLabelValues().Inc()
 	case sessions.EventEnded:
 		m.ended.WithLabelValues(string(e.Reason)).Inc()
+	case sessions.EventBound:
+		m.bound.WithLabelValues().Inc()
+	case sessions.EventUnproven:
+		m.unproven.WithLabelValues().Inc()
+	case sessions.EventKeyLost:
+		m.keysLost.WithLabelValues().Inc()
+	case sessions.EventProofRefused:
+		m.proofsRefused.WithLabelValues().Inc()
 	case sessions.EventClaims:
 		m.claimsChanged.WithLabelValues().Inc()
 	case sessions.EventPromoted:
@@ -345,6 +371,16 @@ func refreshAnswer(e sessions.Event) (rule, answer string) {
 		return rule, "theft"
 	case errors.Is(e.Err, sessions.ErrSuperseded):
 		return rule, "superseded"
+	case errors.As(e.Err, new(*sessions.ChallengeError)):
+		return rule, "challenge"
+	case errors.Is(e.Err, sessions.ErrNotThisDevice):
+		return rule, "not_this_device"
+	case errors.Is(e.Err, sessions.ErrProve):
+		return rule, "prove"
+	case errors.Is(e.Err, sessions.ErrUnproven):
+		return rule, "unproven"
+	case errors.Is(e.Err, sessions.ErrKeyLost):
+		return rule, "key_lost"
 	default:
 		return rule, "ended"
 	}

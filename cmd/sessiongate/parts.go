@@ -29,6 +29,8 @@ func authzConfig(c Config, log *slog.Logger) authz.Config {
 	a := c.Check
 	a.Cookies, a.RefreshPath, a.SignoutPath = c.HTTP.Cookies, c.HTTP.RefreshPath, c.HTTP.SignoutPath
 	a.SessionExpiredStatus, a.AllowedOrigins, a.DenialHeader = c.HTTP.SessionExpiredStatus, c.HTTP.AllowedOrigins, c.HTTP.DenialHeader
+	binding := c.HTTP.Binding.At(c.HTTP.Cookies)
+	a.BindPath, a.BoundPath = binding.BindPath, binding.BoundPath
 	a.RefreshAttemptMax, a.Log = c.Engine.RefreshAttemptMax, log
 	return a
 }

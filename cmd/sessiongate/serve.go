@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -74,7 +75,8 @@ func serve(ctx context.Context, c Config, creds Credentials, certs Certificates,
 	if err != nil {
 		return err
 	}
-	browsers = spans.handler(browsers, func(path string) bool { return path == c.HTTP.RefreshPath || path == c.HTTP.SignoutPath })
+	spanned := []string{ask.RefreshPath, ask.SignoutPath, ask.BindPath, ask.BoundPath}
+	browsers = spans.handler(browsers, func(path string) bool { return slices.Contains(spanned, path) })
 	backends = spans.handler(backends, func(path string) bool { return strings.HasPrefix(path, "/v1/") })
 	s.public = newHTTPServer(c, &draining, browsers)
 	internal := http.NewServeMux()

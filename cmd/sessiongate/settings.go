@@ -185,6 +185,34 @@ func entries(c *Config) []settings.Setting {
 		},
 
 		{
+			// One release later: a former version, which runs beside this one in a rollout, would refresh a
+			// bound session without a proof.
+			Key: "binding.mode", Field: "Binding.Offer", Kind: settings.Choice(&c.Engine.Binding.Offer, []string{"off", "offer"}, []bool{false, true}),
+			Doc: "Whether browsers that can (Device Bound Session Credentials) bind their session to the device, so that copied cookies are worthless. `offer`: a sign-in offers it; clients that cannot notice nothing. `off`: no sign-in offers it; sessions that are bound stay bound. Switch it on when every replica has a version that knows it. It requires `cookies.secure`, no `cookies.domain`, and a `cookies.same_site` other than none. See [bound.md](bound.md).",
+		},
+		{
+			// A browser signs only so often, and some begin to prove well before the cookie ends.
+			Key: "binding.access_token_life", Field: "Binding.AccessTokenLife", Kind: settings.Duration(&c.Engine.Binding.AccessTokenLife, 5*time.Minute, day),
+			Doc: "How long an access token of a bound session is good, and the first one of a session that may be bound. A stolen one works at most that long. The browser proves its key as often. At most `session.access_token_life`.",
+		},
+		{
+			Key: "binding.challenge_life", Field: "Binding.ChallengeLife", Kind: settings.Duration(&c.Engine.Binding.ChallengeLife, 10*time.Second, 10*time.Minute),
+			Doc: "How old a challenge may be that a browser has signed. Whoever captured a proof and has the refresh token can send it again for so long. At least `session.refresh_attempt_max`.",
+		},
+		{
+			Key: "binding.lost_after", Field: "Binding.LostAfter", Kind: settings.Duration(&c.Engine.Binding.LostAfter, time.Minute, day),
+			Doc: "How long a browser that has lost the key of its session is told to wait, before it has to sign in. The session is not ended. A browser that has the key and cannot prove now is told to wait for longer.",
+		},
+		{
+			Key: "binding.cookie_name", Field: "Binding.CookieName", Kind: settings.Text(&c.HTTP.Binding.CookieName, allowedCookieName, isCookieName),
+			Doc: "Name of the bound cookie. It is no secret: while the browser has it, it proves nothing. The cookie of a browser that waits is called so with Wait after it.",
+		},
+		{
+			Key: "binding.exclude", Kind: settings.List(&c.HTTP.Binding.Exclude, "paths, each "+allowedPath, isPath),
+			Doc: "Paths, with all below them, whose requests do not wait until the browser has proven its key: those without a check, such as static files.",
+		},
+
+		{
 			// Not below the longest life of an access token and four of the longest
 			// delay; then no rule has to join these settings.
 			Key: "keys.rotate_every", Field: "RotateKeysEvery", Kind: settings.Duration(&c.Engine.RotateKeysEvery, day, 400*day),
@@ -240,6 +268,14 @@ func entries(c *Config) []settings.Setting {
 		{
 			Key: "paths.refresh", Field: "RefreshPath", Kind: settings.Text(&c.HTTP.RefreshPath, allowedPath+", under paths.auth", isPath),
 			Doc: "Where clients refresh (POST).",
+		},
+		{
+			Key: "paths.bind", Field: "Binding.BindPath", Kind: settings.Optional(settings.Text(&c.HTTP.Binding.BindPath, allowedPath+", under paths.auth", isPath)),
+			Doc: "Where browsers register the key of their device (POST). Only browsers call it. Empty: `session/bind` under `paths.auth`.",
+		},
+		{
+			Key: "paths.bound", Field: "Binding.BoundPath", Kind: settings.Optional(settings.Text(&c.HTTP.Binding.BoundPath, allowedPath+", under paths.auth", isPath)),
+			Doc: "Where browsers prove that they have that key (POST). Only browsers call it. Empty: `session/bound` under `paths.auth`. Sessions that are bound keep the path of their registration: do not change it while there are any.",
 		},
 		{
 			Key: "paths.signout", Field: "SignoutPath", Kind: settings.Text(&c.HTTP.SignoutPath, allowedPath+", under paths.auth", isPath),

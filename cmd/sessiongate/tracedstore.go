@@ -118,3 +118,10 @@ func (s tracedStore) EndOthers(ctx context.Context, userID string, kept sessions
 	defer func() { end(err) }()
 	return s.Store.EndOthers(ctx, userID, kept, e)
 }
+
+// Report implements [sessions.Store].
+func (s tracedStore) Report(ctx context.Context, e sessions.AuditEvent) (err error) {
+	ctx, end := s.span(ctx, "Report")
+	defer func() { end(err) }()
+	return s.Store.Report(ctx, e)
+}

@@ -31,16 +31,20 @@ import (
 // stays what it is while sessiongate changes; a test holds them against what the server is sent.
 const (
 	getSQL = `SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
-	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent, c.claims, c.claims_version, CASE WHEN $2::boolean THEN c.data END AS data, sessiongate.now(),
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent,
+	s.bound_key, s.bound_at, c.claims, c.claims_version, CASE WHEN $2::boolean THEN c.data END AS data, sessiongate.now(),
 			current_setting('transaction_read_only')::boolean
 		FROM sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1`
 	swapSQL = `UPDATE sessiongate.active_sessions
 		SET current_hash = $4, previous_hash = $5, current_client = $6, promoted_at = $7,
-			next_nonce = $8, next_client = $9, issued_at = $10, issues = $11, expires_at = $12, device_address = $13, device_user_agent = $14
-		WHERE handle = $1 AND current_hash = $2 AND issued_at IS NOT DISTINCT FROM $3`
+			next_nonce = $8, next_client = $9, issued_at = $10, issues = $11, expires_at = $12, device_address = $13, device_user_agent = $14,
+			bound_key = $17, bound_at = $18
+		WHERE handle = $1 AND current_hash = $2 AND issued_at IS NOT DISTINCT FROM $3
+			AND bound_key IS NOT DISTINCT FROM $15 AND bound_at IS NOT DISTINCT FROM $16`
 	rotateSQL = `WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS MATERIALIZED (
 			SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
-	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent, c.claims, c.claims_version, CASE WHEN $9::boolean THEN c.data END AS data, t.now
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent,
+	s.bound_key, s.bound_at, c.claims, c.claims_version, CASE WHEN $9::boolean THEN c.data END AS data, t.now
 			FROM t, sessiongate.active_sessions s JOIN sessiongate.session_attributes c USING (handle) WHERE s.handle = $1
 		), rotated AS (
 			UPDATE sessiongate.active_sessions o
@@ -50,12 +54,13 @@ const (
 			FROM s
 			WHERE s.current_hash = $2 AND s.expires_at > s.now AND s.absolute_expires_at > s.now
 				AND s.promoted_at + $5::interval <= s.now AND (s.issued_at IS NULL OR s.issued_at + $6::interval <= s.now)
-				AND s.issues < $8
-				AND o.handle = $1 AND o.current_hash = s.current_hash AND o.issued_at IS NOT DISTINCT FROM s.issued_at
+				AND s.issues < $8 AND s.bound_at IS NULL
+				AND o.handle = $1 AND o.current_hash = s.current_hash AND o.issued_at IS NOT DISTINCT FROM s.issued_at AND o.bound_at IS NULL
 			RETURNING o.handle, o.user_id
 		)
 		SELECT s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
-	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent, s.claims, s.claims_version, s.data, s.now, EXISTS (SELECT FROM rotated) FROM s`
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent,
+	s.bound_key, s.bound_at, s.claims, s.claims_version, s.data, s.now, EXISTS (SELECT FROM rotated) FROM s`
 	createSQL = `WITH t AS MATERIALIZED (SELECT sessiongate.now() AS now), s AS (
 			INSERT INTO sessiongate.active_sessions (handle, user_id, current_hash, current_client, promoted_at, created_at, expires_at, absolute_expires_at, device_address, device_user_agent)
 			SELECT $1, $2, $3, $4, t.now, t.now, t.now + least($5::interval, $6::interval), t.now + $6::interval, $9, $10 FROM t
@@ -149,7 +154,8 @@ type row struct {
 	user                                                 string
 	issues                                               int
 	promoted, created, expires, absolute, now            time.Time
-	issued                                               *time.Time
+	issued, bound                                        *time.Time
+	boundKey                                             []byte
 	claims, data                                         []byte
 	version                                              int64
 	address                                              *netip.Prefix
@@ -161,7 +167,7 @@ func (r *row) scan(more ...any) []any {
 	return append([]any{
 		&r.handle, &r.user, &r.current, &r.previous, &r.client, &r.promoted,
 		&r.nonce, &r.nextClient, &r.issued, &r.issues, &r.created, &r.expires, &r.absolute,
-		&r.address, &r.userAgent, &r.claims, &r.version,
+		&r.address, &r.userAgent, &r.boundKey, &r.bound, &r.claims, &r.version,
 	}, more...)
 }
 

@@ -131,8 +131,9 @@ func (d *deployment) statements(b *bench, rows int) []statement {
 				}
 				return err
 			},
-			script: setAny + bind(swapSQL, "handle", "hash", "time", "hash", "hash", "client", "time", "client", "client", "time", "issues", "expires", "network", "user_agent"),
-			calls:  1, define: define,
+			script: setAny + bind(swapSQL, "handle", "hash", "time", "hash", "hash", "client", "time", "client", "client", "time", "issues", "expires", "network", "user_agent",
+				"NULL::bytea", "NULL::timestamptz", "NULL::bytea", "NULL::timestamptz"),
+			calls: 1, define: define,
 		},
 		{
 			name: "read and write a session (Rotate)", why: "What a refresh by R4 needs, in one statement.", clients: storeClients, each: 1, before: nothing,
@@ -220,10 +221,14 @@ func (d *deployment) promotions(rows int, define map[string]string) (batches [3]
 	return batches, strings.Join(parts, "")
 }
 
-// bind gives the parameters $1, $2, … of a statement the names of pgbench's variables.
+// bind gives the parameters $1, $2, … of a statement the names of pgbench's variables. None of these can be
+// NULL, so a NULL stands for itself.
 func bind(sql string, names ...string) string {
 	return regexp.MustCompile(`\$\d+`).ReplaceAllStringFunc(sql, func(p string) string {
 		n, _ := strconv.Atoi(p[1:]) // digits alone
+		if strings.HasPrefix(names[n-1], "NULL") {
+			return names[n-1]
+		}
 		return ":" + names[n-1]
 	}) + ";\n"
 }

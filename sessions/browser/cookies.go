@@ -66,6 +66,9 @@ func (c Cookies) IsBelowAuth(path string) bool {
 func (c Cookies) Set(host string, i sessions.Issued) []string { return c.set(c.at(host), i) }
 
 func (c Cookies) set(at *atHost, i sessions.Issued) []string {
+	if i.Access == "" { // the client keeps its own
+		return nil
+	}
 	lines := append(make([]string, 0, len(at.access)+len(at.refresh)+2), at.access...)
 	lines = append(lines, withValue(c.cookie(c.Access(), c.Domain, "/", lifeOf(i)), i.Access.Reveal()))
 	if i.Refresh != "" {

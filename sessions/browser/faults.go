@@ -30,3 +30,22 @@ func (c Cookies) Faults() (all sessions.ConfigFaults) {
 	all = all.Unless(!slices.Contains(c.FormerPaths, c.AuthPath), "FormerPaths without AuthPath, where the refresh token lives now", "FormerPaths", "AuthPath")
 	return all
 }
+
+// Faults are the rules that b breaks, where a session is in the cookies c.
+func (b Binding) Faults(c Cookies) (all sessions.ConfigFaults) {
+	all = all.Unless(isAcceptedName(b.CookieName), allowedName, "Binding.CookieName")
+	for _, other := range []struct{ field, name string }{{"AccessName", c.AccessName}, {"RefreshName", c.RefreshName}} {
+		all = all.Unless(!strings.EqualFold(b.CookieName, other.name) && !strings.EqualFold(b.WaitName(), other.name),
+			"another cookie name than "+other.field, "Binding.CookieName", other.field)
+	}
+	return all
+}
+
+// OfferFaults are the rules that c breaks where browsers are to bind the sessions in c: where a request
+// of another host, site or frame has the session's cookies, no proof repairs it.
+func (c Cookies) OfferFaults() (all sessions.ConfigFaults) {
+	all = all.Unless(c.Secure, "Binding.Offer only with Secure: browsers bind nothing without TLS", "Binding.Offer", "Secure")
+	all = all.Unless(c.Domain == "", "Binding.Offer only without Domain: a browser proves the key to one host", "Binding.Offer", "Domain")
+	all = all.Unless(c.SameSite != http.SameSiteNoneMode, "Binding.Offer only with SameSite lax or strict: no proof is made for the pages of another site", "Binding.Offer", "SameSite")
+	return all
+}

@@ -266,7 +266,7 @@ func (m *Store) Update(ctx context.Context, h sessions.Handle, c sessions.Attrib
 // unchanged says whether the row is still the one that was read as old.
 func (m *Store) unchanged(old sessions.Row) (sessions.Record, bool) {
 	r, ok := m.state.records[old.Handle]
-	return r, ok && r.Current == old.Current && r.IssuedAt.Equal(old.IssuedAt)
+	return r, ok && r.Current == old.Current && r.IssuedAt.Equal(old.IssuedAt) && r.BoundKey == old.BoundKey && r.BoundAt.Equal(old.BoundAt)
 }
 
 // Swap implements [sessions.Store].
@@ -280,9 +280,12 @@ func (m *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.
 		if next.ExpiresAt.After(next.AbsoluteExpiresAt) {
 			return false, errors.New("a session must not slide past its absolute expiry")
 		}
+		if next.Bound() && (next.BoundKey == sessions.BoundKey{} || next.NextNonce != sessions.Nonce{}) {
+			return false, errors.New("a bound session must have a key, and no child")
+		}
 		r.Row = next
 		m.state.records[old.Handle] = r
-		m.record(now, sessions.AuditEvent{Kind: sessions.AuditRefreshed, Handle: r.Handle, UserID: r.UserID, Rule: rule, Actor: "refresh"})
+		m.record(now, sessions.AuditEvent{Kind: sessions.AuditOf(old, next), Handle: r.Handle, UserID: r.UserID, Rule: rule, Actor: "refresh"})
 		return true, nil
 	})
 }
@@ -395,6 +398,17 @@ func (m *Store) endWhere(now time.Time, e sessions.Ending, match func(sessions.R
 // CountSessions implements [sessions.Store].
 func (m *Store) CountSessions(ctx context.Context) (int, error) {
 	return do(ctx, m, "CountSessions", func(time.Time) (int, error) { return len(m.state.records), nil })
+}
+
+// Report implements [sessions.Store].
+func (m *Store) Report(ctx context.Context, e sessions.AuditEvent) error {
+	_, err := do(ctx, m, "Report", func(now time.Time) (any, error) {
+		if _, ok := m.state.records[e.Handle]; ok {
+			m.record(now, e)
+		}
+		return nil, nil
+	})
+	return err
 }
 
 // Poll implements [sessions.Store].

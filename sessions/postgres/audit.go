@@ -25,6 +25,7 @@ import (
 //  - Swap updates it. End, EndIf and EndUser delete it: nothing follows.
 //  - Update locks the row beside the attributes that it changes. The lock of the attributes alone
 //    would order only changes of attributes.
+//  - Report locks it, and changes nothing.
 //  - Promote writes no event.
 //
 //
@@ -43,6 +44,21 @@ func auditKey(kind sessions.AuditKind, changed string) string {
 			SELECT '` + string(kind) + `', '', '', '', kind || '/' || generation || '/' || translate(rtrim(encode(id, 'base64'), '='), '+/', '-_')
 			FROM ` + changed + `
 		)`
+}
+
+// Report implements [sessions.Store].
+func (s *Store) Report(ctx context.Context, e sessions.AuditEvent) error {
+	if !s.audit {
+		return nil
+	}
+	_, err := s.exec(ctx, `
+		WITH s AS (SELECT handle, user_id FROM sessiongate.active_sessions WHERE handle = $1 FOR NO KEY UPDATE), audited AS (
+			INSERT INTO sessiongate.audit_events (kind, handle, user_id, rule, reason, actor) SELECT $2, handle, user_id, $3, '', $4 FROM s
+		) SELECT FROM s`, e.Handle[:], string(e.Kind), string(e.Rule), e.Actor)
+	if err != nil {
+		return fmt.Errorf("inserting an audit event: %w", err)
+	}
+	return nil
 }
 
 const (

@@ -65,8 +65,9 @@ func (s *Store) End(ctx context.Context, h sessions.Handle, e sessions.Ending) (
 func (s *Store) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending) (bool, error) {
 	var gone []sessions.Handle
 	err := s.once(ctx, s.pool, func(ctx context.Context, by querier) (err error) {
-		gone, err = end(ctx, by, e, `handle = $4 AND current_hash = $5 AND issued_at IS NOT DISTINCT FROM $6`,
-			old.Handle[:], old.Current[:], timeOrNull(old.IssuedAt))
+		gone, err = end(ctx, by, e, `handle = $4 AND current_hash = $5 AND issued_at IS NOT DISTINCT FROM $6
+			AND bound_key IS NOT DISTINCT FROM $7 AND bound_at IS NOT DISTINCT FROM $8`,
+			old.Handle[:], old.Current[:], timeOrNull(old.IssuedAt), orNull(old.BoundKey, old.BoundKey[:]), timeOrNull(old.BoundAt))
 		return err
 	})
 	switch {

@@ -55,7 +55,7 @@ func TestNamesBesideABackup(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		n, err := c.Migrate(t.Context())
-		if err == nil && n != 2 { // this one and that of devices
+		if err == nil && n != 3 { // this one, that of devices and that of their keys
 			err = fmt.Errorf("applied %d", n)
 		}
 		done <- err

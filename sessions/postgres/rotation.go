@@ -16,21 +16,24 @@ func (s *Store) Swap(ctx context.Context, old, next sessions.Row, rule sessions.
 	sql := `
 		UPDATE sessiongate.active_sessions
 		SET current_hash = $4, previous_hash = $5, current_client = $6, promoted_at = $7,
-			next_nonce = $8, next_client = $9, issued_at = $10, issues = $11, expires_at = $12, device_address = $13, device_user_agent = $14
-		WHERE handle = $1 AND current_hash = $2 AND issued_at IS NOT DISTINCT FROM $3`
+			next_nonce = $8, next_client = $9, issued_at = $10, issues = $11, expires_at = $12, device_address = $13, device_user_agent = $14,
+			bound_key = $17, bound_at = $18
+		WHERE handle = $1 AND current_hash = $2 AND issued_at IS NOT DISTINCT FROM $3
+			AND bound_key IS NOT DISTINCT FROM $15 AND bound_at IS NOT DISTINCT FROM $16`
 	address, userAgent := deviceOrNull(next.Device)
 	args := []any{
 		old.Handle[:], old.Current[:], timeOrNull(old.IssuedAt),
 		next.Current[:], orNull(next.Previous, next.Previous[:]), orNull(next.CurrentClient, next.CurrentClient[:]), next.PromotedAt,
 		orNull(next.NextNonce, next.NextNonce[:]), orNull(next.NextClient, next.NextClient[:]), timeOrNull(next.IssuedAt), next.Issues, next.ExpiresAt,
 		address, userAgent,
+		orNull(old.BoundKey, old.BoundKey[:]), timeOrNull(old.BoundAt), orNull(next.BoundKey, next.BoundKey[:]), timeOrNull(next.BoundAt),
 	}
 	if s.audit {
 		sql = `WITH s AS (` + sql + ` RETURNING handle, user_id), audited AS (
 			INSERT INTO sessiongate.audit_events (kind, handle, user_id, rule, reason, actor)
-			SELECT 'refreshed', handle, user_id, $15, '', 'refresh' FROM s
+			SELECT $19, handle, user_id, $20, '', 'refresh' FROM s
 		) SELECT FROM s`
-		args = append(args, string(rule))
+		args = append(args, string(sessions.AuditOf(old, next)), string(rule))
 	}
 	swapped := false
 	err := s.once(ctx, s.pool, func(ctx context.Context, by querier) error {
@@ -105,8 +108,8 @@ const (
 			FROM s
 			WHERE s.current_hash = $2 AND s.expires_at > s.now AND s.absolute_expires_at > s.now
 				AND s.promoted_at + $5::interval <= s.now AND (s.issued_at IS NULL OR s.issued_at + $6::interval <= s.now)
-				AND s.issues < $8
-				AND o.handle = $1 AND o.current_hash = s.current_hash AND o.issued_at IS NOT DISTINCT FROM s.issued_at
+				AND s.issues < $8 AND s.bound_at IS NULL
+				AND o.handle = $1 AND o.current_hash = s.current_hash AND o.issued_at IS NOT DISTINCT FROM s.issued_at AND o.bound_at IS NULL
 			RETURNING o.handle, o.user_id
 		)`
 	rotateTail = `

@@ -176,12 +176,14 @@ func (s *Store) Close() {
 }
 
 const rowColumns = `s.handle, s.user_id, s.current_hash, s.previous_hash, s.current_client, s.promoted_at,
-	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent`
+	s.next_nonce, s.next_client, s.issued_at, s.issues, s.created_at, s.expires_at, s.absolute_expires_at, s.device_address, s.device_user_agent,
+	s.bound_key, s.bound_at`
 
 // scan reads rowColumns.
 type scan struct {
 	handle, current, previous, currentClient, nextNonce, nextClient []byte
-	issuedAt                                                        *time.Time
+	boundKey                                                        []byte
+	issuedAt, boundAt                                               *time.Time
 	address                                                         *netip.Prefix
 	userAgent                                                       *string
 }
@@ -190,7 +192,7 @@ func (n *scan) into(r *sessions.Row) []any {
 	return []any{
 		&n.handle, &r.UserID, &n.current, &n.previous, &n.currentClient, &r.PromotedAt,
 		&n.nextNonce, &n.nextClient, &n.issuedAt, &r.Issues, &r.CreatedAt, &r.ExpiresAt, &r.AbsoluteExpiresAt,
-		&n.address, &n.userAgent,
+		&n.address, &n.userAgent, &n.boundKey, &n.boundAt,
 	}
 }
 
@@ -201,8 +203,12 @@ func (n *scan) finish(r *sessions.Row) {
 	copy(r.CurrentClient[:], n.currentClient)
 	copy(r.NextNonce[:], n.nextNonce)
 	copy(r.NextClient[:], n.nextClient)
+	copy(r.BoundKey[:], n.boundKey)
 	if n.issuedAt != nil {
 		r.IssuedAt = n.issuedAt.UTC()
+	}
+	if n.boundAt != nil {
+		r.BoundAt = n.boundAt.UTC()
 	}
 	if n.address != nil {
 		r.Device.Address = *n.address

@@ -185,6 +185,7 @@ func (s *Server) serveEngine(p *proxy, o Options) (backends http.Handler, err er
 	policy.ReturnTo = policy.ReturnTo || o.LoginURL == LoginPath
 	p.authz, err = authz.New(s.engine, authz.Config{
 		Cookies: s.cookies, LoginURL: o.LoginURL, RefreshPath: handlers.RefreshPath, SignoutPath: handlers.SignoutPath,
+		BindPath: handlers.Binding.At(s.cookies).BindPath, BoundPath: handlers.Binding.At(s.cookies).BoundPath,
 		SessionExpiredStatus: handlers.SessionExpiredStatus, Default: policy, Routes: o.Routes, AllowedOrigins: o.AllowedOrigins,
 		DenialHeader: true, StripCookies: o.StripCookies, RefreshAttemptMax: s.attempt, Log: o.Log,
 	})

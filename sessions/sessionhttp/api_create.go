@@ -65,6 +65,10 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, caller string) erro
 	if issued.Transport == sessions.TransportCookie {
 		answer.SetCookie = a.cookies.Set(body.Host, issued)
 		answer.SDKCookies = a.cfg.Cookies.SetSDK(body.Host, issued)
+		if issued.Challenge != "" {
+			offer := a.cfg.Binding.Registration(issued.Challenge)
+			answer.Headers[offer.Name] = offer.Value
+		}
 	}
 	w.Header().Set("Location", "/v1/sessions/"+answer.Session.Handle)
 	writeJSON(w, http.StatusCreated, answer)

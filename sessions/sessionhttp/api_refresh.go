@@ -75,6 +75,9 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 		a.writeEnded(w, r, err, by, body.Host)
 		return nil
 	}
+	if errors.Is(err, sessions.ErrProve) {
+		return errBoundSession
+	}
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,8 @@ type session struct {
 	LastSeen          time.Time      `json:"last_seen"`
 	ExpiresAt         time.Time      `json:"expires_at"`
 	AbsoluteExpiresAt time.Time      `json:"absolute_expires_at"`
-	Device            *device        `json:"device,omitempty"` // nil: nothing is kept of it
+	Device            *device        `json:"device,omitempty"`   // nil: nothing is kept of it
+	BoundAt           *time.Time     `json:"bound_at,omitempty"` // nil: to no device
 }
 
 // device is what is kept of a session's device.
@@ -39,8 +40,16 @@ func newSession(r sessions.Record) session {
 	return session{
 		Handle: r.Handle.String(), UserID: r.UserID, Claims: r.Claims, Data: r.Data,
 		CreatedAt: r.CreatedAt.UTC(), LastSeen: r.LastSeen().UTC(), ExpiresAt: r.ExpiresAt.UTC(), AbsoluteExpiresAt: r.AbsoluteExpiresAt.UTC(),
-		Device: newDevice(r.Device),
+		Device: newDevice(r.Device), BoundAt: boundAt(r.Row),
 	}
+}
+
+func boundAt(r sessions.Row) *time.Time {
+	if !r.Bound() {
+		return nil
+	}
+	at := r.BoundAt.UTC()
+	return &at
 }
 
 type tokens struct {

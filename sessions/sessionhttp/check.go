@@ -21,6 +21,8 @@ func (c Config) check() (browser.Trust, error) {
 	fault(c.Cookies.AccessName == "" || c.Cookies.RefreshName == "", "Cookies: names must not be empty")
 	fault(!isPath(c.Cookies.AuthPath), "Cookies.AuthPath must be a path")
 	fault(!isPath(c.RefreshPath) || !isPath(c.SignoutPath), "RefreshPath and SignoutPath must be paths")
+	binding := c.Binding.At(c.Cookies)
+	fault(!isPath(binding.BindPath) || !isPath(binding.BoundPath), "Binding.BindPath and Binding.BoundPath must be paths")
 	if err := append(c.Cookies.Faults(), c.Faults()...).Err(); err != nil {
 		faults = append(faults, err)
 	}
@@ -42,11 +44,21 @@ func (c Config) Faults() (all sessions.ConfigFaults) {
 	const under = " under AuthPath, the only place to which browsers send the refresh token"
 	all = all.Unless(c.Cookies.IsBelowAuth(c.RefreshPath), "RefreshPath"+under, "RefreshPath", "AuthPath")
 	all = all.Unless(c.Cookies.IsBelowAuth(c.SignoutPath), "SignoutPath"+under, "SignoutPath", "AuthPath")
+	c.Binding = c.Binding.At(c.Cookies)
+	all = all.Unless(c.Cookies.IsBelowAuth(c.Binding.BindPath), "Binding.BindPath"+under, "Binding.BindPath", "AuthPath")
+	all = all.Unless(c.Cookies.IsBelowAuth(c.Binding.BoundPath), "Binding.BoundPath"+under, "Binding.BoundPath", "AuthPath")
 	all = all.Unless(c.RefreshPath != c.SignoutPath, "two different paths", "RefreshPath", "SignoutPath")
+	all = all.Unless(c.Binding.BindPath != c.Binding.BoundPath, "two different paths", "Binding.BindPath", "Binding.BoundPath")
+	for _, other := range []struct{ field, path string }{{"RefreshPath", c.RefreshPath}, {"SignoutPath", c.SignoutPath}} {
+		all = all.Unless(c.Binding.BindPath != other.path, "two different paths", "Binding.BindPath", other.field)
+		all = all.Unless(c.Binding.BoundPath != other.path, "two different paths", "Binding.BoundPath", other.field)
+	}
+	all = append(all, c.Binding.Faults(c.Cookies)...)
 	if c.OwnSessions.Enabled {
 		const apart = "paths apart from AuthPath/sessions, where a user's own sessions are"
 		isOwn := func(path string) bool { return path == c.ownPath() || strings.HasPrefix(path, c.ownPath()+"/") }
 		all = all.Unless(!isOwn(c.RefreshPath) && !isOwn(c.SignoutPath), apart, "RefreshPath", "SignoutPath", "OwnSessions.Enabled")
+		all = all.Unless(!isOwn(c.Binding.BindPath) && !isOwn(c.Binding.BoundPath), apart, "Binding.BindPath", "Binding.BoundPath", "OwnSessions.Enabled")
 		all = all.Unless(c.OwnSessions.ReauthWithin >= LeastReauthWithin, "at least 1m", "OwnSessions.ReauthWithin")
 	}
 	all = all.Unless(browser.CanMeanExpired(c.SessionExpiredStatus), browser.AllowedExpired, "SessionExpiredStatus")

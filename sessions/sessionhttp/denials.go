@@ -12,6 +12,13 @@ var (
 	denyTooMany    = &sessions.Denial{Code: "too_many_refreshes", Outcome: sessions.Unavailable, Message: "more refreshes than `refresh.per_session_rate` or `refresh.per_address_rate` allow; none was looked at, and nothing changed"}
 	denyAntiCSRF   = &sessions.Denial{Code: "anti_csrf", Rule: "anti-csrf", Outcome: sessions.TryRefresh, Message: "the anti-CSRF token is missing or wrong"}
 
+	denyChallenge     = &sessions.Denial{Code: "challenge", Rule: "B3", Outcome: sessions.Forbidden, Message: "the browser's own request is to come again with a proof of its device's key"}
+	denyProve         = &sessions.Denial{Code: "prove_key", Rule: "B9, B12", Outcome: sessions.TryRefresh, Message: "the session is bound to a device; the browser has to prove that it has the key, and is sent to do so"}
+	denyUnproven      = &sessions.Denial{Code: "unproven", Rule: "B10", Outcome: sessions.Unavailable, Message: "the session is bound to a device, and the client did not prove that it has the key; nothing changed"}
+	denyKeyLost       = &sessions.Denial{Code: "key_lost", Rule: "B10", Outcome: sessions.Unauthorised, Message: "the session is bound to a device, and for longer than `binding.lost_after` the browser had no device session; the session was not ended"}
+	denyNotThisDevice = &sessions.Denial{Code: "not_this_device", Rule: "B2, B6", Outcome: sessions.Forbidden, Message: "the proof is of another session than the refresh token, or of another key; the browser ends its device session, and the session stays"}
+	denyBind          = &sessions.Denial{Code: "bind_refused", Rule: "B1", Outcome: sessions.Forbidden, Message: "the proof of a key is malformed, not signed by that key, or not of the challenge of a recent sign-in; or the session has another key; nothing changed"}
+
 	denyReauth       = &sessions.Denial{Code: "reauth", Rule: "reauth", Outcome: sessions.Forbidden, Message: "the sign-in is longer ago than `own_sessions.reauth_within` allows for ending other sessions; nothing changed"}
 	denyTooManyCalls = &sessions.Denial{Code: "too_many_calls", Outcome: sessions.Unavailable, Message: "more calls for the user's own sessions than one session may make; none was looked at, and nothing changed"}
 
@@ -37,7 +44,7 @@ var (
 // [sessions.Denials].
 func Denials() []*sessions.Denial {
 	return []*sessions.Denial{
-		denyNoToken, denyEnded, denyTheft, denySuperseded, denyTooMany, denyAntiCSRF, denyReauth, denyTooManyCalls, denyForeignOrigin, denyHostForm, denyNoKey, denyUnknownKey,
+		denyNoToken, denyEnded, denyTheft, denySuperseded, denyTooMany, denyAntiCSRF, denyChallenge, denyProve, denyUnproven, denyKeyLost, denyNotThisDevice, denyBind, denyReauth, denyTooManyCalls, denyForeignOrigin, denyHostForm, denyNoKey, denyUnknownKey,
 		denyScope, denyInput, denyMediaType, denyBodySize, denyNoSession, denyTooManySessions, denyNoRoute, denyMethod, denyUnavailable, denyInternal,
 	}
 }

@@ -21,6 +21,13 @@ type methodError struct{ allow string }
 
 func (*methodError) Error() string { return "method is not allowed here" }
 
+// errBoundSession: a caller of the sessions API cannot refresh a bound session.
+var errBoundSession = errors.New("the session is bound to a device")
+
+// retryProof is the Retry-After of a client that cannot prove now, in seconds: its browser tries
+// again no sooner.
+const retryProof = "5"
+
 // retryAfter is the Retry-After of every 503, in seconds.
 const retryAfter = "1"
 
@@ -49,6 +56,17 @@ func (c Config) classify(err error, h http.Header) problem {
 	case errors.As(err, &rate):
 		h.Set("Retry-After", inSeconds(rate.RetryAfter))
 		return newProblem(denyTooMany, http.StatusTooManyRequests, "Too many refreshes. Nothing changed. Wait as Retry-After says, then repeat the request.")
+	case errors.Is(err, sessions.ErrProve): // a redirect
+		return newProblem(denyProve, http.StatusTemporaryRedirect, "")
+	case errors.Is(err, sessions.ErrUnproven):
+		h.Set("Retry-After", retryProof)
+		return newProblem(denyUnproven, http.StatusServiceUnavailable, "The session is bound to a device. Only a browser that has its key can refresh it. Wait as Retry-After says, then repeat the request.")
+	case errors.Is(err, sessions.ErrNotThisDevice): // an answer of the draft, not a failure
+		return newProblem(denyNotThisDevice, http.StatusOK, "")
+	case errors.Is(err, sessions.ErrBindRefused):
+		return newProblem(denyBind, http.StatusBadRequest, "No key was registered, and the session stays as it was. Send one proof, signed with the key that it brings, of the challenge of a sign-in that was a moment ago.")
+	case errors.Is(err, errBoundSession):
+		return newProblem(denyProve, http.StatusForbidden, "The session is bound to a device. Only its browser can refresh it, at the auth path.")
 	case errors.Is(err, sessions.ErrSessionEnded):
 		return newProblem(endedDenial(err), c.SessionExpiredStatus, "The session has ended. Clear the client's tokens and have the user sign in.")
 	case errors.Is(err, sessions.ErrSuperseded):
@@ -109,6 +127,8 @@ func endedDenial(err error) *sessions.Denial {
 	switch {
 	case errors.Is(err, sessions.ErrTheft):
 		return denyTheft
+	case errors.Is(err, sessions.ErrKeyLost):
+		return denyKeyLost
 	case errors.Is(err, errNoToken):
 		return denyNoToken
 	default:

@@ -15,6 +15,7 @@ func (p *public) forget(w http.ResponseWriter, r *http.Request, by sessions.Tran
 		addCookies(w, p.cookies.Clear(r.Host))
 		p.forgetLegacy(w, r)
 		p.forgetSDK(w, r)
+		p.forgetBound(w, r)
 	}
 	setHeaders(w, browser.EndedHeaders())
 }

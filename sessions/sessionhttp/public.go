@@ -8,7 +8,7 @@ import (
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-// Public serves what browsers reach: refresh, sign-out, the public keys and, if they are enabled,
+// Public serves what browsers reach: refresh, sign-out, the keys of devices, the public keys and, if they are enabled,
 // the calls of users for their own sessions; the echo for the doctor alone; and 404 for everything
 // else. Bodies are ignored; net/http drains a small one and closes the connection after a large one.
 // Public checks the configuration.
@@ -18,11 +18,16 @@ func Public(engine *sessions.Engine, cfg Config) (http.Handler, error) {
 		return nil, err
 	}
 	p := &public{s}
+	cfg.Binding = s.cfg.Binding
 	p.answerMax, p.vary = sessions.AnswerWithin(cmp.Or(cfg.RefreshAttemptMax, Defaults().RefreshAttemptMax)), varied
 	routes := map[string]methods{
 		cfg.RefreshPath: {http.MethodPost: p.refresh},
 		cfg.SignoutPath: {http.MethodPost: p.signOut},
 		JWKSPath:        {http.MethodGet: p.jwks},
+
+		// They answer whatever the mode is: sessions that are bound stay bound.
+		cfg.Binding.BindPath:  {http.MethodPost: p.bind},
+		cfg.Binding.BoundPath: {http.MethodPost: p.proof},
 	}
 	if at := DoctorPath(cfg.Cookies.AuthPath); routes[at] == nil { // the refresh may have that path
 		routes[at] = methods{http.MethodGet: p.doctor}

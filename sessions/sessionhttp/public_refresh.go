@@ -1,6 +1,7 @@
 package sessionhttp
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -17,8 +18,20 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	by, tokens := p.refreshTokens(r)
-	issued, err := p.refreshSession(r, p.engine.RefreshOn, by, tokens, peerOf(r), r.UserAgent())
+	refresh := p.engine.RefreshOn
+	if by == sessions.TransportCookie {
+		refresh = func(ctx context.Context, by sessions.Transport, tokens []string, client sessions.Client, device sessions.Device) (sessions.Issued, error) {
+			return p.engine.RefreshShown(ctx, by, tokens, client, device, p.shown(r))
+		}
+	}
+	issued, err := p.refreshSession(r, refresh, by, tokens, peerOf(r), r.UserAgent())
 	switch {
+	case errors.Is(err, sessions.ErrProve):
+		p.sendToProve(w, r, issued, err)
+		return nil
+	case errors.Is(err, sessions.ErrUnproven):
+		p.tellToWait(w, r, issued, err)
+		return nil
 	case errors.Is(err, sessions.ErrSessionEnded):
 		p.forget(w, r, by)
 		writeJSON(w, p.refusal(w, r, err).Status, refreshError{endedText(err)})
@@ -31,6 +44,7 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 	}
 	if by == sessions.TransportCookie {
 		addCookies(w, p.cookies.Set(r.Host, issued))
+		p.forgetWait(w, r)
 	}
 	p.forgetLegacy(w, r)
 	setHeaders(w, browser.Headers(issued))

@@ -20,7 +20,12 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 	case by == sessions.TransportCookie:
 		access = cookieValues(r, p.cfg.Cookies.Access())
 	}
-	err := p.engine.SignOut(r.Context(), by, refresh, access)
+	err := p.engine.SignOutShown(r.Context(), by, refresh, access, r.URL.RawQuery == provedQuery)
+	if errors.Is(err, sessions.ErrProve) {
+		subjectOf(r).rule = string(sessions.B12)
+		p.sendToProve(w, r, sessions.Issued{}, err)
+		return nil
+	}
 	if errors.Is(err, sessions.DenyExpired) {
 		p.pleaseRefresh(w, r, err)
 		return nil

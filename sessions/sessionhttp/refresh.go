@@ -20,9 +20,14 @@ func (s *server) refreshSession(r *http.Request, refresh refresher, by sessions.
 		return sessions.Issued{}, err
 	}
 	issued, err := refresh(r.Context(), by, tokens, sessions.NewClient(addr, userAgent), s.cfg.Device.Of(addr, userAgent))
+	s.decided(r, issued, err)
+	return issued, err
+}
+
+// decided takes the rule that decided about a session, and the session of a refusal.
+func (s *server) decided(r *http.Request, issued sessions.Issued, err error) {
 	subjectOf(r).rule = string(issued.Rule)
 	if err != nil {
 		subjectOf(r).names(issued)
 	}
-	return issued, err
 }

@@ -15,6 +15,8 @@ type Config struct {
 	// RefreshPath and SignoutPath are exact paths under Cookies.AuthPath, or the
 	// refresh token's cookie never arrives.
 	RefreshPath, SignoutPath string
+	// Binding is where browsers register and prove the key of a device. Its paths are as the others.
+	Binding browser.Binding
 	// SessionExpiredStatus answers a refresh of a session that has ended, and a sign-out
 	// that must refresh first ([browser.CanMeanExpired]).
 	SessionExpiredStatus int
@@ -63,6 +65,7 @@ func Defaults() Config {
 		Cookies:              browser.DefaultCookies(),
 		RefreshPath:          "/auth/session/refresh",
 		SignoutPath:          "/auth/signout",
+		Binding:              browser.DefaultBinding(),
 		SessionExpiredStatus: 440,
 		OwnSessions:          OwnSessions{ReauthWithin: 10 * time.Minute},
 		Device:               sessions.DeviceFacts{Address: sessions.AddressNetwork, UserAgent: true},
@@ -96,6 +99,7 @@ func newServer(engine *sessions.Engine, cfg Config) (server, error) {
 	if err != nil {
 		return server{}, err
 	}
+	cfg.Binding = cfg.Binding.At(cfg.Cookies)
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}

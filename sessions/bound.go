@@ -1,0 +1,308 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// ChallengeError asks the client to sign a challenge, and to come again with the proof (B3).
+type ChallengeError struct {
+	Session   Handle
+	Challenge Token
+}
+
+func (*ChallengeError) Error() string { return "the request has no proof of a challenge that is young" }
+
+// Prover is a request that registers the key of a device, or proves it. Its tokens are those in the
+// cookie: no other transport is bound.
+type Prover struct {
+	Tokens []string
+	Proof  *Proof // nil: none that can be read
+	// Session is the one that the browser's device session names; zero: none. Bind ignores it.
+	Session Handle
+	Address netip.Addr // invalid: not known
+	Device  Device
+}
+
+// Bind registers the key of a proof for the session of the refresh token (B1). Issued has the
+// session alone. The error is [ErrBindRefused] or [ErrUnavailable].
+//
+// The session is bound from the first proof at RefreshBound on. Until then its browser may not have
+// had this answer, and it refreshes as before.
+func (e *Engine) Bind(ctx context.Context, p Prover) (Issued, error) {
+	return e.proveInTime(ctx, wayRegister, p)
+}
+
+// RefreshBound answers a proof of the key of a session with an access token (B2 to B6). Issued has a
+// refresh token only where the session slid: it is the one that the client has, for longer. The error
+// is a [ChallengeError], [ErrNotThisDevice], [ErrSessionEnded], [ErrSuperseded] or [ErrUnavailable].
+func (e *Engine) RefreshBound(ctx context.Context, p Prover) (issued Issued, err error) {
+	began := e.cfg.Now()
+	defer func() {
+		e.cfg.Observe(Event{Kind: EventRefreshAnswered, Rule: issued.Rule, Err: err, Took: e.cfg.Now().Sub(began)})
+	}()
+	return e.proveInTime(ctx, wayProve, p)
+}
+
+func (e *Engine) proveInTime(ctx context.Context, w way, p Prover) (Issued, error) {
+	if !e.Ready() {
+		return Issued{}, ErrUnavailable
+	}
+	ctx, cancel := context.WithTimeout(ctx, AnswerWithin(e.cfg.RefreshAttemptMax))
+	defer cancel()
+	issued, err := e.proven(ctx, w, p)
+	if ctx.Err() != nil && !errors.Is(err, ErrUnavailable) { // see refreshInTime
+		return Issued{}, unavailable("verifying a proof", ctx.Err())
+	}
+	return issued, err
+}
+
+func (e *Engine) proven(ctx context.Context, w way, p Prover) (Issued, error) {
+	rule, purpose, refused := B2, toProve, ErrNotThisDevice
+	if w == wayRegister {
+		rule, purpose, refused = B1, toRegister, ErrBindRefused
+	}
+	t, err := e.openRefresh(TransportCookie, p.Tokens)
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return Issued{}, err
+	case err != nil, w == wayProve && t.handle != p.Session:
+		return Issued{Rule: rule}, refused
+	}
+	answers, err := e.answersChallenge(p.Proof, purpose, t.handle)
+	switch {
+	case err != nil:
+		return Issued{}, err
+	case !answers && w == wayProve:
+		return e.challenge(t.handle)
+	case !answers:
+		return notIssued(rule, t.handle, ""), refused
+	}
+	if err := e.admitProof(p.Address, t); err != nil {
+		return Issued{}, err
+	}
+	rec, now, d, err := e.decideAndWrite(ctx, shown{way: w, token: t, proof: *p.Proof}, p.Device)
+	switch {
+	case errors.Is(err, ErrNotFound) && w == wayRegister:
+		return notIssued(rule, t.handle, ""), refused
+	case errors.Is(err, ErrNotFound):
+		return notIssued(B5, t.handle, ""), e.gone(ctx, t.handle)
+	case err != nil:
+		return Issued{}, err
+	}
+	event := Event{Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule}
+	switch d.answer {
+	case boundKey:
+		event.Kind = EventKeyRegistered
+		e.cfg.Observe(event)
+		return Issued{Session: rec, Transport: TransportCookie, Rule: d.rule}, nil
+	case boundProven:
+		return e.answerProof(rec, t, d, now)
+	case boundEnded:
+		event.Kind, refused = EventRefreshRefused, ErrSessionEnded
+	default:
+		event.Kind = EventProofRefused
+	}
+	e.cfg.Observe(event)
+	return notIssued(d.rule, rec.Handle, rec.UserID), refused
+}
+
+// answersChallenge says whether the proof is of a challenge of ours, for that purpose and session,
+// which is young. Whether its signature is good is not asked yet. The error says that this process
+// may not know the key of the challenge.
+func (e *Engine) answersChallenge(p *Proof, purpose purpose, h Handle) (bool, error) {
+	if p == nil {
+		return false, nil
+	}
+	c, err := openChallenge(p.Challenge, purpose, h, e.keys.Load())
+	if e.unsure(err) {
+		return false, unavailable("opening a challenge", err)
+	}
+	return err == nil && c.young(e.cfg.Binding.ChallengeLife, e.feed.clock.now()), nil
+}
+
+// challenge is B3.
+func (e *Engine) challenge(h Handle) (Issued, error) {
+	text, err := e.sealChallenge(toProve, h)
+	if err != nil {
+		return Issued{}, err
+	}
+	return notIssued(B3, h, ""), &ChallengeError{h, text}
+}
+
+func (e *Engine) sealChallenge(p purpose, h Handle) (Token, error) {
+	now := e.feed.clock.now()
+	sealer := e.keys.Load().sealer(now)
+	if sealer == nil {
+		return "", unavailable("sealing a challenge", errNoKey)
+	}
+	return challenge{p, h, now}.seal(sealer), nil
+}
+
+// prover is the key by which proofs are counted: the refresh token and the network. The token stays
+// the same for the life of a bound session, so a thief has it, too, and must not use up what its
+// owner may ask.
+type prover struct {
+	token   TokenHash
+	network netip.Prefix
+}
+
+// admitProof counts a proof. Too many are UNAVAILABLE: at 429 browsers end the device session.
+func (e *Engine) admitProof(from netip.Addr, t refreshToken) error {
+	network, _ := networkOf(from)
+	if _, err := e.proofs.take(prover{t.hash(), network}, e.cfg.Now()); err != nil {
+		return unavailable("verifying a proof", err)
+	}
+	return nil
+}
+
+// decideAndWrite reads the row, decides, and writes what was decided. The record has the row as it is
+// then.
+func (e *Engine) decideAndWrite(ctx context.Context, s shown, device Device) (Record, time.Time, boundDecision, error) {
+	for range casAttempts {
+		rec, now, err := e.store.Get(ctx, s.token.handle)
+		if errors.Is(err, ErrNotFound) {
+			return Record{}, now, boundDecision{}, ErrNotFound
+		}
+		if err != nil {
+			return Record{}, now, boundDecision{}, unavailable("reading session", err)
+		}
+		d := decideBound(rec.Row, s, now, e.bound)
+		if d.next != rec.Row {
+			d.next.Device = device
+			done, err := e.store.Swap(ctx, rec.Row, d.next, d.rule)
+			if err != nil {
+				return Record{}, now, boundDecision{}, unavailable("writing session", err)
+			}
+			if !done {
+				continue
+			}
+			if d.next.Bound() && !rec.Bound() {
+				e.cfg.Observe(Event{Kind: EventBound, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule})
+			}
+			d.next, rec.Row = rec.Row, d.next
+		}
+		return rec, now, d, nil
+	}
+	return Record{}, time.Time{}, boundDecision{}, unavailable("verifying a proof", errors.New("too many changes of the session at once"))
+}
+
+// answerProof is B4. The access token has the current refresh token's hash, whichever token of the
+// session came: the device is proven, so the chain decides nothing.
+func (e *Engine) answerProof(rec Record, t refreshToken, d boundDecision, now time.Time) (Issued, error) {
+	slid := d.next != rec.Row
+	p := lineage{rec.Current, TokenHash{}, t.antiCSRF.digest(), t.transport, true}
+	issued, err := e.issueAs(rec, t, p, now, e.accessLife(rec.Row), slid)
+	if err != nil {
+		return Issued{}, err
+	}
+	issued.Rule = d.rule
+	issued.BoundLife = issued.AccessExpires.Sub(now)
+	if issued.AccessExpires.Before(rec.EndsAt().Truncate(time.Second)) {
+		// The browser asks for the next token while this one is still good, whenever it sends a
+		// request. A token that ends with the session has no next one.
+		issued.BoundLife -= e.cfg.RefreshAttemptMax
+	}
+	e.cfg.Observe(Event{Kind: EventRefreshed, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule})
+	return issued, nil
+}
+
+// Shown is what a plain refresh, or a sign-out, shows of the device, where the session is bound to
+// one.
+type Shown struct {
+	Access []string // the access tokens of the request
+	// Again says that it comes back from [ErrProve]. Skipped says that the browser has a device session
+	// and could not prove now. Waits are the values of [Issued.Waits] that came back.
+	Again, Skipped bool
+	Waits          []string
+}
+
+// freshToken is the access token of the session of t that a proof has just brought, and its text; nil
+// if there is none.
+func (e *Engine) freshToken(access []string, t refreshToken) (*Access, string) {
+	if len(access) > TokensMax {
+		return nil, ""
+	}
+	for _, text := range access {
+		a, d := e.Verify(t.transport, []string{text})
+		if d == nil && a.Bound && a.Handle == t.handle && e.feed.clock.now().Before(a.IssuedAt.Add(2*e.cfg.RefreshAttemptMax)) {
+			return a, text
+		}
+	}
+	return nil, ""
+}
+
+// waitsSince is the first of the times that came back. They are not trusted further than to make a
+// client sign in that need not.
+func (e *Engine) waitsSince(waits []string, h Handle) (since time.Time) {
+	for _, text := range waits[:min(len(waits), TokensMax)] {
+		c, err := openChallenge(text, waiting, h, e.keys.Load())
+		if err == nil && (since.IsZero() || c.issuedAt.Before(since)) {
+			since = c.issuedAt
+		}
+	}
+	return since
+}
+
+// refreshUnproven answers a plain refresh of a bound session (B8 to B10). It mints no token, changes
+// no row and ends nothing: whoever has only the cookies gets here.
+func (e *Engine) refreshUnproven(ctx context.Context, rec Record, s Shown, t refreshToken, now time.Time) (Issued, error) {
+	access, text := e.freshToken(s.Access, t)
+	since := e.waitsSince(s.Waits, t.handle)
+	d := decideBound(rec.Row, shown{way: wayPlain, token: t, fresh: access != nil, again: s.Again, skipped: s.Skipped, waitsSince: since}, now, e.bound)
+	issued, err := notIssued(d.rule, rec.Handle, rec.UserID), ErrUnproven
+	switch d.answer {
+	case boundAsBefore:
+		return e.asBefore(rec, access, text, t, now), nil
+	case boundLost:
+		e.report(ctx, rec, AuditKeyLost, EventKeyLost, d.rule)
+		return issued, ErrKeyLost
+	case boundProve:
+		err = ErrProve
+	default:
+		e.report(ctx, rec, AuditUnproven, EventUnproven, d.rule)
+	}
+	if since.IsZero() {
+		waits, sealErr := e.sealChallenge(waiting, rec.Handle)
+		if sealErr != nil {
+			return Issued{}, sealErr
+		}
+		issued.Waits = waits
+	}
+	return issued, err
+}
+
+// asBefore is B8: what the client's scripts learn of a refresh, for the access token that it has.
+func (e *Engine) asBefore(rec Record, a *Access, text string, t refreshToken, now time.Time) Issued {
+	part, _ := cutToken(text) // verified
+	payload, _ := decode(part.payload)
+	i := newIssued(rec, minted{payload: payload, expires: a.Expires}, t.transport, now)
+	i.AntiCSRF, i.Rule = t.antiCSRF.token(), B8
+	e.cfg.Observe(Event{Kind: EventRefreshed, Handle: rec.Handle, UserID: rec.UserID, Rule: B8})
+	return i
+}
+
+// report counts what a client did, and writes an audit event of it: once per hour and session in this
+// process, however often a thief tries.
+func (e *Engine) report(ctx context.Context, rec Record, kind AuditKind, event EventKind, rule Rule) {
+	e.cfg.Observe(Event{Kind: event, Handle: rec.Handle, UserID: rec.UserID, Rule: rule})
+	if e.cfg.Audit == nil {
+		return
+	}
+	about := reported{rec.Handle, kind}
+	if _, first := e.reported.SetIfAbsent(about, struct{}{}); !first {
+		return
+	}
+	if err := e.store.Report(ctx, AuditEvent{Kind: kind, Handle: rec.Handle, UserID: rec.UserID, Rule: rule, Actor: "refresh"}); err != nil {
+		e.reported.Invalidate(about) // the next one is reported
+		e.cfg.Observe(Event{Kind: EventReportFailed, Handle: rec.Handle, Err: err})
+	}
+}
+
+// reported is what an audit event was written about.
+type reported struct {
+	handle Handle
+	kind   AuditKind
+}

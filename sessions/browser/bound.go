@@ -1,0 +1,245 @@
+package browser
+
+import (
+	"cmp"
+	"encoding/base64"
+	"net/http"
+	"path"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/sessiongate/sessiongate/sessions"
+)
+
+// This file has all that browsers and sessiongate send each other to bind a session to a device:
+// the W3C's draft "Device Bound Session Credentials" of 2026-02-17, as Chromium 156 speaks it. The
+// draft may change; then this file does.
+
+// The headers of the draft.
+const (
+	HeaderRegistration = "Secure-Session-Registration" // of an answer to a sign-in
+	HeaderChallenge    = "Secure-Session-Challenge"    // of an answer to a refresh without a proof
+	HeaderProof        = "Secure-Session-Response"     // of a request
+	HeaderSessionID    = "Sec-Secure-Session-Id"       // of a refresh
+	HeaderSkipped      = "Secure-Session-Skipped"      // of a request that the browser could not prove first
+)
+
+const (
+	proofType = "dbsc+jwt"
+	// proofMax bounds what is read of a proof: header, one challenge and a signature.
+	proofMax = 2048
+)
+
+// Binding says where a browser registers and proves the key of a device, and which requests of the
+// origin wait for a proof.
+type Binding struct {
+	// CookieName is the bound cookie's. It is a timer: while the browser has it, it proves nothing.
+	CookieName string
+	// BindPath and BoundPath are exact paths under the cookies' AuthPath. Empty: session/bind and
+	// session/bound there.
+	BindPath, BoundPath string
+	// Exclude are paths, with all below them, whose requests never wait.
+	Exclude []string
+}
+
+// DefaultBinding is what docs/protocol.md promises.
+func DefaultBinding() Binding {
+	return Binding{CookieName: "sBound"}
+}
+
+// At is b with its paths.
+func (b Binding) At(c Cookies) Binding {
+	b.BindPath = cmp.Or(b.BindPath, path.Join(c.AuthPath, "session/bind"))
+	b.BoundPath = cmp.Or(b.BoundPath, path.Join(c.AuthPath, "session/bound"))
+	return b
+}
+
+// WaitName is the name of the cookie of a client that has to prove first, and has not.
+func (b Binding) WaitName() string { return b.CookieName + "Wait" }
+
+// Registration offers the browser to register a key for the session.
+func (b Binding) Registration(challenge sessions.Token) Header {
+	return Header{strings.ToLower(HeaderRegistration), `(ES256);path="` + b.BindPath + `";challenge="` + challenge.Reveal() + `"`}
+}
+
+// Challenge asks the browser to sign. Both values have no character that a quoted string escapes.
+func Challenge(c *sessions.ChallengeError) Header {
+	return Header{HeaderChallenge, `"` + c.Challenge.Reveal() + `";id="` + c.Session.String() + `"`}
+}
+
+// instructions is the body of the answer to a registration and to a proof.
+type instructions struct {
+	Session     string       `json:"session_identifier,omitempty"`
+	Continue    *bool        `json:"continue,omitempty"`
+	RefreshURL  string       `json:"refresh_url,omitempty"`
+	Scope       *scope       `json:"scope,omitempty"`
+	Credentials []credential `json:"credentials,omitempty"`
+}
+
+type scope struct {
+	IncludeSite bool        `json:"include_site"` // other hosts have no session of ours: cookies.domain is not bound
+	Rules       []scopeRule `json:"scope_specification,omitempty"`
+}
+
+type scopeRule struct {
+	Type   string `json:"type"`
+	Domain string `json:"domain"`
+	Path   string `json:"path"`
+}
+
+type credential struct {
+	Type       string `json:"type"`
+	Name       string `json:"name"`
+	Attributes string `json:"attributes"`
+}
+
+// Instructions tell the browser of its device session for the session of the handle. They go out in
+// full each time: after a shorter answer Chromium signs a challenge again that was used before.
+func (b Binding) Instructions(c Cookies, h sessions.Handle) []byte {
+	i := instructions{
+		Session: h.String(), RefreshURL: b.BoundPath, Scope: &scope{},
+		Credentials: []credential{{"cookie", b.CookieName, b.attributes(c)}},
+	}
+	for _, below := range b.Exclude {
+		i.Scope.Rules = append(i.Scope.Rules, scopeRule{"exclude", "*", below})
+	}
+	return i.text()
+}
+
+// Over tells the browser to end its device session.
+func Over(h sessions.Handle) []byte {
+	i := instructions{Continue: new(bool)}
+	if h != (sessions.Handle{}) {
+		i.Session = h.String()
+	}
+	return i.text()
+}
+
+func (i instructions) text() []byte {
+	text, err := json.Marshal(i)
+	if err != nil {
+		panic(err) // texts of ours
+	}
+	return text
+}
+
+// attributes are those of the bound cookie, as the instructions have them: without a life. It travels
+// when the session's cookies do, so that a request that brings none of them waits for nothing.
+func (b Binding) attributes(c Cookies) string {
+	_, attributes, _ := strings.Cut(b.cookie(c, b.CookieName, "/", 0).String(), "; ")
+	return attributes
+}
+
+func (b Binding) cookie(c Cookies, name, path string, maxAge int) *http.Cookie {
+	return &http.Cookie{Name: name, Value: "1", Path: path, MaxAge: maxAge, HttpOnly: true, Secure: c.Secure, SameSite: c.SameSite} //nolint:gosec // as the session's (G124)
+}
+
+// Set gives the line of the bound cookie, for as long as the browser need not prove again.
+func (b Binding) Set(c Cookies, i sessions.Issued) string {
+	return b.cookie(c, b.CookieName, "/", life{length: i.BoundLife}.maxAge()).String()
+}
+
+// Expire gives the lines that end the bound cookie: the browser proves before its next request. A
+// sibling host may have planted one on a parent domain, to keep the browser from it.
+func (b Binding) Expire(c Cookies, host string) []string {
+	return append(c.misplaced(parentDomains(host), b.CookieName, "/"), b.cookie(c, b.CookieName, "/", -1).String())
+}
+
+// SetWaits gives the line that keeps [sessions.Issued.Waits] for the auth path, for a day.
+func (b Binding) SetWaits(c Cookies, i sessions.Issued) string {
+	const day = 24 * 60 * 60
+	cookie := b.cookie(c, b.WaitName(), c.AuthPath, day)
+	cookie.Value = i.Waits.Reveal()
+	return cookie.String()
+}
+
+// ExpireWaits gives the line that deletes it.
+func (b Binding) ExpireWaits(c Cookies) string {
+	return b.cookie(c, b.WaitName(), c.AuthPath, -1).String()
+}
+
+// ParseSessionID reads the lines of HeaderSessionID: one handle, bare as Chromium sends it, or quoted
+// as the draft has it. The zero Handle is none.
+func ParseSessionID(lines []string) sessions.Handle {
+	text, ok := oneString(lines)
+	h, err := sessions.ParseHandle(text)
+	if !ok || err != nil {
+		return sessions.Handle{}
+	}
+	return h
+}
+
+// oneString is the value of the one line: bare, or a string of RFC 9651 without escapes.
+func oneString(lines []string) (string, bool) {
+	if len(lines) != 1 {
+		return "", false
+	}
+	text := strings.Trim(lines[0], " \t")
+	if len(text) >= 2 && text[0] == '"' && text[len(text)-1] == '"' {
+		text = text[1 : len(text)-1]
+	}
+	return text, text != ""
+}
+
+// ParseProof reads the lines of HeaderProof: one JWT in compact form (RFC 7515 §3.1). It returns nil if
+// it is anything but a proof, and verifies nothing. The draft once had more claims: a claim that a
+// proof needs no longer must not be asked for.
+func ParseProof(lines []string) *sessions.Proof {
+	text, ok := oneString(lines)
+	if !ok || len(text) > proofMax || strings.ContainsAny(text, "\r\n") {
+		return nil
+	}
+	parts := strings.Split(text, ".")
+	if len(parts) != 3 {
+		return nil
+	}
+	var header struct {
+		Algorithm string   `json:"alg"`
+		Type      string   `json:"typ"`
+		Critical  []string `json:"crit"`
+		Key       *ecKey   `json:"jwk"`
+	}
+	var payload struct {
+		Challenge string `json:"jti"`
+	}
+	signature, err := base64url.DecodeString(parts[2])
+	if err != nil || !readPart(parts[0], &header) || !readPart(parts[1], &payload) {
+		return nil
+	}
+	// One algorithm, and no extension that must be understood (RFC 8725 §3.1).
+	if header.Algorithm != "ES256" || header.Type != proofType || header.Critical != nil || payload.Challenge == "" {
+		return nil
+	}
+	p := &sessions.Proof{Challenge: payload.Challenge, Signed: text[:len(parts[0])+1+len(parts[1])], Signature: signature}
+	if header.Key != nil {
+		if p.Key, ok = header.Key.point(); !ok {
+			return nil
+		}
+	}
+	return p
+}
+
+var base64url = base64.RawURLEncoding.Strict()
+
+func readPart(part string, into any) bool {
+	text, err := base64url.DecodeString(part)
+	return err == nil && json.Unmarshal(text, into) == nil
+}
+
+// ecKey is a public key of P-256 (RFC 7518 §6.2).
+type ecKey struct {
+	Type  string `json:"kty"`
+	Curve string `json:"crv"`
+	X     string `json:"x"`
+	Y     string `json:"y"`
+}
+
+func (k ecKey) point() (sessions.BoundKey, bool) {
+	x, errX := base64url.DecodeString(k.X)
+	y, errY := base64url.DecodeString(k.Y)
+	if k.Type != "EC" || k.Curve != "P-256" || errX != nil || errY != nil {
+		return sessions.BoundKey{}, false
+	}
+	return sessions.NewBoundKey(x, y)
+}
