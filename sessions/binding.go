@@ -108,8 +108,8 @@ func (c challenge) seal(k *sealingKey) Token {
 	return k.seal(challengePrefix, b)
 }
 
-// openChallenge opens the one text of a challenge of that purpose for that session.
-func openChallenge(text string, p purpose, h Handle, keys *keyring) (challenge, error) {
+// openChallenge opens the one text of a challenge of that purpose, for any session.
+func openChallenge(text string, p purpose, keys *keyring) (challenge, error) {
 	b, err := keys.unseal(challengePrefix, text, challengeBody)
 	if err != nil {
 		return challenge{}, err
@@ -118,7 +118,7 @@ func openChallenge(text string, p purpose, h Handle, keys *keyring) (challenge, 
 	b = b[1:]
 	b = b[copy(c.handle[:], b):]
 	c.issuedAt = time.UnixMicro(int64(binary.BigEndian.Uint64(b))).UTC() //nolint:gosec // sealed by us, from an int64
-	if c.purpose != p || c.handle != h {
+	if c.purpose != p {
 		return challenge{}, errSealed
 	}
 	return c, nil
@@ -147,8 +147,10 @@ const (
 // shown is what a client shows of its device to a session that has a key, or gets one.
 type shown struct {
 	way way
-	// token is the refresh token, which opened and names the session.
-	token refreshToken
+	// token is the refresh token, which opened and names the session. A registration may have none: then
+	// handle is that of its challenge.
+	token  refreshToken
+	handle Handle
 	// proof is verified against the key that it brings (register) or that of the row (prove).
 	proof Proof
 	// fresh says that a plain refresh has an access token of the session that a proof just brought.
@@ -254,7 +256,7 @@ func decideRegister(row Row, s shown, gone bool) boundDecision {
 		return boundDecision{B1, boundKey, row}
 	case row.BoundKey != BoundKey{}:
 		return boundDecision{B1, boundRefused, row}
-	case hash != row.Current && hash != row.Previous && s.token.parent != row.Current:
+	case s.token != refreshToken{} && hash != row.Current && hash != row.Previous && s.token.parent != row.Current:
 		return boundDecision{B1, boundRefused, row}
 	default:
 		next := row

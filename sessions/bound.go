@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/netip"
 	"time"
@@ -26,8 +27,12 @@ type Prover struct {
 	Device  Device
 }
 
-// Bind registers the key of a proof for the session of the refresh token (B1). Issued has the
-// session alone. The error is [ErrBindRefused] or [ErrUnavailable].
+// Bind registers the key of a proof for the session of its challenge (B1). Issued has the session alone.
+// The error is [ErrBindRefused] or [ErrUnavailable].
+//
+// A refresh token must be that session's, but there need be none: after a sign-in that ends with a
+// navigation from another site, browsers register without cookies. The challenge was in the answer to
+// the sign-in alone, and without the refresh token its receiver proves nothing later.
 //
 // The session is bound from the first proof at RefreshBound on. Until then its browser may not have
 // had this answer, and it refreshes as before.
@@ -60,67 +65,101 @@ func (e *Engine) proveInTime(ctx context.Context, w way, p Prover) (Issued, erro
 }
 
 func (e *Engine) proven(ctx context.Context, w way, p Prover) (Issued, error) {
-	rule, purpose, refused := B2, toProve, ErrNotThisDevice
 	if w == wayRegister {
-		rule, purpose, refused = B1, toRegister, ErrBindRefused
+		return e.registered(ctx, p)
 	}
 	t, err := e.openRefresh(TransportCookie, p.Tokens)
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return Issued{}, err
-	case err != nil, w == wayProve && t.handle != p.Session:
-		return Issued{Rule: rule}, refused
+	case err != nil, t.handle != p.Session:
+		return Issued{Rule: B2}, ErrNotThisDevice
 	}
-	answers, err := e.answersChallenge(p.Proof, purpose, t.handle)
+	c, err := e.answered(p.Proof, toProve)
 	switch {
-	case err != nil:
+	case errors.Is(err, ErrUnavailable):
 		return Issued{}, err
-	case !answers && w == wayProve:
+	case err != nil, c.handle != t.handle:
 		return e.challenge(t.handle)
-	case !answers:
-		return notIssued(rule, t.handle, ""), refused
 	}
-	if err := e.admitProof(p.Address, t); err != nil {
+	if err := e.admitProof(p.Address, t.hash()); err != nil {
 		return Issued{}, err
 	}
-	rec, now, d, err := e.decideAndWrite(ctx, shown{way: w, token: t, proof: *p.Proof}, p.Device)
+	rec, now, d, err := e.decideAndWrite(ctx, shown{way: wayProve, token: t, handle: t.handle, proof: *p.Proof}, p.Device)
 	switch {
-	case errors.Is(err, ErrNotFound) && w == wayRegister:
-		return notIssued(rule, t.handle, ""), refused
 	case errors.Is(err, ErrNotFound):
 		return notIssued(B5, t.handle, ""), e.gone(ctx, t.handle)
 	case err != nil:
 		return Issued{}, err
-	}
-	event := Event{Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule}
-	switch d.answer {
-	case boundKey:
-		event.Kind = EventKeyRegistered
-		e.cfg.Observe(event)
-		return Issued{Session: rec, Transport: TransportCookie, Rule: d.rule}, nil
-	case boundProven:
+	case d.answer == boundProven:
 		return e.answerProof(rec, t, d, now)
-	case boundEnded:
-		event.Kind, refused = EventRefreshRefused, ErrSessionEnded
-	default:
-		event.Kind = EventProofRefused
+	}
+	event, err := Event{Kind: EventProofRefused, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule}, ErrNotThisDevice
+	if d.answer == boundEnded {
+		event.Kind, err = EventRefreshRefused, ErrSessionEnded
 	}
 	e.cfg.Observe(event)
-	return notIssued(d.rule, rec.Handle, rec.UserID), refused
+	return notIssued(d.rule, rec.Handle, rec.UserID), err
 }
 
-// answersChallenge says whether the proof is of a challenge of ours, for that purpose and session,
-// which is young. Whether its signature is good is not asked yet. The error says that this process
-// may not know the key of the challenge.
-func (e *Engine) answersChallenge(p *Proof, purpose purpose, h Handle) (bool, error) {
+// registered is B1.
+func (e *Engine) registered(ctx context.Context, p Prover) (Issued, error) {
+	c, err := e.answered(p.Proof, toRegister)
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return Issued{}, err
+	case err != nil:
+		return Issued{Rule: B1}, ErrBindRefused
+	}
+	var t refreshToken
+	counted := TokenHash(sha256.Sum256(c.handle[:])) // one registration has no refresh token to be counted by
+	if len(p.Tokens) > 0 {
+		t, err = e.openRefresh(TransportCookie, p.Tokens)
+		switch {
+		case errors.Is(err, ErrUnavailable):
+			return Issued{}, err
+		case err != nil, t.handle != c.handle:
+			return notIssued(B1, c.handle, ""), ErrBindRefused
+		}
+		counted = t.hash()
+	}
+	if err := e.admitProof(p.Address, counted); err != nil {
+		return Issued{}, err
+	}
+	rec, _, d, err := e.decideAndWrite(ctx, shown{way: wayRegister, token: t, handle: c.handle, proof: *p.Proof}, p.Device)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return notIssued(B1, c.handle, ""), ErrBindRefused
+	case err != nil:
+		return Issued{}, err
+	}
+	event := Event{Kind: EventKeyRegistered, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule}
+	if d.answer != boundKey {
+		event.Kind, err = EventProofRefused, ErrBindRefused
+	}
+	e.cfg.Observe(event)
+	if err != nil {
+		return notIssued(d.rule, rec.Handle, rec.UserID), err
+	}
+	return Issued{Session: rec, Transport: TransportCookie, Rule: d.rule}, nil
+}
+
+// answered is the challenge of ours that a proof is of, for that purpose, if it is young. Whether the
+// signature is good is not asked yet. [ErrUnavailable]: this process may not know its key.
+func (e *Engine) answered(p *Proof, purpose purpose) (challenge, error) {
 	if p == nil {
-		return false, nil
+		return challenge{}, errSealed
 	}
-	c, err := openChallenge(p.Challenge, purpose, h, e.keys.Load())
-	if e.unsure(err) {
-		return false, unavailable("opening a challenge", err)
+	c, err := openChallenge(p.Challenge, purpose, e.keys.Load())
+	switch {
+	case e.unsure(err):
+		return challenge{}, unavailable("opening a challenge", err)
+	case err != nil:
+		return challenge{}, err
+	case !c.young(e.cfg.Binding.ChallengeLife, e.feed.clock.now()):
+		return challenge{}, errSealed
 	}
-	return err == nil && c.young(e.cfg.Binding.ChallengeLife, e.feed.clock.now()), nil
+	return c, nil
 }
 
 // challenge is B3.
@@ -150,9 +189,9 @@ type prover struct {
 }
 
 // admitProof counts a proof. Too many are UNAVAILABLE: at 429 browsers end the device session.
-func (e *Engine) admitProof(from netip.Addr, t refreshToken) error {
+func (e *Engine) admitProof(from netip.Addr, token TokenHash) error {
 	network, _ := networkOf(from)
-	if _, err := e.proofs.take(prover{t.hash(), network}, e.cfg.Now()); err != nil {
+	if _, err := e.proofs.take(prover{token, network}, e.cfg.Now()); err != nil {
 		return unavailable("verifying a proof", err)
 	}
 	return nil
@@ -162,7 +201,7 @@ func (e *Engine) admitProof(from netip.Addr, t refreshToken) error {
 // then.
 func (e *Engine) decideAndWrite(ctx context.Context, s shown, device Device) (Record, time.Time, boundDecision, error) {
 	for range casAttempts {
-		rec, now, err := e.store.Get(ctx, s.token.handle)
+		rec, now, err := e.store.Get(ctx, s.handle)
 		if errors.Is(err, ErrNotFound) {
 			return Record{}, now, boundDecision{}, ErrNotFound
 		}
@@ -238,8 +277,8 @@ func (e *Engine) freshToken(access []string, t refreshToken) (*Access, string) {
 // client sign in that need not.
 func (e *Engine) waitsSince(waits []string, h Handle) (since time.Time) {
 	for _, text := range waits[:min(len(waits), TokensMax)] {
-		c, err := openChallenge(text, waiting, h, e.keys.Load())
-		if err == nil && (since.IsZero() || c.issuedAt.Before(since)) {
+		c, err := openChallenge(text, waiting, e.keys.Load())
+		if err == nil && c.handle == h && (since.IsZero() || c.issuedAt.Before(since)) {
 			since = c.issuedAt
 		}
 	}
@@ -251,7 +290,7 @@ func (e *Engine) waitsSince(waits []string, h Handle) (since time.Time) {
 func (e *Engine) refreshUnproven(ctx context.Context, rec Record, s Shown, t refreshToken, now time.Time) (Issued, error) {
 	access, text := e.freshToken(s.Access, t)
 	since := e.waitsSince(s.Waits, t.handle)
-	d := decideBound(rec.Row, shown{way: wayPlain, token: t, fresh: access != nil, again: s.Again, skipped: s.Skipped, waitsSince: since}, now, e.bound)
+	d := decideBound(rec.Row, shown{way: wayPlain, token: t, handle: t.handle, fresh: access != nil, again: s.Again, skipped: s.Skipped, waitsSince: since}, now, e.bound)
 	issued, err := notIssued(d.rule, rec.Handle, rec.UserID), ErrUnproven
 	switch d.answer {
 	case boundAsBefore:

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"encoding/base64"
 	"net/http"
+	"net/netip"
 	"path"
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"golang.org/x/net/publicsuffix"
 
 	"github.com/sessiongate/sessiongate/sessions"
 )
@@ -73,6 +75,7 @@ type instructions struct {
 	Session     string       `json:"session_identifier,omitempty"`
 	Continue    *bool        `json:"continue,omitempty"`
 	RefreshURL  string       `json:"refresh_url,omitempty"`
+	Initiators  []string     `json:"allowed_refresh_initiators,omitempty"`
 	Scope       *scope       `json:"scope,omitempty"`
 	Credentials []credential `json:"credentials,omitempty"`
 }
@@ -94,17 +97,50 @@ type credential struct {
 	Attributes string `json:"attributes"`
 }
 
-// Instructions tell the browser of its device session for the session of the handle. They go out in
-// full each time: after a shorter answer Chromium signs a challenge again that was used before.
-func (b Binding) Instructions(c Cookies, h sessions.Handle) []byte {
+// Instructions tell the browser of its device session for the session of the handle, at the host that
+// it asked. Requests of the pages of origins wait for a proof, too, as those of the host's own pages do.
+// Instructions go out in full each time: after a shorter answer Chromium signs a challenge again that was
+// used before.
+func (b Binding) Instructions(c Cookies, host string, origins []Origin, h sessions.Handle) []byte {
 	i := instructions{
-		Session: h.String(), RefreshURL: b.BoundPath, Scope: &scope{},
+		Session: h.String(), RefreshURL: b.BoundPath, Scope: &scope{}, Initiators: initiators(host, origins),
 		Credentials: []credential{{"cookie", b.CookieName, b.attributes(c)}},
 	}
 	for _, below := range b.Exclude {
 		i.Scope.Rules = append(i.Scope.Rules, scopeRule{"exclude", "*", below})
 	}
 	return i.text()
+}
+
+// initiators are the hosts of the origins that are the same site as host. For a page of another site the
+// browser proves without the session's cookies (Lax, Strict): no refresh token would come, and the device
+// session would end.
+func initiators(host string, origins []Origin) (hosts []string) {
+	site, ok := siteOf(host)
+	for _, o := range origins {
+		if other, known := siteOf(o.host); ok && known && o.scheme == "https" && other == site {
+			hosts = append(hosts, nameOf(o.host))
+		}
+	}
+	return hosts
+}
+
+// siteOf is the registrable domain of a host (the Public Suffix List). An address, a single label and a
+// public suffix have none.
+func siteOf(host string) (string, bool) {
+	name := nameOf(host)
+	if _, err := netip.ParseAddr(name); err == nil {
+		return "", false
+	}
+	site, err := publicsuffix.EffectiveTLDPlusOne(name)
+	return site, err == nil
+}
+
+// nameOf is a host without its port.
+func nameOf(host string) string {
+	var buf [HostMax]byte
+	name, _ := AppendHost(buf[:0], host)
+	return string(name)
 }
 
 // Over tells the browser to end its device session.

@@ -23,10 +23,15 @@ func (p *public) bind(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	// No cookie: the browser's next request then waits for a proof, which is the first sign that this
-	// answer arrived.
-	send(w, http.StatusOK, "application/json", p.cfg.Binding.Instructions(p.cfg.Cookies, issued.Session.Handle))
+	// No bound cookie, and none of a former session: the browser's next request then waits for a proof,
+	// which is the first sign that this answer arrived.
+	p.forgetBound(w, r)
+	p.instruct(w, r, issued)
 	return nil
+}
+
+func (p *public) instruct(w http.ResponseWriter, r *http.Request, issued sessions.Issued) {
+	send(w, http.StatusOK, "application/json", p.cfg.Binding.Instructions(p.cfg.Cookies, r.Host, p.trust.Origins, issued.Session.Handle))
 }
 
 // proof answers the requests that the browser makes by itself, before a request of a page (B2 to B7).
@@ -54,7 +59,7 @@ func (p *public) proof(w http.ResponseWriter, r *http.Request) error {
 		addCookies(w, []string{p.cfg.Binding.Set(p.cfg.Cookies, issued)})
 		p.forgetWait(w, r)
 		setHeaders(w, browser.Headers(issued))
-		send(w, http.StatusOK, "application/json", p.cfg.Binding.Instructions(p.cfg.Cookies, issued.Session.Handle))
+		p.instruct(w, r, issued)
 		return nil
 	}
 	send(w, http.StatusOK, "application/json", browser.Over(prover.Session))
