@@ -4,6 +4,7 @@ package envoy_test
 // and opens tabs in it.
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -124,7 +125,7 @@ func (s *stack) newProfileIn(browser context.Context, t *testing.T) *profile {
 }
 
 // site is the address of a path at Envoy, as the browser knows it: below localhost, where Chromium takes plain HTTP for a secure context.
-func (s *stack) site(path string) string { return s.siteAt("app.localhost", path) }
+func (s *stack) site(path string) string { return s.siteAt(cmp.Or(s.host, "app.localhost"), path) }
 
 func (s *stack) siteAt(name, path string) string {
 	s.Helper()
@@ -132,7 +133,7 @@ func (s *stack) siteAt(name, path string) string {
 	if err != nil {
 		s.Fatal(err)
 	}
-	return "http://" + name + ":" + u.Port() + path
+	return cmp.Or(s.scheme, "http") + "://" + name + ":" + u.Port() + path
 }
 
 // tab is one tab of a profile, and what happened in it.
@@ -291,11 +292,11 @@ func (t *tab) sent(method, path string) int {
 	}))
 }
 
-// refreshes counts the refreshes so far, over all tabs that are given.
+// refreshes counts the refreshes so far, over all tabs that are given. One that the browser was sent to prove first is one.
 func refreshes(tabs ...*tab) int {
 	n := 0
 	for _, t := range tabs {
-		n += t.sent("POST", refreshPath)
+		n += t.sent("POST", refreshPath) - len(t.seen(func(x *exchange) bool { return x.path == refreshPath+"?bound=1" }))
 	}
 	return n
 }
@@ -372,7 +373,7 @@ func quote(text string) string {
 // signedIn opens a tab and signs a user in, as a page's script does.
 func (p *profile) signedIn(user string) *tab {
 	p.Helper()
-	return p.signedInAt("app.localhost", user)
+	return p.signedInAt(cmp.Or(p.host, "app.localhost"), user)
 }
 
 // signedInAt is signedIn at another host.

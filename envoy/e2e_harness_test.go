@@ -109,6 +109,8 @@ type stack struct {
 	dir       string
 	moved     time.Duration
 	hashes    atomic.Int64 // of traffic
+	// scheme and host are where browsers find Envoy; empty: http and app.localhost.
+	scheme, host string
 }
 
 type stackOptions struct {
