@@ -11,8 +11,8 @@ import (
 
 // A browser can bind a session to the device that it runs on (Device Bound Session Credentials, a
 // draft of the W3C). It makes a key pair that does not leave the device, registers the public key
-// for the session (B1), and signs a challenge for every refresh (B4). Then whoever has copied the
-// cookies, refresh token included, has nothing that lasts longer than an access token.
+// for the session (B1), and signs a challenge for every refresh (B4). Then an attacker that has copied
+// the cookies, refresh token included, has nothing that lasts longer than an access token.
 //
 // This file has what is decided and sealed, and asks no store. bound.go carries it out. Package
 // browser reads and writes what travels.
@@ -243,8 +243,8 @@ func decideBound(row Row, s shown, now time.Time, w boundWindows) boundDecision 
 	}
 }
 
-// decideRegister is B1. A key that is there is never replaced: whoever could replace it would take
-// the session over.
+// decideRegister is B1. A key that is there is never replaced: an attacker that could replace it would
+// take the session over.
 func decideRegister(row Row, s shown, gone bool) boundDecision {
 	hash := s.token.hash()
 	switch {
