@@ -188,7 +188,7 @@ func entries(c *Config) []settings.Setting {
 			// One release later: a former version, which runs beside this one in a rollout, would refresh a
 			// bound session without a proof.
 			Key: "binding.mode", Field: "Binding.Offer", Kind: settings.Choice(&c.Engine.Binding.Offer, []string{"off", "offer"}, []bool{false, true}),
-			Doc: "Whether browsers that can (Device Bound Session Credentials) bind their session to the device, so that copied cookies are worthless. `offer`: a sign-in offers it; clients that cannot notice nothing. `off`: no sign-in offers it; sessions that are bound stay bound. Switch it on when every replica has a version that knows it. It requires `cookies.secure`, no `cookies.domain`, and a `cookies.same_site` other than none. See [bound.md](bound.md).",
+			Doc: "Whether browsers that can (Device Bound Session Credentials) bind their session to the device, so that copied cookies are worthless. `offer`: a sign-in offers it; clients that cannot notice nothing. `off`: no sign-in offers it; sessions that are bound stay bound. Switch it on when every replica has a version that knows it. Browsers bind over TLS alone. It requires no `cookies.domain`, and a `cookies.same_site` other than none. See [bound.md](bound.md).",
 		},
 		{
 			// A browser signs only so often, and some begin to prove well before the cookie ends.

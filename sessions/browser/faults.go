@@ -44,7 +44,6 @@ func (b Binding) Faults(c Cookies) (all sessions.ConfigFaults) {
 // OfferFaults are the rules that c breaks where browsers are to bind the sessions in c: where a request
 // of another host, site or frame has the session's cookies, no proof repairs it.
 func (c Cookies) OfferFaults() (all sessions.ConfigFaults) {
-	all = all.Unless(c.Secure, "Binding.Offer only with Secure: browsers bind nothing without TLS", "Binding.Offer", "Secure")
 	all = all.Unless(c.Domain == "", "Binding.Offer only without Domain: a browser proves the key to one host", "Binding.Offer", "Domain")
 	all = all.Unless(c.SameSite != http.SameSiteNoneMode, "Binding.Offer only with SameSite lax or strict: no proof is made for the pages of another site", "Binding.Offer", "SameSite")
 	return all
