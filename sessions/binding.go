@@ -55,7 +55,15 @@ func (k BoundKey) public() *ecdsa.PublicKey {
 	if x == nil {
 		return nil
 	}
-	return &ecdsa.PublicKey{Curve: elliptic.P256(), X: x, Y: y}
+	var point [65]byte
+	point[0] = 4 // uncompressed
+	x.FillBytes(point[1:33])
+	y.FillBytes(point[33:])
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point[:])
+	if err != nil {
+		return nil
+	}
+	return key
 }
 
 // Proof is what a device signed. Reading it proves nothing: the engine verifies it.
