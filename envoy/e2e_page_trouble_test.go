@@ -8,6 +8,8 @@ import (
 
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
+
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
 func testTrouble(t *testing.T, s *stack) {
@@ -97,6 +99,25 @@ func testTrouble(t *testing.T, s *stack) {
 		tab.await(onApp)
 		tab.want(3, 3)
 		tab.survived("offline")
+	})
+
+	// The page follows the redirect by which a bound session is sent to prove. So the user of a browser
+	// that has no key any more is told to wait, and then to sign in; no session ends by it.
+	t.Run("a bound session whose key is lost", func(t *testing.T) {
+		tab := start(t, one, "lost")
+		s.exec(`UPDATE sessiongate.active_sessions SET bound_key = decode(repeat('02', 33), 'hex'), bound_at = sessiongate.now(), next_nonce = NULL WHERE user_id = 'lost'`)
+		tab.goTo("/page")
+		tab.await(away + ` && timers.length === 1`)
+		if ms := tab.pass(); ms < 5000 {
+			t.Errorf("it waits %v ms, less than Retry-After", ms)
+		}
+		tab.await(away + ` && timers.length === 1`)
+		s.advance(sessions.Defaults().Binding.LostAfter)
+		tab.pass()
+		tab.await(onLogin)
+		if n := s.count(`SELECT count(*) FROM sessiongate.active_sessions WHERE user_id = 'lost'`); n != 1 {
+			t.Errorf("%d sessions, want the one that was bound", n)
+		}
 	})
 
 	t.Run("a refresh that hangs is given up after D/2", func(t *testing.T) {

@@ -269,7 +269,7 @@ func readPayload(k *signingKey, body []byte, issuer string) (*verified, *Denial)
 		return nil, DenyClaims
 	}
 	v := &verified{Access: Access{
-		UserID: c.Subject, Transport: c.Gate.Transport, lineage: lineage{transport: c.Gate.Transport}, Bound: c.Gate.Bound == 1, Claims: c.Custom, version: c.Gate.Version,
+		UserID: c.Subject, Transport: c.Gate.Transport, lineage: lineage{transport: c.Gate.Transport, bound: c.Gate.Bound == 1}, Bound: c.Gate.Bound == 1, Claims: c.Custom, version: c.Gate.Version,
 		AuthTime: time.Unix(c.AuthTime, 0).UTC(), IssuedAt: time.Unix(c.IssuedAt, 0).UTC(), Expires: time.Unix(c.Expires, 0).UTC(),
 		key: k,
 	}}

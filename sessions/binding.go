@@ -11,8 +11,8 @@ import (
 
 // A browser can bind a session to the device that it runs on (Device Bound Session Credentials, a
 // draft of the W3C). It makes a key pair that does not leave the device, registers the public key
-// for the session (B1), and signs a challenge for every refresh (B4). Then whoever has copied the
-// cookies, refresh token included, has nothing that lasts longer than an access token.
+// for the session (B1), and signs a challenge for every refresh (B4). Then an attacker that has copied
+// the cookies, refresh token included, has nothing that lasts longer than an access token.
 //
 // This file has what is decided and sealed, and asks no store. bound.go carries it out. Package
 // browser reads and writes what travels.
@@ -55,7 +55,15 @@ func (k BoundKey) public() *ecdsa.PublicKey {
 	if x == nil {
 		return nil
 	}
-	return &ecdsa.PublicKey{Curve: elliptic.P256(), X: x, Y: y}
+	var point [65]byte
+	point[0] = 4 // uncompressed
+	x.FillBytes(point[1:33])
+	y.FillBytes(point[33:])
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point[:])
+	if err != nil {
+		return nil
+	}
+	return key
 }
 
 // Proof is what a device signed. Reading it proves nothing: the engine verifies it.
@@ -245,8 +253,8 @@ func decideBound(row Row, s shown, now time.Time, w boundWindows) boundDecision 
 	}
 }
 
-// decideRegister is B1. A key that is there is never replaced: whoever could replace it would take
-// the session over.
+// decideRegister is B1. A key that is there is never replaced: an attacker that could replace it would
+// take the session over.
 func decideRegister(row Row, s shown, gone bool) boundDecision {
 	hash := s.token.hash()
 	switch {

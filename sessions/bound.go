@@ -286,7 +286,7 @@ func (e *Engine) waitsSince(waits []string, h Handle) (since time.Time) {
 }
 
 // refreshUnproven answers a plain refresh of a bound session (B8 to B10). It mints no token, changes
-// no row and ends nothing: whoever has only the cookies gets here.
+// no row and ends nothing: an attacker that has only the cookies gets here.
 func (e *Engine) refreshUnproven(ctx context.Context, rec Record, s Shown, t refreshToken, now time.Time) (Issued, error) {
 	access, text := e.freshToken(s.Access, t)
 	since := e.waitsSince(s.Waits, t.handle)

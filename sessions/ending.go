@@ -86,8 +86,8 @@ func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []st
 }
 
 // SignOutShown is SignOut for a client that may have bound its session to a device. Such a session ends
-// only with a good access token, which only the device has for long: whoever has stolen the other
-// cookies must not end it. Without one the error is [ErrProve]; if the client comes again without,
+// only with a good access token, which only the device has for long: an attacker that has stolen the
+// other cookies must not end it. Without one the error is [ErrProve]; if the client comes again without,
 // nothing ends, and the client is to forget its cookies (B12).
 func (e *Engine) SignOutShown(ctx context.Context, by Transport, refresh, access []string, again bool) error {
 	if !e.Ready() {

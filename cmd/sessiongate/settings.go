@@ -197,7 +197,7 @@ func entries(c *Config) []settings.Setting {
 		},
 		{
 			Key: "binding.challenge_life", Field: "Binding.ChallengeLife", Kind: settings.Duration(&c.Engine.Binding.ChallengeLife, 10*time.Second, 10*time.Minute),
-			Doc: "How old a challenge may be that a browser has signed. Whoever captured a proof and has the refresh token can send it again for so long. At least `session.refresh_attempt_max`.",
+			Doc: "How old a challenge may be that a browser has signed. An attacker that captured a proof and has the refresh token can send it again for so long. At least `session.refresh_attempt_max`.",
 		},
 		{
 			Key: "binding.lost_after", Field: "Binding.LostAfter", Kind: settings.Duration(&c.Engine.Binding.LostAfter, time.Minute, day),

@@ -38,6 +38,8 @@ export function sessionFetch({
   // Asked at each call: the server that renders a page imports this too, and has no location.
   const here = () => globalThis.location?.origin;
   const home = () => (api ? new URL(api).origin : here());
+  // A redirect to another origin would take the token along.
+  const guard = () => (home() === here() ? { mode: "same-origin" } : { redirect: "error" });
   // Names of a lock and of items in storage, one set for each API. Those of the page's own origin
   // are used by the page that sessiongate answers 440 with, too.
   const key = (name) => "sessiongate." + name + (home() === here() ? "" : " " + home());
@@ -83,8 +85,12 @@ export function sessionFetch({
   const ask = async (before) => {
     if (read(key("refreshed")) !== before) return "renewed"; // by another tab or call, since this one was sent
     try {
-      const options = { method: "POST", credentials: "include", redirect: "error" };
-      const answer = await send(new Request(home() + refresh, { ...options, signal: within(limit) }));
+      const address = home() + refresh;
+      const options = { ...guard(), method: "POST", credentials: "include", signal: within(limit) };
+      const answer = await send(new Request(address, options));
+      // A session that is bound to a device is sent to prove, at the same path. Any other redirect
+      // is no answer.
+      if (answer.redirected && !answer.url.startsWith(address)) return 1000;
       if (answer.ok) write(key("refreshed"), String(Date.now()));
       if (answer.ok || answer.status === 409) return "renewed"; // 409: another's answer counts
       if (answer.status === expired) return "ended";
@@ -107,9 +113,7 @@ export function sessionFetch({
     const address = input instanceof Request ? input.url : input;
     const origin = () => new URL(new Request(address).url).origin;
     if (!here() || origin() !== home()) return fetch(input, init);
-    // A redirect to another origin would take the token along.
-    const guard = home() === here() ? { mode: "same-origin" } : { redirect: "error" };
-    const request = new Request(input, { ...init, ...guard, credentials: "include" });
+    const request = new Request(input, { ...init, ...guard(), credentials: "include" });
     // A stream can be sent once. Everything else is copied without being read.
     const again = init?.body instanceof ReadableStream ? null : request.clone();
     const before = read(key("refreshed"));
