@@ -106,7 +106,7 @@ type logged struct {
 func (s *stack) traffic() []logged {
 	s.Helper()
 	hash := fmt.Sprintf("/static/mark-%d", s.hashes.Add(1))
-	if response, err := direct.Get(s.proxy.URL("ingress") + hash); err != nil {
+	if response, err := s.directly().Get(s.proxyURL() + hash); err != nil {
 		s.Fatal(err)
 	} else {
 		_ = response.Body.Close()

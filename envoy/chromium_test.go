@@ -6,9 +6,11 @@ package envoy_test
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -134,6 +136,19 @@ func (s *stack) siteAt(name, path string) string {
 		s.Fatal(err)
 	}
 	return cmp.Or(s.scheme, "http") + "://" + name + ":" + u.Port() + path
+}
+
+// proxyURL is where a program that is no browser finds Envoy.
+func (s *stack) proxyURL() string {
+	return strings.Replace(s.proxy.URL("ingress"), "http://", cmp.Or(s.scheme, "http")+"://", 1)
+}
+
+// directly is direct for Envoy, whatever certificate it has: the browser judges it.
+func (s *stack) directly() *http.Client {
+	if s.scheme != "https" {
+		return direct
+	}
+	return &http.Client{CheckRedirect: direct.CheckRedirect, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // see above
 }
 
 // tab is one tab of a profile, and what happened in it.

@@ -31,6 +31,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/sessiongate/sessiongate/internal/authority"
+	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
 const (
@@ -513,15 +514,19 @@ func TestBound(t *testing.T) {
 		thief.call("alice") // for the life of the access token
 		owner.outlive()
 		thief.expire()
+		jar := thief.cookies()
 		for range 3 {
 			if status := thief.status("GET", callPath); status != 440 {
 				t.Errorf("the thief's call: %d", status)
 			}
-			if status := thief.status("POST", refreshPath); status != http.StatusServiceUnavailable {
+			if status := thief.status("POST", refreshPath); status != http.StatusServiceUnavailable && status != 440 { // in the end it is told to sign in
 				t.Errorf("the thief's refresh: %d", status)
 			}
 			owner.call("alice")
 			owner.outlive()
+			if _, err := chromedp.Call(thief.ctx, network.SetCookies, network.SetCookiesParams{Cookies: jar}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if status := thief.status("POST", "/auth/signout"); status != http.StatusOK {
 			t.Errorf("the thief's sign-out: %d", status)
@@ -601,6 +606,67 @@ func TestBoundSDK(t *testing.T) {
 				"claims":         testClaims,
 			})
 		})
+	}
+}
+
+// TestBoundOutage: an outage of Postgres signs no user out. The browser tries again by itself.
+func TestBoundOutage(t *testing.T) {
+	c, err := cluster.Start(t.Context(), clusterOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	s := newBoundSite(t, stackOptions{cluster: c})
+	b := s.bindingTab(t)
+	handle := b.signIn("alice")
+	s.advance(boundLife)
+	c.Kill()
+	b.expire()
+	if status := b.status("GET", callPath); status != 440 {
+		t.Errorf("a call, whose access token has ended: %d", status)
+	}
+	for range 2 {
+		if status := b.status("POST", refreshPath); status != http.StatusServiceUnavailable {
+			t.Errorf("a refresh: %d", status)
+		}
+	}
+	s.must(c.Restart(t.Context()))
+	s.reconnect()
+	b.eventually("the browser proves again", func() bool { return b.status("GET", callPath) == http.StatusOK })
+	if got := b.call("alice"); got != handle || b.told(terminated) != 0 {
+		t.Error("the session or the device session has ended")
+	}
+}
+
+// TestBoundQuota: a browser that may not sign any more says so, and the session lives.
+func TestBoundQuota(t *testing.T) {
+	s := newBoundSite(t, stackOptions{})
+	flags, err := binding(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser, err := startChromium("", flags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := s.newProfileIn(browser, t).binding()
+	handle := b.signIn("alice")
+	exceeded := func(e *network.EventDeviceBoundSessionEventOccurred) bool {
+		return e.RefreshEventDetails != nil && e.RefreshEventDetails.RefreshResult == network.RefreshEventDetailsRefreshResultSigningQuotaExceeded
+	}
+	b.eventually("the quota is exceeded", func() bool {
+		b.expire()
+		b.call("alice") // the access token is good
+		return b.told(exceeded) > 0
+	})
+	s.advance(boundLife)
+	b.expire()
+	if status := b.status("POST", refreshPath); status != http.StatusServiceUnavailable && status != http.StatusOK { // the quota may be back
+		t.Errorf("a refresh: %d", status)
+	}
+	b.eventually("the browser proves again", func() bool { b.expire(); return b.status("GET", callPath) == http.StatusOK })
+	if got := b.call("alice"); got != handle || b.told(terminated) != 0 {
+		t.Error("the session or the device session has ended")
 	}
 }
 
