@@ -144,6 +144,7 @@ func TestDecideBound(t *testing.T) {
 			"B4 the first slides to the absolute expiry at most", edit(keyed, func(r *Row) { r.ExpiresAt = r.AbsoluteExpiresAt }), proves(good),
 			keyed.AbsoluteExpiresAt.Add(-time.Hour), says(B4, boundProven, edit(first(keyed, keyed.AbsoluteExpiresAt.Add(-time.Hour)), func(r *Row) { r.ExpiresAt = r.AbsoluteExpiresAt })),
 		},
+		{"B4 the first slides, just after the sign-in", keyed, proves(good), testEpoch.Add(time.Minute), says(B4, boundProven, first(keyed, testEpoch.Add(time.Minute)))},
 		{"B4 the key that the proof brings plays no role", bound, proves(keyless), now, says(B4, boundProven, bound)},
 		{"B4 just before the life of an access token", bound, proves(good), boundAt.Add(testBound.SlideMost - tick), says(B4, boundProven, bound)},
 		{"B4 slides after it", bound, proves(good), boundAt.Add(testBound.SlideMost), says(B4, boundProven, slid(boundAt.Add(testBound.SlideMost)))},

@@ -34,7 +34,9 @@ func (c Cookies) Faults() (all sessions.ConfigFaults) {
 // Faults are the rules that b breaks, where a session is in the cookies c.
 func (b Binding) Faults(c Cookies) (all sessions.ConfigFaults) {
 	all = all.Unless(isAcceptedName(b.CookieName), allowedName, "Binding.CookieName")
-	is := func(name string) bool { return strings.EqualFold(b.CookieName, name) || strings.EqualFold(b.WaitName(), name) }
+	is := func(name string) bool {
+		return strings.EqualFold(b.CookieName, name) || strings.EqualFold(b.WaitName(), name)
+	}
 	all = all.Unless(!is(c.AccessName), "another cookie name than AccessName", "Binding.CookieName", "AccessName")
 	all = all.Unless(!is(c.RefreshName), "another cookie name than RefreshName", "Binding.CookieName", "RefreshName")
 	return all
