@@ -38,6 +38,8 @@ type Passes string
 const (
 	PassesRefresh Passes = "refresh"
 	PassesSignout Passes = "sign-out"
+	PassesBind    Passes = "registration of the device's key"
+	PassesBound   Passes = "proof of the device's key"
 	PassesLogin   Passes = "login page"
 )
 
@@ -68,6 +70,10 @@ func Explain(cfg Config, method, host, path string, extensions map[string]string
 	switch {
 	case cfg.isAuthPath(&r) && path == cfg.RefreshPath:
 		x.Passes = PassesRefresh
+	case cfg.isAuthPath(&r) && path == cfg.BindPath:
+		x.Passes = PassesBind
+	case cfg.isAuthPath(&r) && path == cfg.BoundPath:
+		x.Passes = PassesBound
 	case cfg.isAuthPath(&r):
 		x.Passes = PassesSignout
 	case cfg.isLoginPage(&r, x.Policy):

@@ -33,6 +33,9 @@ func TestExplain(t *testing.T) {
 		{"GET", "/", "/x", -1, map[int]string{4: "another host", 2: "another host", 3: "another path", 0: "another path", 1: "fits, but the request is denied"}, "", "host"},
 		{"POST", "x", "/auth/session/refresh", 1, nil, PassesRefresh, ""},
 		{"POST", "x", "/auth/signout", 1, nil, PassesSignout, ""},
+		{"POST", "x", "/auth/session/bind", 1, nil, PassesBind, ""},
+		{"POST", "x", "/auth/session/bound", 1, nil, PassesBound, ""},
+		{"GET", "x", "/auth/session/bound", 1, nil, "", ""},
 		{"GET", "x", "/auth/signout", 1, nil, "", ""},
 		{"GET", "x", "/login", 1, nil, PassesLogin, ""},
 		{"GET", "x", "/admin/in", 0, nil, "", ""}, // the login page of another entry

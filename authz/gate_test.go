@@ -34,6 +34,7 @@ const pleaseRefresh = "Please call the refresh token endpoint"
 func testConfig() Config {
 	return Config{
 		Cookies: browser.DefaultCookies(), LoginURL: "/login", RefreshPath: "/auth/session/refresh", SignoutPath: "/auth/signout",
+		BindPath: "/auth/session/bind", BoundPath: "/auth/session/bound",
 		SessionExpiredStatus: 440, AllowedOrigins: []string{"https://partner.example"},
 		RefreshAttemptMax: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
 	}

@@ -25,6 +25,8 @@ func TestPolicy(t *testing.T) {
 		{map[string]string{"anti_csrf": "off", "on_unauthorised": "401"}, Policy{LoginURL: "/login", AntiCSRF: AntiCSRFOff, OnUnauthorised: Unauthorised401}},
 		{map[string]string{"max_age": "900", "strict": "true"}, Policy{LoginURL: "/login", MaxAge: 15 * time.Minute, Strict: true}},
 		{map[string]string{"strict": "false", "max_age": "3155760000"}, Policy{LoginURL: "/login", MaxAge: 3155760000 * time.Second}},
+		{map[string]string{"bound": "true"}, Policy{LoginURL: "/login", Bound: true}},
+		{map[string]string{"bound": "false"}, base},
 		{map[string]string{"on_unauthorised": "403"}, Policy{LoginURL: "/login", OnUnauthorised: Unauthorised403}},
 	} {
 		got, err := base.With(tt.settings)
@@ -56,6 +58,9 @@ func TestUnknownPolicyDenies(t *testing.T) {
 		{"return_to", "yes"},
 		{"strict", ""},
 		{"strict", "yes"},
+		{"bound", ""},
+		{"bound", "True"},
+		{"bound", "1"},
 		{"max_age", ""},
 		{"max_age", "0"},
 		{"max_age", "-1"},

@@ -258,6 +258,55 @@ func TestStrict(t *testing.T) {
 	}
 }
 
+// A route with the key bound takes an access token that a proof brought (B11), and no other one. What
+// the device proved is told to Envoy's filters, and refreshing does not help a session that is not
+// bound.
+func TestBound(t *testing.T) {
+	g := newGate(t)
+	for _, tt := range []struct {
+		name   string
+		bound  bool
+		policy []string
+		status int
+		user   string
+	}{
+		{"bound", true, []string{"bound", "true"}, 0, "alice"},
+		{"bound, optional route", true, []string{"bound", "true", "session", "optional"}, 0, "alice"},
+		{"bound, any route", true, nil, 0, "alice"},
+		{"unbound", false, []string{"bound", "true"}, 403, ""},
+		{"unbound, optional route", false, []string{"bound", "true", "session", "optional"}, 403, ""},
+		{"unbound, said so", false, []string{"bound", "false"}, 0, "alice"},
+		{"unbound, any route", false, nil, 0, "alice"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := New(verifierFunc(func(tokens []string) (*sessions.Access, *sessions.Denial) {
+				a, d := g.engine.Verify(sessions.TransportCookie, tokens)
+				if d != nil {
+					return nil, d
+				}
+				return &sessions.Access{
+					Handle: a.Handle, UserID: a.UserID, Transport: a.Transport, AuthTime: a.AuthTime, IssuedAt: a.IssuedAt, Expires: a.Expires,
+					Claims: a.Claims, EncodedClaims: a.EncodedClaims, Bound: tt.bound,
+				}, nil
+			}), testConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			request := navigation.cookie(access(g.alice)).under(tt.policy...)
+			if r := check(t, s, request); r.status != tt.status || r.user != tt.user {
+				t.Errorf("got %d %q", r.status, r.user)
+			}
+			response, err := s.Check(t.Context(), request.raw())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if told, ok := response.GetDynamicMetadata().AsMap()["bound"]; ok != (tt.bound && tt.status == 0) || ok && told != true {
+				t.Errorf("told Envoy %v, %v", told, ok)
+			}
+		})
+	}
+}
+
 func TestSessionExpiredStatus(t *testing.T) {
 	g := newGate(t, func(c *Config) { c.SessionExpiredStatus = 401 })
 	if r := check(t, g.server, script.cookie(access(g.expired))); r.status != 401 || r.body != pleaseRefresh {
@@ -693,6 +742,12 @@ func TestWhatPassesWithoutSession(t *testing.T) {
 		{"refresh, encoded", at("POST", "/auth/session/%72efresh"), false},
 		{"signout", at("POST", "/auth/signout"), true},
 		{"signout, GET", at("GET", "/auth/signout"), false},
+		{"a key's registration", at("POST", "/auth/session/bind"), true},
+		{"a key's proof", at("POST", "/auth/session/bound"), true},
+		{"a key's proof, whatever the route says", at("POST", "/auth/session/bound").under("bound", "true"), true},
+		{"a key's proof, GET", at("GET", "/auth/session/bound"), false},
+		{"a key's proof, slash after it", at("POST", "/auth/session/bound/"), false},
+		{"a key's proof, encoded", at("POST", "/auth/session/boun%64"), false},
 		{"preflight", preflight, true},
 		{"preflight without method", ask{method: "OPTIONS", path: "/"}.with("origin", "https://x.example"), false},
 		{"preflight without origin", ask{method: "OPTIONS", path: "/"}.with("access-control-request-method", "PUT"), false},

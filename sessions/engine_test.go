@@ -38,12 +38,13 @@ type watched struct {
 
 func (s *watched) at(call string, done bool) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !done {
 		s.calls[call]++
 	}
-	if s.fail != nil {
-		return s.fail(call, done)
+	fail := s.fail
+	s.mu.Unlock()
+	if fail != nil {
+		return fail(call, done) // it may call the store
 	}
 	return nil
 }
@@ -121,6 +122,11 @@ func (s *watched) EndIf(ctx context.Context, old sessions.Row, e sessions.Ending
 
 func (s *watched) EndUser(ctx context.Context, u string, e sessions.Ending) ([]sessions.Handle, error) {
 	return through(s, "EndUser", func() ([]sessions.Handle, error) { return s.ClockedStore.EndUser(ctx, u, e) })
+}
+
+func (s *watched) Report(ctx context.Context, e sessions.AuditEvent) error {
+	_, err := through(s, "Report", func() (any, error) { return nil, s.ClockedStore.Report(ctx, e) })
+	return err
 }
 
 func (s *watched) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, error) {

@@ -128,6 +128,13 @@ var badValues = map[string][]string{
 	"refresh.per_address_rate":  {`-1`, `1000001`, `off`},
 	"refresh.per_address_burst": {`9`, `0`, `1000001`},
 
+	"binding.mode":              {`Offer`, `on`, `true`, `""`, `[offer]`},
+	"binding.access_token_life": {`4m`, `25h`, `600`, `0s`},
+	"binding.challenge_life":    {`9s`, `11m`, `60`},
+	"binding.lost_after":        {`59s`, `25h`, `never`},
+	"binding.cookie_name":       {`""`, `a b`, `a;b`, `__Host-a`, `ä`, `1`},
+	"binding.exclude":           {`/static`, `[static]`, `[/a/../b]`, `[/a/]`, `[/a, /a]`, `["/a;b"]`, `[~]`},
+
 	"keys.rotate_every":     {`23h`, `401d`, `30`, `0s`, `never`},
 	"keys.activation_delay": {`5m`, `5m59s`, `7h`, `600`, `0s`},
 
@@ -143,6 +150,8 @@ var badValues = map[string][]string{
 
 	"paths.auth":    {`/`, `auth`, `/auth/`, `//auth`, `/a%20b`, `"/auth?x"`},
 	"paths.refresh": {`session/refresh`, `/auth/./refresh`, `/auth/*`},
+	"paths.bind":    {`bind`, `/auth//bind`, `/auth/bind/`, `1`},
+	"paths.bound":   {`bound`, `/auth/../bound`, `"/auth/b?x"`, `[/auth/bound]`},
 	"paths.signout": {`""`, `/auth//signout`, `"/auth/sign out"`},
 
 	"responses.session_expired_status": {`399`, `500`, `"440"`, `440.0`, `0440`},
@@ -383,7 +392,8 @@ cookies:
   partitioned: true
   frontend_domain: web.example
   former_paths: [/, /api]
-paths: {auth: /session, refresh: /session/refresh, signout: /session/end}
+paths: {auth: /session, refresh: /session/refresh, signout: /session/end, bind: /session/key, bound: /session/proof}
+binding: {access_token_life: 6m, challenge_life: 30s, lost_after: 20m, cookie_name: timer, exclude: [/static, /img]}
 responses:
   session_expired_status: 401
   on_unauthorised: 401
@@ -520,7 +530,7 @@ func TestSettingsAreDistinct(t *testing.T) {
 	defaults, _ := mustParse(t, "")
 	want, got := table(&defaults).Settings, table(&c).Settings
 	for i, s := range got {
-		unset := []string{"key_file", "key_previous_file", "database.password_file", "cookies.host_prefix", "cookies.secure"} // exclude others
+		unset := []string{"key_file", "key_previous_file", "database.password_file", "cookies.host_prefix", "cookies.secure", "binding.mode"} // exclude others
 		if slices.Equal(s.Kind.Texts(), want[i].Kind.Texts()) && !slices.Contains(unset, s.Key) {
 			t.Errorf("%s: good leaves the default %v, or nothing reads it", s.Key, s.Kind.Texts())
 		}
@@ -693,6 +703,23 @@ func TestRules(t *testing.T) {
 		{"paths: {auth: /refresh, refresh: /refresh, signout: /refresh/end}", "paths.refresh"}, // serve would refuse it
 		{"paths: {signout: /signout}", "paths.signout"},
 		{"paths: {signout: /auth/session/refresh}", "paths.refresh"},
+		{"paths: {bind: /bind}", "paths.bind"},
+		{"paths: {bound: /authors/bound}", "paths.bound"},
+		{"paths: {bind: /auth/key, bound: /auth/key}", "paths.bind"},
+		{"paths: {bind: /auth/session/bound}", "paths.bind"},
+		{"paths: {bind: /auth/session/refresh}", "paths.bind"},
+		{"paths: {bind: /auth/signout}", "paths.bind"},
+		{"paths: {bound: /auth/session/refresh}", "paths.bound"},
+		{"paths: {bound: /auth/signout}", "paths.bound"},
+		{"own_sessions: {enabled: true}\npaths: {bound: /auth/sessions}", "paths.bound"},
+		{"binding: {cookie_name: saccesstoken}", "binding.cookie_name"},
+		{"binding: {cookie_name: sRefreshToken}", "binding.cookie_name"},
+		{"binding: {cookie_name: at}\ncookies: {access_name: atwait}", "binding.cookie_name"},
+		{"binding: {mode: offer}\ncookies: {secure: false}", "binding.mode"},
+		{"binding: {mode: offer}\ncookies: {domain: example.com}", "binding.mode"},
+		{"binding: {mode: offer}\ncookies: {same_site: none}", "binding.mode"},
+		{"binding: {mode: offer, access_token_life: 1h1s}", "binding.access_token_life"},
+		{"binding: {challenge_life: 19s}\nsession: {refresh_attempt_max: 20s}", "binding.challenge_life"},
 		{"login_url: /auth/login?x", "login_url"},
 		{"responses: {session_expired_status: 409}", "responses.session_expired_status"},
 		{"feed: {poll_interval: 501ms}", "feed.bound"},
@@ -723,6 +750,10 @@ func TestRules(t *testing.T) {
 		"session: {absolute_life: 30d}",
 		"login_url: https://login.example/auth/x",
 		"cookies: {host_prefix: true}",
+		"binding: {mode: offer}\ncookies: {same_site: strict, host_prefix: true}",
+		"binding: {mode: offer, access_token_life: 1h}",
+		"binding: {access_token_life: 1h1s}", // nothing is offered
+		"binding: {mode: off}\ncookies: {domain: example.com, same_site: none}",
 		"cookies: {partitioned: true, same_site: none, domain: example.com}",
 		"cookies: {partitioned: true, same_site: none, host_prefix: true}",
 		"api: {key_files: ['a:/f'], key_hashes: ['b:" + testDigest + "'], scopes: ['a:create', 'b:revoke+read']}",

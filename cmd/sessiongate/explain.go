@@ -226,7 +226,7 @@ func consequences(c Config, q asked, x authz.Explanation) []string {
 	}
 	var lines []string
 	switch x.Passes {
-	case authz.PassesRefresh, authz.PassesSignout:
+	case authz.PassesRefresh, authz.PassesSignout, authz.PassesBind, authz.PassesBound:
 		return []string{fmt.Sprintf("It is the %s (POST): it passes whatever the policy, without identity, to where sessiongate answers it.", x.Passes)}
 	case authz.PassesLogin:
 		lines = append(lines, "It is the login page: it passes whatever the outcome, without identity unless the policy allows it.")

@@ -43,7 +43,7 @@ func TestFaultsOfRoutes(t *testing.T) {
 	want := []string{
 		`test.yaml:4: routes[0].policy.session: found "never"; allowed: required or optional`,
 		`test.yaml:5: routes[0].policy.max_age: found "10m"; allowed: whole seconds from 1 to 3155760000`,
-		`test.yaml:6: routes[0].policy.sesion: found an unknown key (did you mean session?); allowed: session, anti_csrf, on_unauthorised, login_url, return_to, max_age, strict, require.<claim>`,
+		`test.yaml:6: routes[0].policy.sesion: found an unknown key (did you mean session?); allowed: session, anti_csrf, on_unauthorised, login_url, return_to, max_age, strict, bound, require.<claim>`,
 		`test.yaml:7: routes[1].path_prefix: found "a/"; allowed: ` + authz.AllowedRoutePath,
 		`test.yaml:7: routes[1].policy: found none; allowed: a policy; an empty one is the default`,
 		`test.yaml:8: routes[1].host: found "A.example"; allowed: ` + authz.AllowedRouteHost,
@@ -147,6 +147,7 @@ The keys of a policy:
   return_to        whether the login address gets the requested path
   max_age          how old the sign-in may be, in seconds
   strict           whether each check also asks the database if the session has ended
+  bound            whether the session must be bound to the device that sends the request; 403 otherwise
   require.<claim>  the values that a claim may have; 403 otherwise
 `
 
@@ -177,6 +178,7 @@ Policy:
   return_to        false     default
   max_age          600       FILE:4
   strict           false     default
+  bound false default
   require.role     admin     FILE:4
 
 So:
@@ -199,6 +201,7 @@ Policy:
   return_to        false       default
   max_age          5           context_extensions (--extension)
   strict           false       default
+  bound false default
   require.<claim>  none        default
 
 So:
@@ -219,6 +222,7 @@ Policy:
   login_url        /login    default
   return_to        false     default
   strict           false     default
+  bound false default
   max_age          none      default
   require.<claim>  none      default
 

@@ -99,6 +99,7 @@ func (k sessionsShowCmd) Run(f *flags, p process) error {
 		{"expires at the latest", inUTC(s.AbsoluteExpiresAt)},
 		{"address", orDash(s.Device.AddressText())},
 		{"user agent", orDash(s.Device.UserAgent)},
+		{"bound to a device", boundSince(s.Row)},
 		{"claims", plainJSON(s.Claims)},
 		{"data", plainJSON(s.Data)},
 	} {
@@ -257,4 +258,12 @@ func (i *instant) UnmarshalText(text []byte) error {
 	}
 	*i = instant(t)
 	return nil
+}
+
+// boundSince is when the browser first proved the key of its device.
+func boundSince(r sessions.Row) string {
+	if !r.Bound() {
+		return orDash("")
+	}
+	return inUTC(r.BoundAt)
 }

@@ -269,12 +269,14 @@ type ecKey struct {
 	Curve string `json:"crv"`
 	X     string `json:"x"`
 	Y     string `json:"y"`
+	// Private is refused: a key that travels proves no device.
+	Private string `json:"d"`
 }
 
 func (k ecKey) point() (sessions.BoundKey, bool) {
 	x, errX := base64url.DecodeString(k.X)
 	y, errY := base64url.DecodeString(k.Y)
-	if k.Type != "EC" || k.Curve != "P-256" || errX != nil || errY != nil {
+	if k.Type != "EC" || k.Curve != "P-256" || k.Private != "" || errX != nil || errY != nil {
 		return sessions.BoundKey{}, false
 	}
 	return sessions.NewBoundKey(x, y)

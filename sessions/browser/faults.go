@@ -34,10 +34,11 @@ func (c Cookies) Faults() (all sessions.ConfigFaults) {
 // Faults are the rules that b breaks, where a session is in the cookies c.
 func (b Binding) Faults(c Cookies) (all sessions.ConfigFaults) {
 	all = all.Unless(isAcceptedName(b.CookieName), allowedName, "Binding.CookieName")
-	for _, other := range []struct{ field, name string }{{"AccessName", c.AccessName}, {"RefreshName", c.RefreshName}} {
-		all = all.Unless(!strings.EqualFold(b.CookieName, other.name) && !strings.EqualFold(b.WaitName(), other.name),
-			"another cookie name than "+other.field, "Binding.CookieName", other.field)
+	is := func(name string) bool {
+		return strings.EqualFold(b.CookieName, name) || strings.EqualFold(b.WaitName(), name)
 	}
+	all = all.Unless(!is(c.AccessName), "another cookie name than AccessName", "Binding.CookieName", "AccessName")
+	all = all.Unless(!is(c.RefreshName), "another cookie name than RefreshName", "Binding.CookieName", "RefreshName")
 	return all
 }
 

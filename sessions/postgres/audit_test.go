@@ -289,7 +289,7 @@ func TestAuditOfTheFormerVersion(t *testing.T) {
 	c := openAudited(t)
 	schemaAt(c.clocked, 1)
 	c.exec(formerly)
-	if n, err := c.Migrate(t.Context()); n != 4 || err != nil {
+	if n, err := c.Migrate(t.Context()); n != 5 || err != nil {
 		t.Fatalf("applied %d, %v", n, err)
 	}
 	c.exec(formerly)

@@ -19,6 +19,7 @@ type Session struct {
 	ExpiresAt         time.Time       `json:"expires_at"` // moves with use
 	AbsoluteExpiresAt time.Time       `json:"absolute_expires_at"`
 	Device            Device          `json:"device"`
+	BoundAt           time.Time       `json:"bound_at"` // zero: to no device
 }
 
 // Device is what the user may recognise a session's device by. Fields that are not kept are empty.

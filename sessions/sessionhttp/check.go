@@ -49,16 +49,17 @@ func (c Config) Faults() (all sessions.ConfigFaults) {
 	all = all.Unless(c.Cookies.IsBelowAuth(c.Binding.BoundPath), "Binding.BoundPath"+under, "Binding.BoundPath", "AuthPath")
 	all = all.Unless(c.RefreshPath != c.SignoutPath, "two different paths", "RefreshPath", "SignoutPath")
 	all = all.Unless(c.Binding.BindPath != c.Binding.BoundPath, "two different paths", "Binding.BindPath", "Binding.BoundPath")
-	for _, other := range []struct{ field, path string }{{"RefreshPath", c.RefreshPath}, {"SignoutPath", c.SignoutPath}} {
-		all = all.Unless(c.Binding.BindPath != other.path, "two different paths", "Binding.BindPath", other.field)
-		all = all.Unless(c.Binding.BoundPath != other.path, "two different paths", "Binding.BoundPath", other.field)
-	}
+	all = all.Unless(c.Binding.BindPath != c.RefreshPath, "two different paths", "Binding.BindPath", "RefreshPath")
+	all = all.Unless(c.Binding.BindPath != c.SignoutPath, "two different paths", "Binding.BindPath", "SignoutPath")
+	all = all.Unless(c.Binding.BoundPath != c.RefreshPath, "two different paths", "Binding.BoundPath", "RefreshPath")
+	all = all.Unless(c.Binding.BoundPath != c.SignoutPath, "two different paths", "Binding.BoundPath", "SignoutPath")
 	all = append(all, c.Binding.Faults(c.Cookies)...)
 	if c.OwnSessions.Enabled {
 		const apart = "paths apart from AuthPath/sessions, where a user's own sessions are"
 		isOwn := func(path string) bool { return path == c.ownPath() || strings.HasPrefix(path, c.ownPath()+"/") }
 		all = all.Unless(!isOwn(c.RefreshPath) && !isOwn(c.SignoutPath), apart, "RefreshPath", "SignoutPath", "OwnSessions.Enabled")
-		all = all.Unless(!isOwn(c.Binding.BindPath) && !isOwn(c.Binding.BoundPath), apart, "Binding.BindPath", "Binding.BoundPath", "OwnSessions.Enabled")
+		all = all.Unless(!isOwn(c.Binding.BindPath), apart, "Binding.BindPath", "OwnSessions.Enabled")
+		all = all.Unless(!isOwn(c.Binding.BoundPath), apart, "Binding.BoundPath", "OwnSessions.Enabled")
 		all = all.Unless(c.OwnSessions.ReauthWithin >= LeastReauthWithin, "at least 1m", "OwnSessions.ReauthWithin")
 	}
 	all = all.Unless(browser.CanMeanExpired(c.SessionExpiredStatus), browser.AllowedExpired, "SessionExpiredStatus")

@@ -108,6 +108,7 @@ type ownSession struct {
 	LastSeen  time.Time `json:"last_seen"`
 	ExpiresAt time.Time `json:"expires_at"`
 	Device    *device   `json:"device,omitempty"`
+	Bound     bool      `json:"bound,omitempty"` // to its device: a copy of its cookies is worth little
 }
 
 type ownList struct {
@@ -125,7 +126,7 @@ func (p *public) listOwn(w http.ResponseWriter, r *http.Request, access *session
 	for i, s := range records {
 		answer.Sessions[i] = ownSession{
 			ID: s.Handle.String(), Current: s.Handle == access.Handle, CreatedAt: s.CreatedAt.UTC(),
-			LastSeen: s.LastSeen().UTC(), ExpiresAt: s.EndsAt().UTC(), Device: newDevice(s.Device),
+			LastSeen: s.LastSeen().UTC(), ExpiresAt: s.EndsAt().UTC(), Device: newDevice(s.Device), Bound: s.Bound(),
 		}
 	}
 	writeJSON(w, http.StatusOK, answer)

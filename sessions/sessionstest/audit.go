@@ -25,6 +25,7 @@ func Audit(t *testing.T, open func(t *testing.T) ClockedStore) {
 	for name, check := range map[string]func(*suite){
 		"of each change":     auditEach,
 		"of no change":       auditNone,
+		"of a device's key":  auditBound,
 		"in batches":         auditBatches,
 		"not taken":          auditNotTaken,
 		"one at a time":      auditOneAtATime,

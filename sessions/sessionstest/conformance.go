@@ -27,6 +27,8 @@ func Conformance(t *testing.T, open func(t *testing.T) ClockedStore) {
 		"swap of a changed row":              swapChanged,
 		"rotate":                             rotate,
 		"rotate what fits":                   rotateFits,
+		"bound":                              bound,
+		"racing keys of a device":            racingBoundKeys,
 		"expired until swept":                expiredUntilSwept,
 		"promote":                            promote,
 		"promote what lost":                  promoteLost,
