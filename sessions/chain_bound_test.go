@@ -22,9 +22,9 @@ import (
 type boundDecider func(Row, shown, time.Time, boundWindows) boundDecision
 
 var (
-	testBound        = boundWindows{Sliding: testWindows.Sliding, SlideMost: time.Hour, LostAfter: testBinding.LostAfter}
-	testBinding      = Defaults().Binding
-	testEngine       = &Engine{cfg: Config{AccessTokenLife: time.Hour, RefreshAttemptMax: testD, Binding: Binding{
+	testBound   = boundWindows{Sliding: testWindows.Sliding, SlideMost: time.Hour, LostAfter: testBinding.LostAfter}
+	testBinding = Defaults().Binding
+	testEngine  = &Engine{cfg: Config{AccessTokenLife: time.Hour, RefreshAttemptMax: testD, Binding: Binding{
 		Offer: true, AccessTokenLife: testBinding.AccessTokenLife, ChallengeLife: testBinding.ChallengeLife,
 	}}}
 	ownKey, thiefKey = newTestKey(), newTestKey()
@@ -83,11 +83,11 @@ type browserJar struct {
 	waits  time.Time
 	offer  challenge // of the sign-in
 	cached challenge
-	device bool // it has a device session
-	key    bool // and the private key
-	owes   int  // redirects that it has not followed
-	since  time.Time
-	over   bool // it was told to sign in
+	device bool      // it has a device session
+	key    bool      // and the private key
+	owes   int       // redirects that it has not followed
+	proven time.Time // when the last proof was that it heard of, by the store's clock
+	over   bool      // it was told to sign in
 }
 
 // visit is a request: it leaves, is handled (perhaps twice) and arrives, or is lost on the way.
@@ -139,6 +139,9 @@ func newBoundWorld(d boundDecider) *boundWorld {
 
 // leave starts a request with what the browser holds now.
 func (w *boundWorld) leave(e errand, by *browserJar, from Client) *visit {
+	if w.storeNow().Sub(by.waits) > 24*time.Hour { // its cookie's life
+		by.waits = time.Time{}
+	}
 	v := &visit{
 		attempt: &attempt{token: by.refresh, client: from, left: w.now, holder: by.jar},
 		errand:  e, by: by, pass: by.pass, waits: by.waits, challenge: by.cached, proof: ownKey.Proof,
@@ -246,8 +249,10 @@ func (w *boundWorld) judge(v *visit, r visitReply, old Row, alive bool) {
 		w.breaksf("the device was refused by %s, and ends its device session", r.rule)
 	case r.answer == boundLost && w.client.key:
 		w.breaksf("the client has its key and was told that it lost it")
-	case r.answer == boundLost && (w.client.since.IsZero() || w.storeNow().Sub(w.client.since) < testBinding.LostAfter-w.back):
-		w.breaksf("the client was told to sign in after %s", w.storeNow().Sub(w.client.since))
+	case r.answer == boundLost && (v.waits.IsZero() || w.storeNow().Sub(w.client.proven) < testBinding.LostAfter-2*testD):
+		// Since the client was sent to prove. It may have heard of a proof a moment later, whose
+		// request left before.
+		w.breaksf("the client proved %s ago, and was told to sign in", w.storeNow().Sub(w.client.proven))
 	case v.errand == refreshes && w.fresh(v.pass, w.storeNow()) && r.answer != boundAsBefore:
 		w.breaksf("the client has just proved, and %s has it wait", r.rule)
 	}
@@ -275,7 +280,7 @@ func (w *boundWorld) arrive(v *visit, r visitReply) {
 			b.device = b.key
 		}
 	case r.answer == boundProven:
-		b.pass, b.timer = r.pass, w.now.Add(r.pass.until.Sub(r.pass.from)-testD)
+		b.pass, b.proven, b.timer = r.pass, r.pass.from, w.now.Add(r.pass.until.Sub(r.pass.from)-testD)
 		forgetsWait()
 	case v.errand == proves:
 		b.device = false
@@ -288,9 +293,6 @@ func (w *boundWorld) arrive(v *visit, r visitReply) {
 		if r.answer == boundProve {
 			b.timer = time.Time{}
 			b.owes++
-		}
-		if !b.key && b.since.IsZero() {
-			b.since = earlier(b.waits, w.storeNow())
 		}
 	case r.answer == boundLost:
 		b.over = true

@@ -287,8 +287,10 @@ func TestDecideBoundAlways(t *testing.T) {
 		d := decideBound(row, s, now, testBound)
 		alive, proven := now.Before(row.EndsAt()), s.proof.Key != BoundKey{} && s.proof.Key == row.BoundKey
 		switch {
-		case d.next.ExpiresAt.After(row.AbsoluteExpiresAt), !d.next.AbsoluteExpiresAt.Equal(row.AbsoluteExpiresAt), d.next.ExpiresAt.Before(row.ExpiresAt):
-			rt.Fatalf("expires %v, absolutely %v, was %v", d.next.ExpiresAt, d.next.AbsoluteExpiresAt, row.ExpiresAt)
+		case d.next.ExpiresAt.After(row.AbsoluteExpiresAt), !d.next.AbsoluteExpiresAt.Equal(row.AbsoluteExpiresAt):
+			rt.Fatalf("expires %v, absolutely %v", d.next.ExpiresAt, d.next.AbsoluteExpiresAt)
+		case d.next.ExpiresAt.Before(earlier(row.ExpiresAt, now.Add(testBound.Sliding))):
+			rt.Fatalf("%s shortened the session", d.rule)
 		case !alive && d.next != row:
 			rt.Fatalf("an expired session was touched: %+v", d)
 		case s.way == wayPlain && d.next != row:
