@@ -27,10 +27,13 @@ const historyRounds = 3
 // offerBinding lets browsers bind their sessions to a device.
 const offerBinding = "SESSIONGATE_BINDING_MODE=offer"
 
+// historySettings also have the answers to proofs say which refusal they are.
+var historySettings = []string{offerBinding, "SESSIONGATE_RESPONSES_DENIAL_HEADER=true"}
+
 // TestHistories lets many clients refresh, use, change and end many sessions at once, at two processes over one Postgres, and asks whether
 // docs/protocol.md allows what they were told.
 func TestHistories(t *testing.T) {
-	playHistories(t, newStack(t, stackOptions{noEnvoy: true, settings: []string{offerBinding}}), func(int) {})
+	playHistories(t, newStack(t, stackOptions{noEnvoy: true, settings: historySettings}), func(int) {})
 }
 
 // playHistories plays in rounds, with something that happens in each. What each client does follows from a seed; how they interleave does

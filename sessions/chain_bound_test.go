@@ -227,7 +227,7 @@ func (w *boundWorld) judge(v *visit, r visitReply, old Row, alive bool) {
 		w.breaksf("an access token of a session with a key lives %s", r.pass.until.Sub(r.pass.from))
 	}
 	if !old.Bound() {
-		// The key that is there is the browser's, and no one's else.
+		// The key that is there is the browser's, and no other.
 		if w.row.BoundKey != (BoundKey{}) && w.row.BoundKey != ownKey.Key {
 			w.breaksf("the thief's key is registered")
 		}

@@ -251,7 +251,7 @@ func boundSecondSignIn(s *scene) {
 	s.proves()
 }
 
-// outThenProof: a proof that comes late after a sign-in anew must not clear the new cookies.
+// outThenProof: a proof that comes late after a second sign-in must not clear the new cookies.
 func outThenProof(s *scene) {
 	s.bound()
 	late, proof := s.client, s.device.Prove(s.challenge(s.one, s.client))
