@@ -219,7 +219,7 @@ func TestTwoVersions(t *testing.T) {
 		})
 	}
 
-	// The former version knows no binding. It must not refresh a bound session for whoever has its cookies.
+	// The former version knows no binding. It must not refresh a bound session for a thief of its cookies.
 	t.Run("a bound session", func(t *testing.T) {
 		device, c := sessionstest.NewDevice(t), present.create("erin")
 		must := func(what string, status int) func(answer, error) answer {

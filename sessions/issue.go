@@ -46,7 +46,7 @@ func (e *Engine) issue(rec Record, t refreshToken, parent TokenHash, now time.Ti
 }
 
 // accessLife is that of the access tokens of a session. One that was made without a proof must not
-// live longer than the others once the session is bound: whoever has stolen the cookies may ask for it
+// live longer than the others once the session is bound: an attacker with the cookies may ask for it
 // after the registration of the key, or in the moment before.
 func (e *Engine) accessLife(row Row, by Transport, now time.Time) time.Duration {
 	mayBind := e.cfg.Binding.Offer && by == TransportCookie && now.Before(row.CreatedAt.Add(e.cfg.Binding.ChallengeLife+e.cfg.RefreshAttemptMax))

@@ -77,7 +77,7 @@ func (s *scene) proves() {
 	s.allowed(s.one, s.client.access)
 }
 
-// bound is a session of which all answers arrive.
+// bound has a session bound; all answers arrive.
 func (s *scene) bound() {
 	s.Helper()
 	s.bind(s.one, s.client, s.device)
@@ -177,7 +177,7 @@ func copiedAfter(s *scene) {
 	thief, end := s.client, s.row().AbsoluteExpiresAt
 	s.advance(2*grace + moment)
 	s.powerless(thief)
-	s.proven(s.one, thief, first) // who saw the proof has it for as long as its challenge is young
+	s.proven(s.one, thief, first) // a thief who saw the proof can repeat it while its challenge is young
 	s.advance(sessions.Defaults().Binding.ChallengeLife)
 	var asked *sessions.ChallengeError
 	if _, err := s.one.RefreshBound(s.Context(), s.prover(thief.refresh, first)); !errors.As(err, &asked) {
@@ -343,7 +343,7 @@ func lostKey(s *scene) {
 	if s.row() != row {
 		s.Fatal("a lost key changed the session")
 	}
-	s.proves() // whoever has the key continues
+	s.proves() // a client with the key continues
 }
 
 // childOfBefore: a child that was issued before the binding is used after it. It signs no one out.
