@@ -163,6 +163,7 @@ func copiedBefore(s *scene) {
 	s.proves()
 	s.powerless(thief)
 	thief.take(child)
+	s.used(s.two, thief.access) // any use of it promotes the child, which now decides nothing
 	s.powerless(thief)
 	s.advance(boundLife)
 	s.denied(child.Access, sessions.DenyExpired)
