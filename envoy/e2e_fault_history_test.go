@@ -15,7 +15,7 @@ func TestFaultHistories(t *testing.T) {
 	t.Parallel()
 	db := freshCluster(t, cluster.Options{TCP: true})
 	networks := []*cluster.Proxy{networkTo(t, db), networkTo(t, db)}
-	s := newStack(t, stackOptions{cluster: db, noEnvoy: true, url: func(s *stack, process int) string { return s.through(networks[process], db) }})
+	s := newStack(t, stackOptions{cluster: db, noEnvoy: true, settings: historySettings, url: func(s *stack, process int) string { return s.through(networks[process], db) }})
 	living := s.processes[0].create("watched")
 	faults := []func(){
 		func() {

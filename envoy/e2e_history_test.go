@@ -17,16 +17,23 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sessiongate/sessiongate/sessions"
 	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
 // historyRounds is how many a history has. Between two of them the time is moved.
 const historyRounds = 3
 
+// offerBinding lets browsers bind their sessions to a device.
+const offerBinding = "SESSIONGATE_BINDING_MODE=offer"
+
+// historySettings also have the answers to proofs say which refusal they are.
+var historySettings = []string{offerBinding, "SESSIONGATE_RESPONSES_DENIAL_HEADER=true"}
+
 // TestHistories lets many clients refresh, use, change and end many sessions at once, at two processes over one Postgres, and asks whether
 // docs/protocol.md allows what they were told.
 func TestHistories(t *testing.T) {
-	playHistories(t, newStack(t, stackOptions{noEnvoy: true}), func(int) {})
+	playHistories(t, newStack(t, stackOptions{noEnvoy: true, settings: historySettings}), func(int) {})
 }
 
 // playHistories plays in rounds, with something that happens in each. What each client does follows from a seed; how they interleave does
@@ -123,9 +130,12 @@ type play struct {
 
 // holder is a browser, which its tabs share, or a thief.
 type holder struct {
-	mu   sync.Mutex
-	jar  held
-	tabs []string // the network of each
+	mu     sync.Mutex
+	jar    held
+	tabs   []string // the network of each
+	device *sessionstest.Device
+	key    string         // its name
+	offer  sessions.Token // the challenge of the sign-in; a thief has none
 }
 
 type held struct{ refresh, hash, access string }
@@ -148,8 +158,11 @@ func newPlay(s *stack, r *sessionstest.Recorder, random *rand.Rand, honest bool)
 	}
 	p.antiCSRF, p.access = c.Tokens.AntiCSRF, []string{c.Tokens.Access}
 	browser.jar = held{c.Tokens.Refresh, p.created.Access.Own, c.Tokens.Access}
+	if random.IntN(2) == 0 {
+		browser.device, browser.key, browser.offer = sessionstest.NewDevice(s), "own", offerOf(s, c)
+	}
 	if !honest {
-		p.thief = &holder{jar: browser.jar, tabs: []string{networkX}}
+		p.thief = &holder{jar: browser.jar, tabs: []string{networkX}, device: sessionstest.NewDevice(s), key: "thief"}
 		p.holders = append(p.holders, p.thief)
 	}
 	return p
@@ -191,6 +204,10 @@ func (p *play) round(all *sync.WaitGroup, random *rand.Rand, last bool) {
 func (p *play) step(h *holder, network string, random *rand.Rand) {
 	switch random.IntN(6) {
 	case 0, 1, 2:
+		if h.device != nil && random.IntN(2) == 0 {
+			p.prove(h, network, random)
+			return
+		}
 		p.refresh(h, network, random)
 	case 3, 4:
 		h.mu.Lock()
@@ -264,6 +281,8 @@ func (p *play) refresh(h *holder, network string, random *rand.Rand) {
 			}
 		case a.status == http.StatusConflict:
 			op.Told = sessionstest.Superseded
+		case a.status == http.StatusTemporaryRedirect:
+			op.Told = sessionstest.ProveFirst
 		case strings.Contains(a.body, "theft"):
 			op.Told = sessionstest.Theft
 		case a.status == 440:
@@ -291,6 +310,103 @@ func (p *play) refresh(h *holder, network string, random *rand.Rand) {
 	if time.Since(began) >= attempt {
 		p.slow.Store(true)
 	}
+}
+
+// prove registers the key of a device once, where the holder was offered to, and else proves it.
+func (p *play) prove(h *holder, network string, random *rand.Rand) {
+	began := time.Now()
+	h.mu.Lock()
+	mine, offer := h.jar, h.offer
+	h.offer = ""
+	h.mu.Unlock()
+	if mine.refresh == "" {
+		return
+	}
+	if offer != "" {
+		op := sessionstest.Op{Did: sessionstest.Registered, Token: mine.hash, Client: network, Key: h.key}
+		p.do(random, op, func(at *replica, op *sessionstest.Op) {
+			switch a, err := at.prove(bindPath, mine.refresh, network, "", h.device.Registration(offer)); {
+			case err != nil, a.status == http.StatusServiceUnavailable:
+			case a.status == http.StatusOK:
+				op.Told = sessionstest.Done
+			case a.status == http.StatusBadRequest:
+				op.Told = sessionstest.NoDevice
+			default:
+				p.Errorf("registering a key: %d %s", a.status, a.body)
+			}
+		})
+		return
+	}
+	asked := p.r.Now()
+	a, err := p.processes[random.IntN(len(p.processes))].prove(boundPath, mine.refresh, network, p.created.Session, "")
+	if err != nil || a.status != http.StatusForbidden {
+		return // an outage
+	}
+	proof := h.device.Proof(challengeOf(a))
+	op := sessionstest.Op{Did: sessionstest.Proved, Token: mine.hash, Client: network, Key: h.key, Asked: asked}
+	var got string
+	p.do(random, op, func(at *replica, op *sessionstest.Op) {
+		a, err := at.prove(boundPath, mine.refresh, network, p.created.Session, proof)
+		switch {
+		case err != nil, a.status == http.StatusServiceUnavailable:
+		case a.status != http.StatusOK:
+			p.Errorf("a proof: %d %s", a.status, a.body)
+		case !strings.Contains(a.body, `"continue":false`):
+			got = a.value("sAccessToken")
+			if op.Access, err = sessionstest.ReadAccess(got); err != nil {
+				p.Errorf("a proof's access token: %v", err)
+			}
+			op.Told = sessionstest.Proven
+		case len(a.header.Values("Set-Cookie")) > 0:
+			op.Told = sessionstest.ToldEnded
+		case a.header.Get("X-Sessiongate-Denial") == "superseded":
+			op.Told = sessionstest.Superseded
+		default:
+			op.Told = sessionstest.NoDevice
+		}
+	})
+	if got != "" {
+		p.mu.Lock()
+		p.access = append(p.access, got)
+		p.mu.Unlock()
+		h.mu.Lock()
+		h.jar.access = got
+		h.mu.Unlock()
+	}
+	if time.Since(began) >= attempt {
+		p.slow.Store(true)
+	}
+}
+
+const bindPath, boundPath = "/auth/session/bind", "/auth/session/bound"
+
+// prove asks as a browser does by itself, with a proof where there is one.
+func (p *replica) prove(path, refresh, peer, session, proof string) (answer, error) {
+	header := http.Header{}
+	if session != "" {
+		header.Set("Sec-Secure-Session-Id", session)
+	}
+	if proof != "" {
+		header.Set("Secure-Session-Response", proof)
+	}
+	return p.postWith(path, "sRefreshToken="+refresh, peer, header)
+}
+
+// offerOf is the challenge that came with a sign-in.
+func offerOf(t testing.TB, c created) sessions.Token {
+	t.Helper()
+	_, rest, ok := strings.Cut(c.Headers["secure-session-registration"], `challenge="`)
+	challenge, _, quoted := strings.Cut(rest, `"`)
+	if !ok || !quoted {
+		t.Fatalf("a sign-in offers no registration: %v", c.Headers)
+	}
+	return sessions.Token(challenge)
+}
+
+// challengeOf is the challenge that an answer asks to sign.
+func challengeOf(a answer) sessions.Token {
+	challenge, _, _ := strings.Cut(strings.TrimPrefix(a.header.Get("Secure-Session-Challenge"), `"`), `"`)
+	return sessions.Token(challenge)
 }
 
 func (p *play) check(access string, random *rand.Rand) {
@@ -337,8 +453,12 @@ func (p *play) end(random *rand.Rand) {
 	browser.mu.Unlock()
 	if token != "" && random.IntN(2) == 0 {
 		p.do(random, sessionstest.Op{Did: sessionstest.SignedOut}, func(at *replica, op *sessionstest.Op) {
-			if a, err := at.post("/auth/signout", "sRefreshToken="+token, networkV); err == nil && a.status == http.StatusOK {
+			switch a, err := at.post("/auth/signout", "sRefreshToken="+token, networkV); {
+			case err != nil:
+			case a.status == http.StatusOK:
 				op.Told = sessionstest.Done
+			case a.status == http.StatusTemporaryRedirect:
+				op.Told = sessionstest.ProveFirst
 			}
 		})
 		return
@@ -357,11 +477,15 @@ func (p *play) end(random *rand.Rand) {
 
 // post asks this process as Envoy passes a browser's POST on.
 func (p *replica) post(path, cookie, peer string) (answer, error) {
+	return p.postWith(path, cookie, peer, http.Header{})
+}
+
+func (p *replica) postWith(path, cookie, peer string, header http.Header) (answer, error) {
 	request, err := http.NewRequestWithContext(p.Context(), http.MethodPost, "http://"+p.public+path, nil)
 	if err != nil {
 		return answer{}, err
 	}
-	request.Host = host
+	request.Host, request.Header = host, header
 	request.Header.Set("Cookie", cookie)
 	request.Header.Set("X-Sessiongate-Peer", peer)
 	request.Header.Set("User-Agent", "browser")

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/sessiongate/sessiongate/sessions/sessionstest"
 )
 
 // formerProgram is sessiongate as it was before the newest migration, where the two versions have different schemas.
@@ -134,7 +136,7 @@ func TestTwoVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newStack(t, stackOptions{former: former, more: func(s *stack) []string {
+	s := newStack(t, stackOptions{former: former, settings: []string{offerBinding}, more: func(s *stack) []string {
 		s.migrate(s.url)
 		return nil
 	}})
@@ -216,6 +218,40 @@ func TestTwoVersions(t *testing.T) {
 			s.denied(b.access(), b.antiCSRF)
 		})
 	}
+
+	// The former version knows no binding. It must not refresh a bound session for a thief of its cookies.
+	t.Run("a bound session", func(t *testing.T) {
+		device, c := sessionstest.NewDevice(t), present.create("erin")
+		must := func(what string, status int) func(answer, error) answer {
+			return func(a answer, err error) answer {
+				t.Helper()
+				if err != nil || a.status != status {
+					t.Fatalf("%s: %d %s, %v", what, a.status, a.body, err)
+				}
+				return a
+			}
+		}
+		prove := func() answer {
+			t.Helper()
+			asked := must("asking for a challenge", http.StatusForbidden)(present.prove(boundPath, c.Tokens.Refresh, networkV, c.Session.Handle, ""))
+			return must("a proof", http.StatusOK)(present.prove(boundPath, c.Tokens.Refresh, networkV, c.Session.Handle, device.Proof(challengeOf(asked))))
+		}
+		must("a registration", http.StatusOK)(present.prove(bindPath, c.Tokens.Refresh, networkV, "", device.Registration(offerOf(t, c))))
+		access := prove().value("sAccessToken")
+		s.eventually("the former version allows a bound session", func() bool { return old.check(access, c.Tokens.AntiCSRF) == http.StatusOK })
+		for range 2 {
+			s.advance(repeat + moment)
+			a := must("a refresh by the former version", http.StatusServiceUnavailable)(old.post(refreshPath, "sRefreshToken="+c.Tokens.Refresh, networkX))
+			if len(a.header.Values("Set-Cookie")) > 0 {
+				t.Error("a refused refresh sets cookies")
+			}
+			must("a refresh by the present one", http.StatusTemporaryRedirect)(present.post(refreshPath, "sRefreshToken="+c.Tokens.Refresh, networkX))
+			access = prove().value("sAccessToken")
+			if status := old.check(access, c.Tokens.AntiCSRF); status != http.StatusOK {
+				t.Errorf("the former version answers %d", status)
+			}
+		}
+	})
 
 	before := s.newBrowser(networkV)
 	handle := before.signIn("carol")

@@ -233,7 +233,7 @@ func (e *Engine) decideAndWrite(ctx context.Context, s shown, device Device) (Re
 func (e *Engine) answerProof(rec Record, t refreshToken, d boundDecision, now time.Time) (Issued, error) {
 	slid := d.next != rec.Row
 	p := lineage{rec.Current, TokenHash{}, t.antiCSRF.digest(), t.transport, true}
-	issued, err := e.issueAs(rec, t, p, now, e.accessLife(rec.Row), slid)
+	issued, err := e.issueAs(rec, t, p, now, e.accessLife(rec.Row, t.transport, now), slid)
 	if err != nil {
 		return Issued{}, err
 	}

@@ -108,6 +108,12 @@ func (w *world) write(next Row) {
 	switch {
 	case next.ExpiresAt.After(next.AbsoluteExpiresAt), !next.AbsoluteExpiresAt.Equal(old.AbsoluteExpiresAt):
 		w.breaksf("I5: the absolute expiry moved or was passed")
+	case old.BoundKey != BoundKey{} && next.BoundKey != old.BoundKey:
+		w.breaksf("the key was replaced")
+	case old.Bound() && !next.BoundAt.Equal(old.BoundAt), next.Bound() && next.BoundKey == BoundKey{}:
+		w.breaksf("the session was bound at another time, or without a key")
+	case next.Bound() && next.NextNonce != Nonce{}:
+		w.breaksf("a bound session has a child")
 	case next.Current == old.Current:
 	case w.rewound: // what reigned was forgotten
 	default:

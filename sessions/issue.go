@@ -42,13 +42,15 @@ func (e *Engine) issue(rec Record, t refreshToken, parent TokenHash, now time.Ti
 	if !issueRefresh {
 		own = rec.Current // t may be the previous one (R7)
 	}
-	return e.issueAs(rec, t, lineage{own, parent, t.antiCSRF.digest(), t.transport, false}, now, e.accessLife(rec.Row), issueRefresh)
+	return e.issueAs(rec, t, lineage{own, parent, t.antiCSRF.digest(), t.transport, false}, now, e.accessLife(rec.Row, t.transport, now), issueRefresh)
 }
 
-// accessLife is that of the access tokens of a session. One that was made without a proof, between the
-// registration of the key and its first proof, lives no longer than the others.
-func (e *Engine) accessLife(row Row) time.Duration {
-	if row.BoundKey != (BoundKey{}) {
+// accessLife is that of the access tokens of a session. One that was made without a proof must not
+// live longer than the others once the session is bound: an attacker with the cookies may ask for it
+// after the registration of the key, or in the moment before.
+func (e *Engine) accessLife(row Row, by Transport, now time.Time) time.Duration {
+	mayBind := e.cfg.Binding.Offer && by == TransportCookie && now.Before(row.CreatedAt.Add(e.cfg.Binding.ChallengeLife+e.cfg.RefreshAttemptMax))
+	if mayBind || row.BoundKey != (BoundKey{}) {
 		return min(e.cfg.Binding.AccessTokenLife, e.cfg.AccessTokenLife)
 	}
 	return e.cfg.AccessTokenLife

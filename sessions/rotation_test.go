@@ -262,12 +262,78 @@ func TestDecideAlways(t *testing.T) {
 	})
 }
 
+// TestDecideBoundAlways holds what no bound row, request or time may break.
+func TestDecideBoundAlways(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		t0, row := signIn(testEpoch, netV)
+		keys := map[string]Proof{"none": {}, "own": ownKey.Proof, "another": thiefKey.Proof}
+		name := rapid.SampledFrom([]string{"none", "own", "another"})
+		row.BoundKey = keys[name.Draw(rt, "key")].Key
+		if rapid.Bool().Draw(rt, "issued") {
+			row.NextNonce, row.NextClient, row.IssuedAt, row.Issues = nonceA, netV, testEpoch.Add(time.Hour), 1
+		}
+		if row.BoundKey != (BoundKey{}) && rapid.Bool().Draw(rt, "bound") {
+			row.BoundAt, row.NextNonce, row.NextClient, row.IssuedAt, row.Issues = testEpoch, Nonce{}, Client{}, time.Time{}, 0
+		}
+		offset := rapid.SampledFrom([]time.Duration{-tick, 0, tick, testBound.SlideMost, testBound.LostAfter, 20 * 24 * time.Hour})
+		base := rapid.SampledFrom([]time.Time{testEpoch, row.ExpiresAt, row.AbsoluteExpiresAt, row.AbsoluteExpiresAt.Add(-time.Hour)})
+		now := base.Draw(rt, "base").Add(offset.Draw(rt, "offset"))
+		row.ExpiresAt = earlier(base.Draw(rt, "expires at").Add(offset.Draw(rt, "expires")), row.AbsoluteExpiresAt)
+		s := shown{
+			way: rapid.SampledFrom([]way{wayRegister, wayProve, wayPlain}).Draw(rt, "way"), token: t0, proof: keys[name.Draw(rt, "proof")],
+			fresh: rapid.Bool().Draw(rt, "fresh"), again: rapid.Bool().Draw(rt, "again"), skipped: rapid.Bool().Draw(rt, "skipped"),
+			waitsSince: rapid.SampledFrom([]time.Time{{}, now, now.Add(-testBound.LostAfter), now.Add(tick - testBound.LostAfter), now.Add(time.Hour)}).Draw(rt, "waits since"),
+		}
+		d := decideBound(row, s, now, testBound)
+		alive, proven := now.Before(row.EndsAt()), s.proof.Key != BoundKey{} && s.proof.Key == row.BoundKey
+		switch {
+		case d.next.ExpiresAt.After(row.AbsoluteExpiresAt), !d.next.AbsoluteExpiresAt.Equal(row.AbsoluteExpiresAt):
+			rt.Fatalf("expires %v, absolutely %v", d.next.ExpiresAt, d.next.AbsoluteExpiresAt)
+		case d.next.ExpiresAt.Before(earlier(row.ExpiresAt, now.Add(testBound.Sliding))):
+			rt.Fatalf("%s shortened the session", d.rule)
+		case !alive && d.next != row:
+			rt.Fatalf("an expired session was touched: %+v", d)
+		case s.way == wayPlain && d.next != row:
+			rt.Fatalf("a plain refresh wrote: %+v", d)
+		case row.BoundKey != (BoundKey{}) && d.next.BoundKey != row.BoundKey:
+			rt.Fatal("the key was replaced")
+		case row.Bound() && !d.next.BoundAt.Equal(row.BoundAt):
+			rt.Fatal("bound twice")
+		case d.next.Bound() && (d.next.NextNonce != Nonce{} || d.next.BoundKey == BoundKey{}):
+			rt.Fatalf("bound with a child, or without a key: %+v", d.next)
+		case d.next.Bound() && !row.Bound() && d.rule != B4:
+			rt.Fatalf("bound by %s", d.rule)
+		case (d.answer == boundProven) != (s.way == wayProve && alive && proven):
+			rt.Fatalf("%s answers %d", d.rule, d.answer)
+		case d.answer == boundUnbound && row.Bound() && alive:
+			rt.Fatal("the rules of rotation run for a bound session")
+		case d.answer == boundEnded && alive:
+			rt.Fatal("told ended before the end")
+		case d.answer == boundLost && (s.skipped || !s.again || s.fresh || s.waitsSince.IsZero() || now.Sub(s.waitsSince) < testBound.LostAfter):
+			rt.Fatal("told lost early")
+		}
+	})
+}
+
 // agree fails unless the rotation of token says of the row what decide says.
 func agree(tb rapid.TB, row Row, token refreshToken, client Client, now time.Time, w windows) {
 	tb.Helper()
 	d := decide(row, token, client, now, Nonce{'n'}, w)
 	r := rotation(token, client, Nonce{'n'}, w)
 	r.Device = testDevice
+	// A bound session has no child, whatever its times are, and its rules are others while it lives.
+	bound := row
+	bound.BoundKey, bound.BoundAt = BoundKey{2}, row.CreatedAt
+	bound.NextNonce, bound.NextClient, bound.IssuedAt, bound.Issues = Nonce{}, Client{}, time.Time{}, 0
+	if r.Fits(bound, now) {
+		tb.Fatalf("a bound row fits at %s: %+v", now, bound)
+	}
+	switch d := decideBound(bound, shown{way: wayPlain, token: token}, now, testBound); {
+	case d.next != bound:
+		tb.Fatalf("a plain refresh wrote a bound row: %+v", d)
+	case now.Before(bound.EndsAt()) != (d.answer == boundProve):
+		tb.Fatalf("a plain refresh at %s of %+v: %s %d", now, bound, d.rule, d.answer)
+	}
 	d = d.from(testDevice, row)
 	issues := d.rule == R4 && d.answer == answerChild
 	switch fits := r.Fits(row, now); {

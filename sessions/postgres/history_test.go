@@ -118,6 +118,7 @@ func newParty(t *testing.T, isolation string, wrap func(sessions.Store) sessions
 		cfg.FeedPoll = 5 * time.Millisecond
 		cfg.PromotionBatch = 1 // a promotion waits for no others
 		cfg.SlidingLife, cfg.AbsoluteLife = sessionLife, sessionLife
+		cfg.Binding.Offer = true
 		p.ears = append(p.ears, e)
 		p.engines = append(p.engines, sessionstest.StartEngine(t, e, cfg))
 	}
@@ -141,6 +142,8 @@ type hold struct {
 	hash            string
 	refresh, access sessions.Token
 	issued          time.Duration // the access token
+	life            time.Duration // its
+	offer           sessions.Token
 }
 
 func (p *party) create(honest bool) (sessions.Handle, hold) {
@@ -153,7 +156,7 @@ func (p *party) create(honest bool) (sessions.Handle, hold) {
 			p.t.Fatal(err)
 		}
 		handle, op.Session, op.Access = i.Session.Handle, i.Session.Handle.String(), p.pass(i.Access)
-		got = hold{op.Access.Own, i.Refresh, i.Access, p.Now()}
+		got = hold{op.Access.Own, i.Refresh, i.Access, p.Now(), op.Access.Life, i.Challenge}
 	})
 	return handle, got
 }
@@ -179,17 +182,62 @@ func (p *party) refresh(at int, h sessions.Handle, with hold, client string) (se
 			op.Told = sessionstest.ToldEnded
 		case errors.Is(err, sessions.ErrSuperseded):
 			op.Told = sessionstest.Superseded
+		case errors.Is(err, sessions.ErrProve):
+			op.Told = sessionstest.ProveFirst
 		case err != nil:
 			op.Told = sessionstest.Unknown
 		default:
 			op.Told, op.Access = sessionstest.Kept, p.pass(i.Access)
-			got.access, got.issued = i.Access, p.Now()
+			got.access, got.issued, got.life = i.Access, p.Now(), op.Access.Life
 			if i.Refresh != "" {
 				op.Told, got.hash, got.refresh = sessionstest.Child, op.Access.Own, i.Refresh
 			}
 			if i.AccessExpires.After(i.Session.ExpiresAt) || i.AccessExpires.After(i.Session.AbsoluteExpiresAt) {
 				p.t.Error("I5: an access token outlives its session")
 			}
+		}
+	})
+	return op, got
+}
+
+// challenge is B3.
+func (p *party) challenge(at int, h sessions.Handle, with hold) sessions.Token {
+	_, err := p.engines[at].RefreshBound(p.t.Context(), sessions.Prover{Tokens: []string{with.refresh.Reveal()}, Session: h})
+	var asked *sessions.ChallengeError
+	if !errors.As(err, &asked) {
+		p.t.Errorf("asking for a challenge: %v", err)
+		return ""
+	}
+	return asked.Challenge
+}
+
+// prove registers the key of a device, or proves it.
+func (p *party) prove(at int, h sessions.Handle, with hold, did sessionstest.Deed, key string, proof *sessions.Proof, asked time.Duration) (sessionstest.Op, hold) {
+	defer p.ears[at].hear()()
+	op := sessionstest.Op{Session: h.String(), Replica: at, Did: did, Token: with.hash, Key: key, Asked: asked}
+	got, act := with, p.engines[at].RefreshBound
+	if did == sessionstest.Registered {
+		act = p.engines[at].Bind
+	}
+	op = p.Do(op, func(op *sessionstest.Op) {
+		i, err := act(p.t.Context(), sessions.Prover{Tokens: []string{with.refresh.Reveal()}, Session: h, Proof: proof})
+		var again *sessions.ChallengeError
+		switch {
+		case errors.Is(err, sessions.ErrNotThisDevice), errors.Is(err, sessions.ErrBindRefused):
+			op.Told = sessionstest.NoDevice
+		case errors.Is(err, sessions.ErrSessionEnded):
+			op.Told = sessionstest.ToldEnded
+		case errors.Is(err, sessions.ErrSuperseded):
+			op.Told = sessionstest.Superseded
+		case errors.As(err, &again):
+			op.Told = sessionstest.Unknown // the challenge was too old, so nothing happened
+		case err != nil:
+			p.t.Errorf("a proof: %v", err)
+		case did == sessionstest.Registered:
+			op.Told = sessionstest.Done
+		default:
+			op.Told, op.Access = sessionstest.Proven, p.pass(i.Access)
+			got.access, got.issued, got.life = i.Access, p.Now(), op.Access.Life
 		}
 	})
 	return op, got
@@ -226,9 +274,9 @@ func (p *party) end(at int, h sessions.Handle) {
 	})
 }
 
-func (p *party) signOut(at int, h sessions.Handle, with hold) {
+func (p *party) signOut(at int, h sessions.Handle, with hold) sessionstest.Op {
 	defer p.ears[at].hear()()
-	p.Do(sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.SignedOut}, func(op *sessionstest.Op) {
+	return p.Do(sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.SignedOut}, func(op *sessionstest.Op) {
 		err := p.engines[at].SignOut(p.t.Context(), sessions.TransportCookie, []string{with.refresh.Reveal()}, nil)
 		op.Told = told(true, err)
 	})
@@ -238,6 +286,8 @@ func told(done bool, err error) sessionstest.Told {
 	switch {
 	case errors.Is(err, sessions.ErrNotFound), err == nil && !done:
 		return sessionstest.NotFound
+	case errors.Is(err, sessions.ErrProve):
+		return sessionstest.ProveFirst
 	case err != nil:
 		return sessionstest.Unknown
 	default:
@@ -268,6 +318,21 @@ type life struct {
 	ended            bool
 	moved            time.Duration
 	changes          int
+
+	device, other *sessionstest.Device // the client's, and the attacker's
+	proofs        []*proving
+	key           sessions.BoundKey // that was registered
+}
+
+// proving is a registration or a proof of the client, or of an attacker.
+type proving struct {
+	with     hold
+	did      sessionstest.Deed
+	key      string
+	proof    *sessions.Proof
+	asked    time.Duration
+	attacker bool
+	handled  int
 }
 
 // trip is a refresh of the client: it leaves, is handled, perhaps twice, and
@@ -304,6 +369,7 @@ func lives(t *testing.T, isolation string) {
 		}
 		l.handle, l.client = p.create(l.honest)
 		l.attacker = l.client
+		l.device, l.other = sessionstest.NewDevice(t), sessionstest.NewDevice(t)
 		rec := l.row()
 		l.absolute, l.current = rec.AbsoluteExpiresAt, rec.Current
 		actions := map[string]func(*rapid.T){
@@ -314,6 +380,12 @@ func lives(t *testing.T, isolation string) {
 			actions["steals"] = func(*rapid.T) { l.attacker = l.client }
 			actions["attacker refreshes"] = func(*rapid.T) { l.attacker = l.refreshes(l.attacker, fromX) }
 			actions["attacker uses"] = func(*rapid.T) { l.use(l.attacker) }
+		}
+		if rapid.Bool().Draw(rt, "with a device") {
+			actions["registers"], actions["proves"], actions["is proven"] = l.registers, l.asks, l.proves
+			if !l.honest {
+				actions["attacker proves"] = l.attackerAsks
+			}
 		}
 		rt.Repeat(actions)
 		if err := l.Check(); err != nil {
@@ -352,6 +424,12 @@ func (l *life) invariants() {
 	if !rec.AbsoluteExpiresAt.Equal(l.absolute) || rec.ExpiresAt.After(l.absolute) {
 		l.Fatal("I5: the absolute expiry moved, or was passed")
 	}
+	if l.key != (sessions.BoundKey{}) && rec.BoundKey != l.key {
+		l.Fatal("the key was replaced")
+	}
+	if l.key = rec.BoundKey; rec.Bound() && rec.NextNonce != (sessions.Nonce{}) {
+		l.Fatal("a bound session has a child")
+	}
 	if rec.Current != l.current {
 		if rec.Previous != l.current {
 			l.Fatal("I1: the token chain skipped a token")
@@ -386,7 +464,7 @@ func (l *life) refreshes(with hold, client string) hold {
 	if with.refresh == "" {
 		l.Skip()
 	}
-	before := l.row()
+	before, was := l.row(), l.ended
 	at := l.replica()
 	op, got := l.refresh(at, l.handle, with, client)
 	switch op.Told {
@@ -402,7 +480,10 @@ func (l *life) refreshes(with hold, client string) hold {
 		l.Fatal("unavailable")
 	default:
 	}
-	if !l.ended && before.Handle != (sessions.Handle{}) {
+	if before.Bound() && (op.Told == sessionstest.Child || op.Told == sessionstest.Kept || l.ended && !was) {
+		l.Fatalf("a refresh of a bound session without a proof was told %s", op.Told)
+	}
+	if !l.ended && before.Handle != (sessions.Handle{}) && !before.Bound() {
 		current, previous := encode(before.Current), encode(before.Previous)
 		if with.hash != current && with.hash != previous && l.parents[with.hash] != current {
 			l.Fatal("I3: a reused token did not end the session")
@@ -416,6 +497,71 @@ func (l *life) refreshes(with hold, client string) hold {
 
 func encode(m sessions.TokenHash) string { return base64.RawURLEncoding.EncodeToString(m[:]) }
 
+// registers starts the one registration of the client.
+func (l *life) registers(*rapid.T) {
+	if l.client.offer == "" || l.client.refresh == "" {
+		l.Skip()
+	}
+	l.proofs = append(l.proofs, &proving{with: l.client, did: sessionstest.Registered, key: "own", proof: l.device.Register(l.client.offer)})
+	l.client.offer = ""
+}
+
+// asks gets a challenge, and has a proof of it under way.
+func (l *life) asks(*rapid.T) { l.ask(l.client, "own", l.device, sessionstest.Proved) }
+
+// attackerAsks does so with a key of the attacker's: as a proof, or as a registration.
+func (l *life) attackerAsks(*rapid.T) {
+	l.ask(l.attacker, "attacker", l.other, rapid.SampledFrom([]sessionstest.Deed{sessionstest.Proved, sessionstest.Registered}).Draw(l.T, "did"))
+}
+
+func (l *life) ask(with hold, key string, device *sessionstest.Device, did sessionstest.Deed) {
+	if with.refresh == "" || len(l.proofs) > 2 {
+		l.Skip()
+	}
+	p := &proving{with: with, did: did, key: key, asked: l.Now(), attacker: key != "own"}
+	challenge := l.challenge(l.replica(), l.handle, with)
+	if p.proof = device.Prove(challenge); did == sessionstest.Registered {
+		p.proof = device.Register(challenge)
+	}
+	l.proofs = append(l.proofs, p)
+}
+
+// proves is a proof that is answered now, perhaps twice. Its answer arrives, or is lost.
+func (l *life) proves(*rapid.T) {
+	if len(l.proofs) == 0 {
+		l.Skip()
+	}
+	p := rapid.SampledFrom(l.proofs).Draw(l.T, "proof")
+	before := l.row()
+	if p.did == sessionstest.Registered && p.attacker {
+		// It is refused, whatever the row is: its challenge is not that of the sign-in.
+		_, err := l.engines[0].Bind(l.t.Context(), sessions.Prover{Tokens: []string{p.with.refresh.Reveal()}, Proof: p.proof})
+		if !errors.Is(err, sessions.ErrBindRefused) || l.row().Row != before.Row {
+			l.Fatalf("an attacker registers a key: %v", err)
+		}
+		l.proofs = slices.DeleteFunc(l.proofs, func(q *proving) bool { return p == q })
+		return
+	}
+	op, got := l.prove(l.replica(), l.handle, p.with, p.did, p.key, p.proof, p.asked)
+	switch op.Told {
+	case sessionstest.ToldEnded, sessionstest.Superseded:
+		if !l.ended && before.Handle != (sessions.Handle{}) {
+			l.Fatalf("a proof ended the session: %s", op.Told)
+		}
+	case sessionstest.Proven:
+		if p.attacker {
+			l.Fatal("an attacker proves without the key")
+		}
+		if rapid.IntRange(0, 4).Draw(l.T, "lost") > 0 {
+			l.client.access, l.client.issued, l.client.life = got.access, got.issued, got.life
+		}
+	default:
+	}
+	if p.handled++; p.handled == 2 || rapid.Bool().Draw(l.T, "once") {
+		l.proofs = slices.DeleteFunc(l.proofs, func(q *proving) bool { return p == q })
+	}
+}
+
 func (l *life) arrives(*rapid.T) {
 	if len(l.attempts) == 0 {
 		l.Skip()
@@ -427,16 +573,17 @@ func (l *life) arrives(*rapid.T) {
 	}
 	got := rapid.SampledFrom(a.answers).Draw(l.T, "answer")
 	if got.hash == a.with.hash && got.refresh != "" { // only an access token came: the jar may have another refresh token by now
-		l.client.access, l.client.issued = got.access, got.issued
+		l.client.access, l.client.issued, l.client.life = got.access, got.issued, got.life
 		return
 	}
+	got.offer = l.client.offer
 	l.client = got
 }
 
 func (l *life) uses(*rapid.T) { l.use(l.client) }
 
 func (l *life) use(with hold) {
-	if with.access == "" || l.Now()-with.issued > 40*time.Minute {
+	if with.access == "" || l.Now()-with.issued > with.life*2/3 {
 		l.Skip()
 	}
 	at := l.replica()
@@ -496,7 +643,9 @@ func (l *life) ends(*rapid.T) {
 		l.Skip()
 	}
 	if l.client.refresh != "" && rapid.Bool().Draw(l.T, "sign-out") {
-		l.signOut(l.replica(), l.handle, l.client)
+		if l.signOut(l.replica(), l.handle, l.client).Told == sessionstest.ProveFirst {
+			return
+		}
 	} else {
 		l.end(l.replica(), l.handle)
 	}

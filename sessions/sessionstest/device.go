@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/sessiongate/sessiongate/sessions"
@@ -44,6 +45,30 @@ func (d *Device) Registration(challenge sessions.Token) string {
 func (d *Device) Proof(challenge sessions.Token) string {
 	d.Helper()
 	return d.Sign(`{"alg":"ES256","typ":"dbsc+jwt"}`, payloadOf(challenge))
+}
+
+// Register and Prove are those proofs as an engine gets them, read.
+func (d *Device) Register(challenge sessions.Token) *sessions.Proof {
+	d.Helper()
+	p := d.Prove(challenge)
+	point, err := d.key.PublicKey.Bytes()
+	if err != nil {
+		d.Fatal(err)
+	}
+	p.Key, _ = sessions.NewBoundKey(point[1:33], point[33:])
+	return p
+}
+
+// Prove is the read proof for a session whose key is registered.
+func (d *Device) Prove(challenge sessions.Token) *sessions.Proof {
+	d.Helper()
+	text := d.Proof(challenge)
+	dot := strings.LastIndexByte(text, '.')
+	raw, err := base64.RawURLEncoding.DecodeString(text[dot+1:])
+	if err != nil {
+		d.Fatal(err)
+	}
+	return &sessions.Proof{Challenge: challenge.Reveal(), Signed: text[:dot], Signature: raw}
 }
 
 func payloadOf(challenge sessions.Token) string { return fmt.Sprintf(`{"jti":%q}`, challenge.Reveal()) }

@@ -32,6 +32,9 @@ const (
 	Ended     Deed = "ended"
 	SignedOut Deed = "signed out"
 	Polled    Deed = "polled"
+	// Registered and Proved are of a device's key.
+	Registered Deed = "registered a key"
+	Proved     Deed = "proved"
 )
 
 // Told is what the client was told.
@@ -50,6 +53,10 @@ const (
 	Done         Told = "done"
 	NotFound     Told = "not found"
 	Unknown      Told = "unknown"
+	Proven       Told = "proven"      // Proved: B4
+	NoDevice     Told = "no device"   // Registered: B1; Proved: B6
+	AsBefore     Told = "as before"   // Refreshed: B8
+	ProveFirst   Told = "prove first" // Refreshed: B9, B10; SignedOut: B12
 )
 
 // Op is one operation of a history. Its times are those of a clock that runs, and was moved, as the
@@ -67,6 +74,10 @@ type Op struct {
 	Access AccessPass
 	// Claims are the claims that Changed stores.
 	Claims string
+	// Key names the key that was registered or proven. Asked is when its challenge was issued, at the
+	// earliest.
+	Key   string
+	Asked time.Duration
 	// Honest, of Created: only honest clients have the session's tokens.
 	Honest bool
 }
@@ -76,6 +87,8 @@ type AccessPass struct {
 	Own, Parent string // token hashes
 	Version     int64
 	Claims      string // the claim "n"
+	Bound       bool   // made for a proof
+	Life        time.Duration
 }
 
 // ReadAccess reads an access token without a key, as any client can.
@@ -85,8 +98,11 @@ func ReadAccess(token string) (AccessPass, error) {
 			Own     string `json:"own"`
 			Parent  string `json:"parent"`
 			Version int64  `json:"ver"`
+			Bound   int    `json:"bnd"`
 		} `json:"sg"`
-		Claims string `json:"n"`
+		IssuedAt int64  `json:"iat"`
+		Expires  int64  `json:"exp"`
+		Claims   string `json:"n"`
 	}
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -99,7 +115,10 @@ func ReadAccess(token string) (AccessPass, error) {
 	if err := json.Unmarshal(text, &payload); err != nil {
 		return AccessPass{}, err
 	}
-	return AccessPass{payload.Gate.Own, payload.Gate.Parent, payload.Gate.Version, payload.Claims}, nil
+	return AccessPass{
+		payload.Gate.Own, payload.Gate.Parent, payload.Gate.Version, payload.Claims,
+		payload.Gate.Bound == 1, time.Duration(payload.Expires-payload.IssuedAt) * time.Second,
+	}, nil
 }
 
 // The durations of the protocol, as [sessions.Defaults] has them, and what two
@@ -110,6 +129,9 @@ const (
 	historyW     = historyD * 5 / 2
 	historyAbuse = 20
 	historySlack = time.Second
+	// Of the sessions that are bound to a device.
+	historyChallenge = time.Minute
+	historyBoundLife = 10 * time.Minute
 )
 
 // historyPatience bounds the search for an order, for one session.
@@ -185,12 +207,13 @@ type step struct {
 	Op
 
 	client     uint8
+	key        uint8
 	heardEnd   bool
 	heardClaim int64
 }
 
 func (s *step) ofClaims() bool {
-	return s.Did == Changed && s.Told != NotFound || s.Did == Refreshed && (s.Told == Child || s.Told == Kept)
+	return s.Did == Changed && s.Told != NotFound || s.Told == Child || s.Told == Kept || s.Told == Proven
 }
 
 // heard is a step of a replica that has heard something.
@@ -198,7 +221,7 @@ const heard Deed = "heard"
 
 func newHistory(ops, polls []Op, last time.Duration) (*history, error) {
 	h := &history{names: map[string]token{"": 0}, parents: []token{0}, born: []time.Duration{0}}
-	clients := map[string]uint8{"": 0}
+	clients, keys := map[string]uint8{"": 0}, map[string]uint8{"": 0}
 	name := func(hash, parent string, at time.Duration) error {
 		if t, known := h.names[hash]; known {
 			h.born[t] = min(h.born[t], at)
@@ -240,7 +263,10 @@ func newHistory(ops, polls []Op, last time.Duration) (*history, error) {
 		if _, known := clients[op.Client]; !known {
 			clients[op.Client] = uint8(len(clients))
 		}
-		h.steps = append(h.steps, &step{Op: op, client: clients[op.Client]})
+		if _, known := keys[op.Key]; !known {
+			keys[op.Key] = uint8(len(keys))
+		}
+		h.steps = append(h.steps, &step{Op: op, client: clients[op.Client], key: keys[op.Key]})
 	}
 	h.hear(byReturn, polls)
 	return h, nil
@@ -333,6 +359,10 @@ type chainState struct {
 	pending   tokens // children that were used: each may be promoted at any time, more than once
 	version   int64
 
+	key    uint8 // of the device; 0: none
+	bound  bool  // the key was proven
+	proven span  // for the last time
+
 	heard [replicasMax]struct {
 		end     bool
 		version int64
@@ -397,6 +427,10 @@ func (h *history) act(l chainState, s *step) []chainState {
 	switch s.Did {
 	case Refreshed:
 		return h.refresh(l, s)
+	case Registered:
+		return h.register(l, s)
+	case Proved:
+		return h.prove(l, s)
 	case Checked:
 		return h.verify(l, s)
 	case Changed:
@@ -406,6 +440,12 @@ func (h *history) act(l chainState, s *step) []chainState {
 	case Ended, SignedOut:
 		if s.Did == SignedOut && s.Told == Done && l.end != "" {
 			return []chainState{l} // it is idempotent
+		}
+		if byRefreshToken := s.Did == SignedOut && s.Access.Own == ""; byRefreshToken && l.bound && l.end == "" { // B12
+			if s.Told == ProveFirst || s.Told == Unknown {
+				return []chainState{l}
+			}
+			return nil
 		}
 		return alternatives(l, s, l.end == "", l.endBy(s.Did, s.now()))
 	case heard:
@@ -491,12 +531,14 @@ func (h *history) refresh(l chainState, s *step) []chainState {
 	case t == 0:
 		return nil // it was never issued
 	case l.end != "": // R2
-		if l.end == SignedOut && s.mayBeWithin(2*historyD, l.ended) {
-			may(Superseded, l)
+		gone(l, s, may)
+	case l.bound: // B8 to B10
+		may(ProveFirst, l)
+		if s.mayBeWithin(2*historyD, l.proven) {
+			may(AsBefore, l)
 		}
-		if l.end != SignedOut || s.mayBeBeyond(2*historyD, l.ended) {
-			may(ToldEnded, l)
-		}
+	case l.key != 0 && s.Access.Life > historyBoundLife:
+		return nil // it would outlive the binding
 	case t == l.current:
 		if s.mayBeWithin(historyG, l.promoted) { // R3
 			if l.client == 0 || l.client == s.client {
@@ -521,6 +563,63 @@ func (h *history) refresh(l chainState, s *step) []chainState {
 		if (t != l.previous || s.mayBeBeyond(historyG, l.promoted)) && !h.created.Honest { // R8, and I2
 			may(Theft, l.endBy("stolen", s.now()))
 			may(ToldEnded, l.endBy("rolled back", s.now()))
+		}
+	}
+	return next
+}
+
+// gone is R2 and B5: what is told of a session that ended.
+func gone(l chainState, s *step, may func(Told, chainState)) {
+	if l.end == SignedOut && s.mayBeWithin(2*historyD, l.ended) {
+		may(Superseded, l)
+	}
+	if l.end != SignedOut || s.mayBeBeyond(2*historyD, l.ended) {
+		may(ToldEnded, l)
+	}
+}
+
+// register is B1. A key that is there is never replaced.
+func (h *history) register(l chainState, s *step) []chainState {
+	t, created := h.token(s.Token), span{h.created.Call, h.created.Return}
+	inChain := t != 0 && (t == l.current || t == l.previous || h.of(t) == l.current)
+	good := l.end == "" && (l.key == s.key || l.key == 0 && inChain) && s.mayBeWithin(historyChallenge, created)
+	after := l
+	after.key = s.key
+	var next []chainState
+	if good && (s.Told == Done || s.Told == Unknown) {
+		next = append(next, after)
+	}
+	if !good && s.Told == NoDevice || s.Told == Unknown || s.Told == NoDevice && s.mayBeBeyond(historyChallenge, created) {
+		next = append(next, l)
+	}
+	return next
+}
+
+// prove is B4 to B6, for a challenge that is young.
+func (h *history) prove(l chainState, s *step) []chainState {
+	var next []chainState
+	may := func(told Told, after chainState) {
+		if s.Told == told || s.Told == Unknown {
+			next = append(next, after)
+		}
+	}
+	switch {
+	case h.token(s.Token) == 0:
+	case l.end != "": // B5
+		gone(l, s, may)
+	case l.key == 0 || l.key != s.key: // B6
+		may(NoDevice, l)
+	case s.Told == Proven && (h.token(s.Access.Own) != l.current || s.Access.Parent != "" || !s.Access.Bound || s.Access.Life > historyBoundLife),
+		s.Told == Proven && s.Call-s.Asked > historyChallenge+historySlack:
+	default: // B4
+		after := l
+		if !l.bound {
+			after.child, after.childClient, after.issued, after.issues = 0, 0, span{}, 0
+		}
+		after.bound, after.proven = true, s.now()
+		may(Proven, after)
+		if s.Told == Unknown {
+			next = append(next, l)
 		}
 	}
 	return next
@@ -643,6 +742,8 @@ func (h *history) tell(s *step) string {
 		line += fmt.Sprintf(" t%d by %s", h.token(s.Token), s.Client)
 	case heard:
 		return line + fmt.Sprintf(" end: %v, claims' version: %d", s.heardEnd, s.heardClaim)
+	case Registered, Proved:
+		line += fmt.Sprintf(" %s with t%d", s.Key, h.token(s.Token))
 	case Changed:
 		line += " to " + s.Claims
 	default:

@@ -46,6 +46,18 @@ func (s story) patch(from, to int, claims string) story {
 	return s.and(from, to, sessionstest.Op{Did: sessionstest.Changed, Told: sessionstest.Done, Claims: claims})
 }
 
+// key is a registration or a proof with a key, and with the first refresh token.
+func (s story) key(from, to int, did sessionstest.Deed, key string, told sessionstest.Told, access sessionstest.AccessPass) story {
+	return s.and(from, to, sessionstest.Op{Did: did, Key: key, Token: "t0", Told: told, Access: access, Asked: time.Duration(from) * time.Second})
+}
+
+// proven is the access token of a proof.
+func proven(own string) sessionstest.AccessPass {
+	p := pass(own, "", 1)
+	p.Bound, p.Life = true, 10*time.Minute
+	return p
+}
+
 // poll is of replica 1; what ends sessions and changes claims is replica 0.
 func (s story) poll(from, to int) story {
 	return s.and(from, to, sessionstest.Op{Did: sessionstest.Polled, Replica: 1})
@@ -64,10 +76,56 @@ func TestCheckHistory(t *testing.T) {
 	generated := signedIn(false).refresh(20, 21, "t0", "v", child, t1)
 	honest := signedIn(true).refresh(20, 21, "t0", "v", child, t1)
 	promoted := generated.check(22, 23, 0, t1, allowed).refresh(24, 25, "t1", "v", keep, pass("t1", "", 1))
+	const (
+		registered, proved                      = sessionstest.Registered, sessionstest.Proved
+		done, noDevice, proves, asBefore, first = sessionstest.Done, sessionstest.NoDevice, sessionstest.Proven, sessionstest.AsBefore, sessionstest.ProveFirst
+	)
+	long := t1
+	long.Life = time.Hour
+	withKey := signedIn(false).key(2, 3, registered, "own", done, none)
+	bound := withKey.key(4, 5, proved, "own", proves, proven("t0"))
+	// Bound while a child is there that was never used.
+	withChild := generated.key(22, 23, registered, "own", done, none).key(24, 25, proved, "own", proves, proven("t0"))
+	signsOut := sessionstest.Op{Did: sessionstest.SignedOut, Told: done}
+	sentToProve := sessionstest.Op{Did: sessionstest.SignedOut, Told: first}
 	for name, tc := range map[string]struct {
 		story story
 		right bool
 	}{
+		"bound by a proof":                         {bound, true},
+		"registered, and refreshed as before":      {withKey.refresh(20, 21, "t0", "v", child, t1), true},
+		"registered, and a token that lives long":  {withKey.refresh(20, 21, "t0", "v", child, long), false},
+		"registered is not bound":                  {withKey.refresh(20, 21, "t0", "v", first, none), false},
+		"a child of a bound session":               {bound.refresh(20, 21, "t0", "x", child, t1), false},
+		"a child beside the first proof":           {withKey.key(20, 22, proved, "own", proves, proven("t0")).refresh(20, 21, "t0", "v", child, t1), true},
+		"an access token of a bound session":       {bound.refresh(6, 7, "t0", "v", keep, pass("t0", "", 1)), false},
+		"a bound session is sent to prove":         {bound.refresh(20, 21, "t0", "x", first, none), true},
+		"as before, after a proof":                 {bound.refresh(6, 7, "t0", "v", asBefore, none), true},
+		"as before, long after a proof":            {bound.refresh(40, 41, "t0", "v", asBefore, none), false},
+		"a bound session is stolen":                {withChild.refresh(60, 61, "tx", "x", theft, none), false},
+		"a thief ends a bound session":             {bound.refresh(60, 61, "t0", "x", ended, none), false},
+		"a key is replaced":                        {withKey.key(4, 5, registered, "thief", done, none), false},
+		"a key is not replaced":                    {withKey.key(4, 5, registered, "thief", noDevice, none), true},
+		"a key is registered twice":                {withKey.key(4, 5, registered, "own", done, none), true},
+		"a key is refused for nothing":             {signedIn(true).key(4, 5, registered, "own", noDevice, none), false},
+		"a key after the challenge's life":         {signedIn(true).key(70, 71, registered, "own", done, none), false},
+		"another key's proof":                      {bound.key(6, 7, proved, "thief", proves, proven("t0")), false},
+		"another key's proof is refused":           {bound.key(6, 7, proved, "thief", noDevice, none), true},
+		"the key's proof is refused":               {bound.key(6, 7, proved, "own", noDevice, none), false},
+		"the key's proof ends the session":         {bound.key(6, 7, proved, "own", ended, none), false},
+		"a proof without a key":                    {signedIn(true).key(6, 7, proved, "own", proves, proven("t0")), false},
+		"a proof brings a token of none":           {bound.key(6, 7, proved, "own", proves, pass("t0", "", 1)), false},
+		"a proof after the end (I4)":               {bound.end(6, 7).key(8, 9, proved, "own", proves, proven("t0")), false},
+		"a proof after the end, told so":           {bound.end(6, 7).key(8, 9, proved, "own", ended, none), true},
+		"a proof brings old claims":                {bound.patch(6, 7, "c2").key(8, 9, proved, "own", proves, proven("t0")), false},
+		"a lost proof":                             {withKey.key(4, 5, proved, "own", sessionstest.Unknown, none).refresh(20, 21, "t0", "v", first, none), true},
+		"a lost proof that was none":               {withKey.key(4, 5, proved, "own", sessionstest.Unknown, none).refresh(20, 21, "t0", "v", child, t1), true},
+		"a lost registration":                      {signedIn(true).key(2, 3, registered, "own", sessionstest.Unknown, none).key(4, 5, proved, "own", proves, proven("t0")), true},
+		"a bound session is signed out by a token": {bound.and(6, 7, signsOut), false},
+		"a sign-out is sent to prove":              {bound.and(6, 7, sentToProve).key(8, 9, proved, "own", proves, proven("t0")), true},
+		"a sign-out is sent to prove for nothing":  {withKey.and(6, 7, sentToProve), false},
+		"a child of before is used":                {withChild.check(26, 27, 0, t1, allowed).key(40, 41, proved, "own", proves, proven("t1")), true},
+
 		"nothing":                          {signedIn(true), true},
 		"one child for all":                {generated.refresh(20, 22, "t0", "v", child, t1), true},
 		"two children for one token (R5)":  {generated.refresh(20, 22, "t0", "v", child, t2), false},

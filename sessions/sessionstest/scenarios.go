@@ -55,13 +55,37 @@ func Scenarios(t *testing.T, open func(t *testing.T) ClockedStore) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &scene{T: t, open: open, store: open(t)}
-			s.one, s.two = s.replica(time.Now), s.replica(time.Now)
-			s.handle, s.client = s.signIn()
+			s := newScene(t, open)
 			s.advance(time.Hour) // the first token's grace has passed
 			play(s)
 		})
 	}
+	for name, play := range map[string]func(*scene){
+		"bound: copied before":     copiedBefore,
+		"bound: copied after":      copiedAfter,
+		"bound: lost answers":      boundAnswersLost,
+		"bound: second sign-in":    boundSecondSignIn,
+		"bound: out, then a proof": outThenProof,
+		"bound: outage":            boundOutage,
+		"bound: tabs":              boundTabs,
+		"bound: lost key":          lostKey,
+		"bound: child of before":   childOfBefore,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, open)
+			s.device = NewDevice(t)
+			play(s)
+		})
+	}
+}
+
+func newScene(t *testing.T, open func(t *testing.T) ClockedStore) *scene {
+	t.Helper()
+	s := &scene{T: t, open: open, store: open(t)}
+	s.one, s.two = s.replica(time.Now), s.replica(time.Now)
+	s.handle, s.client = s.signIn()
+	return s
 }
 
 // G and W, as [sessions.Defaults] makes them of its D, and a moment that is longer than these tests
@@ -85,10 +109,12 @@ type scene struct {
 	replicas []*replica
 	handle   sessions.Handle
 	client   holder
+	device   *Device
 }
 
-// holder is what a browser, or an attacker, holds.
-type holder struct{ refresh, access sessions.Token }
+// holder is what a browser, or an attacker, holds. waits is the cookie of a client that was sent to
+// prove; offer came with the sign-in, and is no cookie.
+type holder struct{ refresh, access, waits, offer sessions.Token }
 
 // take stores the cookies of an answer.
 func (h *holder) take(i sessions.Issued) {
@@ -118,6 +144,7 @@ type link struct {
 	hold    bool
 	held    []sessions.Promotion
 	cut     bool // polls fail
+	down    bool // rows are not read or written
 	looked  int  // kinds of key whose retired keys were searched for
 }
 
@@ -138,6 +165,16 @@ func (l *link) Poll(ctx context.Context, since sessions.Cursor) (sessions.Page, 
 	defer l.mu.Unlock()
 	l.more = page.More
 	return page, err
+}
+
+func (l *link) Get(ctx context.Context, h sessions.Handle) (sessions.Record, time.Time, error) {
+	l.mu.Lock()
+	down := l.down
+	l.mu.Unlock()
+	if down {
+		return sessions.Record{}, time.Time{}, errors.New("the store is down")
+	}
+	return l.Store.Get(ctx, h)
 }
 
 func (l *link) Swap(ctx context.Context, old, next sessions.Row, rule sessions.Rule) (bool, error) {
@@ -227,6 +264,7 @@ func startReplica(t *testing.T, store sessions.Store, edit func(*sessions.Config
 	cfg := sessions.Defaults()
 	cfg.KeyEncryptionKey = scenarioKey(t)
 	cfg.FeedPoll = 5 * time.Millisecond
+	cfg.Binding.Offer = true
 	edit(&cfg)
 	return &replica{StartEngine(t, l, cfg), l}
 }
@@ -237,7 +275,7 @@ func (s *scene) signIn() (sessions.Handle, holder) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	return i.Session.Handle, holder{i.Refresh, i.Access}
+	return i.Session.Handle, holder{refresh: i.Refresh, access: i.Access, offer: i.Challenge}
 }
 
 // advance moves the store's clock, and waits until each replica knows.
