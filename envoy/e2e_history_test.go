@@ -378,7 +378,7 @@ func (p *play) prove(h *holder, network string, random *rand.Rand) {
 	}
 }
 
-const bindPath, boundPath = "/auth/session/bind", "/auth/session/bound"
+const bindPath = "/auth/session/bind"
 
 // prove asks as a browser does by itself, with a proof where there is one.
 func (p *replica) prove(path, refresh, peer, session, proof string) (answer, error) {

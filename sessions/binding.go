@@ -228,11 +228,12 @@ func decideBound(row Row, s shown, now time.Time, w boundWindows) boundDecision 
 		next := row
 		if !row.Bound() {
 			// What a proof brings is not rotated, so the row keeps no child.
-			next.BoundAt = now
 			next.NextNonce, next.NextClient, next.IssuedAt, next.Issues = Nonce{}, Client{}, time.Time{}, 0
 		}
-		if slid := earlier(now.Add(w.Sliding), row.AbsoluteExpiresAt); !row.Bound() || !slid.Before(row.ExpiresAt.Add(w.SlideMost)) {
-			next.ExpiresAt = slid
+		slid := earlier(now.Add(w.Sliding), row.AbsoluteExpiresAt)
+		last := slid.Equal(row.AbsoluteExpiresAt) && row.ExpiresAt.Before(slid)
+		if !row.Bound() || last || !slid.Before(row.ExpiresAt.Add(w.SlideMost)) {
+			next.BoundAt, next.ExpiresAt = now, slid
 		}
 		return boundDecision{B4, boundProven, next}
 

@@ -374,17 +374,17 @@ func TestChallenge(t *testing.T) {
 			// The clock of the store stands still, while the feed gets old.
 			e.feed.clock.set(testEpoch, local)
 			e.feed.clock.local = func() time.Time { return local }
-			ok, err := e.answersChallenge(&Proof{Challenge: tc.text}, toProve, h)
+			ok, err := answersChallenge(e, &Proof{Challenge: tc.text}, toProve, h)
 			if ok != tc.fresh || err != nil {
 				t.Errorf("%v, %v", ok, err)
 			}
 			e.feed.clock.local = func() time.Time { return local.Add(e.cfg.FeedBound + 1) }
-			if _, err := e.answersChallenge(&Proof{Challenge: tc.text}, toProve, h); !errors.Is(err, tc.stale) || (tc.stale == nil) != (err == nil) {
+			if _, err := answersChallenge(e, &Proof{Challenge: tc.text}, toProve, h); !errors.Is(err, tc.stale) || (tc.stale == nil) != (err == nil) {
 				t.Errorf("with a stale feed: %v", err)
 			}
 		})
 	}
-	if ok, err := e.answersChallenge(nil, toProve, h); ok || err != nil {
+	if ok, err := answersChallenge(e, nil, toProve, h); ok || err != nil {
 		t.Errorf("no proof: %v, %v", ok, err)
 	}
 	if text(toProve, h, testEpoch) == good {
@@ -416,7 +416,7 @@ func TestChallengeOfAFormerKey(t *testing.T) {
 		t.Error("the new key does not seal")
 	}
 	for name, c := range map[string]string{"the former key's": former, "the new key's": text.Reveal()} {
-		if ok, err := e.answersChallenge(&Proof{Challenge: c}, toProve, h); !ok || err != nil {
+		if ok, err := answersChallenge(e, &Proof{Challenge: c}, toProve, h); !ok || err != nil {
 			t.Errorf("%s: %v, %v", name, ok, err)
 		}
 	}
@@ -425,7 +425,7 @@ func TestChallengeOfAFormerKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.keys.Store(ring)
-	if ok, err := e.answersChallenge(&Proof{Challenge: former}, toProve, h); ok || err != nil {
+	if ok, err := answersChallenge(e, &Proof{Challenge: former}, toProve, h); ok || err != nil {
 		t.Errorf("of a deleted key: %v, %v", ok, err)
 	}
 }
@@ -461,4 +461,13 @@ func TestWaitsSince(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tc.name, got, want)
 		}
 	}
+}
+
+// answersChallenge says whether a proof is of a young challenge for that purpose and session.
+func answersChallenge(e *Engine, p *Proof, purpose purpose, h Handle) (bool, error) {
+	c, err := e.answered(p, purpose)
+	if errors.Is(err, ErrUnavailable) {
+		return false, err
+	}
+	return err == nil && c.handle == h, nil
 }

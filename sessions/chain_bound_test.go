@@ -22,7 +22,7 @@ import (
 type boundDecider func(Row, shown, time.Time, boundWindows) boundDecision
 
 var (
-	testBound   = boundWindows{Sliding: testWindows.Sliding, SlideMost: time.Hour, LostAfter: testBinding.LostAfter}
+	chainBound   = boundWindows{Sliding: testWindows.Sliding, SlideMost: time.Hour, LostAfter: testBinding.LostAfter}
 	testBinding = Defaults().Binding
 	testEngine  = &Engine{cfg: Config{AccessTokenLife: time.Hour, RefreshAttemptMax: testD, Binding: Binding{
 		Offer: true, AccessTokenLife: testBinding.AccessTokenLife, ChallengeLife: testBinding.ChallengeLife,
@@ -176,13 +176,13 @@ func (w *boundWorld) handle(v *visit) visitReply {
 		r.boundDecision = boundDecision{rule: B1}
 	case w.ended != "":
 	case v.errand == registers:
-		r.boundDecision = w.decideBound(old, shown{way: wayRegister, token: v.token, proof: v.proof}, now, testBound)
+		r.boundDecision = w.decideBound(old, shown{way: wayRegister, token: v.token, proof: v.proof}, now, chainBound)
 	case v.errand == proves:
-		r.boundDecision = w.decideBound(old, shown{way: wayProve, token: v.token, proof: v.proof}, now, testBound)
+		r.boundDecision = w.decideBound(old, shown{way: wayProve, token: v.token, proof: v.proof}, now, chainBound)
 	default:
 		r.boundDecision = w.decideBound(old, shown{
 			way: wayPlain, token: v.token, fresh: w.fresh(v.pass, now), again: v.again, skipped: v.skipped, waitsSince: v.waits,
-		}, now, testBound)
+		}, now, chainBound)
 	}
 	switch {
 	case r.challenge != challenge{} || w.ended != "":

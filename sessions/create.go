@@ -37,16 +37,11 @@ func (e *Engine) Create(ctx context.Context, n NewSession) (Issued, error) {
 		return Issued{}, err
 	}
 	t.issuedAt = rec.CreatedAt
-	offer, life := e.cfg.Binding.Offer && n.Transport == TransportCookie, e.cfg.AccessTokenLife
-	if offer {
-		// Until the browser has registered a key, the token is good without one.
-		life = min(life, e.cfg.Binding.AccessTokenLife)
-	}
-	issued, err := e.issueAs(rec, t, lineage{own: t.hash(), csrf: t.antiCSRF.digest(), transport: t.transport}, rec.CreatedAt, life, true)
+	issued, err := e.issue(rec, t, TokenHash{}, rec.CreatedAt, true)
 	if err != nil {
 		return Issued{}, err
 	}
-	if offer {
+	if e.cfg.Binding.Offer && n.Transport == TransportCookie {
 		if issued.Challenge, err = e.sealChallenge(toRegister, rec.Handle); err != nil {
 			return Issued{}, err
 		}

@@ -101,8 +101,8 @@ func readable(text string) string {
 	return b.String()
 }
 
-// LastSeen is the last use of the session that its row knows: the later of the last refresh that issued
+// LastSeen is the last use of the session that its row knows: the latest of the last refresh that issued
 // a refresh token, and the first use of the current one. A client that is active refreshes as often as
 // its access token expires, so LastSeen is late by that at most. No check writes a more exact one:
 // checks read memory only.
-func (r Row) LastSeen() time.Time { return later(r.PromotedAt, r.IssuedAt) }
+func (r Row) LastSeen() time.Time { return later(later(r.PromotedAt, r.IssuedAt), r.BoundAt) }

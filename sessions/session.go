@@ -127,8 +127,9 @@ type Row struct {
 	Device Device
 
 	// BoundKey is the public key that the browser registered for the session (B1). Zero: none. It
-	// never changes. BoundAt is when the browser first proved that it holds the private key (B4);
-	// from then on the session is bound: no refresh without a proof gets a token.
+	// never changes. BoundAt is when the browser last proved that it holds the private key, as far
+	// as that was written (B4). From the first time on the session is bound: no refresh without a
+	// proof gets a token.
 	BoundKey BoundKey
 	BoundAt  time.Time
 }

@@ -168,7 +168,11 @@ func (b Binding) attributes(c Cookies) string {
 }
 
 func (b Binding) cookie(c Cookies, name, path string, maxAge int) *http.Cookie {
-	return &http.Cookie{Name: name, Value: "1", Path: path, MaxAge: maxAge, HttpOnly: true, Secure: c.Secure, SameSite: c.SameSite} //nolint:gosec // as the session's (G124)
+	value := "1"
+	if maxAge < 0 {
+		value = ""
+	}
+	return &http.Cookie{Name: name, Value: value, Path: path, MaxAge: maxAge, HttpOnly: true, Secure: c.Secure, SameSite: c.SameSite} //nolint:gosec // as the session's (G124)
 }
 
 // Set gives the line of the bound cookie, for as long as the browser need not prove again.

@@ -189,10 +189,10 @@ func TestBindingTexts(t *testing.T) {
 	excluding := b
 	excluding.Exclude = []string{"/auth/signout", "/static"}
 	for name, tc := range map[string]struct{ got, want string }{
-		"instructions": {string(b.Instructions(c, h)), `{"session_identifier":"lBHaXUMV5aSPyFcVCF2zFg","refresh_url":"/auth/session/bound",` +
+		"instructions": {string(b.Instructions(c, "app.example.com", nil, h)), `{"session_identifier":"lBHaXUMV5aSPyFcVCF2zFg","refresh_url":"/auth/session/bound",` +
 			`"scope":{"include_site":false},` +
 			`"credentials":[{"type":"cookie","name":"sBound","attributes":"Path=/; HttpOnly; Secure; SameSite=Lax"}]}`},
-		"instructions with exclusions": {string(excluding.Instructions(c, h)), `{"session_identifier":"lBHaXUMV5aSPyFcVCF2zFg","refresh_url":"/auth/session/bound",` +
+		"instructions with exclusions": {string(excluding.Instructions(c, "app.example.com", nil, h)), `{"session_identifier":"lBHaXUMV5aSPyFcVCF2zFg","refresh_url":"/auth/session/bound",` +
 			`"scope":{"include_site":false,"scope_specification":[{"type":"exclude","domain":"*","path":"/auth/signout"},{"type":"exclude","domain":"*","path":"/static"}]},` +
 			`"credentials":[{"type":"cookie","name":"sBound","attributes":"Path=/; HttpOnly; Secure; SameSite=Lax"}]}`},
 		"over":            {string(browser.Over(h)), `{"session_identifier":"lBHaXUMV5aSPyFcVCF2zFg","continue":false}`},
