@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -97,9 +98,7 @@ func (a *actor) send(ctx context.Context, q asking) (scene, error) {
 	if q.body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	for name, values := range q.header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, q.header)
 	for _, c := range a.jar.Cookies(a.url(q.path)) {
 		r.AddCookie(c)
 	}

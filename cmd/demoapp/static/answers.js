@@ -126,7 +126,7 @@ export function ofRefresh(chain, who, { status, told: news, error, denial }) {
   return { label: String(status), tone: "warn", at: "gate", status, weight: large, text: "An answer that this page does not expect." };
 }
 
-// ofUnproven explains what whoever has only the cookies of a bound session gets.
+// ofUnproven explains what a client gets that has only the cookies of a bound session.
 export const ofUnproven = (status) => ({
   label: "UNPROVEN", tone: "bad", at: "gate", status, weight: decisive,
   text: "No token (B10): the session is bound, and a refresh needs a signature by its key. Cookies are all that the thief has. The session goes on, and a thief cannot end it either.",

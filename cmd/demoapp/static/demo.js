@@ -722,6 +722,9 @@ async function begin() {
 delete chain.held.thief;
 for (const name of chapters) $("chapters").append(Object.assign(document.createElement("li"), { textContent: name }));
 $("deck").hidden = false;
+if (location.protocol === "https:") {
+  $("bound-how").textContent = "The demo app plays this laptop, and has its key. Your browser may have bound your own session: then the thief above gets no token either.";
+}
 document.querySelector(".player").hidden = false;
 if (!proof) {
   $("elsewhere").textContent = `Some things do not work here: ${elsewhere()}`;
