@@ -50,6 +50,9 @@ func TestComposeOpensOneDoor(t *testing.T) {
 	if on := project.Services["sessiongate"].Environment["SESSIONGATE_RESPONSES_DENIAL_HEADER"]; on == nil || *on != "true" {
 		t.Error("the demo's journey reads x-sessiongate-denial, and sessiongate does not send it")
 	}
+	if mode := project.Services["sessiongate"].Environment["SESSIONGATE_BINDING_MODE"]; mode == nil || *mode != "offer" {
+		t.Error("the demo's journey binds a session, and sessiongate does not offer it")
+	}
 	if image := project.Services["envoy"].Image; image != "envoyproxy/envoy:v"+envoy.Version {
 		t.Errorf("compose runs %s, the tests run %s", image, envoy.Version)
 	}

@@ -71,7 +71,7 @@ func newDemo(t *testing.T, attempt time.Duration) (s *demoStack, openNetwork fun
 	s.stack = newStack(t, stackOptions{
 		cluster: c,
 		// As in the demo.
-		settings: []string{"SESSIONGATE_RESPONSES_DENIAL_HEADER=true", "SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX=" + attempt.String()},
+		settings: []string{"SESSIONGATE_RESPONSES_DENIAL_HEADER=true", "SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX=" + attempt.String(), "SESSIONGATE_BINDING_MODE=offer"},
 		existing: func(inner *stack) string { s.stack = inner; return s.startDemoApp() },
 	})
 	return s, func() {
@@ -355,11 +355,12 @@ func (d demoPage) clean() {
 }
 
 const (
-	you   = "You"
-	them  = "Thief"
-	prop  = "Stage"
-	me    = "GET /api/me"
-	renew = "POST " + refreshPath
+	you    = "You"
+	them   = "Thief"
+	prop   = "Stage"
+	laptop = "Laptop"
+	me     = "GET /api/me"
+	renew  = "POST " + refreshPath
 )
 
 // What the stage does is no request of the user.
@@ -377,7 +378,7 @@ func TestDemoPage(t *testing.T) {
 		d.media("light", "reduce")
 		d.tab.goTo("/login")
 		d.signIn("ada")
-		for _, id := range []string{"play", "thief-open", "thief-refresh", "thief-call", "expire", "lose", "power-postgres", "power-replica"} {
+		for _, id := range []string{"play", "thief-open", "thief-refresh", "thief-call", "bound", "expire", "lose", "power-postgres", "power-replica"} {
 			if why := d.off(id); !strings.Contains(why, "http://127.0.0.1:"+s.network+"/") {
 				t.Errorf("%s is off because of %q, want the network's address in it", id, why)
 			}
@@ -611,6 +612,30 @@ func TestDemoPage(t *testing.T) {
 		if n := s.endedFor(handle, "theft"); n != 1 {
 			t.Errorf("%d ends as theft, want 1", n)
 		}
+		d.clean()
+	})
+
+	t.Run("a thief with all cookies of a bound session", func(t *testing.T) {
+		d := openDemo(t, s, "ada")
+		d.press("bound")
+		d.wants(1,
+			entry{laptop, "POST /login", "200 not checked"}, entry{laptop, "POST /auth/session/bind", "200 key kept"}, entry{laptop, "POST /auth/session/bound", "200 proven"},
+			entry{prop, "copy every cookie of the laptop", ""}, entry{them, me, "200 ALLOW"}, entry{prop, "let the copied access token end", ""},
+			entry{them, renew, "503 UNPROVEN"}, entry{laptop, "POST /auth/session/bound", "200 proven"},
+		)
+		d.says("No token (B10)")
+		d.wantsLane("thief", "UNPROVEN at gate")
+		d.wantsLane("laptop", "proven at gate")
+		if hint := eval[string](d.tab, `document.querySelector("#window-laptop .hint").textContent`); !strings.Contains(hint, "cannot bind a session on plain HTTP") {
+			t.Errorf("the page says %q, and not who the laptop is", hint)
+		}
+		// The page's own session is another one.
+		d.wantsChain("current you")
+		d.press("call")
+		d.wants(9, entry{you, me, "200 ALLOW"})
+		// Once more: another laptop, another thief.
+		d.press("bound")
+		d.wantsLane("thief", "UNPROVEN at gate")
 		d.clean()
 	})
 
@@ -1064,7 +1089,7 @@ func (d demoPage) reachable() {
 	d.Helper()
 	want := []string{
 		"Play the story", "Sign out", "Everywhere", "Call the API", "Refresh now", "Expire the access token", "Lose an answer",
-		"Refresh in twenty tabs", "timer", "Steal your refresh token", "Refresh with it", "Call the API", "power-postgres", "power-replica",
+		"Refresh in twenty tabs", "timer", "Steal your refresh token", "Refresh with it", "Call the API", "Bind a session, and let all its cookies be stolen", "power-postgres", "power-replica",
 	}
 	if eval[bool](d.tab, `!document.getElementById("wait").hidden`) {
 		want = slices.Insert(want, 1, "wait")

@@ -83,7 +83,7 @@ func TestDemoStory(t *testing.T) {
 				t.Errorf("switches %q", turned)
 			}
 			happened := eval[[]string](d.tab, `[...document.querySelectorAll("#log li")].reverse().map((li) => li.querySelector(".who").textContent + " " + (li.querySelector(".chip")?.textContent ?? ""))`)
-			for _, want := range []string{"You 440 TRY_REFRESH", "You 200 new tokens", "Thief 440 THEFT", "You 401 UNAUTHORISED", "You 503 UNAVAILABLE"} {
+			for _, want := range []string{"You 440 TRY_REFRESH", "You 200 new tokens", "Thief 440 THEFT", "You 401 UNAUTHORISED", "Laptop 200 proven", "Thief 503 UNPROVEN", "You 503 UNAVAILABLE"} {
 				if !slices.Contains(happened, want) {
 					t.Errorf("no %q in %q", want, happened)
 				}

@@ -21,6 +21,7 @@ type browser struct {
 	agent    string // User-Agent
 	cookies  []cookie
 	antiCSRF string
+	device   *device // nil: it binds no session
 }
 
 type cookie struct{ name, value, domain, path string }
@@ -67,6 +68,9 @@ func (b *browser) store(a answer) {
 	if token := a.header.Get("Anti-Csrf"); token != "" {
 		b.antiCSRF = token
 	}
+	if b.device != nil {
+		b.device.hear(a)
+	}
 }
 
 // cookieLine is what b sends to a path, "" for nothing.
@@ -96,11 +100,19 @@ type answer struct {
 // follows no redirect.
 var transport = &http.Transport{MaxIdleConnsPerHost: 20}
 
+// target is the path of s with its query.
+func (s step) target() string {
+	if s.query == "" {
+		return s.path
+	}
+	return s.path + "?" + s.query
+}
+
 // send sends the request of s to the server at base.
 func send(ctx context.Context, base string, s step) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, s.method, base+s.path, strings.NewReader(s.body))
+	r, err := http.NewRequestWithContext(ctx, s.method, base+s.target(), strings.NewReader(s.body))
 	if err != nil {
 		return answer{}, fmt.Errorf("sending: %w", err)
 	}
@@ -117,6 +129,13 @@ func send(ctx context.Context, base string, s step) (answer, error) {
 		r.Header.Set("Sec-Fetch-Mode", "cors")
 		r.Header.Set("Sec-Fetch-Dest", "empty")
 		r.Header.Set("Sec-Fetch-Site", "cross-site")
+	case s.device != nil: // as Chromium 156 sends it
+		r.Header.Set("Accept", "*/*")
+		r.Header.Set("Origin", base)
+		r.Header.Set("Sec-Fetch-Mode", "no-cors")
+		r.Header.Set("Sec-Fetch-Dest", "empty")
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		s.device(r.Header)
 	default:
 		r.Header.Set("Accept", "application/json")
 		r.Header.Set("Sec-Fetch-Mode", "cors")

@@ -165,6 +165,8 @@ func TestChecks(t *testing.T) {
 		"new cookies":  {setsOnly("a"), answer{header: set("a=1", "b=; Max-Age=0")}, answer{header: set("a=1", "b=1")}},
 		"a cookie":     {setsOnly("a"), answer{header: set("a=1")}, answer{header: set("b=1")}},
 		"no cookie":    {setsOnly(), answer{}, answer{header: set("a=; Max-Age=0")}},
+		"no device":    {endsDeviceSession, answer{body: `{"continue":false}`}, answer{body: `{"session_identifier":"h"}`}},
+		"nor cookie":   {endsDeviceSession, answer{body: `{"continue":false}`}, answer{header: set("a=1"), body: `{"continue":false}`}},
 		"public key":   {publicKeysOnly, answer{body: `{"keys":[{"kty":"EC"}]}`}, answer{body: `{"keys":[{"kty":"EC","d":"AA"}]}`}},
 		"keys at all":  {publicKeysOnly, answer{body: `{"keys":[{"kty":"EC"}]}`}, answer{body: `{"keys":[]}`}},
 		"keys as JSON": {publicKeysOnly, answer{body: `{"keys":[{"kty":"EC"}]}`}, answer{body: `<html>`}},

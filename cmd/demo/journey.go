@@ -15,13 +15,21 @@ import (
 const (
 	accessCookie  = "sAccessToken"
 	refreshCookie = "sRefreshToken"
+	boundCookie   = "sBound"
+	waitCookie    = "sBoundWait" // since when its client is waited for
 
 	loginPath     = "/login"
 	asAda         = `{"user":"ada"}`
 	mePath        = "/api/me" // answers what the app was told of the session
 	refreshPath   = "/auth/session/refresh"
+	bindPath      = "/auth/session/bind"
+	boundPath     = "/auth/session/bound"
+	signoutPath   = "/auth/signout"
 	pleaseRefresh = "Please call the refresh token endpoint"
 )
+
+// proved is the query of a client that was sent to prove its key, and comes back.
+const proved = "bound=1"
 
 const (
 	awaitMax      = 30 * time.Second // for an answer that is promised for some time from now
@@ -40,10 +48,13 @@ type step struct {
 	navigates bool       // a page in the address bar; otherwise a page's script
 	method    string
 	path      string
-	body      string   // JSON
-	claims    []string // headers, as spelt, in which the client claims to be "root"
+	query     string            // not shown
+	body      string            // JSON
+	device    func(http.Header) // adds what the browser says by itself, of the key of its device
+	claims    []string          // headers, as spelt, in which the client claims to be "root"
 
 	foreign bool // a page of another site makes the browser send it, without being able to read anything
+	asked   bool // goes on as the first answer asks, as browsers do by themselves: the last one is shown
 	lost    bool // the answer never arrives: the browser stores nothing of it
 	await   bool // again and again until the answer is as wanted
 
@@ -65,6 +76,11 @@ func journey() []step {
 		copied  = &browser{agent: "a backup of ada's browser"}
 		phone   = &browser{agent: "ada's phone"}
 		tabs    [20]*browser
+
+		key     = newDevice()
+		laptop  = &browser{agent: "ada's laptop", device: key}
+		other   = newDevice()
+		copying = &browser{agent: "a thief's browser", device: other}
 	)
 	for i := range tabs {
 		tabs[i] = &browser{agent: ada.agent}
@@ -201,13 +217,97 @@ func journey() []step {
 		},
 
 		{
+			chapter: "Ada's laptop binds her session to itself",
+			note:    "browsers do this on https alone, so a key in this program plays the laptop's",
+			by:      laptop, method: http.MethodPost, path: loginPath, body: asAda, // B0
+			status: 200,
+			check: func(answer) error {
+				if key.challenge == "" {
+					return errors.New("no Secure-Session-Registration came: binding.mode is not offer")
+				}
+				other.challenge = key.challenge // a thief has none; even with it
+				return nil
+			},
+			says: "The answer offers her browser to bind the session. The app copied that, too.",
+		},
+		{
+			by: laptop, method: http.MethodPost, path: bindPath, device: key.register, // B1
+			status: 200, check: setsOnly(),
+			says: "Her browser makes a key, and registers its public half. It does so by itself.",
+		},
+		{
+			by: laptop, method: http.MethodPost, path: boundPath, device: key.ask, // B3
+			status: 403, denial: "challenge", check: setsOnly(),
+			says: "Before its next request it is asked to sign a challenge.",
+		},
+		{
+			by: laptop, method: http.MethodPost, path: boundPath, device: key.prove, // B4
+			status: 200,
+			check: func(a answer) error {
+				copying.take(laptop)
+				other.session = key.session
+				return setsOnly(accessCookie, refreshCookie, boundCookie)(a)
+			},
+			says: "Signed: the session is bound. A thief copies every cookie of the laptop.",
+		},
+		{
+			by: copying, method: http.MethodGet, path: mePath,
+			status: 200, check: appSawAda,
+			says: "The copied access token is good, for 10 minutes at most.",
+		},
+		{
+			note: "the copied access token is thrown away, as if it had ended",
+			do:   func(context.Context) error { copying.keep(refreshCookie); return nil },
+			by:   copying, method: http.MethodPost, path: refreshPath, // B9
+			status: 307, denial: "prove_key",
+			check: func(a answer) error {
+				if to := a.header.Get("Location"); to != refreshPath+"?"+proved {
+					return fmt.Errorf("want a way back to the refresh, got Location %q", to)
+				}
+				return setsOnly(waitCookie)(a)
+			},
+			says: "The thief refreshes, and is sent to prove the key first.",
+		},
+		{
+			by: copying, method: http.MethodPost, path: refreshPath, query: proved, // B10
+			status: 503, denial: "unproven", check: setsOnly(),
+			says: "Without the key there is no token, now or later.",
+		},
+		{
+			by: copying, method: http.MethodPost, path: bindPath, device: other.register, // B1
+			status: 400, denial: "bind_refused", check: setsOnly(),
+			says: "Nor can the thief register another key: that of a session is never replaced.",
+		},
+		{
+			by: copying, method: http.MethodPost, path: boundPath, device: other.ask, asked: true, // B6
+			status: 200, denial: "not_this_device", check: endsDeviceSession,
+			says: "A challenge that another key has signed: no token.",
+		},
+		{
+			by: copying, method: http.MethodPost, path: signoutPath, asked: true, // B12
+			status: 200,
+			check: func(answer) error {
+				if len(copying.cookies) > 0 {
+					return errors.New("cookies were not cleared")
+				}
+				return nil
+			},
+			says: "The thief signs out: only the thief's own cookies are gone.",
+		},
+		{
+			by: laptop, method: http.MethodPost, path: boundPath, device: key.ask, asked: true, // B4
+			status: 200, check: setsOnly(accessCookie, boundCookie),
+			says: "Ada's laptop proves its key again, and goes on. She has noticed nothing.",
+		},
+
+		{
 			chapter: "Signing out",
 			by:      ada, method: http.MethodPost, path: loginPath, body: asAda,
 			status: 200, check: func(answer) error { copied.take(ada); return nil },
 			says: "Ada signs in again.",
 		},
 		{
-			by: ada, method: http.MethodPost, path: "/auth/signout",
+			by: ada, method: http.MethodPost, path: signoutPath,
 			status: 200,
 			check: func(a answer) error {
 				if len(ada.cookies) > 0 {
@@ -371,6 +471,11 @@ func (s step) once(ctx context.Context, base string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if s.asked {
+		if a, err = s.goOn(ctx, base, a); err != nil {
+			return 0, err
+		}
+	}
 	if !s.lost {
 		s.by.store(a)
 	}
@@ -384,6 +489,20 @@ func (s step) once(ctx context.Context, base string) (int, error) {
 		return a.status, s.check(a)
 	}
 	return a.status, nil
+}
+
+// goOn does what a first answer asks: a redirect is followed, a challenge signed.
+func (s step) goOn(ctx context.Context, base string, first answer) (answer, error) {
+	s.by.store(first)
+	switch {
+	case first.status == http.StatusTemporaryRedirect:
+		s.path, s.query, _ = strings.Cut(first.header.Get("Location"), "?")
+	case first.header.Get("Secure-Session-Challenge") != "":
+		s.device = s.by.device.prove
+	default:
+		return first, nil
+	}
+	return send(ctx, base, s)
 }
 
 func toLogin(a answer) error {

@@ -77,6 +77,7 @@ func startStack(ctx context.Context, out *report, progress io.Writer) (*stack, e
 	}
 	out.part("sessiongate", fmt.Sprintf("two processes; refresh_attempt_max is %s (default 10s), to keep the waits short", attemptMax))
 	out.part("", "responses.denial_header is on: each refusal says why, here as [code]")
+	out.part("", "binding.mode is offer: a browser that can binds its session to its device")
 	if s.gates, err = s.startSessiongates(ctx); err != nil {
 		return s, err
 	}
@@ -121,6 +122,7 @@ func (s *stack) startSessiongates(ctx context.Context) (at [replicas]addresses, 
 			"SESSIONGATE_COOKIES_SECURE":              "false", // plain http
 			"SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX": attemptMax,
 			"SESSIONGATE_RESPONSES_DENIAL_HEADER":     "true",
+			"SESSIONGATE_BINDING_MODE":                "offer",
 			"SESSIONGATE_SHUTDOWN_DRAIN_DELAY":        "0s", // Envoy is stopped first
 			"SESSIONGATE_LOG_FORMAT":                  "text",
 			"SESSIONGATE_AUDIT_OUTPUT":                s.auditFile(),

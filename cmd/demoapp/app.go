@@ -45,13 +45,14 @@ type app struct {
 	way     string           // the value of networkHeader
 	signIns *recent[*signIn] // by handle
 	thieves *recent[*thief]
+	laptops *recent[*laptop]
 	wire    *wire
 }
 
 func newApp(g *gate, s stage, log *slog.Logger) *app {
 	return &app{
 		gate: g, stage: s, log: log, way: rand.Text(),
-		signIns: newRecent[*signIn](signInsMax), thieves: newRecent[*thief](thievesMax), wire: newWire(),
+		signIns: newRecent[*signIn](signInsMax), thieves: newRecent[*thief](actorsMax), laptops: newRecent[*laptop](actorsMax), wire: newWire(),
 	}
 }
 
@@ -171,7 +172,7 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 		a.loginFailed(w, r, status, form)
 		return
 	}
-	if s := remember(answer); s != nil {
+	if s := remember(user, answer); s != nil {
 		a.signIns.add(answer.Session.Handle, s)
 		if a.cameByNetwork(r) {
 			w.Header().Set(proofHeader, s.proof)

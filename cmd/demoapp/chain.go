@@ -32,18 +32,23 @@ type payload struct {
 func payloads(r *http.Request) []payload {
 	var all []payload
 	for _, c := range r.Cookies() {
-		_, rest, _ := strings.Cut(c.Value, ".")
-		encoded, _, ok := strings.Cut(rest, ".")
-		if !ok {
-			continue
-		}
-		text, err := base64.RawURLEncoding.DecodeString(encoded)
-		var p payload
-		if err == nil && json.Unmarshal(text, &p) == nil && p.Session != "" {
+		if p, ok := payloadOf(c.Value); ok {
 			all = append(all, p)
 		}
 	}
 	return all
+}
+
+// payloadOf is that of a text, if the text is an access token.
+func payloadOf(text string) (p payload, ok bool) {
+	_, rest, _ := strings.Cut(text, ".")
+	encoded, _, found := strings.Cut(rest, ".")
+	if !found {
+		return payload{}, false
+	}
+	decoded, err := base64.RawURLEncoding.DecodeString(encoded)
+	ok = err == nil && json.Unmarshal(decoded, &p) == nil && p.Session != ""
+	return p, ok
 }
 
 // sessionsOf are the sessions whose access tokens a browser has.

@@ -6,7 +6,7 @@ import (
 	"github.com/sessiongate/sessiongate/sessions/sessionclient"
 )
 
-// maxGateAnswer bounds what the thief reads of sessiongate's answers.
+// maxGateAnswer bounds what an actor reads of sessiongate's answers.
 const maxGateAnswer = 1 << 20 // bytes
 
 // gate is sessiongate, as this system asks it. It may be used by several goroutines at once.

@@ -30,8 +30,14 @@ func (a *app) network() http.Handler {
 	stage := http.NewServeMux()
 	stage.HandleFunc("POST /stage/expire", a.expire)
 	stage.HandleFunc("POST /stage/thief", a.openThief)
-	stage.HandleFunc("POST /stage/thief/refresh", a.command((*thief).refresh))
-	stage.HandleFunc("POST /stage/thief/call", a.command((*thief).call))
+	stage.HandleFunc("POST /stage/thief/refresh", command(a, a.thieves, (*thief).refresh))
+	stage.HandleFunc("POST /stage/thief/outlive", command(a, a.thieves, (*thief).outlive))
+	stage.HandleFunc("POST /stage/thief/call", command(a, a.thieves, (*thief).call))
+	stage.HandleFunc("POST /stage/laptop", a.openLaptop)
+	stage.HandleFunc("POST /stage/laptop/signin", command(a, a.laptops, (*laptop).signIn))
+	stage.HandleFunc("POST /stage/laptop/bind", command(a, a.laptops, (*laptop).bind))
+	stage.HandleFunc("POST /stage/laptop/prove", command(a, a.laptops, (*laptop).prove))
+	stage.HandleFunc("POST /stage/laptop/steal", a.stealFromLaptop)
 	stage.HandleFunc("GET /stage/wire/{request}", a.showPassage)
 	stage.HandleFunc("GET /stage/switches", a.showSwitches)
 	stage.HandleFunc("POST /stage/switches/{part}", a.turn)
@@ -46,7 +52,7 @@ func (a *app) network() http.Handler {
 			p.Out.Host = p.In.Host                 // cookies and origins are this host's
 			p.Out.Header.Set(networkHeader, a.way)
 		},
-		Transport:      &http.Transport{MaxIdleConnsPerHost: 40, IdleConnTimeout: thiefClientIdle},
+		Transport:      &http.Transport{MaxIdleConnsPerHost: 40, IdleConnTimeout: actorIdle},
 		ModifyResponse: a.pass,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			a.log.WarnContext(r.Context(), "asking Envoy", "error", err)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"os"
@@ -54,6 +55,8 @@ func isBaseURL(s string) bool {
 const (
 	// forgotten is said where an action needs a sign-in that is not remembered.
 	forgotten = "This app was restarted since you signed in, and has forgotten your sign-in. Please sign in again."
+	// noOffer is said where there is nothing to bind.
+	noOffer = "This sessiongate does not offer to bind sessions: its binding.mode is off."
 	// otherSession is said to a page whose browser has another session by now.
 	otherSession = "This browser is now signed in as another user."
 )
@@ -140,33 +143,76 @@ func (a *app) openThief(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := rand.Text()
-	a.thieves.add(name, newThief(base, r.Host, s.refresh, a.wire))
+	a.thieves.add(name, newThief(base, r.Host, []*http.Cookie{s.refresh}, "", a.wire))
 	a.json(w, http.StatusCreated, map[string]string{"thief": name})
 }
 
-// command has a thief do something.
-func (a *app) command(do func(_ *thief, _ context.Context, request string) (heist, error)) http.HandlerFunc {
+// openLaptop gives the page's user a laptop, which signs in and binds its session by command.
+// It changes nothing of the page's session, and has none of its cookies.
+func (a *app) openLaptop(w http.ResponseWriter, r *http.Request) {
+	base := a.stage.public()
+	if base == "" {
+		http.NotFound(w, r)
+		return
+	}
+	var page plays
+	if err := json.NewDecoder(r.Body).Decode(&page); err != nil {
+		http.Error(w, "that names no session", http.StatusBadRequest)
+		return
+	}
+	s := a.proven(w, page)
+	if s == nil {
+		return
+	}
+	name := rand.Text()
+	a.laptops.add(name, newLaptop(base, r.Host, s.user, a.wire))
+	a.json(w, http.StatusCreated, map[string]string{"laptop": name})
+}
+
+// stealFromLaptop gives a thief all cookies of a laptop.
+func (a *app) stealFromLaptop(w http.ResponseWriter, r *http.Request) {
+	l, _, ok := commanded(w, r, a.laptops)
+	if !ok {
+		return
+	}
+	name := rand.Text()
+	a.thieves.add(name, l.stolen())
+	a.json(w, http.StatusCreated, map[string]string{"thief": name})
+}
+
+// commanded reads which actor is to do something. It is not ok where it has answered instead.
+func commanded[T any](w http.ResponseWriter, r *http.Request, held *recent[T]) (who T, request string, ok bool) {
+	var body struct {
+		Actor   string `json:"actor"`
+		Request string `json:"request"` // its name on the wire
+	}
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		http.Error(w, "that names no actor", http.StatusBadRequest)
+		return who, "", false
+	}
+	if who, ok = held.get(body.Actor); !ok {
+		http.NotFound(w, r)
+	}
+	return who, body.Request, ok
+}
+
+// command has an actor do something.
+func command[T any](a *app, held *recent[T], do func(_ T, _ context.Context, request string) (scene, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		var body struct {
-			Thief   string `json:"thief"`
-			Request string `json:"request"` // its name on the wire
-		}
-		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-			http.Error(w, "that names no thief", http.StatusBadRequest)
-			return
-		}
-		t, ok := a.thieves.get(body.Thief)
+		who, request, ok := commanded(w, r, held)
 		if !ok {
-			http.NotFound(w, r)
 			return
 		}
-		result, err := do(t, r.Context(), body.Request)
-		if err != nil {
-			a.log.ErrorContext(r.Context(), "playing the thief", "error", err)
-			http.Error(w, "the thief got no answer", http.StatusBadGateway)
-			return
+		result, err := do(who, r.Context(), request)
+		switch {
+		case errors.Is(err, errNoOffer):
+			a.json(w, http.StatusConflict, map[string]string{"message": noOffer})
+		case err != nil:
+			a.log.ErrorContext(r.Context(), "playing on the stage", "error", err)
+			http.Error(w, "the actor got no answer", http.StatusBadGateway)
+		default:
+			a.json(w, http.StatusOK, result)
 		}
-		a.json(w, http.StatusOK, result)
 	}
 }
 

@@ -173,7 +173,7 @@ func TestThief(t *testing.T) {
 	}
 	command := func(what string) map[string]any {
 		t.Helper()
-		return object(t, serve(t, app.network, "POST", "/stage/thief/"+what, fmt.Sprintf(`{"thief":%q}`, name), jsonType))
+		return object(t, serve(t, app.network, "POST", "/stage/thief/"+what, fmt.Sprintf(`{"actor":%q}`, name), jsonType))
 	}
 	for i, want := range []map[string]any{
 		{"status": 200.0, "chain": map[string]any{"own": "hash-1", "parent": "hash-0", "expires_in": 3600.0}},
@@ -206,13 +206,19 @@ func TestPlayRefused(t *testing.T) {
 		"no page":              {"POST", "/stage/thief", "", nil, 400},
 		"a GET":                {"GET", "/stage/thief", "", nil, 405},
 		"a foreign page":       {"POST", "/stage/thief", app.page, map[string]string{"Origin": "https://evil.example"}, 403},
-		"a guess":              {"POST", "/stage/thief/refresh", `{"thief":"x"}`, jsonType, 404},
+		"a guess":              {"POST", "/stage/thief/refresh", `{"actor":"x"}`, jsonType, 404},
 		"no name":              {"POST", "/stage/thief/call", `{}`, jsonType, 404},
 		"no JSON":              {"POST", "/stage/thief/call", ``, jsonType, 400},
 		"a command by a GET":   {"GET", "/stage/thief/refresh", "", nil, 405},
-		"a foreign command":    {"POST", "/stage/thief/refresh", `{"thief":"x"}`, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		"a foreign command":    {"POST", "/stage/thief/refresh", `{"actor":"x"}`, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
 		"spoiling, by a GET":   {"GET", "/stage/expire", "", nil, 405},
 		"spoiling from abroad": {"POST", "/stage/expire", app.page, map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		"no page of a laptop":  {"POST", "/stage/laptop", "", nil, 400},
+		"a laptop's guess":     {"POST", "/stage/laptop/signin", `{"actor":"x"}`, jsonType, 404},
+		"a guess to steal":     {"POST", "/stage/laptop/steal", `{"actor":"x"}`, jsonType, 404},
+		"a laptop by a GET":    {"GET", "/stage/laptop", "", nil, 405},
+		"a foreign laptop":     {"POST", "/stage/laptop", app.page, map[string]string{"Origin": "https://evil.example"}, 403},
+		"another's laptop":     {"POST", "/stage/laptop", `{"handle":"h","proof":"x"}`, jsonType, 409},
 		"a request's guess":    {"GET", "/stage/wire/x", "", nil, 404},
 	} {
 		if resp := serve(t, app.network, test.method, test.path, test.body, test.header); resp.StatusCode != test.status {
@@ -220,8 +226,10 @@ func TestPlayRefused(t *testing.T) {
 		}
 	}
 	alone := newSignedIn(t, stage{})
-	if resp := serve(t, alone.network, "POST", "/stage/thief", alone.page, nil); resp.StatusCode != 404 {
-		t.Errorf("without Envoy's address: %d, want 404", resp.StatusCode)
+	for _, path := range []string{"/stage/thief", "/stage/laptop"} {
+		if resp := serve(t, alone.network, "POST", path, alone.page, nil); resp.StatusCode != 404 {
+			t.Errorf("%s without Envoy's address: %d, want 404", path, resp.StatusCode)
+		}
 	}
 	// What comes by Envoy is a checked request, and no word of the stage.
 	if resp := serve(t, app.handler(), "POST", "/stage/expire", app.page, ada); resp.StatusCode != 404 && resp.StatusCode != 405 {
@@ -233,7 +241,7 @@ func TestThiefWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	app := newSignedIn(t, stage{publicURL: "http://127.0.0.1:1"})
 	name, _ := object(t, serve(t, app.network, "POST", "/stage/thief", app.page, nil))["thief"].(string)
-	resp := serve(t, app.network, "POST", "/stage/thief/refresh", fmt.Sprintf(`{"thief":%q}`, name), jsonType)
+	resp := serve(t, app.network, "POST", "/stage/thief/refresh", fmt.Sprintf(`{"actor":%q}`, name), jsonType)
 	if body := text(t, resp); resp.StatusCode != 502 || strings.Contains(body, "127.0.0.1") {
 		t.Errorf("%d %q, want 502 without the cause", resp.StatusCode, body)
 	}

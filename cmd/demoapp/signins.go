@@ -14,15 +14,16 @@ const signInsMax = 1000
 // signIn is what the demo remembers of a sign-in. No other system should keep tokens:
 // here they are what a thief will have copied.
 type signIn struct {
+	user            string
 	access, refresh *http.Cookie
 
 	first string // hash of the refresh token
 	proof string // told to its own page alone: the right to play with this session
 }
 
-// remember takes a sign-in from the answer to it, nil where that has no cookies.
-func remember(c *sessionclient.Created) *signIn {
-	s := &signIn{proof: rand.Text()}
+// remember takes a user's sign-in from the answer to it, nil where that has no cookies.
+func remember(user string, c *sessionclient.Created) *signIn {
+	s := &signIn{user: user, proof: rand.Text()}
 	for _, line := range c.Answer.SetCookie() {
 		cookie, err := http.ParseSetCookie(line)
 		switch {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,7 +103,7 @@ func setOnTheWay(name string) string {
 
 func setBySessiongate(name string) string {
 	switch name {
-	case "set-cookie", "front-token", "anti-csrf", "id-refresh-token", "x-sessiongate-denial":
+	case "set-cookie", "front-token", "anti-csrf", "id-refresh-token", "x-sessiongate-denial", "secure-session-registration", "secure-session-challenge":
 		return "sessiongate"
 	}
 	return ""
@@ -155,11 +156,16 @@ func shortened(name, value string) string {
 			return pair
 		}
 		return pair + ";" + attributes
-	case "anti-csrf", "authorization", "front-token", "id-refresh-token", "st-access-token", "st-refresh-token":
+	case "anti-csrf", "authorization", "front-token", "id-refresh-token", "st-access-token", "st-refresh-token", "secure-session-response":
 		return short(value)
+	case "secure-session-registration", "secure-session-challenge":
+		return challenges.ReplaceAllStringFunc(value, short)
 	}
 	return value
 }
+
+// challenges are sealed, as tokens are.
+var challenges = regexp.MustCompile(`sgc1_[^"]+`)
 
 // short keeps the first and last few characters.
 func short(token string) string {

@@ -71,7 +71,8 @@ export function ofMe(chain, who, seen) {
 }
 
 // ofRefresh explains the answer to a refresh: { status, told, error }.
-export function ofRefresh(chain, who, { status, told: news, error }) {
+export function ofRefresh(chain, who, { status, told: news, error, denial }) {
+  if (denial === "unproven") return ofUnproven(status);
   const you = who === "you";
   if (status === 200 && news?.parent) {
     const { known, lost } = chain.issued(who, news);
@@ -124,6 +125,30 @@ export function ofRefresh(chain, who, { status, told: news, error }) {
   if (error) return { label: "ended", tone: "bad", at: "gate", status, end: true, weight: large, text: "The session has ended. Its tokens are worth nothing now." };
   return { label: String(status), tone: "warn", at: "gate", status, weight: large, text: "An answer that this page does not expect." };
 }
+
+// ofUnproven explains what a client gets that has only the cookies of a bound session.
+export const ofUnproven = (status) => ({
+  label: "UNPROVEN", tone: "bad", at: "gate", status, weight: decisive,
+  text: "No token (B10): the session is bound, and a refresh needs a signature by its key. Cookies are all that the thief has. The session goes on, and a thief cannot end it either.",
+});
+
+// ofLaptop explains an answer to the laptop: { status, denial }.
+export function ofLaptop(what, { status, denial }) {
+  if (status !== 200) return { ...unavailable(status), text: `The laptop got ${status}${denial ? ` (${denial})` : ""}.` };
+  const good = { tone: "good", status, weight: large };
+  switch (what) {
+    case "signin":
+      return { ...good, label: "not checked", at: "app", text: "The answer offers the laptop’s browser to bind the session. The app copied that header, like all others." };
+    case "bind":
+      return { ...good, label: "key kept", at: "gate", text: "The browser made a key, and registered its public half by itself (B1). The private half never leaves the laptop." };
+  }
+  return { ...good, label: "proven", at: "gate", text: "sessiongate sent a challenge, and the browser signed it (B4): an access token for 10 minutes. The refresh token need not change: alone it is worth nothing." };
+}
+
+// ofCopy explains a call with the copied access token of a bound session: { status }.
+export const ofCopy = ({ status }) => (status === 200
+  ? { ...allow(status, "Passed: the copied access token is good until it ends, 10 minutes at most. Then it needs a refresh."), weight: large }
+  : unavailable(status));
 
 // ofLoss explains a refresh whose answer got lost: the stage knows what was in it, the
 // browser does not.

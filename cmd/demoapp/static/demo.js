@@ -4,7 +4,7 @@
 // request of the user.
 
 import { alone, antiCSRF, forgetAntiCSRF, hasAntiCSRF, read, refreshPath, request, told } from "./gate.js";
-import { allow, ended, noAnswer, ofCheck, ofLoss, ofMe, ofRefresh, ofTabs, otherSession, unavailable } from "./answers.js";
+import { allow, ended, noAnswer, ofCheck, ofCopy, ofLaptop, ofLoss, ofMe, ofRefresh, ofTabs, otherSession, unavailable } from "./answers.js";
 import { Lane, Log, bringIntoView } from "./lanes.js";
 import { Player, chapters } from "./story.js";
 import { Switches } from "./switches.js";
@@ -24,13 +24,15 @@ let chain = new Chain(session);
 let spoiled = false; // the access token, by this page
 let thief = null; // its name
 let thiefCalls = false; // it has an access token
+let laptop = null; // its name
+let robber = null; // the name of the laptop's thief
 let finished = false; // the session has ended, or is no longer this page's
 let replaced = false; // the browser has another session than this page
 let doubtful = false; // whether the session has ended or was replaced
 let busy = false;
 let saidWeight = 0; // of the sentence that is shown, among those of one action
 
-const lanes = { you: new Lane($("lane-you")), thief: new Lane($("lane-thief")) };
+const lanes = { you: new Lane($("lane-you")), thief: new Lane($("lane-thief")), laptop: new Lane($("lane-laptop")) };
 const tokens = new Tokens($("hero").querySelector(".links"));
 const wire = new Wire({ shown: $("wire-shown"), which: $("wire-which"), copied: $("copied") }, () => render());
 const log = new Log($("log"), (name, title) => wire.show(name, title));
@@ -217,21 +219,22 @@ async function openThief() {
   acted("copy the refresh token", "A thief has copied the refresh token that was issued to you at sign-in. Who refreshes first?", "bad");
 }
 
-// command has the thief send a request. Without cookies: what the thief does must not
+// command has an actor send a request. Without cookies: what the thief does must not
 // depend on the owner's, and once the thief is caught the owner has none.
-async function command(what, name) {
-  const response = await fetch(`/stage/thief/${what}`, {
-    method: "POST", credentials: "omit", body: JSON.stringify({ thief, request: name }), headers: { "content-type": "application/json" },
+async function command(what, actor, name) {
+  const response = await fetch(`/stage/${what}`, {
+    method: "POST", credentials: "omit", body: JSON.stringify({ actor, request: name }), headers: { "content-type": "application/json" },
   });
-  if (!response.ok) throw new Error("no answer");
-  return response.json();
+  const said = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(said.message ?? "no answer");
+  return said;
 }
 
 async function thiefRefresh() {
   const name = named();
-  const explaining = command("refresh", name).then(({ status, error, chain: seen }) => {
+  const explaining = command("thief/refresh", thief, name).then(({ status, error, denial, chain: seen }) => {
     if (status === 200) thiefCalls = true;
-    return ofRefresh(chain, "thief", { status, told: fromApp(seen), error });
+    return ofRefresh(chain, "thief", { status, told: fromApp(seen), error, denial });
   });
   const event = await follow("thief", `POST ${refreshPath}`, explaining, { name });
   if (event.end) await finish(event, "thief");
@@ -240,7 +243,7 @@ async function thiefRefresh() {
 
 async function thiefCall() {
   const name = named();
-  const explaining = command("call", name).then(({ status, chain: seen }) => {
+  const explaining = command("thief/call", thief, name).then(({ status, chain: seen }) => {
     switch (status) {
       case 200: {
         const { text, weight } = ofMe(chain, "thief", fromApp(seen));
@@ -254,6 +257,56 @@ async function thiefCall() {
     return unavailable(status);
   });
   return follow("thief", "GET /api/me", explaining, { name });
+}
+
+// --- A bound session: the app plays a laptop that can ---
+
+const laptopPaths = { signin: "/login", bind: "/auth/session/bind", prove: "/auth/session/bound" };
+
+async function openLaptop() {
+  const said = await play("/stage/laptop");
+  if (!said) return false;
+  ({ laptop } = said);
+  robber = null;
+  $("demo").dataset.scene = "bound";
+  return true;
+}
+
+function laptopDoes(what) {
+  const name = named();
+  const explaining = command(`laptop/${what}`, laptop, name).then((said) => ofLaptop(what, said));
+  return follow("laptop", `POST ${laptopPaths[what]}`, explaining, { name });
+}
+
+// steal gives a thief every cookie of the laptop. It is not the thief who may have a copy of
+// this page's refresh token.
+async function steal() {
+  ({ thief: robber } = await command("laptop/steal", laptop));
+  lanes.thief.say("has a copy of every cookie of the laptop");
+  $("demo").dataset.acting = "thief";
+  acted("copy every cookie of the laptop", "A thief has copied all cookies of the laptop: access token, refresh token, all.", "bad");
+}
+
+function robberCall() {
+  const name = named();
+  return follow("thief", "GET /api/me", command("thief/call", robber, name).then(ofCopy), { name });
+}
+
+function robberOutlives() {
+  const name = named();
+  const explaining = command("thief/outlive", robber, name).then((said) => ofRefresh(chain, "thief", said));
+  return follow("thief", `POST ${refreshPath}`, explaining, { name });
+}
+
+// bound plays it all: what a thief gets who has every cookie of a bound session.
+async function bound() {
+  if (!(await openLaptop())) return;
+  for (const what of ["signin", "bind", "prove"]) if ((await laptopDoes(what)).status !== 200) return;
+  await steal();
+  await robberCall();
+  acted("let the copied access token end", "The stage threw the thief’s copy of the access token away, as if its 10 minutes had passed.", "warn");
+  await robberOutlives();
+  await laptopDoes("prove");
 }
 
 const parts = { postgres: "Postgres", replica: "replica 1" };
@@ -333,6 +386,7 @@ async function signIn(user) {
     return { label: "not checked", tone: "good", at: "app", status, weight: 2, text: "The app knows the user, asks sessiongate for a session, and copies its cookies to the browser." };
   });
   lanes.thief.reset("has no token yet");
+  delete $("demo").dataset.scene;
   const event = await follow("you", "POST /login", explaining, { name });
   if (!begun?.told) return event;
   ({ proof } = begun);
@@ -382,13 +436,14 @@ const step = (work) => async (...args) => {
 
 // answered repeats what was not answered in time. On a busy machine a check may take longer
 // than Envoy waits; that is no verdict, so the story does what every client should do.
-async function answered(status, work) {
+async function answered(want, work) {
   let event = await work();
-  for (let n = 0; n < asks && [429, 503, 502].includes(event?.status) && event.status !== status; n++) {
+  const wanted = () => event?.status === want || event?.label === want;
+  for (let n = 0; n < asks && [429, 503, 502].includes(event?.status) && !wanted(); n++) {
     await later(askAgain);
     event = await work();
   }
-  if (event?.status !== status) throw new Error(event?.text ?? "the stage could not do it.");
+  if (!wanted()) throw new Error(event?.text ?? "the stage could not do it.");
 }
 
 const did = (done) => {
@@ -409,6 +464,13 @@ const stage = {
   tabs: step((status) => answered(status, refreshMany)),
   openThief: step(() => openThief().then(() => did(thief))),
   thiefRefresh: step((status) => answered(status, thiefRefresh)),
+  bindLaptop: step(async () => {
+    did(await openLaptop());
+    for (const what of ["signin", "bind", "prove"]) await answered(200, () => laptopDoes(what));
+  }),
+  stealFromLaptop: step((status) => steal().then(() => answered(status, robberCall))),
+  outlive: step((label) => answered(label, robberOutlives)),
+  proveLaptop: step((status) => answered(status, () => laptopDoes("prove"))),
   power: step((name, on) => power(name, on).then(did)),
   cannot: (name) => Boolean(switches.reason(name)),
   graceOver: async () => {
@@ -454,6 +516,7 @@ const actions = {
   "thief-open": openThief,
   "thief-refresh": thiefRefresh,
   "thief-call": thiefCall,
+  bound,
 };
 
 // during lets one action run at a time. Buttons stay focusable meanwhile.
@@ -493,7 +556,7 @@ function why(id) {
   if (id === "copy") return wire.curl ? "" : "Choose a request first.";
   if (replaced) return "Another user has signed in to this browser. Reload the page.";
   if (finished) return "The session has ended. Sign in again.";
-  if (["lose", "expire", "thief-open", "thief-refresh", "thief-call"].includes(id) && !proof) return `Not here: ${elsewhere()}`;
+  if (["lose", "expire", "thief-open", "thief-refresh", "thief-call", "bound"].includes(id) && !proof) return `Not here: ${elsewhere()}`;
   if (id === "thief-open" && thief) return "The thief has a copy already.";
   if (["thief-refresh", "thief-call"].includes(id) && !thief) return "The thief has no token yet. Let the thief steal a copy first.";
   if (id === "thief-call" && !thiefCalls) return "The thief has no access token yet. Let the thief refresh first.";
@@ -528,7 +591,7 @@ function press(id, action) {
 
 for (const [id, action] of Object.entries(actions)) {
   $(id).addEventListener("click", () => press(id, () => {
-    bringIntoView($(id.startsWith("thief") ? "lane-thief" : "lane-you"));
+    bringIntoView($(id.startsWith("thief") ? "lane-thief" : id === "bound" ? "window-laptop" : "lane-you"));
     during(action);
   }));
 }
@@ -659,6 +722,9 @@ async function begin() {
 delete chain.held.thief;
 for (const name of chapters) $("chapters").append(Object.assign(document.createElement("li"), { textContent: name }));
 $("deck").hidden = false;
+if (location.protocol === "https:") {
+  $("bound-how").textContent = "The demo app plays this laptop, and has its key. Your browser may have bound your own session: then the thief above gets no token either.";
+}
 document.querySelector(".player").hidden = false;
 if (!proof) {
   $("elsewhere").textContent = `Some things do not work here: ${elsewhere()}`;

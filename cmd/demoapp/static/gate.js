@@ -8,13 +8,14 @@ export const hasAntiCSRF = () => localStorage.getItem(antiCSRF) !== null;
 export const forgetAntiCSRF = () => localStorage.removeItem(antiCSRF);
 
 // request sends one request and keeps the anti-csrf token of its answer. A redirect
-// is not followed: it is the gate's way to the sign-in page, not an answer.
+// is not followed: it is the gate's way to the sign-in page, not an answer. Below the auth
+// path it sends a browser with a bound session to prove its key first, and is followed.
 export async function request(method, path, init = {}) {
   const headers = new Headers(init.headers);
   headers.set("accept", "application/json");
   const token = localStorage.getItem(antiCSRF);
   if (token) headers.set(antiCSRF, token);
-  const response = await fetch(path, { ...init, method, headers, redirect: "manual", cache: "no-store" });
+  const response = await fetch(path, { ...init, method, headers, redirect: path.startsWith("/auth/") ? "follow" : "manual", cache: "no-store" });
   const fresh = response.headers.get(antiCSRF);
   if (fresh) localStorage.setItem(antiCSRF, fresh);
   return response;

@@ -92,7 +92,7 @@ export class Lane {
 }
 
 const kept = 40;
-const names = { you: "You", thief: "Thief", stage: "Stage" };
+const names = { you: "You", thief: "Thief", laptop: "Laptop", stage: "Stage" };
 
 // Log lists what happened, newest first. A request can be chosen, to see it on the wire.
 export class Log {

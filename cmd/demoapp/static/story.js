@@ -4,7 +4,7 @@
 // A step is { chapter, caption, until, act }. The stage (demo.js) gives until and act what
 // they need. act throws where the answer is not the one that the caption tells of.
 
-export const chapters = ["Sign in", "Expiry", "Lost answer", "Twenty tabs", "Theft", "Outage"];
+export const chapters = ["Sign in", "Expiry", "Lost answer", "Twenty tabs", "Theft", "Bound", "Outage"];
 
 export const steps = [
   {
@@ -51,27 +51,43 @@ export const steps = [
     act: (stage) => stage.thiefRefresh(440),
   },
   {
-    chapter: 5, caption: "Ada signs in again, which the thief cannot. Then the database is killed.",
+    chapter: 5, caption: "On a laptop, Ada’s browser binds her session to a key. The demo app plays it.",
+    act: (stage) => stage.bindLaptop(),
+  },
+  {
+    chapter: 5, caption: "A thief copies all its cookies. The access token works, for ten minutes at most.",
+    act: (stage) => stage.stealFromLaptop(200),
+  },
+  {
+    chapter: 5, caption: "Then the thief has to refresh, and has no key. No token comes, and nothing ends.",
+    act: (stage) => stage.outlive("UNPROVEN"),
+  },
+  {
+    chapter: 5, caption: "The laptop signs with its key, and goes on. What was stolen is worth nothing now.",
+    act: (stage) => stage.proveLaptop(200),
+  },
+  {
+    chapter: 6, caption: "Ada signs in again, which the thief cannot. Then the database is killed.",
     act: (stage) => stage.signIn("ada").then(() => stage.power("postgres", false)),
     unless: (stage) => stage.cannot("postgres"),
     instead: "Ada signs in again. To kill the database here: docker compose kill postgres.",
     otherwise: (stage) => stage.signIn("ada"),
   },
   {
-    chapter: 5, caption: "Her requests still pass: access tokens are verified in memory.",
+    chapter: 6, caption: "Her requests still pass: access tokens are verified in memory.",
     act: (stage) => stage.call(200),
     unless: (stage) => stage.cannot("postgres"),
     instead: "Her requests would still pass: access tokens are verified in memory.",
     otherwise: (stage) => stage.call(200),
   },
   {
-    chapter: 5, caption: "A refresh has to wait. An outage is no verdict, so no one is signed out.",
+    chapter: 6, caption: "A refresh has to wait. An outage is no verdict, so no one is signed out.",
     act: (stage) => stage.refresh(503),
     unless: (stage) => stage.cannot("postgres"),
     instead: "A refresh would wait: 503, try again. An outage is no verdict, so no one is signed out.",
   },
   {
-    chapter: 5, caption: "The database is back. The refresh works again, and Ada has noticed nothing.",
+    chapter: 6, caption: "The database is back. The refresh works again, and Ada has noticed nothing.",
     act: (stage) => stage.power("postgres", true).then(() => stage.refresh(200)),
     unless: (stage) => stage.cannot("postgres"),
     instead: "Once the database is back, the refresh works again by itself.",
