@@ -203,7 +203,7 @@ type boundDecision struct {
 // boundWindows are the durations of the rules of device-bound sessions.
 type boundWindows struct {
 	Sliding   time.Duration // that a proof gives the session
-	SlideMost time.Duration // how often it is written
+	WriteMost time.Duration // how often a proof is written at most
 	LostAfter time.Duration
 }
 
@@ -230,10 +230,9 @@ func decideBound(row Row, s shown, now time.Time, w boundWindows) boundDecision 
 			// What a proof brings is not rotated, so the row keeps no child.
 			next.NextNonce, next.NextClient, next.IssuedAt, next.Issues = Nonce{}, Client{}, time.Time{}, 0
 		}
-		slid := earlier(now.Add(w.Sliding), row.AbsoluteExpiresAt)
-		last := slid.Equal(row.AbsoluteExpiresAt) && row.ExpiresAt.Before(slid)
-		if !row.Bound() || last || !slid.Before(row.ExpiresAt.Add(w.SlideMost)) {
-			next.BoundAt, next.ExpiresAt = now, slid
+		// A time in the future is from before the store's clock was set back.
+		if !row.Bound() || row.BoundAt.After(now) || !now.Before(row.BoundAt.Add(w.WriteMost)) {
+			next.BoundAt, next.ExpiresAt = now, earlier(now.Add(w.Sliding), row.AbsoluteExpiresAt)
 		}
 		return boundDecision{B4, boundProven, next}
 

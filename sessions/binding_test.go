@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var testBound = boundWindows{Sliding: testWindows.Sliding, SlideMost: time.Hour, LostAfter: 10 * time.Minute}
+var testBound = boundWindows{Sliding: testWindows.Sliding, WriteMost: time.Hour, LostAfter: 10 * time.Minute}
 
 // testDeviceKey is a device: its key, and what it signs.
 type testDeviceKey struct {
@@ -103,7 +103,7 @@ func TestDecideBound(t *testing.T) {
 		})
 	}
 	slid := func(at time.Time) Row {
-		return edit(bound, func(r *Row) { r.ExpiresAt = at.Add(testBound.Sliding) })
+		return edit(bound, func(r *Row) { r.BoundAt, r.ExpiresAt = at, at.Add(testBound.Sliding) })
 	}
 
 	for _, tc := range []struct {
@@ -146,12 +146,15 @@ func TestDecideBound(t *testing.T) {
 		},
 		{"B4 the first slides, just after the sign-in", keyed, proves(good), testEpoch.Add(time.Minute), says(B4, boundProven, first(keyed, testEpoch.Add(time.Minute)))},
 		{"B4 the key that the proof brings plays no role", bound, proves(keyless), now, says(B4, boundProven, bound)},
-		{"B4 just before the life of an access token", bound, proves(good), boundAt.Add(testBound.SlideMost - tick), says(B4, boundProven, bound)},
-		{"B4 slides after it", bound, proves(good), boundAt.Add(testBound.SlideMost), says(B4, boundProven, slid(boundAt.Add(testBound.SlideMost)))},
+		{"B4 just before the life of an access token", bound, proves(good), boundAt.Add(testBound.WriteMost - tick), says(B4, boundProven, bound)},
+		{"B4 slides after it", bound, proves(good), boundAt.Add(testBound.WriteMost), says(B4, boundProven, slid(boundAt.Add(testBound.WriteMost)))},
 		{"B4 by any token of the session", bound, shown{way: wayProve, token: thief, proof: good}, now, says(B4, boundProven, bound)},
-		{"B4 does not slide past the absolute expiry", ending, proves(good), ending.AbsoluteExpiresAt.Add(-tick), says(B4, boundProven, ending)},
+		{
+			"B4 does not slide past the absolute expiry", ending, proves(good), ending.AbsoluteExpiresAt.Add(-tick),
+			says(B4, boundProven, edit(ending, func(r *Row) { r.BoundAt = r.AbsoluteExpiresAt.Add(-tick) })),
+		},
 		{"B4 just before the expiry", bound, proves(good), bound.ExpiresAt.Add(-tick), says(B4, boundProven, slid(bound.ExpiresAt.Add(-tick)))},
-		{"B4 after the clock was set back", bound, proves(good), boundAt.Add(-time.Hour), says(B4, boundProven, bound)},
+		{"B4 after the clock was set back", bound, proves(good), boundAt.Add(-time.Hour), says(B4, boundProven, slid(boundAt.Add(-time.Hour)))},
 		{"B5 at the expiry", bound, proves(good), bound.ExpiresAt, says(B5, boundEnded, bound)},
 		{"B5 at the absolute expiry", ending, proves(good), ending.AbsoluteExpiresAt, says(B5, boundEnded, ending)},
 		{"B5 before the first proof", keyed, proves(good), keyed.ExpiresAt, says(B5, boundEnded, keyed)},

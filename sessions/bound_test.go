@@ -259,7 +259,7 @@ func TestBindAnswerLost(t *testing.T) {
 	}
 }
 
-// A key that is there is never replaced: whoever could would take the session over.
+// A key that is there is never replaced: an attacker who could replace it would take the session.
 func TestSecondKeyNeverReplacesTheFirst(t *testing.T) {
 	b := newBindable(t, boundConfig(t))
 	b.must(b.bind())
@@ -368,7 +368,7 @@ func TestWhatIsNoProof(t *testing.T) {
 		calls  map[string]int
 	}{
 		"no proof":                     {sessions.Prover{Tokens: toBind.tokens}, none},
-		"no token":                     {sessions.Prover{Proof: registration}, none},
+		"another session's token":      {sessions.Prover{Tokens: b.tokens, Proof: registration}, none},
 		"a challenge to prove":         {sessions.Prover{Tokens: b.tokens, Proof: fresh.Proof}, none},
 		"another session's challenge":  {sessions.Prover{Tokens: b.tokens, Proof: registration}, none},
 		"after 60 s":                   {sessions.Prover{Tokens: unbound.tokens, Proof: readProof(thief.Registration(unbound.first.Challenge))}, none},
@@ -861,7 +861,7 @@ func TestSignOutOfABoundSession(t *testing.T) {
 	b.must(out(bound.tokens, nil, false)) // no device session waits for it
 }
 
-// What somebody does who has no proof is counted each time, and written once in an hour for a session:
+// What a client without a proof does is counted each time, and written once in an hour for a session:
 // a thief does not fill the database.
 func TestReportsOfABoundSession(t *testing.T) {
 	store := newWatched()

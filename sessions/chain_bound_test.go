@@ -22,7 +22,7 @@ import (
 type boundDecider func(Row, shown, time.Time, boundWindows) boundDecision
 
 var (
-	chainBound   = boundWindows{Sliding: testWindows.Sliding, SlideMost: time.Hour, LostAfter: testBinding.LostAfter}
+	chainBound  = boundWindows{Sliding: testWindows.Sliding, WriteMost: time.Hour, LostAfter: testBinding.LostAfter}
 	testBinding = Defaults().Binding
 	testEngine  = &Engine{cfg: Config{AccessTokenLife: time.Hour, RefreshAttemptMax: testD, Binding: Binding{
 		Offer: true, AccessTokenLife: testBinding.AccessTokenLife, ChallengeLife: testBinding.ChallengeLife,

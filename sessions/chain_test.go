@@ -110,8 +110,8 @@ func (w *world) write(next Row) {
 		w.breaksf("I5: the absolute expiry moved or was passed")
 	case old.BoundKey != BoundKey{} && next.BoundKey != old.BoundKey:
 		w.breaksf("the key was replaced")
-	case old.Bound() && !next.BoundAt.Equal(old.BoundAt), next.Bound() && next.BoundKey == BoundKey{}:
-		w.breaksf("the session was bound at another time, or without a key")
+	case old.Bound() && !next.Bound(), next.Bound() && next.BoundKey == BoundKey{}:
+		w.breaksf("the session is bound no more, or has no key")
 	case next.Bound() && next.NextNonce != Nonce{}:
 		w.breaksf("a bound session has a child")
 	case next.Current == old.Current:

@@ -90,7 +90,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 			Sliding: cfg.SlidingLife.Truncate(time.Microsecond),
 		},
 		bound: boundWindows{
-			Sliding: cfg.SlidingLife.Truncate(time.Microsecond), SlideMost: cfg.AccessTokenLife, LostAfter: cfg.Binding.LostAfter,
+			Sliding: cfg.SlidingLife.Truncate(time.Microsecond), WriteMost: cfg.AccessTokenLife, LostAfter: cfg.Binding.LostAfter,
 		},
 		cache:      cache,
 		expired:    expired,

@@ -715,7 +715,6 @@ func TestRules(t *testing.T) {
 		{"binding: {cookie_name: saccesstoken}", "binding.cookie_name"},
 		{"binding: {cookie_name: sRefreshToken}", "binding.cookie_name"},
 		{"binding: {cookie_name: at}\ncookies: {access_name: atwait}", "binding.cookie_name"},
-		{"binding: {mode: offer}\ncookies: {secure: false}", "binding.mode"},
 		{"binding: {mode: offer}\ncookies: {domain: example.com}", "binding.mode"},
 		{"binding: {mode: offer}\ncookies: {same_site: none}", "binding.mode"},
 		{"binding: {mode: offer, access_token_life: 1h1s}", "binding.access_token_life"},

@@ -359,7 +359,7 @@ func TestBindRefused(t *testing.T) {
 		"no proof":                    {c.post("/auth/session/bind"), 400, "bind_refused"},
 		"garbage for a proof":         {good.with(browser.HeaderProof, "x"), 400, "bind_refused"},
 		"two proofs":                  {good.with(browser.HeaderProof, good.header.Get(browser.HeaderProof), "x"), 400, "bind_refused"},
-		"no cookie":                   {post("/auth/session/bind").with(browser.HeaderProof, good.header.Get(browser.HeaderProof)), 400, "bind_refused"},
+		"another session's cookie":    {other.post("/auth/session/bind").with(browser.HeaderProof, good.header.Get(browser.HeaderProof)), 400, "bind_refused"},
 		"another session's challenge": {good.with(browser.HeaderProof, c.key.Registration(other.challenge)), 400, "bind_refused"},
 		"a proof without its key":     {good.with(browser.HeaderProof, c.key.Proof(c.challenge)), 400, "bind_refused"},
 		"GET":                         {call{method: http.MethodGet, path: "/auth/session/bind", header: good.header}, 405, "method"},
