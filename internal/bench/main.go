@@ -35,6 +35,7 @@ var parts = []part{
 	{"memory", "cached tokens and ended sessions", memoryPart, "performance.md"},
 	{"refresh", "refresh, sign-in, sign-out and promotion", refreshPart, "performance.md"},
 	{"audit", "what the audit costs", auditPart, "performance.md"},
+	{"bound", "what a bound session costs", boundPart, "performance.md"},
 	{"store", "the store's statements and pgbench's", storePart, "performance.md"},
 	{"start", "starts, migrations and the size of tables", startPart, "performance.md"},
 	{"capacity", "what one primary carries, and what it writes", capacityPart, "capacity.md"},
