@@ -296,12 +296,12 @@ func (e *Engine) refreshUnproven(ctx context.Context, rec Record, s Shown, t ref
 	case boundAsBefore:
 		return e.asBefore(rec, access, text, t, now), nil
 	case boundLost:
-		e.report(ctx, rec, AuditKeyLost, EventKeyLost, d.rule)
+		e.report(ctx, rec, AuditKeyLost, EventKeyLost, d.rule, "refresh")
 		return issued, ErrKeyLost
 	case boundProve:
 		err = ErrProve
 	default:
-		e.report(ctx, rec, AuditUnproven, EventUnproven, d.rule)
+		e.report(ctx, rec, AuditUnproven, EventUnproven, d.rule, "refresh")
 	}
 	if since.IsZero() {
 		waits, sealErr := e.sealChallenge(waiting, rec.Handle)
@@ -325,7 +325,7 @@ func (e *Engine) asBefore(rec Record, a *Access, text string, t refreshToken, no
 
 // report counts what a client did, and writes an audit event of it: once per hour and session in this
 // process, however often a thief tries.
-func (e *Engine) report(ctx context.Context, rec Record, kind AuditKind, event EventKind, rule Rule) {
+func (e *Engine) report(ctx context.Context, rec Record, kind AuditKind, event EventKind, rule Rule, actor string) {
 	e.cfg.Observe(Event{Kind: event, Handle: rec.Handle, UserID: rec.UserID, Rule: rule})
 	if e.cfg.Audit == nil {
 		return
@@ -334,7 +334,7 @@ func (e *Engine) report(ctx context.Context, rec Record, kind AuditKind, event E
 	if _, first := e.reported.SetIfAbsent(about, struct{}{}); !first {
 		return
 	}
-	if err := e.store.Report(ctx, AuditEvent{Kind: kind, Handle: rec.Handle, UserID: rec.UserID, Rule: rule, Actor: "refresh"}); err != nil {
+	if err := e.store.Report(ctx, AuditEvent{Kind: kind, Handle: rec.Handle, UserID: rec.UserID, Rule: rule, Actor: actor}); err != nil {
 		e.reported.Invalidate(about) // the next one is reported
 		e.cfg.Observe(Event{Kind: EventReportFailed, Handle: rec.Handle, Err: err})
 	}

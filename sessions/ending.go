@@ -151,7 +151,7 @@ func (e *Engine) endUnlessBound(ctx context.Context, h Handle, again bool) error
 			if !again {
 				return ErrProve
 			}
-			e.report(ctx, rec, AuditUnproven, EventUnproven, B12)
+			e.report(ctx, rec, AuditUnproven, EventUnproven, B12, signedOutEnding.Actor)
 			return nil
 		}
 		done, err := e.store.EndIf(ctx, rec.Row, signedOutEnding)
