@@ -12,12 +12,12 @@ import (
 // A sibling host plants the refresh token of a session of its own beside the owner's, at the path of a
 // registration or of a proof alone, where no answer deletes it. It must not keep the browser from
 // binding, and must not end its device session.
-func TestPlantedRefreshTokenKeepsNobodyFromBinding(t *testing.T) {
+func TestPlantedTokenStopsNoBinding(t *testing.T) {
 	store := newWatched()
 	e, log := start(t, store, boundConfig(t))
 	owner, evil := signedIn(t, store, e, log), signedIn(t, store, e, log)
-	real := owner.tokens
-	for _, planted := range [][]string{append(slices.Clone(evil.tokens), real...), append(slices.Clone(real), evil.tokens...)} {
+	own := owner.tokens
+	for _, planted := range [][]string{append(slices.Clone(evil.tokens), own...), append(slices.Clone(own), evil.tokens...)} {
 		owner.tokens = planted
 		if err := owner.bind(); err != nil {
 			t.Fatalf("registration: %v", err)
