@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -68,7 +69,7 @@ func (e *Engine) proven(ctx context.Context, w way, p Prover) (Issued, error) {
 	if w == wayRegister {
 		return e.registered(ctx, p)
 	}
-	t, err := e.openRefresh(TransportCookie, p.Tokens)
+	t, err := e.openRefresh(TransportCookie, e.withoutOthers(p.Tokens, p.Session))
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return Issued{}, err
@@ -102,6 +103,21 @@ func (e *Engine) proven(ctx context.Context, w way, p Prover) (Issued, error) {
 	return notIssued(d.rule, rec.Handle, rec.UserID), err
 }
 
+// withoutOthers are the tokens without those of other sessions than h, which the device session or the
+// challenge names. A sibling host plants a token of its own session beside the owner's, where no answer
+// deletes it: at the path of these requests alone. It would keep the browser from binding, and end its
+// device session.
+func (e *Engine) withoutOthers(tokens []string, h Handle) []string {
+	if len(tokens) > TokensMax {
+		return nil
+	}
+	keys := e.keys.Load()
+	return slices.DeleteFunc(slices.Clone(tokens), func(text string) bool {
+		t, err := openRefreshToken(text, keys)
+		return err == nil && t.handle != h
+	})
+}
+
 // registered is B1.
 func (e *Engine) registered(ctx context.Context, p Prover) (Issued, error) {
 	c, err := e.answered(p.Proof, toRegister)
@@ -114,7 +130,7 @@ func (e *Engine) registered(ctx context.Context, p Prover) (Issued, error) {
 	var t refreshToken
 	counted := TokenHash(sha256.Sum256(c.handle[:])) // one registration has no refresh token to be counted by
 	if len(p.Tokens) > 0 {
-		t, err = e.openRefresh(TransportCookie, p.Tokens)
+		t, err = e.openRefresh(TransportCookie, e.withoutOthers(p.Tokens, c.handle))
 		switch {
 		case errors.Is(err, ErrUnavailable):
 			return Issued{}, err
@@ -271,6 +287,33 @@ func (e *Engine) freshToken(access []string, t refreshToken) (*Access, string) {
 		}
 	}
 	return nil, ""
+}
+
+// admitProven judges a plain refresh whose token was used too often, which limited says. The token of a
+// bound session stays the same, so a thief has it for good, and a flood with it must not keep the owner
+// from a new access token. A client that has one of a proof is sent to prove, which asks no store. One
+// that has just proven is counted apart.
+func (e *Engine) admitProven(t refreshToken, s Shown, limited error) (Rule, error) {
+	if fresh, _ := e.freshToken(s.Access, t); fresh != nil {
+		_, err := e.perSession.take(sha256.Sum256(t.handle[:]), e.cfg.Now())
+		return "", err
+	}
+	if !s.Again && e.wasProven(s.Access, t) {
+		return B9, ErrProve
+	}
+	return "", limited
+}
+
+// wasProven says whether one of the access tokens was made for a proof of the session of t, however long
+// ago.
+func (e *Engine) wasProven(access []string, t refreshToken) bool {
+	now := e.feed.clock.now()
+	for _, text := range access[:min(len(access), TokensMax)] {
+		if v, d := e.open(text, now); d == nil && v.Bound && v.Transport == t.transport && v.Handle == t.handle {
+			return true
+		}
+	}
+	return false
 }
 
 // waitsSince is the first of the times that came back. They are not trusted further than to make a

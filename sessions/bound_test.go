@@ -324,7 +324,7 @@ func TestWhatIsNoProof(t *testing.T) {
 		"B2 no session":               {edit(fresh, func(p *sessions.Prover) { p.Session = sessions.Handle{} }), sessions.ErrNotThisDevice, none},
 		"B2 another session":          {edit(fresh, func(p *sessions.Prover) { p.Session = victim.h }), sessions.ErrNotThisDevice, none},
 		"B2 another session's token":  {edit(fresh, func(p *sessions.Prover) { p.Tokens = victim.tokens }), sessions.ErrNotThisDevice, none},
-		"B2 tokens of two sessions":   {edit(fresh, func(p *sessions.Prover) { p.Tokens = append(slices.Clone(b.tokens), victim.tokens...) }), sessions.ErrNotThisDevice, none},
+		"B2 tokens of two others":     {edit(fresh, func(p *sessions.Prover) { p.Tokens = append(slices.Clone(toBind.tokens), victim.tokens...) }), sessions.ErrNotThisDevice, none},
 		"B2 no token":                 {edit(fresh, func(p *sessions.Prover) { p.Tokens = nil }), sessions.ErrNotThisDevice, none},
 		"B2 garbage for a token":      {edit(fresh, func(p *sessions.Prover) { p.Tokens = []string{"sgr1_AAAA"} }), sessions.ErrNotThisDevice, none},
 		"B2 too many tokens":          {edit(fresh, func(p *sessions.Prover) { p.Tokens = slices.Repeat(b.tokens, 5) }), sessions.ErrNotThisDevice, none},

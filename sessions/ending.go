@@ -80,7 +80,8 @@ func (e *Engine) ended(h Handle, userID string, ending Ending) {
 // counts if it opens, an access token if it is valid. SignOut is idempotent.
 //
 // If the request has nothing but an expired access token, the error is DenyExpired: the client must
-// refresh first, then sign out. Refresh tokens count toward the rate of refreshes: [RateError].
+// refresh first, then sign out. Refresh tokens count toward the rate of refreshes, unless a valid access
+// token of their session came along: [RateError].
 func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []string) error {
 	return e.SignOutShown(ctx, by, refresh, access, false)
 }
@@ -97,18 +98,6 @@ func (e *Engine) SignOutShown(ctx context.Context, by Transport, refresh, access
 		refresh, access = nil, nil
 	}
 	handles := map[Handle]bool{} // and whether the client may end it
-	for _, text := range refresh {
-		t, err := openRefreshToken(text, e.keys.Load())
-		switch {
-		case err == nil && t.transport == by:
-			if _, err := e.perSession.take(t.hash(), e.cfg.Now()); err != nil {
-				return err // each sign-out costs a statement, also for a session that has ended
-			}
-			handles[t.handle] = by == TransportHeader // which is bound to no device
-		case e.unsure(err):
-			return unavailable("opening refresh token", err)
-		}
-	}
 	expired := false
 	for _, text := range access {
 		switch a, d := e.Verify(by, []string{text}); {
@@ -119,6 +108,21 @@ func (e *Engine) SignOutShown(ctx context.Context, by Transport, refresh, access
 			expired = true
 		case d.Outcome == Unavailable:
 			return unavailable("verifying access token", d)
+		}
+	}
+	for _, text := range refresh {
+		t, err := openRefreshToken(text, e.keys.Load())
+		switch {
+		case err == nil && t.transport == by && handles[t.handle]:
+			// Not counted: of a bound session a thief has the owner's token for good, and must not keep the
+			// owner from the sign-out. The access token is good for one.
+		case err == nil && t.transport == by:
+			if _, err := e.perSession.take(t.hash(), e.cfg.Now()); err != nil {
+				return err // each sign-out costs a statement, also for a session that has ended
+			}
+			handles[t.handle] = by == TransportHeader // which is bound to no device
+		case e.unsure(err):
+			return unavailable("opening refresh token", err)
 		}
 	}
 	if len(handles) == 0 && expired {

@@ -81,7 +81,9 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 	// counts before the store is asked.
 	known, err := e.perSession.take(t.hash(), e.cfg.Now())
 	if err != nil {
-		return notIssued("", t.handle, ""), err
+		if rule, err := e.admitProven(t, shown, err); err != nil {
+			return notIssued(rule, t.handle, ""), err
+		}
 	}
 	var nonce Nonce
 	fill(nonce[:])

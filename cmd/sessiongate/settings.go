@@ -208,8 +208,8 @@ func entries(c *Config) []settings.Setting {
 			Doc: "Name of the bound cookie. It is no secret: while the browser has it, it proves nothing. The cookie of a browser that waits is called so with Wait after it.",
 		},
 		{
-			Key: "binding.exclude", Kind: settings.List(&c.HTTP.Binding.Exclude, "paths, each "+allowedPath, isPath),
-			Doc: "Paths, with all below them, whose requests do not wait until the browser has proven its key: those without a check, such as static files.",
+			Key: "binding.exclude", Field: "Binding.Exclude", Kind: settings.List(&c.HTTP.Binding.Exclude, "paths, each "+allowedPath, isPath),
+			Doc: "Paths, with all below them, whose requests do not wait until the browser has proven its key: those without a check, such as static files. Not the paths of refresh and sign-out, nor one above them.",
 		},
 
 		{

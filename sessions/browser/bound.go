@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -55,6 +56,13 @@ func (b Binding) At(c Cookies) Binding {
 	b.BindPath = cmp.Or(b.BindPath, path.Join(c.AuthPath, "session/bind"))
 	b.BoundPath = cmp.Or(b.BoundPath, path.Join(c.AuthPath, "session/bound"))
 	return b
+}
+
+// Excludes says whether requests of that path never wait for a proof.
+func (b Binding) Excludes(path string) bool {
+	return slices.ContainsFunc(b.Exclude, func(below string) bool {
+		return path == below || strings.HasPrefix(path, strings.TrimSuffix(below, "/")+"/")
+	})
 }
 
 // WaitName is the name of the cookie of a client that has to prove first, and has not.

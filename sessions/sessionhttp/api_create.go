@@ -68,6 +68,9 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, caller string) erro
 		if issued.Challenge != "" {
 			offer := a.cfg.Binding.Registration(issued.Challenge)
 			answer.Headers[offer.Name] = offer.Value
+			// The timer of a former session would put off the first proof of this one, and a thief of the
+			// cookies could refresh for so long. A registration without cookies cannot delete it.
+			answer.SetCookie = append(answer.SetCookie, a.cfg.Binding.Expire(a.cfg.Cookies, "")...)
 		}
 	}
 	w.Header().Set("Location", "/v1/sessions/"+answer.Session.Handle)

@@ -457,3 +457,18 @@ func TestBindingStaysOutOfLogs(t *testing.T) {
 		t.Error("the log has a sealed text")
 	}
 }
+
+// A user signs in again without a sign-out, and the browser registers without cookies. Then the timer of the
+// former session must not put off the first proof, until which a thief of the cookies can refresh.
+func TestSignInEndsTheFormerTimer(t *testing.T) {
+	for offer, n := range map[bool]int{true: 1, false: 0} {
+		b := newBoundBench(t)
+		if !offer {
+			b.bench = newBench(t)
+		}
+		got := slices.DeleteFunc(b.signIn(t).SetCookie, func(line string) bool { return !strings.HasPrefix(line, "sBound=;") })
+		if len(got) != n || n == 1 && (!strings.Contains(got[0], "Max-Age=0") || strings.Contains(got[0], "Domain=")) {
+			t.Errorf("offered %t: %q", offer, got)
+		}
+	}
+}

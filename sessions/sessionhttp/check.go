@@ -53,6 +53,10 @@ func (c Config) Faults() (all sessions.ConfigFaults) {
 	all = all.Unless(c.Binding.BindPath != c.SignoutPath, "two different paths", "Binding.BindPath", "SignoutPath")
 	all = all.Unless(c.Binding.BoundPath != c.RefreshPath, "two different paths", "Binding.BoundPath", "RefreshPath")
 	all = all.Unless(c.Binding.BoundPath != c.SignoutPath, "two different paths", "Binding.BoundPath", "SignoutPath")
+	// Else the redirect of B9 waits for no proof: a user with the key would have to sign in, and a sign-out
+	// would end nothing.
+	all = all.Unless(!c.Binding.Excludes(c.RefreshPath) && !c.Binding.Excludes(c.SignoutPath),
+		"Binding.Exclude without RefreshPath and SignoutPath, and what is above them", "Binding.Exclude", "RefreshPath", "SignoutPath")
 	all = append(all, c.Binding.Faults(c.Cookies)...)
 	if c.OwnSessions.Enabled {
 		const apart = "paths apart from AuthPath/sessions, where a user's own sessions are"
