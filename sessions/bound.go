@@ -41,8 +41,8 @@ func (e *Engine) Bind(ctx context.Context, p Prover) (Issued, error) {
 	return e.proveInTime(ctx, wayRegister, p)
 }
 
-// RefreshBound answers a proof of the key of a session with an access token (B2 to B6). Issued has a
-// refresh token only where the session slid: it is the one that the client has, for longer. The error
+// RefreshBound answers a proof of the key of a session with an access token (B2 to B6). Its refresh
+// token is the one that the client has, for as long as the session lives now. The error
 // is a [ChallengeError], [ErrNotThisDevice], [ErrSessionEnded], [ErrSuperseded] or [ErrUnavailable].
 func (e *Engine) RefreshBound(ctx context.Context, p Prover) (issued Issued, err error) {
 	began := e.cfg.Now()
@@ -247,9 +247,10 @@ func (e *Engine) decideAndWrite(ctx context.Context, s shown, device Device) (Re
 // answerProof is B4. The access token has the current refresh token's hash, whichever token of the
 // session came: the device is proven, so the chain decides nothing.
 func (e *Engine) answerProof(rec Record, t refreshToken, d boundDecision, now time.Time) (Issued, error) {
-	slid := d.next != rec.Row
 	p := lineage{rec.Current, TokenHash{}, t.antiCSRF.digest(), t.transport, true}
-	issued, err := e.issueAs(rec, t, p, now, e.accessLife(rec.Row, t.transport, now), slid)
+	// The refresh token is the client's own, sealed again: its cookie is to live as long as the session,
+	// also where the answer that slid it was lost.
+	issued, err := e.issueAs(rec, t, p, now, e.accessLife(rec.Row, t.transport, now), true)
 	if err != nil {
 		return Issued{}, err
 	}
@@ -316,12 +317,12 @@ func (e *Engine) wasProven(access []string, t refreshToken) bool {
 	return false
 }
 
-// waitsSince is the first of the times that came back. They are not trusted further than to make a
+// waitsSince is the last of the times that came back: a sibling host may have planted an old one. They are not trusted further than to make a
 // client sign in that need not.
 func (e *Engine) waitsSince(waits []string, h Handle) (since time.Time) {
 	for _, text := range waits[:min(len(waits), TokensMax)] {
 		c, err := openChallenge(text, waiting, e.keys.Load())
-		if err == nil && c.handle == h && (since.IsZero() || c.issuedAt.Before(since)) {
+		if err == nil && c.handle == h && (since.IsZero() || c.issuedAt.After(since)) {
 			since = c.issuedAt
 		}
 	}
