@@ -328,6 +328,11 @@ func TestBoundPathNeverEndsADeviceSessionByChance(t *testing.T) {
 		r := do(b.public, tc.call)
 		b.broken.get.Store(nil)
 		want(t, r, tc.status)
+		for _, header := range []string{browser.HeaderProof, browser.HeaderSessionID, browser.HeaderSkipped} {
+			if !names(r.Header.Values("Vary"), header) {
+				t.Errorf("%s: Vary lacks %s, by which answers differ", name, header)
+			}
+		}
 		if r.StatusCode != tc.status {
 			t.Errorf("%s: %s", name, r.Body)
 		}
