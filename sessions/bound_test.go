@@ -344,7 +344,7 @@ func TestWhatIsNoProof(t *testing.T) {
 		var err error
 		calls := b.asked(func() { i, err = e.RefreshBound(t.Context(), tc.prover) })
 		var asks *sessions.ChallengeError
-		if tc.want == error(ask) && errors.As(err, &asks) {
+		if errors.Is(tc.want, ask) && errors.As(err, &asks) {
 			if asks.Session != b.h || i.Rule != sessions.B3 {
 				t.Errorf("%s: a challenge of %s by %s", name, asks.Session, i.Rule)
 			}
@@ -414,7 +414,7 @@ func TestProofOfASessionThatIsGone(t *testing.T) {
 			b.must(e.SignOut(t.Context(), sessions.TransportCookie, nil, []string{i.Access.Reveal()}))
 			advance(t, store, 21*time.Second, e)
 		}, sessions.ErrSessionEnded},
-		"expired": {func(b *bindable, _ sessions.Issued) { advance(t, store, time.Hour+time.Second, e) }, sessions.ErrSessionEnded},
+		"expired": {func(*bindable, sessions.Issued) { advance(t, store, time.Hour+time.Second, e) }, sessions.ErrSessionEnded},
 	} {
 		b := signedIn(t, store, e, log)
 		i := b.confirmed()

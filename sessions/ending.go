@@ -80,7 +80,8 @@ func (e *Engine) ended(h Handle, userID string, ending Ending) {
 // counts if it opens, an access token if it is valid. SignOut is idempotent.
 //
 // If the request has nothing but an expired access token, the error is DenyExpired: the client must
-// refresh first, then sign out. Refresh tokens count toward the rate of refreshes: [RateError].
+// refresh first, then sign out. Refresh tokens count toward the rate of refreshes: [RateError]. A
+// session that is bound to a device ends by an access token alone: [ErrProve].
 func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []string) error {
 	return e.SignOutShown(ctx, by, refresh, access, false)
 }
