@@ -214,10 +214,6 @@ func registered(e *network.EventDeviceBoundSessionEventOccurred) bool {
 	return e.CreationEventDetails != nil && e.Succeeded && e.CreationEventDetails.FetchResult == network.DeviceBoundSessionFetchResultSuccess
 }
 
-func repaired(e *network.EventDeviceBoundSessionEventOccurred) bool {
-	return e.RefreshEventDetails != nil && e.RefreshEventDetails.RefreshResult == network.RefreshEventDetailsRefreshResultRefreshed
-}
-
 func terminated(e *network.EventDeviceBoundSessionEventOccurred) bool {
 	return e.TerminationEventDetails != nil
 }
@@ -487,7 +483,7 @@ func TestBound(t *testing.T) {
 	t.Run("two tabs of different ages", func(t *testing.T) {
 		b := s.bindingTab(t)
 		b.signIn("alice")
-		other := b.profile.binding()
+		other := b.binding()
 		b.outlive()
 		other.call("alice")
 		b.call("alice")
@@ -562,7 +558,6 @@ func TestBound(t *testing.T) {
 		}
 		b.signIn("alice")
 	})
-
 }
 
 // serveSameSite serves an empty page of another origin of the same site, and returns the origin.
