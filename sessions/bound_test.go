@@ -82,7 +82,10 @@ func (b *bindable) must(err error) {
 }
 
 func (b *bindable) bind() error {
-	_, err := b.e.Bind(b.Context(), sessions.Prover{Tokens: b.tokens, Proof: readProof(b.device.Registration(b.first.Challenge))})
+	i, err := b.e.Bind(b.Context(), sessions.Prover{Tokens: b.tokens, Proof: readProof(b.device.Registration(b.first.Challenge))})
+	if err == nil && i.Session.BoundKey == (sessions.BoundKey{}) {
+		b.Error("what a registration answers has no key")
+	}
 	return err
 }
 
