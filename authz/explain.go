@@ -39,7 +39,7 @@ const (
 	PassesRefresh Passes = "refresh"
 	PassesSignout Passes = "sign-out"
 	PassesBind    Passes = "registration of the device's key"
-	PassesBound   Passes = "proof of the device's key"
+	PassesBound   Passes = "proof of the device's key" //nolint:gosec // no credential (G101)
 	PassesLogin   Passes = "login page"
 )
 

@@ -152,8 +152,8 @@ const (
 	B12 Rule = "B12" // a sign-out without a proof
 )
 
-// shown is what a client shows of its device to a session that has a key, or gets one.
-type shown struct {
+// asked is what a client asks, and what it shows of its device, of a session that has a key, or gets one.
+type asked struct {
 	way way
 	// token is the refresh token, which opened and names the session. A registration may have none: then
 	// handle is that of its challenge.
@@ -182,15 +182,15 @@ const (
 type boundAnswer uint8
 
 const (
-	boundRefused  boundAnswer = iota // the zero value mints and changes nothing
-	boundUnbound                     // plain: the session is not bound, the R rules decide
-	boundKey                         // the key is registered
-	boundEnded                       // the session has ended
-	boundProven                      // a new access token
-	boundAsBefore                    // the access token that the client has
-	boundProve                       // prove, then ask again
-	boundWait                        // ask again later
-	boundLost                        // the device has lost its key: sign in
+	boundRefused    boundAnswer = iota // the zero value mints and changes nothing
+	boundUnbound                       // plain: the session is not bound, the R rules decide
+	boundRegistered                    // the key is registered
+	boundEnded                         // the session has ended
+	boundProven                        // a new access token
+	boundAsBefore                      // the access token that the client has
+	boundProve                         // prove, then ask again
+	boundWait                          // ask again later
+	boundLost                          // the device has lost its key: sign in
 )
 
 // boundDecision is what to answer, after next (if it differs from the row that was read) is written.
@@ -210,7 +210,7 @@ type boundWindows struct {
 // decideBound is the table of docs/bound.md for a request whose refresh token opens and, where the
 // way asks for one, whose proof is of a young challenge. Without both there is no row to decide
 // about. It reads no clock, no store and no randomness.
-func decideBound(row Row, s shown, now time.Time, w boundWindows) boundDecision {
+func decideBound(row Row, s asked, now time.Time, w boundWindows) boundDecision {
 	gone := !now.Before(row.ExpiresAt) || !now.Before(row.AbsoluteExpiresAt)
 	switch {
 	case s.way == wayRegister:
@@ -255,13 +255,13 @@ func decideBound(row Row, s shown, now time.Time, w boundWindows) boundDecision 
 
 // decideRegister is B1. A key that is there is never replaced: an attacker that could replace it would
 // take the session over.
-func decideRegister(row Row, s shown, gone bool) boundDecision {
+func decideRegister(row Row, s asked, gone bool) boundDecision {
 	hash := s.token.hash()
 	switch {
 	case gone, s.proof.Key == BoundKey{}, !s.proof.by(s.proof.Key):
 		return boundDecision{B1, boundRefused, row}
 	case row.BoundKey == s.proof.Key: // its answer was lost
-		return boundDecision{B1, boundKey, row}
+		return boundDecision{B1, boundRegistered, row}
 	case row.BoundKey != BoundKey{}:
 		return boundDecision{B1, boundRefused, row}
 	case s.token != refreshToken{} && hash != row.Current && hash != row.Previous && s.token.parent != row.Current:
@@ -269,6 +269,6 @@ func decideRegister(row Row, s shown, gone bool) boundDecision {
 	default:
 		next := row
 		next.BoundKey = s.proof.Key
-		return boundDecision{B1, boundKey, next}
+		return boundDecision{B1, boundRegistered, next}
 	}
 }

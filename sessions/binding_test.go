@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -92,9 +93,9 @@ func TestDecideBound(t *testing.T) {
 
 	now := boundAt.Add(time.Minute)
 	since := now.Add(-testBound.LostAfter)
-	registers := func(p Proof, by refreshToken) shown { return shown{way: wayRegister, token: by, proof: p} }
-	proves := func(p Proof) shown { return shown{way: wayProve, token: t1, proof: p} }
-	plain := func(s shown) shown { s.way, s.token = wayPlain, t1; return s }
+	registers := func(p Proof, by refreshToken) asked { return asked{way: wayRegister, token: by, proof: p} }
+	proves := func(p Proof) asked { return asked{way: wayProve, token: t1, proof: p} }
+	plain := func(s asked) asked { s.way, s.token = wayPlain, t1; return s }
 	says := func(rule Rule, a boundAnswer, r Row) boundDecision { return boundDecision{rule, a, r} }
 	first := func(r Row, at time.Time) Row {
 		return edit(r, func(r *Row) {
@@ -109,29 +110,29 @@ func TestDecideBound(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		row   Row
-		shown shown
+		asked asked
 		now   time.Time
 		want  boundDecision
 	}{
-		{"B1 by the current token", row, registers(good, t1), now, says(B1, boundKey, keyed)},
-		{"B1 by the previous token", row, registers(good, t0), now, says(B1, boundKey, keyed)},
-		{"B1 by a child", row, registers(good, t2), now, says(B1, boundKey, keyed)},
+		{"B1 by the current token", row, registers(good, t1), now, says(B1, boundRegistered, keyed)},
+		{"B1 by the previous token", row, registers(good, t0), now, says(B1, boundRegistered, keyed)},
+		{"B1 by a child", row, registers(good, t2), now, says(B1, boundRegistered, keyed)},
 		{
 			"B1 by a token that was replaced before", edit(row, func(r *Row) { r.Previous, r.Current = t1.hash(), t2.hash() }), registers(good, t0), now,
 			says(B1, boundRefused, edit(row, func(r *Row) { r.Previous, r.Current = t1.hash(), t2.hash() })),
 		},
 		{"B1 by any other token", row, registers(good, thief), now, says(B1, boundRefused, row)},
-		{"B1 with the key that is there: its answer was lost", keyed, registers(good, t1), now, says(B1, boundKey, keyed)},
-		{"B1 with the key that is there, by any token", keyed, registers(good, thief), now, says(B1, boundKey, keyed)},
-		{"B1 with the key that was proven", bound, registers(good, t1), now, says(B1, boundKey, bound)},
+		{"B1 with the key that is there: its answer was lost", keyed, registers(good, t1), now, says(B1, boundRegistered, keyed)},
+		{"B1 with the key that is there, by any token", keyed, registers(good, thief), now, says(B1, boundRegistered, keyed)},
+		{"B1 with the key that was proven", bound, registers(good, t1), now, says(B1, boundRegistered, bound)},
 		{"B1 with a second key", keyed, registers(foreign, t1), now, says(B1, boundRefused, keyed)},
 		{"B1 with a second key, after the proof", bound, registers(foreign, t1), now, says(B1, boundRefused, bound)},
 		{"B1 with another's key", row, registers(claimed, t1), now, says(B1, boundRefused, row)},
 		{"B1 with another's key that is there", keyed, registers(claimed, t1), now, says(B1, boundRefused, keyed)},
 		{"B1 without a key", row, registers(keyless, t1), now, says(B1, boundRefused, row)},
 		{"B1 unsigned", row, registers(unsigned, t1), now, says(B1, boundRefused, row)},
-		{"B1 keeps an issued child", edit(issued, func(r *Row) { r.BoundKey = BoundKey{} }), registers(good, t1), now, says(B1, boundKey, issued)},
-		{"B1 just before the expiry", row, registers(good, t1), row.ExpiresAt.Add(-tick), says(B1, boundKey, keyed)},
+		{"B1 keeps an issued child", edit(issued, func(r *Row) { r.BoundKey = BoundKey{} }), registers(good, t1), now, says(B1, boundRegistered, issued)},
+		{"B1 just before the expiry", row, registers(good, t1), row.ExpiresAt.Add(-tick), says(B1, boundRegistered, keyed)},
 		{"B1 at the expiry", row, registers(good, t1), row.ExpiresAt, says(B1, boundRefused, row)},
 		{
 			"B1 at the absolute expiry", edit(row, func(r *Row) { r.ExpiresAt = r.AbsoluteExpiresAt.Add(time.Hour) }), registers(good, t1), row.AbsoluteExpiresAt,
@@ -148,7 +149,7 @@ func TestDecideBound(t *testing.T) {
 		{"B4 the key that the proof brings plays no role", bound, proves(keyless), now, says(B4, boundProven, bound)},
 		{"B4 just before the life of an access token", bound, proves(good), boundAt.Add(testBound.WriteMost - tick), says(B4, boundProven, bound)},
 		{"B4 slides after it", bound, proves(good), boundAt.Add(testBound.WriteMost), says(B4, boundProven, slid(boundAt.Add(testBound.WriteMost)))},
-		{"B4 by any token of the session", bound, shown{way: wayProve, token: thief, proof: good}, now, says(B4, boundProven, bound)},
+		{"B4 by any token of the session", bound, asked{way: wayProve, token: thief, proof: good}, now, says(B4, boundProven, bound)},
 		{
 			"B4 does not slide past the absolute expiry", ending, proves(good), ending.AbsoluteExpiresAt.Add(-tick),
 			says(B4, boundProven, edit(ending, func(r *Row) { r.BoundAt = r.AbsoluteExpiresAt.Add(-tick) })),
@@ -165,23 +166,23 @@ func TestDecideBound(t *testing.T) {
 		{"B6 without a key in the row", row, proves(good), now, says(B6, boundRefused, row)},
 		{"B6 of a row that should have a key", noKey, proves(good), now, says(B6, boundRefused, noKey)},
 
-		{"plain, unbound", row, plain(shown{}), now, says("", boundUnbound, row)},
-		{"plain, a key and no proof yet", keyed, plain(shown{again: true}), now, says("", boundUnbound, keyed)},
-		{"plain, just before the expiry", bound, plain(shown{}), bound.ExpiresAt.Add(-tick), says(B9, boundProve, bound)},
-		{"plain, expired", bound, plain(shown{fresh: true}), bound.ExpiresAt, says("", boundUnbound, bound)},
-		{"B8", bound, plain(shown{fresh: true}), now, says(B8, boundAsBefore, bound)},
-		{"B8 comes before all else", bound, plain(shown{fresh: true, again: true, skipped: true, waitsSince: since}), now, says(B8, boundAsBefore, bound)},
-		{"B9", bound, plain(shown{}), now, says(B9, boundProve, bound)},
-		{"B9 also of a browser that could not prove", bound, plain(shown{skipped: true}), now, says(B9, boundProve, bound)},
-		{"B9 also of one that has waited for long", bound, plain(shown{waitsSince: since}), now, says(B9, boundProve, bound)},
-		{"B10", bound, plain(shown{again: true}), now, says(B10, boundWait, bound)},
-		{"B10 skipped", bound, plain(shown{again: true, skipped: true}), now, says(B10, boundWait, bound)},
-		{"B10 just before the loss", bound, plain(shown{again: true, waitsSince: since.Add(tick)}), now, says(B10, boundWait, bound)},
-		{"B10 lost", bound, plain(shown{again: true, waitsSince: since}), now, says(B10, boundLost, bound)},
-		{"B10 skipped, for ever", bound, plain(shown{again: true, skipped: true, waitsSince: since}), now, says(B10, boundWait, bound)},
+		{"plain, unbound", row, plain(asked{}), now, says("", boundUnbound, row)},
+		{"plain, a key and no proof yet", keyed, plain(asked{again: true}), now, says("", boundUnbound, keyed)},
+		{"plain, just before the expiry", bound, plain(asked{}), bound.ExpiresAt.Add(-tick), says(B9, boundProve, bound)},
+		{"plain, expired", bound, plain(asked{fresh: true}), bound.ExpiresAt, says("", boundUnbound, bound)},
+		{"B8", bound, plain(asked{fresh: true}), now, says(B8, boundAsBefore, bound)},
+		{"B8 comes before all else", bound, plain(asked{fresh: true, again: true, skipped: true, waitsSince: since}), now, says(B8, boundAsBefore, bound)},
+		{"B9", bound, plain(asked{}), now, says(B9, boundProve, bound)},
+		{"B9 also of a browser that could not prove", bound, plain(asked{skipped: true}), now, says(B9, boundProve, bound)},
+		{"B9 also of one that has waited for long", bound, plain(asked{waitsSince: since}), now, says(B9, boundProve, bound)},
+		{"B10", bound, plain(asked{again: true}), now, says(B10, boundWait, bound)},
+		{"B10 skipped", bound, plain(asked{again: true, skipped: true}), now, says(B10, boundWait, bound)},
+		{"B10 just before the loss", bound, plain(asked{again: true, waitsSince: since.Add(tick)}), now, says(B10, boundWait, bound)},
+		{"B10 lost", bound, plain(asked{again: true, waitsSince: since}), now, says(B10, boundLost, bound)},
+		{"B10 skipped, for ever", bound, plain(asked{again: true, skipped: true, waitsSince: since}), now, says(B10, boundWait, bound)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := decideBound(tc.row, tc.shown, tc.now, testBound)
+			got := decideBound(tc.row, tc.asked, tc.now, testBound)
 			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(boundDecision{}), prefixes); diff != "" {
 				t.Errorf("decision (-want +got):\n%s", diff)
 			}
@@ -207,12 +208,12 @@ func TestDecideBoundWithoutTheKey(t *testing.T) {
 		for _, w := range []way{wayRegister, wayProve, wayPlain} {
 			for _, now := range []time.Time{testEpoch, testEpoch.Add(time.Hour), row.ExpiresAt.Add(-tick), row.ExpiresAt, row.AbsoluteExpiresAt} {
 				for i := range 8 {
-					s := shown{way: w, token: t0, proof: foreign, again: i&1 > 0, skipped: i&2 > 0}
+					s := asked{way: w, token: t0, proof: foreign, again: i&1 > 0, skipped: i&2 > 0}
 					if i&4 > 0 {
 						s.waitsSince = testEpoch.Add(-24 * time.Hour)
 					}
 					d := decideBound(row, s, now, testBound)
-					if d.next != row || d.answer == boundProven || d.answer == boundKey || d.answer == boundAsBefore {
+					if d.next != row || d.answer == boundProven || d.answer == boundRegistered || d.answer == boundAsBefore {
 						t.Errorf("bound at %s, way %d, at %s: %s with %d, writes %v", boundAt, w, now, d.rule, d.answer, d.next != row)
 					}
 				}
@@ -377,17 +378,17 @@ func TestChallenge(t *testing.T) {
 			// The clock of the store stands still, while the feed gets old.
 			e.feed.clock.set(testEpoch, local)
 			e.feed.clock.local = func() time.Time { return local }
-			ok, err := answersChallenge(e, &Proof{Challenge: tc.text}, toProve, h)
+			ok, err := answersChallenge(e, &Proof{Challenge: tc.text}, h)
 			if ok != tc.fresh || err != nil {
 				t.Errorf("%v, %v", ok, err)
 			}
 			e.feed.clock.local = func() time.Time { return local.Add(e.cfg.FeedBound + 1) }
-			if _, err := answersChallenge(e, &Proof{Challenge: tc.text}, toProve, h); !errors.Is(err, tc.stale) || (tc.stale == nil) != (err == nil) {
+			if _, err := answersChallenge(e, &Proof{Challenge: tc.text}, h); !errors.Is(err, tc.stale) || (tc.stale == nil) != (err == nil) {
 				t.Errorf("with a stale feed: %v", err)
 			}
 		})
 	}
-	if ok, err := answersChallenge(e, nil, toProve, h); ok || err != nil {
+	if ok, err := answersChallenge(e, nil, h); ok || err != nil {
 		t.Errorf("no proof: %v, %v", ok, err)
 	}
 	if text(toProve, h, testEpoch) == good {
@@ -406,7 +407,7 @@ func TestChallengeOfAFormerKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	next.ActiveFrom = testEpoch.Add(-time.Second)
-	ring, err := newKeyring(append(stored[:len(stored):len(stored)], next), e.cfg.keyEncryption(), nil)
+	ring, err := newKeyring(append(slices.Clip(stored), next), e.cfg.keyEncryption(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -419,7 +420,7 @@ func TestChallengeOfAFormerKey(t *testing.T) {
 		t.Error("the new key does not seal")
 	}
 	for name, c := range map[string]string{"the former key's": former, "the new key's": text.Reveal()} {
-		if ok, err := answersChallenge(e, &Proof{Challenge: c}, toProve, h); !ok || err != nil {
+		if ok, err := answersChallenge(e, &Proof{Challenge: c}, h); !ok || err != nil {
 			t.Errorf("%s: %v, %v", name, ok, err)
 		}
 	}
@@ -428,7 +429,7 @@ func TestChallengeOfAFormerKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.keys.Store(ring)
-	if ok, err := answersChallenge(e, &Proof{Challenge: former}, toProve, h); ok || err != nil {
+	if ok, err := answersChallenge(e, &Proof{Challenge: former}, h); ok || err != nil {
 		t.Errorf("of a deleted key: %v, %v", ok, err)
 	}
 }
@@ -449,8 +450,8 @@ func TestWaitsSince(t *testing.T) {
 	}{
 		{"none", nil, -1},
 		{"one", []string{minute}, time.Minute},
-		{"the first", []string{minute, hour}, time.Hour},
-		{"the first, first", []string{hour, minute}, time.Hour},
+		{"the last", []string{minute, hour}, time.Minute},
+		{"the last, last", []string{hour, minute}, time.Minute},
 		{"garbage beside", []string{"x", "", minute}, time.Minute},
 		{"another session's", []string{at(waiting, NewHandle(), time.Hour)}, -1},
 		{"a challenge", []string{at(toProve, h, time.Hour)}, -1},
@@ -466,9 +467,9 @@ func TestWaitsSince(t *testing.T) {
 	}
 }
 
-// answersChallenge says whether a proof is of a young challenge for that purpose and session.
-func answersChallenge(e *Engine, p *Proof, purpose purpose, h Handle) (bool, error) {
-	c, err := e.answered(p, purpose)
+// answersChallenge says whether a proof is of a young challenge of that session.
+func answersChallenge(e *Engine, p *Proof, h Handle) (bool, error) {
+	c, err := e.answered(p, toProve)
 	if errors.Is(err, ErrUnavailable) {
 		return false, err
 	}

@@ -38,7 +38,7 @@ type Prover struct {
 // The session is bound from the first proof at RefreshBound on. Until then its browser may not have
 // had this answer, and it refreshes as before.
 func (e *Engine) Bind(ctx context.Context, p Prover) (Issued, error) {
-	return e.proveInTime(ctx, wayRegister, p)
+	return e.inTime(ctx, "registering a key", func(ctx context.Context) (Issued, error) { return e.register(ctx, p) })
 }
 
 // RefreshBound answers a proof of the key of a session with an access token (B2 to B6). Its refresh
@@ -49,26 +49,11 @@ func (e *Engine) RefreshBound(ctx context.Context, p Prover) (issued Issued, err
 	defer func() {
 		e.cfg.Observe(Event{Kind: EventRefreshAnswered, Rule: issued.Rule, Err: err, Took: e.cfg.Now().Sub(began)})
 	}()
-	return e.proveInTime(ctx, wayProve, p)
+	return e.inTime(ctx, "verifying a proof", func(ctx context.Context) (Issued, error) { return e.prove(ctx, p) })
 }
 
-func (e *Engine) proveInTime(ctx context.Context, w way, p Prover) (Issued, error) {
-	if !e.Ready() {
-		return Issued{}, ErrUnavailable
-	}
-	ctx, cancel := context.WithTimeout(ctx, AnswerWithin(e.cfg.RefreshAttemptMax))
-	defer cancel()
-	issued, err := e.proven(ctx, w, p)
-	if ctx.Err() != nil && !errors.Is(err, ErrUnavailable) { // see refreshInTime
-		return Issued{}, unavailable("verifying a proof", ctx.Err())
-	}
-	return issued, err
-}
-
-func (e *Engine) proven(ctx context.Context, w way, p Prover) (Issued, error) {
-	if w == wayRegister {
-		return e.registered(ctx, p)
-	}
+// prove is B2 to B6.
+func (e *Engine) prove(ctx context.Context, p Prover) (Issued, error) {
 	t, err := e.openRefresh(TransportCookie, e.withoutOthers(p.Tokens, p.Session))
 	switch {
 	case errors.Is(err, ErrUnavailable):
@@ -86,7 +71,7 @@ func (e *Engine) proven(ctx context.Context, w way, p Prover) (Issued, error) {
 	if err := e.admitProof(p.Address, t.hash()); err != nil {
 		return Issued{}, err
 	}
-	rec, now, d, err := e.decideAndWrite(ctx, shown{way: wayProve, token: t, handle: t.handle, proof: *p.Proof}, p.Device)
+	rec, now, d, err := e.decideAndWrite(ctx, asked{way: wayProve, token: t, handle: t.handle, proof: *p.Proof}, p.Device)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return notIssued(B5, t.handle, ""), e.gone(ctx, t.handle)
@@ -118,8 +103,8 @@ func (e *Engine) withoutOthers(tokens []string, h Handle) []string {
 	})
 }
 
-// registered is B1.
-func (e *Engine) registered(ctx context.Context, p Prover) (Issued, error) {
+// register is B1.
+func (e *Engine) register(ctx context.Context, p Prover) (Issued, error) {
 	c, err := e.answered(p.Proof, toRegister)
 	switch {
 	case errors.Is(err, ErrUnavailable):
@@ -142,7 +127,7 @@ func (e *Engine) registered(ctx context.Context, p Prover) (Issued, error) {
 	if err := e.admitProof(p.Address, counted); err != nil {
 		return Issued{}, err
 	}
-	rec, _, d, err := e.decideAndWrite(ctx, shown{way: wayRegister, token: t, handle: c.handle, proof: *p.Proof}, p.Device)
+	rec, _, d, err := e.decideAndWrite(ctx, asked{way: wayRegister, token: t, handle: c.handle, proof: *p.Proof}, p.Device)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return notIssued(B1, c.handle, ""), ErrBindRefused
@@ -150,13 +135,14 @@ func (e *Engine) registered(ctx context.Context, p Prover) (Issued, error) {
 		return Issued{}, err
 	}
 	event := Event{Kind: EventKeyRegistered, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule}
-	if d.answer != boundKey {
+	if d.answer != boundRegistered {
 		event.Kind, err = EventProofRefused, ErrBindRefused
 	}
 	e.cfg.Observe(event)
 	if err != nil {
 		return notIssued(d.rule, rec.Handle, rec.UserID), err
 	}
+	rec.Row = d.next
 	return Issued{Session: rec, Transport: TransportCookie, Rule: d.rule}, nil
 }
 
@@ -213,9 +199,9 @@ func (e *Engine) admitProof(from netip.Addr, token TokenHash) error {
 	return nil
 }
 
-// decideAndWrite reads the row, decides, and writes what was decided. The record has the row as it is
-// then.
-func (e *Engine) decideAndWrite(ctx context.Context, s shown, device Device) (Record, time.Time, boundDecision, error) {
+// decideAndWrite reads the row, decides, and writes what was decided. The record has the row that was
+// read, the decision the row as it is now.
+func (e *Engine) decideAndWrite(ctx context.Context, s asked, device Device) (Record, time.Time, boundDecision, error) {
 	for range casAttempts {
 		rec, now, err := e.store.Get(ctx, s.handle)
 		if errors.Is(err, ErrNotFound) {
@@ -237,7 +223,6 @@ func (e *Engine) decideAndWrite(ctx context.Context, s shown, device Device) (Re
 			if d.next.Bound() && !rec.Bound() {
 				e.cfg.Observe(Event{Kind: EventBound, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule})
 			}
-			d.next, rec.Row = rec.Row, d.next
 		}
 		return rec, now, d, nil
 	}
@@ -247,6 +232,7 @@ func (e *Engine) decideAndWrite(ctx context.Context, s shown, device Device) (Re
 // answerProof is B4. The access token has the current refresh token's hash, whichever token of the
 // session came: the device is proven, so the chain decides nothing.
 func (e *Engine) answerProof(rec Record, t refreshToken, d boundDecision, now time.Time) (Issued, error) {
+	rec.Row = d.next
 	p := lineage{rec.Current, TokenHash{}, t.antiCSRF.digest(), t.transport, true}
 	// The refresh token is the client's own, sealed again: its cookie is to live as long as the session,
 	// also where the answer that slid it was lost.
@@ -334,7 +320,7 @@ func (e *Engine) waitsSince(waits []string, h Handle) (since time.Time) {
 func (e *Engine) refreshUnproven(ctx context.Context, rec Record, s Shown, t refreshToken, now time.Time) (Issued, error) {
 	access, text := e.freshToken(s.Access, t)
 	since := e.waitsSince(s.Waits, t.handle)
-	d := decideBound(rec.Row, shown{way: wayPlain, token: t, handle: t.handle, fresh: access != nil, again: s.Again, skipped: s.Skipped, waitsSince: since}, now, e.bound)
+	d := decideBound(rec.Row, asked{way: wayPlain, token: t, handle: t.handle, fresh: access != nil, again: s.Again, skipped: s.Skipped, waitsSince: since}, now, e.bound)
 	issued, err := notIssued(d.rule, rec.Handle, rec.UserID), ErrUnproven
 	switch d.answer {
 	case boundAsBefore:

@@ -19,7 +19,7 @@ import (
 // not bound; decideBound says how long that is. Requests of all kinds are lost, late, repeated and
 // out of order, as refreshes are there.
 
-type boundDecider func(Row, shown, time.Time, boundWindows) boundDecision
+type boundDecider func(Row, asked, time.Time, boundWindows) boundDecision
 
 var (
 	chainBound  = boundWindows{Sliding: testWindows.Sliding, WriteMost: time.Hour, LostAfter: testBinding.LostAfter}
@@ -176,11 +176,11 @@ func (w *boundWorld) handle(v *visit) visitReply {
 		r.boundDecision = boundDecision{rule: B1}
 	case w.ended != "":
 	case v.errand == registers:
-		r.boundDecision = w.decideBound(old, shown{way: wayRegister, token: v.token, proof: v.proof}, now, chainBound)
+		r.boundDecision = w.decideBound(old, asked{way: wayRegister, token: v.token, proof: v.proof}, now, chainBound)
 	case v.errand == proves:
-		r.boundDecision = w.decideBound(old, shown{way: wayProve, token: v.token, proof: v.proof}, now, chainBound)
+		r.boundDecision = w.decideBound(old, asked{way: wayProve, token: v.token, proof: v.proof}, now, chainBound)
 	default:
-		r.boundDecision = w.decideBound(old, shown{
+		r.boundDecision = w.decideBound(old, asked{
 			way: wayPlain, token: v.token, fresh: w.fresh(v.pass, now), again: v.again, skipped: v.skipped, waitsSince: v.waits,
 		}, now, chainBound)
 	}
@@ -276,7 +276,7 @@ func (w *boundWorld) arrive(v *visit, r visitReply) {
 			forgetsWait()
 		}
 	case v.errand == registers:
-		if b.offer = (challenge{}); r.answer == boundKey {
+		if b.offer = (challenge{}); r.answer == boundRegistered {
 			b.device = b.key
 		}
 	case r.answer == boundProven:
@@ -617,83 +617,83 @@ func TestBoundChainFindsBrokenRules(t *testing.T) {
 		life   string
 		decide boundDecider
 	}{
-		{"the registration binds at once", "a device", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"the registration binds at once", "a device", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			d := decideBound(row, s, now, win)
-			if d.answer == boundKey && !row.Bound() {
-				d.next = decideBound(d.next, shown{way: wayProve, token: s.token, proof: s.proof}, now, win).next
+			if d.answer == boundRegistered && !row.Bound() {
+				d.next = decideBound(d.next, asked{way: wayProve, token: s.token, proof: s.proof}, now, win).next
 			}
 			return d
 		}},
-		{"a fresh token is sent to prove", "a device", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"a fresh token is sent to prove", "a device", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			s.fresh = false
 			return decideBound(row, s, now, win)
 		}},
-		{"another key's proof ends the session", "a device and a thief", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"another key's proof ends the session", "a device and a thief", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			d := decideBound(row, s, now, win)
 			if d.rule == B6 {
 				d.answer, d.next.ExpiresAt = boundEnded, now
 			}
 			return d
 		}},
-		{"the rules of rotation run for a bound session", "a device and a thief", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"the rules of rotation run for a bound session", "a device and a thief", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			if s.way == wayPlain {
 				return boundDecision{"", boundUnbound, row}
 			}
 			return decideBound(row, s, now, win)
 		}},
-		{"they run where the browser skipped", "a device and a thief", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"they run where the browser skipped", "a device and a thief", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			if s.way == wayPlain && s.skipped {
 				return boundDecision{"", boundUnbound, row}
 			}
 			return decideBound(row, s, now, win)
 		}},
-		{"any key proves", "a device and a thief", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"any key proves", "a device and a thief", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			if s.way == wayProve {
 				s.proof = ownKey.Proof
 			}
 			return decideBound(row, s, now, win)
 		}},
-		{"a registration replaces a key", "a thief sees proofs", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"a registration replaces a key", "a thief sees proofs", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			if d := decideBound(row, s, now, win); s.way == wayRegister && d.answer == boundRefused {
-				d.answer, d.next.BoundKey = boundKey, s.proof.Key
+				d.answer, d.next.BoundKey = boundRegistered, s.proof.Key
 				return d
 			}
 			return decideBound(row, s, now, win)
 		}},
-		{"the first proof keeps the child", "a device", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"the first proof keeps the child", "a device", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			d := decideBound(row, s, now, win)
 			if d.answer == boundProven {
 				d.next.NextNonce = row.NextNonce
 			}
 			return d
 		}},
-		{"a proof passes the absolute expiry", "a device", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"a proof passes the absolute expiry", "a device", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			d := decideBound(row, s, now, win)
 			if d.next.ExpiresAt.After(row.ExpiresAt) {
 				d.next.ExpiresAt = now.Add(win.Sliding)
 			}
 			return d
 		}},
-		{"a proof moves the absolute expiry", "a device", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"a proof moves the absolute expiry", "a device", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			d := decideBound(row, s, now, win)
 			if d.answer == boundProven && row.Bound() {
 				d.next.AbsoluteExpiresAt = now.Add(win.Sliding)
 			}
 			return d
 		}},
-		{"a browser that skipped has lost its key", "a device", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"a browser that skipped has lost its key", "a device", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			s.skipped = false
 			return decideBound(row, s, now, win)
 		}},
-		{"a key is lost at once", "a lost key", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"a key is lost at once", "a lost key", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			win.LostAfter = 0
 			return decideBound(row, s, now, win)
 		}},
-		{"a key is never lost", "a lost key", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"a key is never lost", "a lost key", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			s.waitsSince = time.Time{}
 			return decideBound(row, s, now, win)
 		}},
-		{"a clock set back makes a key lost", "a clock set back", func(row Row, s shown, now time.Time, win boundWindows) boundDecision {
+		{"a clock set back makes a key lost", "a clock set back", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			if s.way == wayPlain && s.waitsSince.After(now) {
 				s.waitsSince, s.skipped = now.Add(-win.LostAfter), false
 			}

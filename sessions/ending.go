@@ -81,7 +81,8 @@ func (e *Engine) ended(h Handle, userID string, ending Ending) {
 //
 // If the request has nothing but an expired access token, the error is DenyExpired: the client must
 // refresh first, then sign out. Refresh tokens count toward the rate of refreshes, unless a valid access
-// token of their session came along: [RateError].
+// token of their session came along: [RateError]. A session that is bound to a device ends by an access
+// token alone: [ErrProve].
 func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []string) error {
 	return e.SignOutShown(ctx, by, refresh, access, false)
 }

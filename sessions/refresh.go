@@ -17,10 +17,11 @@ const casAttempts = 16
 func AnswerWithin(d time.Duration) time.Duration { return d * 9 / 20 }
 
 // Refresh answers the refresh tokens that a request carries by one transport (R1 to R8). The error
-// is [ErrSessionEnded] (or [ErrTheft]), [ErrSuperseded], a [RateError] or [ErrUnavailable]. With
-// one of the first three, Issued has the rule. If a token opened, it also has the handle and the
-// user of the session, as far as they are known. The session that Issued has is without its Data.
-// If the refresh writes the row, it forgets the device of the one before: see [Engine.RefreshOn].
+// is [ErrSessionEnded] (or [ErrTheft]), [ErrSuperseded], [ErrProve] (the session is bound to a device:
+// see [Engine.RefreshShown]), a [RateError] or [ErrUnavailable]. With one of the first three, Issued has
+// the rule. If a token opened, it also has the handle and the user of the session, as far as they are
+// known. The session that Issued has is without its Data. If the refresh writes the row, it forgets the
+// device of the one before: see [Engine.RefreshOn].
 func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
 	return e.RefreshOn(ctx, by, tokens, client, Device{})
 }
@@ -48,14 +49,20 @@ func (e *Engine) refreshInTime(ctx context.Context, by Transport, tokens []strin
 	defer func() {
 		e.cfg.Observe(Event{Kind: EventRefreshAnswered, Rule: issued.Rule, Err: err, Took: e.cfg.Now().Sub(began)})
 	}()
+	return e.inTime(ctx, "refreshing", func(ctx context.Context) (Issued, error) {
+		return e.refresh(ctx, by, tokens, client, device, shown, withData)
+	})
+}
+
+// inTime keeps the engine's half of D by force. A later answer could bring an old token to a browser
+// that has a newer one by then; its next refresh would look like a reuse.
+func (e *Engine) inTime(ctx context.Context, doing string, f func(context.Context) (Issued, error)) (Issued, error) {
 	if !e.Ready() {
 		return Issued{}, ErrUnavailable
 	}
-	// The engine keeps its half of D by force. A later answer could bring an old token to a browser
-	// that has a newer one by then; its next refresh would look like a reuse.
 	ctx, cancel := context.WithTimeout(ctx, AnswerWithin(e.cfg.RefreshAttemptMax))
 	defer cancel()
-	issued, err = e.refresh(ctx, by, tokens, client, device, shown, withData)
+	issued, err := f(ctx)
 	switch {
 	case ctx.Err() == nil:
 		return issued, err
@@ -64,7 +71,7 @@ func (e *Engine) refreshInTime(ctx context.Context, by Transport, tokens []strin
 	default:
 		// ErrSessionEnded must not be in this error's chain: it would clear cookies, perhaps those
 		// of a new sign-in.
-		return Issued{}, unavailable("refreshing", ctx.Err())
+		return Issued{}, unavailable(doing, ctx.Err())
 	}
 }
 

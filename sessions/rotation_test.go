@@ -279,7 +279,7 @@ func TestDecideBoundAlways(t *testing.T) {
 		base := rapid.SampledFrom([]time.Time{testEpoch, row.ExpiresAt, row.AbsoluteExpiresAt, row.AbsoluteExpiresAt.Add(-time.Hour)})
 		now := base.Draw(rt, "base").Add(offset.Draw(rt, "offset"))
 		row.ExpiresAt = earlier(base.Draw(rt, "expires at").Add(offset.Draw(rt, "expires")), row.AbsoluteExpiresAt)
-		s := shown{
+		s := asked{
 			way: rapid.SampledFrom([]way{wayRegister, wayProve, wayPlain}).Draw(rt, "way"), token: t0, proof: keys[name.Draw(rt, "proof")],
 			fresh: rapid.Bool().Draw(rt, "fresh"), again: rapid.Bool().Draw(rt, "again"), skipped: rapid.Bool().Draw(rt, "skipped"),
 			waitsSince: rapid.SampledFrom([]time.Time{{}, now, now.Add(-testBound.LostAfter), now.Add(tick - testBound.LostAfter), now.Add(time.Hour)}).Draw(rt, "waits since"),
@@ -328,7 +328,7 @@ func agree(tb rapid.TB, row Row, token refreshToken, client Client, now time.Tim
 	if r.Fits(bound, now) {
 		tb.Fatalf("a bound row fits at %s: %+v", now, bound)
 	}
-	switch d := decideBound(bound, shown{way: wayPlain, token: token}, now, testBound); {
+	switch d := decideBound(bound, asked{way: wayPlain, token: token}, now, testBound); {
 	case d.next != bound:
 		tb.Fatalf("a plain refresh wrote a bound row: %+v", d)
 	case now.Before(bound.EndsAt()) != (d.answer == boundProve):

@@ -237,8 +237,17 @@ func consequences(c Config, q asked, x authz.Explanation) []string {
 		}
 		lines = append(lines, "A client without a session "+answer+".")
 	}
+	if settings["bound"] == "true" && x.Passes == "" {
+		line := "A session that its browser has not bound to the device gets 403."
+		if !c.Engine.Binding.Offer {
+			line += " binding.mode is off: no new session will be bound."
+		}
+		lines = append(lines, line)
+	}
 	if cookies := c.HTTP.Cookies; q.path == cookies.AuthPath || cookies.IsBelowAuth(q.path) {
-		lines = append(lines, fmt.Sprintf("It is under %s, which Envoy should route to sessiongate without a check; POST %s and POST %s would pass one.", c.HTTP.Cookies.AuthPath, c.HTTP.RefreshPath, c.HTTP.SignoutPath))
+		binding := c.HTTP.Binding.At(cookies)
+		lines = append(lines, fmt.Sprintf("It is under %s, which Envoy should route to sessiongate without a check; POST %s, %s, %s and %s would pass one.",
+			cookies.AuthPath, c.HTTP.RefreshPath, c.HTTP.SignoutPath, binding.BindPath, binding.BoundPath))
 	}
 	if q.method == "OPTIONS" {
 		lines = append(lines, "A CORS preflight passes whatever the policy, without identity.")

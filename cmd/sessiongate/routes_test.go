@@ -357,3 +357,31 @@ func TestExplainExitStatus(t *testing.T) {
 		}
 	}
 }
+
+// A route for bound sessions alone is open to no new session while none is offered to be bound.
+func TestExplainBound(t *testing.T) {
+	t.Parallel()
+	const route = "routes: [{path: /vault, policy: {bound: 'true'}}]\n"
+	const denied, off = "A session that its browser has not bound to the device gets 403.", "binding.mode is off"
+	for name, tt := range map[string]struct {
+		content, url string
+		denied, off  bool
+	}{
+		"offered":     {route + "binding: {mode: offer}\n", "https://app.test/vault", true, false},
+		"not offered": {route, "https://app.test/vault", true, true},
+		"elsewhere":   {route, "https://app.test/", false, false},
+	} {
+		file := filepath.Join(t.TempDir(), "c.yaml")
+		if err := os.WriteFile(file, []byte(tt.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := run(t, nil, "--config", file, "config", "explain", "GET", tt.url)
+		if err != nil || strings.Contains(out, denied) != tt.denied || strings.Contains(out, off) != tt.off {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+	out, err := run(t, nil, "config", "explain", "GET", "https://app.test/auth/session/bound")
+	if err != nil || !strings.Contains(out, "POST /auth/session/refresh, /auth/signout, /auth/session/bind and /auth/session/bound would pass one.") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -99,7 +99,7 @@ func (k sessionsShowCmd) Run(f *flags, p process) error {
 		{"expires at the latest", inUTC(s.AbsoluteExpiresAt)},
 		{"address", orDash(s.Device.AddressText())},
 		{"user agent", orDash(s.Device.UserAgent)},
-		{"bound to a device", boundSince(s.Row)},
+		{"device key last proved", provedAt(s.Row)},
 		{"claims", plainJSON(s.Claims)},
 		{"data", plainJSON(s.Data)},
 	} {
@@ -260,8 +260,8 @@ func (i *instant) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// boundSince is when the browser first proved the key of its device.
-func boundSince(r sessions.Row) string {
+// provedAt is the last proof of the device's key that was written.
+func provedAt(r sessions.Row) string {
 	if !r.Bound() {
 		return orDash("")
 	}

@@ -151,8 +151,8 @@ func nameOf(host string) string {
 	return string(name)
 }
 
-// Over tells the browser to end its device session.
-func Over(h sessions.Handle) []byte {
+// EndDeviceSession is the body that has the browser end its device session.
+func EndDeviceSession(h sessions.Handle) []byte {
 	i := instructions{Continue: new(bool)}
 	if h != (sessions.Handle{}) {
 		i.Session = h.String()
@@ -171,40 +171,35 @@ func (i instructions) text() []byte {
 // attributes are those of the bound cookie, as the instructions have them: without a life. It travels
 // when the session's cookies do, so that a request that brings none of them waits for nothing.
 func (b Binding) attributes(c Cookies) string {
-	_, attributes, _ := strings.Cut(b.cookie(c, b.CookieName, "/", 0).String(), "; ")
+	_, attributes, _ := strings.Cut(b.cookie(c, b.CookieName, "1", "/", 0).String(), "; ")
 	return attributes
 }
 
-func (b Binding) cookie(c Cookies, name, path string, maxAge int) *http.Cookie {
-	value := "1"
-	if maxAge < 0 {
-		value = ""
-	}
+func (Binding) cookie(c Cookies, name, value, path string, maxAge int) *http.Cookie {
 	return &http.Cookie{Name: name, Value: value, Path: path, MaxAge: maxAge, HttpOnly: true, Secure: c.Secure, SameSite: c.SameSite} //nolint:gosec // as the session's (G124)
 }
 
 // Set gives the line of the bound cookie, for as long as the browser need not prove again.
 func (b Binding) Set(c Cookies, i sessions.Issued) string {
-	return b.cookie(c, b.CookieName, "/", life{length: i.BoundLife}.maxAge()).String()
+	return b.cookie(c, b.CookieName, "1", "/", life{length: i.BoundLife}.maxAge()).String()
 }
 
 // Expire gives the lines that end the bound cookie: the browser proves before its next request. A
 // sibling host may have planted one on a parent domain, to keep the browser from it.
 func (b Binding) Expire(c Cookies, host string) []string {
-	return append(c.misplaced(parentDomains(host), b.CookieName, "/"), b.cookie(c, b.CookieName, "/", -1).String())
+	return append(c.misplaced(parentDomains(host), b.CookieName, "/"), b.cookie(c, b.CookieName, "", "/", -1).String())
 }
 
-// SetWaits gives the line that keeps [sessions.Issued.Waits] for the auth path, for a day.
+// SetWaits gives the line that keeps [sessions.Issued.Waits] for the auth path. A client that lost it
+// would begin to wait again, so it lives longer than the longest wait.
 func (b Binding) SetWaits(c Cookies, i sessions.Issued) string {
-	const day = 24 * 60 * 60
-	cookie := b.cookie(c, b.WaitName(), c.AuthPath, day)
-	cookie.Value = i.Waits.Reveal()
-	return cookie.String()
+	const twoDays = 2 * 24 * 60 * 60
+	return b.cookie(c, b.WaitName(), i.Waits.Reveal(), c.AuthPath, twoDays).String()
 }
 
 // ExpireWaits gives the line that deletes it.
 func (b Binding) ExpireWaits(c Cookies) string {
-	return b.cookie(c, b.WaitName(), c.AuthPath, -1).String()
+	return b.cookie(c, b.WaitName(), "", c.AuthPath, -1).String()
 }
 
 // ParseSessionID reads the lines of HeaderSessionID: one handle, bare as Chromium sends it, or quoted

@@ -195,8 +195,8 @@ func TestBindingTexts(t *testing.T) {
 		"instructions with exclusions": {string(excluding.Instructions(c, "app.example.com", nil, h)), `{"session_identifier":"lBHaXUMV5aSPyFcVCF2zFg","refresh_url":"/auth/session/bound",` +
 			`"scope":{"include_site":false,"scope_specification":[{"type":"exclude","domain":"*","path":"/auth/signout"},{"type":"exclude","domain":"*","path":"/static"}]},` +
 			`"credentials":[{"type":"cookie","name":"sBound","attributes":"Path=/; HttpOnly; Secure; SameSite=Lax"}]}`},
-		"over":            {string(browser.Over(h)), `{"session_identifier":"lBHaXUMV5aSPyFcVCF2zFg","continue":false}`},
-		"over, of no one": {string(browser.Over(sessions.Handle{})), `{"continue":false}`},
+		"over":            {string(browser.EndDeviceSession(h)), `{"session_identifier":"lBHaXUMV5aSPyFcVCF2zFg","continue":false}`},
+		"over, of no one": {string(browser.EndDeviceSession(sessions.Handle{})), `{"continue":false}`},
 		"registration":    {b.Registration("sgc1_x").Name + ": " + b.Registration("sgc1_x").Value, `secure-session-registration: (ES256);path="/auth/session/bind";challenge="sgc1_x"`},
 		"challenge": {
 			browser.Challenge(&sessions.ChallengeError{Session: h, Challenge: "sgc1_x"}).Name + ": " + browser.Challenge(&sessions.ChallengeError{Session: h, Challenge: "sgc1_x"}).Value,
@@ -267,7 +267,7 @@ func TestBoundCookie(t *testing.T) {
 	if want := []string{"app.eu.example.com", "eu.example.com", "example.com", ""}; !slices.Equal(domains, want) {
 		t.Errorf("it is deleted on %q, want %q", domains, want)
 	}
-	if got := b.SetWaits(c, sessions.Issued{Waits: "sgc1_w"}); got != "sBoundWait=sgc1_w; Path=/auth; Max-Age=86400; HttpOnly; Secure; SameSite=Lax" {
+	if got := b.SetWaits(c, sessions.Issued{Waits: "sgc1_w"}); got != "sBoundWait=sgc1_w; Path=/auth; Max-Age=172800; HttpOnly; Secure; SameSite=Lax" {
 		t.Error(got)
 	}
 	if got := b.ExpireWaits(c); !strings.HasPrefix(got, "sBoundWait=") || !strings.Contains(got, "; Path=/auth; Max-Age=0;") {

@@ -1,6 +1,7 @@
 // Package browser owns what a browser sees of a session: the cookies that hold its tokens, the
-// headers that its scripts read, and what a request reveals of the page that sent it.
-// docs/protocol.md and docs/initiator.md state the rules.
+// headers that its scripts read, what it sends to bind a session to its device (bound.go), and what a
+// request reveals of the page that sent it. docs/protocol.md, docs/bound.md and docs/initiator.md state
+// the rules.
 //
 // What it promises:
 //

@@ -187,7 +187,7 @@ func TestBindingExchange(t *testing.T) {
 	}
 	r = c.took(do(b.public, c.provenCall(t)))
 	want(t, r, http.StatusOK)
-	if held := jar(r); held["sAccessToken"] == "" || held["sRefreshToken"] != "" || held["sBound"] != "1" {
+	if held := jar(r); held["sAccessToken"] == "" || held["sRefreshToken"] == "" || held["sBound"] != "1" {
 		t.Errorf("the next proof: cookies %v", jarNames(r))
 	}
 
@@ -328,6 +328,11 @@ func TestBoundPathNeverEndsADeviceSessionByChance(t *testing.T) {
 		r := do(b.public, tc.call)
 		b.broken.get.Store(nil)
 		want(t, r, tc.status)
+		for _, header := range []string{browser.HeaderProof, browser.HeaderSessionID, browser.HeaderSkipped} {
+			if !names(r.Header.Values("Vary"), header) {
+				t.Errorf("%s: Vary lacks %s, by which answers differ", name, header)
+			}
+		}
 		if r.StatusCode != tc.status {
 			t.Errorf("%s: %s", name, r.Body)
 		}

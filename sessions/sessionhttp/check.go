@@ -42,30 +42,25 @@ func (c Config) check() (browser.Trust, error) {
 // Faults are the rules between values that c breaks, without those of its Cookies.
 func (c Config) Faults() (all sessions.ConfigFaults) {
 	const under = " under AuthPath, the only place to which browsers send the refresh token"
-	all = all.Unless(c.Cookies.IsBelowAuth(c.RefreshPath), "RefreshPath"+under, "RefreshPath", "AuthPath")
-	all = all.Unless(c.Cookies.IsBelowAuth(c.SignoutPath), "SignoutPath"+under, "SignoutPath", "AuthPath")
-	c.Binding = c.Binding.At(c.Cookies)
-	all = all.Unless(c.Cookies.IsBelowAuth(c.Binding.BindPath), "Binding.BindPath"+under, "Binding.BindPath", "AuthPath")
-	all = all.Unless(c.Cookies.IsBelowAuth(c.Binding.BoundPath), "Binding.BoundPath"+under, "Binding.BoundPath", "AuthPath")
-	all = all.Unless(c.RefreshPath != c.SignoutPath, "two different paths", "RefreshPath", "SignoutPath")
-	all = all.Unless(c.Binding.BindPath != c.Binding.BoundPath, "two different paths", "Binding.BindPath", "Binding.BoundPath")
-	all = all.Unless(c.Binding.BindPath != c.RefreshPath, "two different paths", "Binding.BindPath", "RefreshPath")
-	all = all.Unless(c.Binding.BindPath != c.SignoutPath, "two different paths", "Binding.BindPath", "SignoutPath")
-	all = all.Unless(c.Binding.BoundPath != c.RefreshPath, "two different paths", "Binding.BoundPath", "RefreshPath")
-	all = all.Unless(c.Binding.BoundPath != c.SignoutPath, "two different paths", "Binding.BoundPath", "SignoutPath")
+	const apart = "a path apart from AuthPath/sessions, where a user's own sessions are"
+	isOwn := func(path string) bool { return path == c.ownPath() || strings.HasPrefix(path, c.ownPath()+"/") }
+	binding := c.Binding.At(c.Cookies)
+	paths := []struct{ name, path string }{
+		{"Binding.BindPath", binding.BindPath}, {"Binding.BoundPath", binding.BoundPath}, {"RefreshPath", c.RefreshPath}, {"SignoutPath", c.SignoutPath},
+	}
+	for i, p := range paths {
+		all = all.Unless(c.Cookies.IsBelowAuth(p.path), p.name+under, p.name, "AuthPath")
+		all = all.Unless(!c.OwnSessions.Enabled || !isOwn(p.path), apart, p.name, "AuthPath", "OwnSessions.Enabled")
+		for _, other := range paths[i+1:] {
+			all = all.Unless(p.path != other.path, "two different paths", p.name, other.name)
+		}
+	}
 	// Else the redirect of B9 waits for no proof: a user with the key would have to sign in, and a sign-out
 	// would end nothing.
 	all = all.Unless(!c.Binding.Excludes(c.RefreshPath) && !c.Binding.Excludes(c.SignoutPath),
 		"Binding.Exclude without RefreshPath and SignoutPath, and what is above them", "Binding.Exclude", "RefreshPath", "SignoutPath")
 	all = append(all, c.Binding.Faults(c.Cookies)...)
-	if c.OwnSessions.Enabled {
-		const apart = "paths apart from AuthPath/sessions, where a user's own sessions are"
-		isOwn := func(path string) bool { return path == c.ownPath() || strings.HasPrefix(path, c.ownPath()+"/") }
-		all = all.Unless(!isOwn(c.RefreshPath) && !isOwn(c.SignoutPath), apart, "RefreshPath", "SignoutPath", "OwnSessions.Enabled")
-		all = all.Unless(!isOwn(c.Binding.BindPath), apart, "Binding.BindPath", "OwnSessions.Enabled")
-		all = all.Unless(!isOwn(c.Binding.BoundPath), apart, "Binding.BoundPath", "OwnSessions.Enabled")
-		all = all.Unless(c.OwnSessions.ReauthWithin >= LeastReauthWithin, "at least 1m", "OwnSessions.ReauthWithin")
-	}
+	all = all.Unless(!c.OwnSessions.Enabled || c.OwnSessions.ReauthWithin >= LeastReauthWithin, "at least 1m", "OwnSessions.ReauthWithin")
 	all = all.Unless(browser.CanMeanExpired(c.SessionExpiredStatus), browser.AllowedExpired, "SessionExpiredStatus")
 	return all
 }

@@ -1,7 +1,7 @@
-// Package sessionhttp owns what sessiongate says over HTTP: refresh, sign-out and
-// the public keys, which browsers reach through Envoy ([Public]), the sessions API
-// for backends ([Internal]) and the health of the process ([Health]).
-// docs/protocol.md states the answers.
+// Package sessionhttp owns what sessiongate says over HTTP: refresh, sign-out, the keys of
+// devices and the public keys, which browsers reach through Envoy ([Public]), the sessions
+// API for backends ([Internal]) and the health of the process ([Health]).
+// docs/protocol.md and docs/bound.md state the answers.
 //
 // What it promises:
 //
@@ -13,7 +13,7 @@
 //   - Only the answer with the public keys may be cached. No answer repeats a value that
 //     the request carried in the wrong place: it could be a token.
 //   - A page of a foreign origin can neither refresh, sign out nor see or end the user's
-//     sessions (origin.go). For refreshes by the sessions API, the caller checks the origin.
+//     sessions (origin.go). It may cause a proof, which only the device can answer. For refreshes by the sessions API, the caller checks the origin.
 //   - Every denial has a status that is no success (api_verify.go): a caller of the
 //     sessions API that reads only the status admits no denied request.
 //

@@ -6,11 +6,12 @@ import (
 	"strings"
 
 	"github.com/sessiongate/sessiongate/sessions"
+	"github.com/sessiongate/sessiongate/sessions/browser"
 )
 
-// Public serves what browsers reach: refresh, sign-out, the keys of devices, the public keys and, if they are enabled,
-// the calls of users for their own sessions; the echo for the doctor alone; and 404 for everything
-// else. Bodies are ignored; net/http drains a small one and closes the connection after a large one.
+// Public serves what browsers reach: refresh, sign-out, the registration and the proof of a device's
+// key, the public keys and, if they are enabled, the calls of users for their own sessions; the echo for
+// the doctor alone; and 404 for everything else. Bodies are ignored; net/http drains a small one and closes the connection after a large one.
 // Public checks the configuration.
 func Public(engine *sessions.Engine, cfg Config) (http.Handler, error) {
 	s, err := newServer(engine, cfg)
@@ -53,6 +54,7 @@ func Public(engine *sessions.Engine, cfg Config) (http.Handler, error) {
 }
 
 // varied are the headers of a client on which the answers depend.
-const varied = "Cookie, Authorization, St-Auth-Mode, Anti-Csrf, Origin, Referer, Sec-Fetch-Site, Sec-Fetch-Mode, Sec-Fetch-Dest, Sec-Purpose, User-Agent, X-Forwarded-Proto"
+const varied = "Cookie, Authorization, St-Auth-Mode, Anti-Csrf, Origin, Referer, Sec-Fetch-Site, Sec-Fetch-Mode, Sec-Fetch-Dest, Sec-Purpose, User-Agent, X-Forwarded-Proto, " +
+	browser.HeaderProof + ", " + browser.HeaderSessionID + ", " + browser.HeaderSkipped
 
 type public struct{ server }

@@ -62,7 +62,7 @@ func (p *public) proof(w http.ResponseWriter, r *http.Request) error {
 		p.instruct(w, r, issued)
 		return nil
 	}
-	send(w, http.StatusOK, "application/json", browser.Over(prover.Session))
+	send(w, http.StatusOK, "application/json", browser.EndDeviceSession(prover.Session))
 	return nil
 }
 
