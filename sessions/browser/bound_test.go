@@ -296,6 +296,9 @@ func TestBindingFaults(t *testing.T) {
 			t.Errorf("%q: %v, want %v", name, got, want)
 		}
 	}
+	if got := fields(browser.Binding{CookieName: "__Host-x"}.Faults(browser.DefaultCookies())); !slices.Equal(got, []string{"Binding.CookieName"}) {
+		t.Errorf("a prefix: %v", got)
+	}
 	c := browser.DefaultCookies()
 	c.RefreshName = "xWAIT"
 	if got := fields(browser.Binding{CookieName: "x"}.Faults(c)); !slices.Equal(got, []string{"Binding.CookieName+RefreshName"}) {

@@ -34,6 +34,8 @@ func (c Cookies) Faults() (all sessions.ConfigFaults) {
 // Faults are the rules that b breaks, where a session is in the cookies c.
 func (b Binding) Faults(c Cookies) (all sessions.ConfigFaults) {
 	all = all.Unless(isAcceptedName(b.CookieName), allowedName, "Binding.CookieName")
+	// Browsers refuse such a cookie below AuthPath, where the cookie of a client that waits is.
+	all = all.Unless(!strings.HasPrefix(strings.ToLower(b.CookieName), "__host-"), "a name without the prefix __Host-", "Binding.CookieName")
 	is := func(name string) bool {
 		return strings.EqualFold(b.CookieName, name) || strings.EqualFold(b.WaitName(), name)
 	}
