@@ -296,7 +296,7 @@ func journey() []step {
 		},
 		{
 			by: laptop, method: http.MethodPost, path: boundPath, device: key.ask, asked: true, // B4
-			status: 200, check: setsOnly(accessCookie, boundCookie),
+			status: 200, check: setsOnly(accessCookie, refreshCookie, boundCookie),
 			says: "Ada's laptop proves its key again, and goes on. She has noticed nothing.",
 		},
 

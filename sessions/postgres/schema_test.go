@@ -28,7 +28,7 @@ func TestConstraints(t *testing.T) {
 			"handle": bytes("16"), "user_id": "'alice'", "current_hash": bytes("32"), "previous_hash": bytes("32"), "current_client": bytes("16"),
 			"promoted_at": "now()", "next_nonce": bytes("16"), "next_client": bytes("16"), "issued_at": "now()", "issues": "1",
 			"created_at": "now()", "expires_at": "now()", "absolute_expires_at": "now()",
-			"device_address": "'192.0.2.0/24'", "device_user_agent": "repeat('ü', 200)",
+			"device_address": "'192.0.2.0/24'", "device_user_agent": "repeat('ü', 200)", "bound_key": bytes("33"),
 		}, []row{
 			{"handle": bytes("15")},
 			{"handle": "NULL"},
@@ -56,6 +56,16 @@ func TestConstraints(t *testing.T) {
 			{"expires_at": "now() + interval '1 us'"},
 			{"device_address": "'192.0.2.7/24'"},
 			{"device_user_agent": "repeat('a', 201)"},
+			{"bound_key": bytes("32")},
+			{"bound_at": "now()"}, // with a child
+		}},
+		{"active_sessions", row{
+			"handle": bytes("16"), "user_id": "'alice'", "current_hash": bytes("32"), "promoted_at": "now()",
+			"created_at": "now()", "expires_at": "now()", "absolute_expires_at": "now()", "bound_key": bytes("33"), "bound_at": "now()",
+		}, []row{
+			{"bound_key": "NULL"},
+			{"bound_key": bytes("34")},
+			{"next_nonce": bytes("16"), "issued_at": "now()", "issues": "1"},
 		}},
 		{"session_attributes", row{"handle": `decode(repeat('01', 16), 'hex')`, "claims": "'{}'", "claims_version": "1", "data": "'{}'"}, []row{
 			{"handle": bytes("16")},

@@ -45,15 +45,22 @@ func (c Config) Faults() (all sessions.ConfigFaults) {
 	const apart = "a path apart from AuthPath/sessions, where a user's own sessions are"
 	isOwn := func(path string) bool { return path == c.ownPath() || strings.HasPrefix(path, c.ownPath()+"/") }
 	binding := c.Binding.At(c.Cookies)
-	paths := []struct{ name, path string }{
-		{"Binding.BindPath", binding.BindPath}, {"Binding.BoundPath", binding.BoundPath}, {"RefreshPath", c.RefreshPath}, {"SignoutPath", c.SignoutPath},
-	}
-	for i, p := range paths {
-		all = all.Unless(c.Cookies.IsBelowAuth(p.path), p.name+under, p.name, "AuthPath")
-		all = all.Unless(!c.OwnSessions.Enabled || !isOwn(p.path), apart, p.name, "AuthPath", "OwnSessions.Enabled")
-		for _, other := range paths[i+1:] {
-			all = all.Unless(p.path != other.path, "two different paths", p.name, other.name)
-		}
+	bind, bound := binding.BindPath, binding.BoundPath
+	all = all.Unless(c.Cookies.IsBelowAuth(bind), "Binding.BindPath"+under, "Binding.BindPath", "AuthPath")
+	all = all.Unless(c.Cookies.IsBelowAuth(bound), "Binding.BoundPath"+under, "Binding.BoundPath", "AuthPath")
+	all = all.Unless(c.Cookies.IsBelowAuth(c.RefreshPath), "RefreshPath"+under, "RefreshPath", "AuthPath")
+	all = all.Unless(c.Cookies.IsBelowAuth(c.SignoutPath), "SignoutPath"+under, "SignoutPath", "AuthPath")
+	all = all.Unless(bind != bound, "two different paths", "Binding.BindPath", "Binding.BoundPath")
+	all = all.Unless(bind != c.RefreshPath, "two different paths", "Binding.BindPath", "RefreshPath")
+	all = all.Unless(bind != c.SignoutPath, "two different paths", "Binding.BindPath", "SignoutPath")
+	all = all.Unless(bound != c.RefreshPath, "two different paths", "Binding.BoundPath", "RefreshPath")
+	all = all.Unless(bound != c.SignoutPath, "two different paths", "Binding.BoundPath", "SignoutPath")
+	all = all.Unless(c.RefreshPath != c.SignoutPath, "two different paths", "RefreshPath", "SignoutPath")
+	if c.OwnSessions.Enabled {
+		all = all.Unless(!isOwn(bind), apart, "Binding.BindPath", "AuthPath", "OwnSessions.Enabled")
+		all = all.Unless(!isOwn(bound), apart, "Binding.BoundPath", "AuthPath", "OwnSessions.Enabled")
+		all = all.Unless(!isOwn(c.RefreshPath), apart, "RefreshPath", "AuthPath", "OwnSessions.Enabled")
+		all = all.Unless(!isOwn(c.SignoutPath), apart, "SignoutPath", "AuthPath", "OwnSessions.Enabled")
 	}
 	// Else the redirect of B9 waits for no proof: a user with the key would have to sign in, and a sign-out
 	// would end nothing.
