@@ -664,6 +664,7 @@ func TestBoundQuota(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _, _ = chromedp.Call(browser, cdpbrowser.Close, struct{}{}) }) // it answers, or is gone before
 	b := s.newProfileIn(browser, t).binding()
 	handle := b.signIn("alice")
 	exceeded := func(e *network.EventDeviceBoundSessionEventOccurred) bool {

@@ -99,7 +99,7 @@ func (k sessionsShowCmd) Run(f *flags, p process) error {
 		{"expires at the latest", inUTC(s.AbsoluteExpiresAt)},
 		{"address", orDash(s.Device.AddressText())},
 		{"user agent", orDash(s.Device.UserAgent)},
-		{"device key last proved", provedAt(s.Row)},
+		{"device key proved", provedAt(s.Row)},
 		{"claims", plainJSON(s.Claims)},
 		{"data", plainJSON(s.Data)},
 	} {
