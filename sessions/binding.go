@@ -3,9 +3,7 @@ package sessions
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/sha256"
 	"encoding/binary"
-	"math/big"
 	"time"
 )
 
@@ -77,12 +75,7 @@ type Proof struct {
 // by says whether the private half of k made the signature.
 func (p Proof) by(k BoundKey) bool {
 	public := k.public()
-	if public == nil || len(p.Signature) != signatureSize {
-		return false
-	}
-	digest := sha256.Sum256([]byte(p.Signed))
-	r, s := new(big.Int).SetBytes(p.Signature[:signatureSize/2]), new(big.Int).SetBytes(p.Signature[signatureSize/2:])
-	return ecdsa.Verify(public, digest[:], r, s)
+	return public != nil && verifiesES256(public, p.Signed, p.Signature)
 }
 
 // challengePrefix begins what the client is to sign or to send back. It is sealed as a refresh token

@@ -66,10 +66,18 @@ func (k *signingKey) sign(payload []byte) (string, error) {
 
 // verifies says whether ES256 accepts a signature of header.payload.
 func (k *signingKey) verifies(signed string, signature []byte) bool {
+	return verifiesES256(&k.private.PublicKey, signed, signature)
+}
+
+// verifiesES256 says whether a signature, r and s of 32 bytes each, is the key's (RFC 7518 §3.4).
+func verifiesES256(key *ecdsa.PublicKey, signed string, signature []byte) bool {
+	if len(signature) != signatureSize {
+		return false
+	}
 	digest := sha256.Sum256([]byte(signed))
 	r := new(big.Int).SetBytes(signature[:signatureSize/2])
 	s := new(big.Int).SetBytes(signature[signatureSize/2:])
-	return ecdsa.Verify(&k.private.PublicKey, digest[:], r, s)
+	return ecdsa.Verify(key, digest[:], r, s)
 }
 
 // isHighS says whether a signature has the higher of the two s that verify.
