@@ -799,11 +799,18 @@ func encrypted(t *testing.T, name string) func(*bootstrapv3.Bootstrap) error {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return endTLS(t, pair, noting)
+}
+
+// endTLS makes Envoy end TLS with a certificate, with edit on top. The protocols are offered to clients; none: HTTP/1.1.
+func endTLS(t *testing.T, pair authority.Pair, edit func(*bootstrapv3.Bootstrap) error, protocols ...string) func(*bootstrapv3.Bootstrap) error {
+	t.Helper()
 	inline := func(b []byte) *corev3.DataSource {
 		return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
 	}
 	packed, err := anypb.New(&tlsv3.DownstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{
 		TlsCertificates: []*tlsv3.TlsCertificate{{CertificateChain: inline(pair.Cert), PrivateKey: inline(pair.Key)}},
+		AlpnProtocols:   protocols,
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -812,6 +819,6 @@ func encrypted(t *testing.T, name string) func(*bootstrapv3.Bootstrap) error {
 		b.GetStaticResources().GetListeners()[0].GetFilterChains()[0].TransportSocket = &corev3.TransportSocket{
 			Name: "tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed},
 		}
-		return noting(b)
+		return edit(b)
 	}
 }

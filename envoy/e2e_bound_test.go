@@ -25,10 +25,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/sessiongate/sessiongate/internal/authority"
 	"github.com/sessiongate/sessiongate/internal/cluster"
@@ -93,27 +90,12 @@ func newBoundSite(t *testing.T, o stackOptions) *stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inline := func(b []byte) *corev3.DataSource {
-		return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
-	}
-	packed, err := anypb.New(&tlsv3.DownstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{
-		TlsCertificates: []*tlsv3.TlsCertificate{{CertificateChain: inline(pair.Cert), PrivateKey: inline(pair.Key)}},
-		AlpnProtocols:   []string{"h2", "http/1.1"},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	edit := o.edit
-	o.settings = append([]string{"SESSIONGATE_BINDING_MODE=offer", followsFast}, o.settings...)
-	o.edit = func(b *bootstrapv3.Bootstrap) error {
-		b.GetStaticResources().GetListeners()[0].GetFilterChains()[0].TransportSocket = &corev3.TransportSocket{
-			Name: "tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed},
-		}
-		if edit != nil {
-			return edit(b)
-		}
-		return nil
+	if edit == nil {
+		edit = func(*bootstrapv3.Bootstrap) error { return nil }
 	}
+	o.settings = append([]string{"SESSIONGATE_BINDING_MODE=offer", followsFast}, o.settings...)
+	o.edit = endTLS(t, pair, edit, "h2", "http/1.1")
 	s := newStack(t, o)
 	s.scheme, s.host = "https", boundHost
 	s.app.pages.HandleFunc("GET /static/page", func(w http.ResponseWriter, _ *http.Request) {
@@ -126,8 +108,10 @@ func newBoundSite(t *testing.T, o stackOptions) *stack {
 			html.EscapeString(boundHost+r.Host[strings.IndexByte(r.Host, ':'):]))
 	})
 	s.app.pages.HandleFunc("POST /static/form", func(w http.ResponseWriter, r *http.Request) {
-		s.app.copySession(w, map[string]any{"user_id": r.FormValue("user"), "host": r.Host})
-		http.Redirect(w, r, "/page", http.StatusSeeOther)
+		if _, ok := s.app.copySession(w, map[string]any{"user_id": r.FormValue("user"), "host": r.Host}); ok {
+			s.secrets.addFrom(w.Header())
+			http.Redirect(w, r, "/page", http.StatusSeeOther)
+		}
 	})
 	s.app.pages.HandleFunc("GET /page", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -142,23 +126,6 @@ func newBoundSite(t *testing.T, o stackOptions) *stack {
 		_, _ = w.Write([]byte(`<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>`))
 	})
 	return s
-}
-
-// copySession answers a sign-in as a login handler does: it copies what sessiongate gives.
-func (a *app) copySession(w http.ResponseWriter, session map[string]any) {
-	p := a.stack.processes[int(a.next.Add(1))%len(a.stack.processes)]
-	var c created
-	if status, _ := p.api(http.MethodPost, "/v1/sessions", session, &c); status != http.StatusCreated {
-		w.WriteHeader(http.StatusBadGateway)
-		return
-	}
-	for _, line := range c.SetCookie {
-		w.Header().Add("Set-Cookie", line)
-	}
-	for name, value := range c.Headers {
-		w.Header().Set(name, value)
-	}
-	a.stack.secrets.addFrom(w.Header())
 }
 
 // bound is a tab of a browser that binds, and what the browser tells of its device sessions.
@@ -336,30 +303,22 @@ func TestBound(t *testing.T) {
 		})
 	})
 
-	t.Run("a sign-in by a form", func(t *testing.T) {
-		b := s.bindingTab(t)
-		b.goTo("/static/form")
-		eval[any](b.tab, `void document.forms[0].submit()`)
-		b.await(`location.pathname === "/page" && document.title === "alice"`)
-		b.eventually("the browser registers its key", func() bool { return b.told(registered) == 1 })
-		if handle := b.call("alice"); !s.isBound(handle) {
-			t.Error("the session is not bound")
-		}
-		b.proves(t, func() { b.outlive(); b.call("alice") })
-	})
-
-	// The browser registers without cookies then.
-	t.Run("a sign-in that another site's page begins", func(t *testing.T) {
-		b := s.bindingTab(t)
-		b.goTo(s.siteAt(foreignHost, "/static/form"))
-		eval[any](b.tab, `void document.forms[0].submit()`)
-		b.await(`location.pathname === "/page" && document.title === "alice"`)
-		b.eventually("the browser registers its key", func() bool { return b.told(registered) == 1 })
-		if handle := b.call("alice"); !s.isBound(handle) {
-			t.Error("the session is not bound")
-		}
-		b.proves(t, func() { b.outlive(); b.call("alice") })
-	})
+	for name, page := range map[string]string{
+		"a sign-in by a form":                       s.site("/static/form"),
+		"a sign-in that another site's page begins": s.siteAt(foreignHost, "/static/form"), // the browser registers without cookies then
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := s.bindingTab(t)
+			b.goTo(page)
+			eval[any](b.tab, `void document.forms[0].submit()`)
+			b.await(`location.pathname === "/page" && document.title === "alice"`)
+			b.eventually("the browser registers its key", func() bool { return b.told(registered) == 1 })
+			if handle := b.call("alice"); !s.isBound(handle) {
+				t.Error("the session is not bound")
+			}
+			b.proves(t, func() { b.outlive(); b.call("alice") })
+		})
+	}
 
 	t.Run("every kind of request", func(t *testing.T) {
 		b := s.bindingTab(t)

@@ -844,8 +844,6 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	p := a.stack.processes[int(a.next.Add(1))%len(a.stack.processes)]
-	var c created
 	session := map[string]any{"user_id": string(user), "claims": map[string]any{"role": "tester"}, "host": r.Host}
 	if r.Header.Get("St-Auth-Mode") == "header" {
 		session["transport"] = "header"
@@ -853,10 +851,18 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
 	if a.tellsClient.Load() {
 		session["client"] = map[string]any{"address": r.Header.Get("X-Forwarded-For"), "user_agent": r.UserAgent()}
 	}
-	status, _ := p.api(http.MethodPost, "/v1/sessions", session, &c)
-	if status != http.StatusCreated {
+	if c, ok := a.copySession(w, session); ok {
+		w.Header().Set("X-Handle", c.Session.Handle)
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+// copySession creates a session and copies what sessiongate gives for the answer, or answers 502.
+func (a *app) copySession(w http.ResponseWriter, session map[string]any) (c created, ok bool) {
+	p := a.stack.processes[int(a.next.Add(1))%len(a.stack.processes)]
+	if status, _ := p.api(http.MethodPost, "/v1/sessions", session, &c); status != http.StatusCreated {
 		w.WriteHeader(http.StatusBadGateway)
-		return
+		return c, false
 	}
 	for _, line := range c.SetCookie {
 		w.Header().Add("Set-Cookie", line)
@@ -864,8 +870,7 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
 	for name, value := range c.Headers {
 		w.Header().Set(name, value)
 	}
-	w.Header().Set("X-Handle", c.Session.Handle)
-	w.WriteHeader(http.StatusNoContent)
+	return c, true
 }
 
 // editRoutes changes the routes of the shipped configuration.
