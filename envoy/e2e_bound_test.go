@@ -181,6 +181,18 @@ func registered(e *network.EventDeviceBoundSessionEventOccurred) bool {
 	return e.CreationEventDetails != nil && e.Succeeded && e.CreationEventDetails.FetchResult == network.DeviceBoundSessionFetchResultSuccess
 }
 
+// deviceSession is the identifier of the one that was registered last.
+func (b *bound) deviceSession() (id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.events {
+		if registered(e) {
+			id = e.SessionID
+		}
+	}
+	return id
+}
+
 func terminated(e *network.EventDeviceBoundSessionEventOccurred) bool {
 	return e.TerminationEventDetails != nil
 }
@@ -496,9 +508,9 @@ func TestBound(t *testing.T) {
 
 	t.Run("a lost key", func(t *testing.T) {
 		b := s.bindingTab(t)
-		handle := b.signIn("alice")
+		b.signIn("alice")
 		if _, err := chromedp.Call(b.ctx, network.DeleteDeviceBoundSession, network.DeleteDeviceBoundSessionParams{
-			Key: &network.DeviceBoundSessionKey{Site: "https://example.test", ID: handle},
+			Key: &network.DeviceBoundSessionKey{Site: "https://example.test", ID: b.deviceSession()},
 		}); err != nil {
 			t.Fatal(err)
 		}

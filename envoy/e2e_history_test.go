@@ -122,6 +122,7 @@ type play struct {
 	thief    *holder
 	slow     atomic.Bool // an attempt lasted D: no promise to the client
 	changes  atomic.Int64
+	device   atomic.Pointer[string] // the identifier of the device session
 
 	mu      sync.Mutex
 	access  []string // all that were issued
@@ -328,6 +329,8 @@ func (p *play) prove(h *holder, network string, random *rand.Rand) {
 			switch a, err := at.prove(bindPath, mine.refresh, network, "", h.device.Registration(offer)); {
 			case err != nil, a.status == http.StatusServiceUnavailable:
 			case a.status == http.StatusOK:
+				id := identifierOf(a)
+				p.device.Store(&id)
 				op.Told = sessionstest.Done
 			case a.status == http.StatusBadRequest:
 				op.Told = sessionstest.NoDevice
@@ -337,8 +340,12 @@ func (p *play) prove(h *holder, network string, random *rand.Rand) {
 		})
 		return
 	}
+	id := p.device.Load()
+	if id == nil {
+		return
+	}
 	asked := p.r.Now()
-	a, err := p.processes[random.IntN(len(p.processes))].prove(boundPath, mine.refresh, network, p.created.Session, "")
+	a, err := p.processes[random.IntN(len(p.processes))].prove(boundPath, mine.refresh, network, *id, "")
 	if err != nil || a.status != http.StatusForbidden {
 		return // an outage
 	}
@@ -346,7 +353,7 @@ func (p *play) prove(h *holder, network string, random *rand.Rand) {
 	op := sessionstest.Op{Did: sessionstest.Proved, Token: mine.hash, Client: network, Key: h.key, Asked: asked}
 	var got string
 	p.do(random, op, func(at *replica, op *sessionstest.Op) {
-		a, err := at.prove(boundPath, mine.refresh, network, p.created.Session, proof)
+		a, err := at.prove(boundPath, mine.refresh, network, *id, proof)
 		switch {
 		case err != nil, a.status == http.StatusServiceUnavailable:
 		case a.status != http.StatusOK:
@@ -407,6 +414,13 @@ func offerOf(t testing.TB, c created) sessions.Token {
 func challengeOf(a answer) sessions.Token {
 	challenge, _, _ := strings.Cut(strings.TrimPrefix(a.header.Get("Secure-Session-Challenge"), `"`), `"`)
 	return sessions.Token(challenge)
+}
+
+// identifierOf is the identifier of the device session in the answer to a registration.
+func identifierOf(a answer) string {
+	_, rest, _ := strings.Cut(a.body, `"session_identifier":"`)
+	id, _, _ := strings.Cut(rest, `"`)
+	return id
 }
 
 func (p *play) check(access string, random *rand.Rand) {

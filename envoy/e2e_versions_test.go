@@ -231,12 +231,12 @@ func TestTwoVersions(t *testing.T) {
 				return a
 			}
 		}
+		id := identifierOf(must("a registration", http.StatusOK)(present.prove(bindPath, c.Tokens.Refresh, networkV, "", device.Registration(offerOf(t, c)))))
 		prove := func() answer {
 			t.Helper()
-			asked := must("asking for a challenge", http.StatusForbidden)(present.prove(boundPath, c.Tokens.Refresh, networkV, c.Session.Handle, ""))
-			return must("a proof", http.StatusOK)(present.prove(boundPath, c.Tokens.Refresh, networkV, c.Session.Handle, device.Proof(challengeOf(asked))))
+			asked := must("asking for a challenge", http.StatusForbidden)(present.prove(boundPath, c.Tokens.Refresh, networkV, id, ""))
+			return must("a proof", http.StatusOK)(present.prove(boundPath, c.Tokens.Refresh, networkV, id, device.Proof(challengeOf(asked))))
 		}
-		must("a registration", http.StatusOK)(present.prove(bindPath, c.Tokens.Refresh, networkV, "", device.Registration(offerOf(t, c))))
 		access := prove().value("sAccessToken")
 		s.eventually("the former version allows a bound session", func() bool { return old.check(access, c.Tokens.AntiCSRF) == http.StatusOK })
 		for range 2 {

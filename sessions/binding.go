@@ -131,6 +131,37 @@ func (c challenge) young(life time.Duration, now time.Time) bool {
 	return !c.issuedAt.After(now.Add(leeway)) && now.Before(c.issuedAt.Add(life))
 }
 
+// identifierPrefix begins the name of a browser's device session, sealed in the same way:
+//
+//	sgd1_ base64url( key id ‖ AES-256-GCM nonce ‖ sealed body )
+//
+// It stays the same for the life of the session, and a sealing key is kept for longer. The browser
+// keeps it beside the key of the device, and not in a cookie. So an attacker that has copied the
+// cookies cannot even ask for a challenge. And as it has the public key, what another key signed is
+// refused before a store is asked or a request is counted.
+const identifierPrefix = "sgd1_"
+
+// identifier is an opened one.
+type identifier struct {
+	handle Handle
+	key    BoundKey
+}
+
+const identifierBody = 16 + 33
+
+func (i identifier) seal(k *sealingKey) Token {
+	return k.seal(identifierPrefix, append(append(make([]byte, 0, identifierBody), i.handle[:]...), i.key[:]...))
+}
+
+func openIdentifier(text string, keys *keyring) (i identifier, err error) {
+	b, err := keys.unseal(identifierPrefix, text, identifierBody)
+	if err != nil {
+		return identifier{}, err
+	}
+	copy(i.key[:], b[copy(i.handle[:], b):])
+	return i, nil
+}
+
 // The rules of device-bound sessions (docs/bound.md).
 const (
 	B1  Rule = "B1"  // a key is registered
@@ -152,8 +183,8 @@ type asked struct {
 	// handle is that of its challenge.
 	token  refreshToken
 	handle Handle
-	// proof is verified against the key that it brings (register) or that of the row (prove).
-	proof Proof
+	// key is the one that made the proof, which was verified.
+	key BoundKey
 	// fresh says that a plain refresh has an access token of the session that a proof just brought.
 	fresh bool
 	// again says that it was sent to prove before. skipped: the browser says that it has a device
@@ -201,8 +232,8 @@ type boundWindows struct {
 }
 
 // decideBound is the table of docs/bound.md for a request whose refresh token opens and, where the
-// way asks for one, whose proof is of a young challenge. Without both there is no row to decide
-// about. It reads no clock, no store and no randomness.
+// way asks for one, whose proof is of a young challenge and signed by the key. Without both there is no
+// row to decide about. It reads no clock, no store and no randomness.
 func decideBound(row Row, s asked, now time.Time, w boundWindows) boundDecision {
 	gone := !now.Before(row.ExpiresAt) || !now.Before(row.AbsoluteExpiresAt)
 	switch {
@@ -212,9 +243,9 @@ func decideBound(row Row, s asked, now time.Time, w boundWindows) boundDecision 
 	case s.way == wayProve && gone:
 		return boundDecision{B5, boundEnded, row}
 
-	case s.way == wayProve && (row.BoundKey == BoundKey{} || !s.proof.by(row.BoundKey)):
-		// The session lives on. An attacker with a stolen refresh token could else end it, by a
-		// proof of any key.
+	case s.way == wayProve && (s.key == BoundKey{} || s.key != row.BoundKey):
+		// The row is of a backup, from before the registration. The session lives on: as it is not bound,
+		// its refresh token alone refreshes it.
 		return boundDecision{B6, boundRefused, row}
 
 	case s.way == wayProve:
@@ -251,9 +282,9 @@ func decideBound(row Row, s asked, now time.Time, w boundWindows) boundDecision 
 func decideRegister(row Row, s asked, gone bool) boundDecision {
 	hash := s.token.hash()
 	switch {
-	case gone, s.proof.Key == BoundKey{}, !s.proof.by(s.proof.Key):
+	case gone, s.key == BoundKey{}:
 		return boundDecision{B1, boundRefused, row}
-	case row.BoundKey == s.proof.Key: // its answer was lost
+	case row.BoundKey == s.key: // its answer was lost
 		return boundDecision{B1, boundRegistered, row}
 	case row.BoundKey != BoundKey{}:
 		return boundDecision{B1, boundRefused, row}
@@ -261,7 +292,7 @@ func decideRegister(row Row, s asked, gone bool) boundDecision {
 		return boundDecision{B1, boundRefused, row}
 	default:
 		next := row
-		next.BoundKey = s.proof.Key
+		next.BoundKey = s.key
 		return boundDecision{B1, boundRegistered, next}
 	}
 }

@@ -4,15 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"net/netip"
 	"slices"
 	"time"
 )
 
 // ChallengeError asks the client to sign a challenge, and to come again with the proof (B3).
 type ChallengeError struct {
-	Session   Handle
-	Challenge Token
+	Session    Handle
+	Identifier Token // that the client sent
+	Challenge  Token
 }
 
 func (*ChallengeError) Error() string { return "the request has no proof of a challenge that is young" }
@@ -22,14 +22,13 @@ func (*ChallengeError) Error() string { return "the request has no proof of a ch
 type Prover struct {
 	Tokens []string
 	Proof  *Proof // nil: none that can be read
-	// Session is the one that the browser's device session names; zero: none. Bind ignores it.
-	Session Handle
-	Address netip.Addr // invalid: not known
-	Device  Device
+	// Identifier is that of the browser's device session, [Issued.Identifier]. Bind ignores it.
+	Identifier string
+	Device     Device
 }
 
-// Bind registers the key of a proof for the session of its challenge (B1). Issued has the session alone.
-// The error is [ErrBindRefused] or [ErrUnavailable].
+// Bind registers the key of a proof for the session of its challenge (B1). Issued has the session, and
+// the identifier of the device session. The error is [ErrBindRefused] or [ErrUnavailable].
 //
 // A refresh token must be that session's, but there need be none: after a sign-in that ends with a
 // navigation from another site, browsers register without cookies. The challenge was in the answer to
@@ -52,40 +51,55 @@ func (e *Engine) RefreshBound(ctx context.Context, p Prover) (issued Issued, err
 	return e.inTime(ctx, "verifying a proof", func(ctx context.Context) (Issued, error) { return e.prove(ctx, p) })
 }
 
-// prove is B2 to B6.
+// prove is B2 to B6. All that a client without the key can send is refused before the store is asked,
+// and before it counts.
 func (e *Engine) prove(ctx context.Context, p Prover) (Issued, error) {
-	t, err := e.openRefresh(TransportCookie, e.withoutOthers(p.Tokens, p.Session))
+	id, err := openIdentifier(p.Identifier, e.keys.Load())
+	switch {
+	case e.unsure(err):
+		return Issued{}, unavailable("opening the identifier of a device session", err)
+	case err != nil:
+		return Issued{Rule: B2}, ErrNotThisDevice
+	}
+	t, err := e.openRefresh(TransportCookie, e.withoutOthers(p.Tokens, id.handle))
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return Issued{}, err
-	case err != nil, t.handle != p.Session:
+	case err != nil, t.handle != id.handle:
 		return Issued{Rule: B2}, ErrNotThisDevice
 	}
 	c, err := e.answered(p.Proof, toProve)
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		return Issued{}, err
-	case err != nil, c.handle != t.handle:
-		return e.challenge(t.handle)
+	case err != nil, c.handle != id.handle:
+		return e.challenge(id.handle, Token(p.Identifier))
+	case !p.Proof.by(id.key):
+		// The session lives on. An attacker with the refresh token could else end it, by a proof of any key.
+		return e.refuseProof(B6, id.handle, ""), ErrNotThisDevice
 	}
-	if err := e.admitProof(p.Address, t.hash()); err != nil {
-		return Issued{}, err
-	}
-	rec, now, d, err := e.decideAndWrite(ctx, asked{way: wayProve, token: t, handle: t.handle, proof: *p.Proof}, p.Device)
+	rec, now, d, err := e.decideAndWrite(ctx, asked{way: wayProve, token: t, handle: id.handle, key: id.key}, p.Device)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return notIssued(B5, t.handle, ""), e.gone(ctx, t.handle)
+		return notIssued(B5, id.handle, ""), e.gone(ctx, id.handle)
 	case err != nil:
 		return Issued{}, err
 	case d.answer == boundProven:
-		return e.answerProof(rec, t, d, now)
+		issued, err := e.answerProof(rec, t, d, now)
+		issued.Identifier = Token(p.Identifier)
+		return issued, err
+	case d.answer == boundEnded:
+		e.cfg.Observe(Event{Kind: EventRefreshRefused, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule})
+		return notIssued(d.rule, rec.Handle, rec.UserID), ErrSessionEnded
+	default:
+		return e.refuseProof(d.rule, rec.Handle, rec.UserID), ErrNotThisDevice
 	}
-	event, err := Event{Kind: EventProofRefused, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule}, ErrNotThisDevice
-	if d.answer == boundEnded {
-		event.Kind, err = EventRefreshRefused, ErrSessionEnded
-	}
-	e.cfg.Observe(event)
-	return notIssued(d.rule, rec.Handle, rec.UserID), err
+}
+
+// refuseProof reports a proof that is young, and not of the key of the session.
+func (e *Engine) refuseProof(rule Rule, h Handle, user string) Issued {
+	e.cfg.Observe(Event{Kind: EventProofRefused, Handle: h, UserID: user, Rule: rule})
+	return notIssued(rule, h, user)
 }
 
 // withoutOthers are the tokens without those of other sessions than h, which the device session or the
@@ -113,7 +127,6 @@ func (e *Engine) register(ctx context.Context, p Prover) (Issued, error) {
 		return Issued{Rule: B1}, ErrBindRefused
 	}
 	var t refreshToken
-	counted := TokenHash(sha256.Sum256(c.handle[:])) // one registration has no refresh token to be counted by
 	if len(p.Tokens) > 0 {
 		t, err = e.openRefresh(TransportCookie, e.withoutOthers(p.Tokens, c.handle))
 		switch {
@@ -122,28 +135,29 @@ func (e *Engine) register(ctx context.Context, p Prover) (Issued, error) {
 		case err != nil, t.handle != c.handle:
 			return notIssued(B1, c.handle, ""), ErrBindRefused
 		}
-		counted = t.hash()
 	}
-	if err := e.admitProof(p.Address, counted); err != nil {
-		return Issued{}, err
+	if !p.Proof.by(p.Proof.Key) {
+		return e.refuseProof(B1, c.handle, ""), ErrBindRefused
 	}
-	rec, _, d, err := e.decideAndWrite(ctx, asked{way: wayRegister, token: t, handle: c.handle, proof: *p.Proof}, p.Device)
+	rec, now, d, err := e.decideAndWrite(ctx, asked{way: wayRegister, token: t, handle: c.handle, key: p.Proof.Key}, p.Device)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return notIssued(B1, c.handle, ""), ErrBindRefused
 	case err != nil:
 		return Issued{}, err
+	case d.answer != boundRegistered:
+		return e.refuseProof(d.rule, rec.Handle, rec.UserID), ErrBindRefused
 	}
-	event := Event{Kind: EventKeyRegistered, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule}
-	if d.answer != boundRegistered {
-		event.Kind, err = EventProofRefused, ErrBindRefused
+	sealer := e.keys.Load().sealer(now)
+	if sealer == nil {
+		return Issued{}, unavailable("sealing the identifier of a device session", errNoKey)
 	}
-	e.cfg.Observe(event)
-	if err != nil {
-		return notIssued(d.rule, rec.Handle, rec.UserID), err
-	}
+	e.cfg.Observe(Event{Kind: EventKeyRegistered, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule})
 	rec.Row = d.next
-	return Issued{Session: rec, Transport: TransportCookie, Rule: d.rule}, nil
+	return Issued{
+		Session: rec, Transport: TransportCookie, Rule: d.rule,
+		Identifier: identifier{rec.Handle, rec.BoundKey}.seal(sealer),
+	}, nil
 }
 
 // answered is the challenge of ours that a proof is of, for that purpose, if it is young. Whether the
@@ -165,12 +179,12 @@ func (e *Engine) answered(p *Proof, purpose purpose) (challenge, error) {
 }
 
 // challenge is B3.
-func (e *Engine) challenge(h Handle) (Issued, error) {
+func (e *Engine) challenge(h Handle, identifier Token) (Issued, error) {
 	text, err := e.sealChallenge(toProve, h)
 	if err != nil {
 		return Issued{}, err
 	}
-	return notIssued(B3, h, ""), &ChallengeError{h, text}
+	return notIssued(B3, h, ""), &ChallengeError{h, identifier, text}
 }
 
 func (e *Engine) sealChallenge(p purpose, h Handle) (Token, error) {
@@ -182,26 +196,16 @@ func (e *Engine) sealChallenge(p purpose, h Handle) (Token, error) {
 	return challenge{p, h, now}.seal(sealer), nil
 }
 
-// prover is the key by which proofs are counted: the refresh token and the network. The token stays
-// the same for the life of a bound session, so a thief has it, too, and must not use up what its
-// owner may ask.
-type prover struct {
-	token   TokenHash
-	network netip.Prefix
-}
-
-// admitProof counts a proof. Too many are UNAVAILABLE: at 429 browsers end the device session.
-func (e *Engine) admitProof(from netip.Addr, token TokenHash) error {
-	network, _ := networkOf(from)
-	if _, err := e.proofs.take(prover{token, network}, e.cfg.Now()); err != nil {
-		return unavailable("verifying a proof", err)
-	}
-	return nil
-}
-
 // decideAndWrite reads the row, decides, and writes what was decided. The record has the row that was
 // read, the decision the row as it is now.
+//
+// It counts the proof. Too many are UNAVAILABLE: at 429 browsers end the device session. As the proof
+// was verified, none of them is a thief's, who has the same refresh token and must not use up what its
+// owner may ask.
 func (e *Engine) decideAndWrite(ctx context.Context, s asked, device Device) (Record, time.Time, boundDecision, error) {
+	if _, err := e.proofs.take(s.handle, e.cfg.Now()); err != nil {
+		return Record{}, time.Time{}, boundDecision{}, unavailable("verifying a proof", err)
+	}
 	for range casAttempts {
 		rec, now, err := e.store.Get(ctx, s.handle)
 		if errors.Is(err, ErrNotFound) {
@@ -303,8 +307,8 @@ func (e *Engine) wasProven(access []string, t refreshToken) bool {
 	return false
 }
 
-// waitsSince is the last of the times that came back: a sibling host may have planted an old one. They are not trusted further than to make a
-// client sign in that need not.
+// waitsSince is the last of the times that came back: a sibling host may have planted an old one. They
+// are not trusted further than to make a client sign in that need not.
 func (e *Engine) waitsSince(waits []string, h Handle) (since time.Time) {
 	for _, text := range waits[:min(len(waits), TokensMax)] {
 		c, err := openChallenge(text, waiting, e.keys.Load())

@@ -19,15 +19,18 @@ func TestReissueKeepsTheBinding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, tokens := i.Session.Handle, []string{i.Refresh.Reveal()}
-	if _, err := e.Bind(t.Context(), sessions.Prover{Tokens: tokens, Proof: readProof(device.Registration(i.Challenge))}); err != nil {
+	tokens := []string{i.Refresh.Reveal()}
+	told, err := e.Bind(t.Context(), sessions.Prover{Tokens: tokens, Proof: readProof(device.Registration(i.Challenge))})
+	if err != nil {
 		t.Fatal(err)
 	}
+	p := sessions.Prover{Tokens: tokens, Identifier: told.Identifier.Reveal()}
 	var ask *sessions.ChallengeError
-	if _, err := e.RefreshBound(t.Context(), sessions.Prover{Tokens: tokens, Session: h}); !errors.As(err, &ask) {
+	if _, err := e.RefreshBound(t.Context(), p); !errors.As(err, &ask) {
 		t.Fatal(err)
 	}
-	proven, err := e.RefreshBound(t.Context(), sessions.Prover{Tokens: tokens, Session: h, Proof: readProof(device.Proof(ask.Challenge))})
+	p.Proof = readProof(device.Proof(ask.Challenge))
+	proven, err := e.RefreshBound(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}

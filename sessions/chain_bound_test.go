@@ -1,10 +1,6 @@
 package sessions
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
 	mathrand "math/rand/v2"
 	"slices"
 	"strings"
@@ -27,34 +23,8 @@ var (
 	testEngine  = &Engine{cfg: Config{AccessTokenLife: time.Hour, RefreshAttemptMax: testD, Binding: Binding{
 		Offer: true, AccessTokenLife: testBinding.AccessTokenLife, ChallengeLife: testBinding.ChallengeLife,
 	}}}
-	ownKey, thiefKey = newTestKey(), newTestKey()
+	ownKey, thiefKey = BoundKey{2, 1}, BoundKey{2, 2}
 )
-
-// testKey is a key pair, and what it signs. What is signed has no challenge in it here: that is
-// another field of a proof, and signatures are slow.
-type testKey struct{ Proof }
-
-func newTestKey() testKey {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	point, err := key.PublicKey.Bytes()
-	if err != nil {
-		panic(err)
-	}
-	k, _ := NewBoundKey(point[1:33], point[33:])
-	const signed = "signed"
-	digest := sha256.Sum256([]byte(signed))
-	r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
-	if err != nil {
-		panic(err)
-	}
-	signature := make([]byte, signatureSize)
-	r.FillBytes(signature[:signatureSize/2])
-	s.FillBytes(signature[signatureSize/2:])
-	return testKey{Proof{Key: k, Signed: signed, Signature: signature}}
-}
 
 // errand is what a request is for.
 type errand string
@@ -100,8 +70,8 @@ type visit struct {
 	waits          time.Time
 	again, skipped bool
 	challenge      challenge
-	proof          Proof
-	captured       bool // the thief sends what it saw
+	key            BoundKey // that signs
+	captured       bool     // the thief sends what it saw
 	answers        []visitReply
 }
 
@@ -144,13 +114,13 @@ func (w *boundWorld) leave(e errand, by *browserJar, from Client) *visit {
 	}
 	v := &visit{
 		attempt: &attempt{token: by.refresh, client: from, left: w.now, holder: by.jar},
-		errand:  e, by: by, pass: by.pass, waits: by.waits, challenge: by.cached, proof: ownKey.Proof,
+		errand:  e, by: by, pass: by.pass, waits: by.waits, challenge: by.cached, key: ownKey,
 	}
 	switch e {
 	case registers:
 		v.challenge = by.offer
 	case proves:
-		v.proof.Key, by.cached = BoundKey{}, challenge{}
+		by.cached = challenge{}
 	case asks, refreshes:
 	}
 	w.visits = append(w.visits, v)
@@ -176,9 +146,9 @@ func (w *boundWorld) handle(v *visit) visitReply {
 		r.boundDecision = boundDecision{rule: B1}
 	case w.ended != "":
 	case v.errand == registers:
-		r.boundDecision = w.decideBound(old, asked{way: wayRegister, token: v.token, proof: v.proof}, now, chainBound)
+		r.boundDecision = w.decideBound(old, asked{way: wayRegister, token: v.token, key: v.key}, now, chainBound)
 	case v.errand == proves:
-		r.boundDecision = w.decideBound(old, asked{way: wayProve, token: v.token, proof: v.proof}, now, chainBound)
+		r.boundDecision = w.decideBound(old, asked{way: wayProve, token: v.token, key: v.key}, now, chainBound)
 	default:
 		r.boundDecision = w.decideBound(old, asked{
 			way: wayPlain, token: v.token, fresh: w.fresh(v.pass, now), again: v.again, skipped: v.skipped, waitsSince: v.waits,
@@ -228,7 +198,7 @@ func (w *boundWorld) judge(v *visit, r visitReply, old Row, alive bool) {
 	}
 	if !old.Bound() {
 		// The key that is there is the browser's, and no other.
-		if w.row.BoundKey != (BoundKey{}) && w.row.BoundKey != ownKey.Key {
+		if w.row.BoundKey != (BoundKey{}) && w.row.BoundKey != ownKey {
 			w.breaksf("the thief's key is registered")
 		}
 		return
@@ -488,10 +458,10 @@ func (l boundLife) thieves(w *boundWorld, pick func(string, int) int) {
 		w.leave(asks, t, netX)
 	case 3: // a proof by its own key
 		v := w.leave(proves, t, netX)
-		v.proof = thiefKey.Proof
+		v.key = thiefKey
 	case 4: // its own key, with a challenge that it can get
 		v := w.leave(registers, t, netX)
-		v.challenge, v.proof = t.cached, thiefKey.Proof
+		v.challenge, v.key = t.cached, thiefKey
 	case 5:
 		w.use(t.pass.accessPass)
 	case 6:
@@ -501,9 +471,9 @@ func (l boundLife) thieves(w *boundWorld, pick func(string, int) int) {
 		if len(w.captured) > 0 && pick("replay", 2) == 0 {
 			seen := *w.captured[pick("seen", len(w.captured))]
 			v := w.leave(seen.errand, t, netX)
-			v.token, v.challenge, v.proof, v.captured = seen.token, seen.challenge, seen.proof, true
+			v.token, v.challenge, v.key, v.captured = seen.token, seen.challenge, seen.key, true
 			if seen.errand == registers && pick("own key", 2) == 0 {
-				v.proof = thiefKey.Proof
+				v.key = thiefKey
 			}
 			return
 		}
@@ -549,8 +519,7 @@ func (l boundLife) wait(w *boundWorld, pick func(string, int) int) {
 	})
 }
 
-// boundLivesTried is less than livesTried: signatures are slow.
-const boundLivesTried = 2_500
+const boundLivesTried = 3_000
 
 var boundLives = map[string]boundLife{
 	"a device":             {most: 5, steps: 100},
@@ -620,7 +589,7 @@ func TestBoundChainFindsBrokenRules(t *testing.T) {
 		{"the registration binds at once", "a device", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			d := decideBound(row, s, now, win)
 			if d.answer == boundRegistered && !row.Bound() {
-				d.next = decideBound(d.next, asked{way: wayProve, token: s.token, proof: s.proof}, now, win).next
+				d.next = decideBound(d.next, asked{way: wayProve, token: s.token, key: s.key}, now, win).next
 			}
 			return d
 		}},
@@ -649,13 +618,13 @@ func TestBoundChainFindsBrokenRules(t *testing.T) {
 		}},
 		{"any key proves", "a device and a thief", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			if s.way == wayProve {
-				s.proof = ownKey.Proof
+				s.key = ownKey
 			}
 			return decideBound(row, s, now, win)
 		}},
 		{"a registration replaces a key", "a thief sees proofs", func(row Row, s asked, now time.Time, win boundWindows) boundDecision {
 			if d := decideBound(row, s, now, win); s.way == wayRegister && d.answer == boundRefused {
-				d.answer, d.next.BoundKey = boundRegistered, s.proof.Key
+				d.answer, d.next.BoundKey = boundRegistered, s.key
 				return d
 			}
 			return decideBound(row, s, now, win)

@@ -36,7 +36,7 @@ type Engine struct {
 	perSession rates[TokenHash]
 	perAddress rates[sender]
 	own        rates[Handle]
-	proofs     rates[prover]
+	proofs     rates[Handle]
 	// reported is what [Store.Report] wrote within the last hour.
 	reported *otter.Cache[reported, struct{}]
 
@@ -73,7 +73,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	proofs, err := newRates[prover](cfg.RefreshesPerSession)
+	proofs, err := newRates[Handle](cfg.RefreshesPerSession)
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,8 @@ type Issued struct {
 
 	// Challenge is for the browser to register a key (B1). Empty: the session is not to be bound.
 	Challenge Token
+	// Identifier names the device session of the browser to the engine (B1, B4).
+	Identifier Token
 	// BoundLife is how long the browser has no need to prove its key again (B4).
 	BoundLife time.Duration
 	// Waits is for a client that has to prove first, to send back (B9, B10). Empty: it has one.

@@ -266,9 +266,9 @@ func TestDecideAlways(t *testing.T) {
 func TestDecideBoundAlways(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		t0, row := signIn(testEpoch, netV)
-		keys := map[string]Proof{"none": {}, "own": ownKey.Proof, "another": thiefKey.Proof}
+		keys := map[string]BoundKey{"none": {}, "own": ownKey, "another": thiefKey}
 		name := rapid.SampledFrom([]string{"none", "own", "another"})
-		row.BoundKey = keys[name.Draw(rt, "key")].Key
+		row.BoundKey = keys[name.Draw(rt, "key")]
 		if rapid.Bool().Draw(rt, "issued") {
 			row.NextNonce, row.NextClient, row.IssuedAt, row.Issues = nonceA, netV, testEpoch.Add(time.Hour), 1
 		}
@@ -280,12 +280,12 @@ func TestDecideBoundAlways(t *testing.T) {
 		now := base.Draw(rt, "base").Add(offset.Draw(rt, "offset"))
 		row.ExpiresAt = earlier(base.Draw(rt, "expires at").Add(offset.Draw(rt, "expires")), row.AbsoluteExpiresAt)
 		s := asked{
-			way: rapid.SampledFrom([]way{wayRegister, wayProve, wayPlain}).Draw(rt, "way"), token: t0, proof: keys[name.Draw(rt, "proof")],
+			way: rapid.SampledFrom([]way{wayRegister, wayProve, wayPlain}).Draw(rt, "way"), token: t0, key: keys[name.Draw(rt, "proof")],
 			fresh: rapid.Bool().Draw(rt, "fresh"), again: rapid.Bool().Draw(rt, "again"), skipped: rapid.Bool().Draw(rt, "skipped"),
 			waitsSince: rapid.SampledFrom([]time.Time{{}, now, now.Add(-testBound.LostAfter), now.Add(tick - testBound.LostAfter), now.Add(time.Hour)}).Draw(rt, "waits since"),
 		}
 		d := decideBound(row, s, now, testBound)
-		alive, proven := now.Before(row.EndsAt()), s.proof.Key != BoundKey{} && s.proof.Key == row.BoundKey
+		alive, proven := now.Before(row.EndsAt()), s.key != BoundKey{} && s.key == row.BoundKey
 		switch {
 		case d.next.ExpiresAt.After(row.AbsoluteExpiresAt), !d.next.AbsoluteExpiresAt.Equal(row.AbsoluteExpiresAt):
 			rt.Fatalf("expires %v, absolutely %v", d.next.ExpiresAt, d.next.AbsoluteExpiresAt)

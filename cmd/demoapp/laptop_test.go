@@ -162,12 +162,13 @@ func TestLaptopWithoutAnOffer(t *testing.T) {
 	}
 }
 
-func TestWireShortensChallengesAndProofs(t *testing.T) {
+func TestWireShortensWhatIsSealed(t *testing.T) {
 	t.Parallel()
 	secret := strings.Repeat("x", 60)
 	for name, value := range map[string]string{
 		"secure-session-registration": `(ES256);path="/auth/session/bind";challenge="sgc1_` + secret + `"`,
-		"secure-session-challenge":    `"sgc1_` + secret + `";id="h"`,
+		"secure-session-challenge":    `"sgc1_` + secret + `";id="sgd1_` + secret + `"`,
+		"sec-secure-session-id":       "sgd1_" + secret,
 		"secure-session-response":     "eyJ." + secret + "." + secret,
 	} {
 		if got := shortened(name, value); strings.Contains(got, secret) || len(got) < 6 {

@@ -158,14 +158,14 @@ func shortened(name, value string) string {
 		return pair + ";" + attributes
 	case "anti-csrf", "authorization", "front-token", "id-refresh-token", "st-access-token", "st-refresh-token", "secure-session-response":
 		return short(value)
-	case "secure-session-registration", "secure-session-challenge":
-		return challenges.ReplaceAllStringFunc(value, short)
+	case "secure-session-registration", "secure-session-challenge", "sec-secure-session-id", "secure-session-skipped":
+		return sealed.ReplaceAllStringFunc(value, short)
 	}
 	return value
 }
 
-// challenges are sealed, as tokens are.
-var challenges = regexp.MustCompile(`sgc1_[^"]+`)
+// sealed are challenges and identifiers of device sessions.
+var sealed = regexp.MustCompile(`sg[cd]1_[^"]+`)
 
 // short keeps the first and last few characters.
 func short(token string) string {

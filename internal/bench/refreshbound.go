@@ -38,7 +38,7 @@ func boundPart(ctx context.Context, b *bench) ([]result, error) {
 		return nil, err
 	}
 	defer d.stop(ctx)
-	ours, err := d.serve(ctx, b.sessiongate, "SESSIONGATE_BINDING_MODE=offer")
+	ours, err := d.serve(ctx, b.sessiongate, "SESSIONGATE_BINDING_MODE=offer", "SESSIONGATE_BINDING_CHALLENGE_LIFE=10m")
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +51,9 @@ func boundPart(ctx context.Context, b *bench) ([]result, error) {
 		return nil, err
 	}
 	at := rival{pid: ours.PID(), address: ours.at.Public}
+	if err := register(ctx, at.address, users, key); err != nil {
+		return nil, err
+	}
 	rotating := func(ctx context.Context) (measurement, time.Duration, error) {
 		r := at
 		r.requests = browserRequests(users, refreshPath)
@@ -87,13 +90,48 @@ func boundPart(ctx context.Context, b *bench) ([]result, error) {
 	return []result{table}, err
 }
 
+// register binds the session of each user to the key, and keeps the identifier of its device session.
+func register(ctx context.Context, address string, users []user, key *ecdsa.PrivateKey) error {
+	point, err := key.PublicKey.Bytes() // 4, x and y
+	if err != nil {
+		return err
+	}
+	header := fmt.Sprintf(`{"alg":"ES256","typ":"dbsc+jwt","jwk":{"kty":"EC","crv":"P-256","x":%q,"y":%q}}`,
+		base64.RawURLEncoding.EncodeToString(point[1:33]), base64.RawURLEncoding.EncodeToString(point[33:]))
+	offered, named := regexp.MustCompile(`challenge="([^"]+)"`), regexp.MustCompile(`"session_identifier":"([^"]+)"`)
+	requests := make([][]byte, len(users))
+	for i, u := range users {
+		challenge := offered.FindStringSubmatch(u.offer)
+		if challenge == nil {
+			return errors.New("a sign-in offers no registration")
+		}
+		proof, err := proofOf(key, header, challenge[1])
+		if err != nil {
+			return err
+		}
+		requests[i] = withHeader(u.browserRequest("/auth/session/bind"), "Secure-Session-Response: "+proof)
+	}
+	_, err = closedLoop{address: address, connections: connections, requests: requests, once: true, judge: func(i int, head, body []byte) error {
+		found := named.FindSubmatch(body)
+		if found == nil {
+			return refused(head, "200 with the identifier of a device session")
+		}
+		users[i].deviceSession = string(found[1])
+		return nil
+	}}.run(ctx)
+	if err != nil {
+		return fmt.Errorf("registering keys: %w", err)
+	}
+	return nil
+}
+
 // proofs are two requests of each user, without a proof and with it. The challenges are asked for and
 // signed before the turn: that is the work of browsers.
 func proofs(ctx context.Context, address string, users []user, key *ecdsa.PrivateKey) ([][]byte, error) {
 	const path = "/auth/session/bound"
 	requests := make([][]byte, len(users))
 	for i, u := range users {
-		requests[i] = withHeader(u.browserRequest(path), "Sec-Secure-Session-Id: "+u.handle.String())
+		requests[i] = withHeader(u.browserRequest(path), "Sec-Secure-Session-Id: "+u.deviceSession)
 	}
 	challenge := regexp.MustCompile(`(?i)Secure-Session-Challenge: "([^"]+)"`)
 	signed := make([]string, len(users))
@@ -110,7 +148,7 @@ func proofs(ctx context.Context, address string, users []user, key *ecdsa.Privat
 	}
 	pairs := make([][]byte, 0, 2*len(users))
 	for i, request := range requests {
-		proof, err := proofOf(key, signed[i])
+		proof, err := proofOf(key, `{"alg":"ES256","typ":"dbsc+jwt"}`, signed[i])
 		if err != nil {
 			return nil, err
 		}
@@ -123,8 +161,8 @@ func withHeader(request []byte, line string) []byte {
 	return bytes.Replace(request, []byte("\r\nContent-Length:"), []byte("\r\n"+line+"\r\nContent-Length:"), 1)
 }
 
-func proofOf(key *ecdsa.PrivateKey, challenge string) (string, error) {
-	parts := []string{`{"alg":"ES256","typ":"dbsc+jwt"}`, `{"jti":"` + challenge + `"}`}
+func proofOf(key *ecdsa.PrivateKey, header, challenge string) (string, error) {
+	parts := []string{header, `{"jti":"` + challenge + `"}`}
 	for i, part := range parts {
 		parts[i] = base64.RawURLEncoding.EncodeToString([]byte(part))
 	}

@@ -26,6 +26,8 @@ type user struct {
 	handle          sessions.Handle
 	current         []byte // hash of the refresh token
 	access, refresh string
+	offer           string // of binding its session; empty: none
+	deviceSession   string // its identifier
 }
 
 // userSignIn is what a login service sends.
@@ -58,7 +60,7 @@ func (d *deployment) signInAll(ctx context.Context, at *child, n int) ([]user, e
 			return err
 		}
 		handle, err := sessions.ParseHandle(answer.Session.Handle)
-		users[i] = user{handle: handle, access: answer.Tokens.Access, refresh: answer.Tokens.Refresh}
+		users[i] = user{handle: handle, access: answer.Tokens.Access, refresh: answer.Tokens.Refresh, offer: answer.Headers["secure-session-registration"]}
 		return err
 	}}.run(ctx)
 	if err != nil {

@@ -311,7 +311,8 @@ type createdSession struct {
 		Access  string `json:"access_token"`
 		Refresh string `json:"refresh_token"`
 	} `json:"tokens"`
-	Lines []string `json:"set_cookie"`
+	Lines   []string          `json:"set_cookie"`
+	Headers map[string]string `json:"headers"`
 }
 
 // signIn creates a session with claims as a small system has them.

@@ -32,6 +32,8 @@ const (
 	proofType = "dbsc+jwt"
 	// proofMax bounds what is read of a proof: header, one challenge and a signature.
 	proofMax = 2048
+	// identifierMax bounds what is read, and sent back, of an identifier.
+	identifierMax = 256
 )
 
 // Binding says where a browser registers and proves the key of a device, and which requests of the
@@ -75,7 +77,7 @@ func (b Binding) Registration(challenge sessions.Token) Header {
 
 // Challenge asks the browser to sign. Both values have no character that a quoted string escapes.
 func Challenge(c *sessions.ChallengeError) Header {
-	return Header{HeaderChallenge, `"` + c.Challenge.Reveal() + `";id="` + c.Session.String() + `"`}
+	return Header{HeaderChallenge, `"` + c.Challenge.Reveal() + `";id="` + c.Identifier.Reveal() + `"`}
 }
 
 // instructions is the body of the answer to a registration and to a proof.
@@ -105,13 +107,13 @@ type credential struct {
 	Attributes string `json:"attributes"`
 }
 
-// Instructions tell the browser of its device session for the session of the handle, at the host that
-// it asked. Requests of the pages of origins wait for a proof, too, as those of the host's own pages do.
+// Instructions tell the browser of its device session of that identifier, at the host that it asked.
+// Requests of the pages of origins wait for a proof, too, as those of the host's own pages do.
 // Instructions go out in full each time: after a shorter answer Chromium signs a challenge again that was
 // used before.
-func (b Binding) Instructions(c Cookies, host string, origins []Origin, h sessions.Handle) []byte {
+func (b Binding) Instructions(c Cookies, host string, origins []Origin, identifier sessions.Token) []byte {
 	i := instructions{
-		Session: h.String(), RefreshURL: b.BoundPath, Scope: &scope{}, Initiators: initiators(host, origins),
+		Session: identifier.Reveal(), RefreshURL: b.BoundPath, Scope: &scope{}, Initiators: initiators(host, origins),
 		Credentials: []credential{{"cookie", b.CookieName, b.attributes(c)}},
 	}
 	for _, below := range b.Exclude {
@@ -151,13 +153,9 @@ func nameOf(host string) string {
 	return string(name)
 }
 
-// EndDeviceSession is the body that has the browser end its device session.
-func EndDeviceSession(h sessions.Handle) []byte {
-	i := instructions{Continue: new(bool)}
-	if h != (sessions.Handle{}) {
-		i.Session = h.String()
-	}
-	return i.text()
+// EndDeviceSession is the body that has the browser end its device session of that identifier.
+func EndDeviceSession(identifier string) []byte {
+	return instructions{Session: identifier, Continue: new(bool)}.text()
 }
 
 func (i instructions) text() []byte {
@@ -202,15 +200,19 @@ func (b Binding) ExpireWaits(c Cookies) string {
 	return b.cookie(c, b.WaitName(), "", c.AuthPath, -1).String()
 }
 
-// ParseSessionID reads the lines of HeaderSessionID: one handle, bare as Chromium sends it, or quoted
-// as the draft has it. The zero Handle is none.
-func ParseSessionID(lines []string) sessions.Handle {
+// ParseSessionID reads the lines of HeaderSessionID: one identifier of a device session, bare as
+// Chromium sends it, or quoted as the draft has it. Empty: none, or one with a character that those of
+// sessiongate do not have.
+func ParseSessionID(lines []string) string {
 	text, ok := oneString(lines)
-	h, err := sessions.ParseHandle(text)
-	if !ok || err != nil {
-		return sessions.Handle{}
+	if !ok || len(text) > identifierMax || strings.ContainsFunc(text, notBase64URL) {
+		return ""
 	}
-	return h
+	return text
+}
+
+func notBase64URL(r rune) bool {
+	return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
 // oneString is the value of the one line: bare, or a string of RFC 9651 without escapes.

@@ -157,50 +157,59 @@ func FuzzParseProof(f *testing.F) {
 }
 
 func TestParseSessionID(t *testing.T) {
-	h := sessions.NewHandle()
-	for _, lines := range [][]string{{h.String()}, {`"` + h.String() + `"`}, {" " + h.String() + "\t"}} {
-		if got := browser.ParseSessionID(lines); got != h {
+	const id = testIdentifier
+	for _, lines := range [][]string{{id}, {`"` + id + `"`}, {" " + id + "\t"}} {
+		if got := browser.ParseSessionID(lines); got != id {
 			t.Errorf("%q: %s", lines, got)
 		}
 	}
+	if long := strings.Repeat("x", 256); browser.ParseSessionID([]string{long}) != long {
+		t.Error("256 characters are too many")
+	}
 	for _, lines := range [][]string{
-		nil, {""}, {`""`}, {`"`}, {h.String(), h.String()}, {h.String() + "," + h.String()}, {h.String()[1:]}, {h.String() + "A"}, {h.String() + "\n"}, {"'" + h.String() + "'"},
+		nil,
+		{""},
+		{`""`},
+		{`"`},
+		{id, id},
+		{id + "," + id},
+		{id + "\n"},
+		{"'" + id + "'"},
+		{id + `\"`},
+		{id + "é"},
+		{id + "\xff"},
+		{"a b"},
+		{"a.b"},
+		{strings.Repeat("x", 257)},
 	} {
-		if got := browser.ParseSessionID(lines); got != (sessions.Handle{}) {
+		if got := browser.ParseSessionID(lines); got != "" {
 			t.Errorf("%q is %s", lines, got)
 		}
 	}
 }
 
-func testHandle(t testing.TB) sessions.Handle {
-	t.Helper()
-	h, err := sessions.ParseHandle("lBHaXUMV5aSPyFcVCF2zFg")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h
-}
+const testIdentifier = "sgd1_lBHaXUMV5aSPyFcVCF2zFg-_"
 
 // The texts that browsers read, to the letter.
 func TestBindingTexts(t *testing.T) {
 	c := browser.DefaultCookies()
 	b := browser.DefaultBinding().At(c)
-	h := testHandle(t)
+	const h = testIdentifier
 	excluding := b
 	excluding.Exclude = []string{"/auth/signout", "/static"}
 	for name, tc := range map[string]struct{ got, want string }{
-		"instructions": {string(b.Instructions(c, "app.example.com", nil, h)), `{"session_identifier":"lBHaXUMV5aSPyFcVCF2zFg","refresh_url":"/auth/session/bound",` +
+		"instructions": {string(b.Instructions(c, "app.example.com", nil, h)), `{"session_identifier":"sgd1_lBHaXUMV5aSPyFcVCF2zFg-_","refresh_url":"/auth/session/bound",` +
 			`"scope":{"include_site":false},` +
 			`"credentials":[{"type":"cookie","name":"sBound","attributes":"Path=/; HttpOnly; Secure; SameSite=Lax"}]}`},
-		"instructions with exclusions": {string(excluding.Instructions(c, "app.example.com", nil, h)), `{"session_identifier":"lBHaXUMV5aSPyFcVCF2zFg","refresh_url":"/auth/session/bound",` +
+		"instructions with exclusions": {string(excluding.Instructions(c, "app.example.com", nil, h)), `{"session_identifier":"sgd1_lBHaXUMV5aSPyFcVCF2zFg-_","refresh_url":"/auth/session/bound",` +
 			`"scope":{"include_site":false,"scope_specification":[{"type":"exclude","domain":"*","path":"/auth/signout"},{"type":"exclude","domain":"*","path":"/static"}]},` +
 			`"credentials":[{"type":"cookie","name":"sBound","attributes":"Path=/; HttpOnly; Secure; SameSite=Lax"}]}`},
-		"over":            {string(browser.EndDeviceSession(h)), `{"session_identifier":"lBHaXUMV5aSPyFcVCF2zFg","continue":false}`},
-		"over, of no one": {string(browser.EndDeviceSession(sessions.Handle{})), `{"continue":false}`},
+		"over":            {string(browser.EndDeviceSession(h)), `{"session_identifier":"sgd1_lBHaXUMV5aSPyFcVCF2zFg-_","continue":false}`},
+		"over, of no one": {string(browser.EndDeviceSession("")), `{"continue":false}`},
 		"registration":    {b.Registration("sgc1_x").Name + ": " + b.Registration("sgc1_x").Value, `secure-session-registration: (ES256);path="/auth/session/bind";challenge="sgc1_x"`},
 		"challenge": {
-			browser.Challenge(&sessions.ChallengeError{Session: h, Challenge: "sgc1_x"}).Name + ": " + browser.Challenge(&sessions.ChallengeError{Session: h, Challenge: "sgc1_x"}).Value,
-			`Secure-Session-Challenge: "sgc1_x";id="lBHaXUMV5aSPyFcVCF2zFg"`,
+			browser.Challenge(&sessions.ChallengeError{Identifier: h, Challenge: "sgc1_x"}).Name + ": " + browser.Challenge(&sessions.ChallengeError{Identifier: h, Challenge: "sgc1_x"}).Value,
+			`Secure-Session-Challenge: "sgc1_x";id="sgd1_lBHaXUMV5aSPyFcVCF2zFg-_"`,
 		},
 		"the name of the cookie of who waits": {b.WaitName(), "sBoundWait"},
 	} {
@@ -228,7 +237,7 @@ func TestBoundCookie(t *testing.T) {
 		var told struct {
 			Credentials []struct{ Name, Attributes string }
 		}
-		if err := json.Unmarshal(b.Instructions(c, "app.example.com", nil, testHandle(t)), &told); err != nil || len(told.Credentials) != 1 {
+		if err := json.Unmarshal(b.Instructions(c, "app.example.com", nil, testIdentifier), &told); err != nil || len(told.Credentials) != 1 {
 			t.Fatal(err)
 		}
 		want := strings.Split(told.Credentials[0].Attributes, "; ")
@@ -346,7 +355,7 @@ func TestInitiators(t *testing.T) {
 		var told struct {
 			Initiators []string `json:"allowed_refresh_initiators"`
 		}
-		if err := json.Unmarshal(browser.DefaultBinding().At(c).Instructions(c, host, origins, testHandle(t)), &told); err != nil {
+		if err := json.Unmarshal(browser.DefaultBinding().At(c).Instructions(c, host, origins, testIdentifier), &told); err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(told.Initiators, want) {

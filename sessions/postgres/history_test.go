@@ -101,11 +101,13 @@ type party struct {
 	clock   *clocked
 	engines []*sessions.Engine
 	ears    []*ear
+	// identifiers are those of the device sessions.
+	identifiers map[sessions.Handle]sessions.Token
 }
 
 func newParty(t *testing.T, isolation string, wrap func(sessions.Store) sessions.Store) *party {
 	t.Helper()
-	p := &party{t: t, clock: open(t)}
+	p := &party{t: t, clock: open(t), identifiers: map[sessions.Handle]sessions.Token{}}
 	for range 2 {
 		e := &ear{Store: wrap(openAt(t, postgres.Config{URL: isolated(p.clock.url, isolation)}))}
 		e.changed = sync.NewCond(&e.mu)
@@ -202,7 +204,7 @@ func (p *party) refresh(at int, h sessions.Handle, with hold, client string) (se
 
 // challenge is B3.
 func (p *party) challenge(at int, h sessions.Handle, with hold) sessions.Token {
-	_, err := p.engines[at].RefreshBound(p.t.Context(), sessions.Prover{Tokens: []string{with.refresh.Reveal()}, Session: h})
+	_, err := p.engines[at].RefreshBound(p.t.Context(), sessions.Prover{Tokens: []string{with.refresh.Reveal()}, Identifier: p.identifiers[h].Reveal()})
 	var asked *sessions.ChallengeError
 	if !errors.As(err, &asked) {
 		p.t.Errorf("asking for a challenge: %v", err)
@@ -220,7 +222,7 @@ func (p *party) prove(at int, h sessions.Handle, with hold, did sessionstest.Dee
 		act = p.engines[at].Bind
 	}
 	op = p.Do(op, func(op *sessionstest.Op) {
-		i, err := act(p.t.Context(), sessions.Prover{Tokens: []string{with.refresh.Reveal()}, Session: h, Proof: proof})
+		i, err := act(p.t.Context(), sessions.Prover{Tokens: []string{with.refresh.Reveal()}, Identifier: p.identifiers[h].Reveal(), Proof: proof})
 		var again *sessions.ChallengeError
 		switch {
 		case errors.Is(err, sessions.ErrNotThisDevice), errors.Is(err, sessions.ErrBindRefused):
@@ -234,7 +236,7 @@ func (p *party) prove(at int, h sessions.Handle, with hold, did sessionstest.Dee
 		case err != nil:
 			p.t.Errorf("a proof: %v", err)
 		case did == sessionstest.Registered:
-			op.Told = sessionstest.Done
+			p.identifiers[h], op.Told = i.Identifier, sessionstest.Done
 		default:
 			op.Told, op.Access = sessionstest.Proven, p.pass(i.Access)
 			got.access, got.issued, got.life = i.Access, p.Now(), op.Access.Life
@@ -515,7 +517,7 @@ func (l *life) attackerAsks(*rapid.T) {
 }
 
 func (l *life) ask(with hold, key string, device *sessionstest.Device, did sessionstest.Deed) {
-	if with.refresh == "" || len(l.proofs) > 2 {
+	if with.refresh == "" || len(l.proofs) > 2 || l.identifiers[l.handle] == "" {
 		l.Skip()
 	}
 	p := &proving{with: with, did: did, key: key, asked: l.Now(), attacker: key != "own"}

@@ -66,9 +66,13 @@ type bindable struct {
 	handle    string
 	cookies   map[string]string
 	challenge sessions.Token // of the sign-in
+	id        string         // of the device session
 }
 
-var quotedChallenge = regexp.MustCompile(`"(sgc1_[^"]*)"`)
+var (
+	quotedChallenge  = regexp.MustCompile(`"(sgc1_[^"]*)"`)
+	quotedIdentifier = regexp.MustCompile(`"session_identifier":"(sgd1_[^"]*)"`)
+)
 
 func challengeIn(t testing.TB, header string) sessions.Token {
 	t.Helper()
@@ -85,7 +89,7 @@ func (b boundBench) browser(t *testing.T) *bindable {
 	return &bindable{
 		b, sessionstest.NewDevice(t), created.Session.Handle,
 		map[string]string{"sAccessToken": created.Tokens.Access, "sRefreshToken": created.Tokens.Refresh},
-		challengeIn(t, created.Headers["secure-session-registration"]),
+		challengeIn(t, created.Headers["secure-session-registration"]), "",
 	}
 }
 
@@ -100,8 +104,11 @@ func (c *bindable) post(path string) call {
 	return post(path, pairs...)
 }
 
-// took keeps the cookies of an answer.
+// took keeps the cookies of an answer, and the identifier.
 func (c *bindable) took(r *answer) *answer {
+	if found := quotedIdentifier.FindStringSubmatch(r.Body); found != nil {
+		c.id = found[1]
+	}
 	for _, cookie := range r.Cookies() {
 		if cookie.Domain == "" {
 			c.cookies[cookie.Name] = cookie.Value
@@ -123,7 +130,7 @@ func (c *bindable) bindCall() call {
 }
 
 func (c *bindable) boundCall() call {
-	return c.post("/auth/session/bound").with(browser.HeaderSessionID, c.handle)
+	return c.post("/auth/session/bound").with(browser.HeaderSessionID, c.id)
 }
 
 // ask is a bound request without a proof, and the same one with it.
@@ -158,11 +165,11 @@ func (c *bindable) without(names ...string) *bindable {
 func TestBindingExchange(t *testing.T) {
 	b := newBoundBench(t, func(c *Config) { c.DenialHeader = true })
 	c := b.browser(t)
-	r := do(b.public, c.bindCall())
+	r := c.took(do(b.public, c.bindCall()))
 	want(t, r, http.StatusOK)
 	untouched(t, r)
 	const scope = `"refresh_url":"/auth/session/bound","scope":{"include_site":false},"credentials":[{"type":"cookie","name":"sBound","attributes":"Path=/; HttpOnly; Secure; SameSite=Lax"}]}`
-	instructions := `{"session_identifier":"` + c.handle + `",` + scope
+	instructions := `{"session_identifier":"` + c.id + `",` + scope
 	if r.Body != instructions || r.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("bind: %s", r.Body)
 	}
@@ -170,7 +177,7 @@ func TestBindingExchange(t *testing.T) {
 	r = do(b.public, c.boundCall())
 	p := wantProblem(t, r, http.StatusForbidden)
 	untouched(t, r)
-	if p.Code != "challenge" || r.Header.Get(browser.HeaderDenial) != "challenge" || !strings.HasSuffix(r.Header.Get(browser.HeaderChallenge), `";id="`+c.handle+`"`) {
+	if p.Code != "challenge" || r.Header.Get(browser.HeaderDenial) != "challenge" || !strings.HasSuffix(r.Header.Get(browser.HeaderChallenge), `";id="`+c.id+`"`) {
 		t.Errorf("without a proof: %+v, %v", p, r.Header)
 	}
 
@@ -235,7 +242,7 @@ func TestBindingExchange(t *testing.T) {
 		t.Error("not signed out by the access token")
 	}
 
-	over := `{"session_identifier":"` + c.handle + `","continue":false}`
+	over := `{"session_identifier":"` + c.id + `","continue":false}`
 	r = do(b.public, c.provenCall(t)) // B5, just signed out
 	want(t, r, http.StatusOK)
 	untouched(t, r)
@@ -261,7 +268,7 @@ func TestLostKey(t *testing.T) {
 	b.pass(10*time.Minute - time.Second)
 	want(t, do(b.public, c.post("/auth/session/refresh?bound=1")), http.StatusServiceUnavailable)
 	b.pass(2 * time.Second)
-	skipped := c.post("/auth/session/refresh?bound=1").with(browser.HeaderSkipped, `server_error;session_identifier="`+c.handle+`"`)
+	skipped := c.post("/auth/session/refresh?bound=1").with(browser.HeaderSkipped, `server_error;session_identifier="`+c.id+`"`)
 	want(t, do(b.public, skipped), http.StatusServiceUnavailable)
 	r := do(b.public, c.post("/auth/session/refresh?bound=1"))
 	want(t, r, 440)
@@ -297,10 +304,12 @@ func TestBoundPathNeverEndsADeviceSessionByChance(t *testing.T) {
 		"a proof":                       {proven, nil, 200},
 		"a proof again":                 {proven, nil, 200},
 		"no proof":                      {c.boundCall(), nil, 403},
-		"no cookie":                     {post("/auth/session/bound").with(browser.HeaderSessionID, c.handle), nil, 200},
+		"no cookie":                     {post("/auth/session/bound").with(browser.HeaderSessionID, c.id), nil, 200},
 		"no session":                    {c.post("/auth/session/bound"), nil, 200},
-		"another's session":             {c.post("/auth/session/bound").with(browser.HeaderSessionID, other.handle), nil, 200},
-		"two sessions":                  {c.post("/auth/session/bound").with(browser.HeaderSessionID, c.handle, other.handle), nil, 200},
+		"another's session":             {c.post("/auth/session/bound").with(browser.HeaderSessionID, other.id), nil, 200},
+		"the session's handle":          {proven.with(browser.HeaderSessionID, c.handle), nil, 200},
+		"a quoted session":              {proven.with(browser.HeaderSessionID, `"`+c.id+`"`), nil, 200},
+		"two sessions":                  {c.post("/auth/session/bound").with(browser.HeaderSessionID, c.id, other.id), nil, 200},
 		"cookies of two sessions":       {proven.with("Cookie", cookies, "sRefreshToken="+other.cookies["sRefreshToken"]), nil, 200},
 		"garbage for a cookie":          {proven.with("Cookie", "sRefreshToken=x"), nil, 200},
 		"garbage for a session":         {proven.with(browser.HeaderSessionID, "\x00"), nil, 200},
@@ -445,7 +454,7 @@ func TestBindingStaysOutOfLogs(t *testing.T) {
 	do(b.public, call.with(browser.HeaderProof, b.browser(t).key.Proof(c.challenge)))
 	b.pass(time.Minute)
 	for _, path := range []string{"/auth/session/refresh", "/auth/session/refresh?bound=1", "/auth/session/bind", "/auth/session/bound", "/auth/signout"} {
-		r := c.took(do(b.public, c.without("sAccessToken").post(path).with(browser.HeaderProof, call.header.Get(browser.HeaderProof)).with(browser.HeaderSessionID, c.handle)))
+		r := c.took(do(b.public, c.without("sAccessToken").post(path).with(browser.HeaderProof, call.header.Get(browser.HeaderProof)).with(browser.HeaderSessionID, c.id)))
 		secrets = append(secrets, quotedChallenge.FindStringSubmatch(r.Header.Get(browser.HeaderChallenge))...)
 	}
 	secrets = append(secrets, c.cookies["sBoundWait"])
@@ -458,7 +467,7 @@ func TestBindingStaysOutOfLogs(t *testing.T) {
 			t.Errorf("the log has %.12s…", secret)
 		}
 	}
-	if strings.Contains(log, "sgc1_") || strings.Contains(log, "sgr1_") {
+	if strings.Contains(log, "sgc1_") || strings.Contains(log, "sgd1_") || strings.Contains(log, "sgr1_") {
 		t.Error("the log has a sealed text")
 	}
 }

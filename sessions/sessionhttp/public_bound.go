@@ -31,7 +31,7 @@ func (p *public) bind(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (p *public) instruct(w http.ResponseWriter, r *http.Request, issued sessions.Issued) {
-	send(w, http.StatusOK, "application/json", p.cfg.Binding.Instructions(p.cfg.Cookies, r.Host, p.trust.Origins, issued.Session.Handle))
+	send(w, http.StatusOK, "application/json", p.cfg.Binding.Instructions(p.cfg.Cookies, r.Host, p.trust.Origins, issued.Identifier))
 }
 
 // proof answers the requests that the browser makes by itself, before a request of a page (B2 to B7).
@@ -62,7 +62,7 @@ func (p *public) proof(w http.ResponseWriter, r *http.Request) error {
 		p.instruct(w, r, issued)
 		return nil
 	}
-	send(w, http.StatusOK, "application/json", browser.EndDeviceSession(prover.Session))
+	send(w, http.StatusOK, "application/json", browser.EndDeviceSession(prover.Identifier))
 	return nil
 }
 
@@ -79,13 +79,11 @@ func (p *public) challenge(w http.ResponseWriter, r *http.Request, c *sessions.C
 
 // prover is what r shows of the device. The transport is cookies: a bearer token is ignored.
 func (p *public) prover(r *http.Request) sessions.Prover {
-	addr := peerOf(r)
 	return sessions.Prover{
-		Tokens:  cookieValues(r, p.cfg.Cookies.RefreshName),
-		Proof:   browser.ParseProof(r.Header.Values(browser.HeaderProof)),
-		Session: browser.ParseSessionID(r.Header.Values(browser.HeaderSessionID)),
-		Address: addr,
-		Device:  p.cfg.Device.Of(addr, r.UserAgent()),
+		Tokens:     cookieValues(r, p.cfg.Cookies.RefreshName),
+		Proof:      browser.ParseProof(r.Header.Values(browser.HeaderProof)),
+		Identifier: browser.ParseSessionID(r.Header.Values(browser.HeaderSessionID)),
+		Device:     p.cfg.Device.Of(peerOf(r), r.UserAgent()),
 	}
 }
 

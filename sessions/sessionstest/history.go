@@ -605,9 +605,14 @@ func (h *history) prove(l chainState, s *step) []chainState {
 	}
 	switch {
 	case h.token(s.Token) == 0:
+	case l.key != 0 && l.key != s.key: // B6, whatever has become of the session
+		may(NoDevice, l)
 	case l.end != "": // B5
 		gone(l, s, may)
-	case l.key == 0 || l.key != s.key: // B6
+		if l.key == 0 { // its registration was rolled back
+			may(NoDevice, l)
+		}
+	case l.key == 0: // B6
 		may(NoDevice, l)
 	case s.Told == Proven && (h.token(s.Access.Own) != l.current || s.Access.Parent != "" || !s.Access.Bound || s.Access.Life > historyBoundLife),
 		s.Told == Proven && s.Call-s.Asked > historyChallenge+historySlack:

@@ -117,6 +117,8 @@ func TestCheckHistory(t *testing.T) {
 		"a proof brings a token of none":           {bound.key(6, 7, proved, "own", proves, pass("t0", "", 1)), false},
 		"a proof after the end (I4)":               {bound.end(6, 7).key(8, 9, proved, "own", proves, proven("t0")), false},
 		"a proof after the end, told so":           {bound.end(6, 7).key(8, 9, proved, "own", ended, none), true},
+		"another key's proof after the end":        {bound.end(6, 7).key(8, 9, proved, "thief", noDevice, none), true},
+		"another key's proof is told of the end":   {bound.end(6, 7).key(8, 9, proved, "thief", ended, none), false},
 		"a proof brings old claims":                {bound.patch(6, 7, "c2").key(8, 9, proved, "own", proves, proven("t0")), false},
 		"a lost proof":                             {withKey.key(4, 5, proved, "own", sessionstest.Unknown, none).refresh(20, 21, "t0", "v", first, none), true},
 		"a lost proof that was none":               {withKey.key(4, 5, proved, "own", sessionstest.Unknown, none).refresh(20, 21, "t0", "v", child, t1), true},

@@ -82,7 +82,7 @@ func Scenarios(t *testing.T, open func(t *testing.T) ClockedStore) {
 
 func newScene(t *testing.T, open func(t *testing.T) ClockedStore) *scene {
 	t.Helper()
-	s := &scene{T: t, open: open, store: open(t)}
+	s := &scene{T: t, open: open, store: open(t), identifiers: map[sessions.Handle]sessions.Token{}}
 	s.one, s.two = s.replica(time.Now), s.replica(time.Now)
 	s.handle, s.client = s.signIn()
 	return s
@@ -110,6 +110,8 @@ type scene struct {
 	handle   sessions.Handle
 	client   holder
 	device   *Device
+	// identifiers are those of the device sessions. No cookie has them.
+	identifiers map[sessions.Handle]sessions.Token
 }
 
 // holder is what a browser, or an attacker, holds. waits is the cookie of a client that was sent to

@@ -14,15 +14,17 @@ import (
 const boundLife = 10 * time.Minute
 
 func (s *scene) prover(token sessions.Token, proof *sessions.Proof) sessions.Prover {
-	return sessions.Prover{Tokens: []string{token.Reveal()}, Session: s.handle, Proof: proof}
+	return sessions.Prover{Tokens: []string{token.Reveal()}, Identifier: s.identifiers[s.handle].Reveal(), Proof: proof}
 }
 
 // bind registers the key of a device; its answer arrives.
 func (s *scene) bind(r *replica, with holder, d *Device) {
 	s.Helper()
-	if _, err := r.Bind(s.Context(), s.prover(with.refresh, d.Register(with.offer))); err != nil {
+	i, err := r.Bind(s.Context(), s.prover(with.refresh, d.Register(with.offer)))
+	if err != nil {
 		s.Fatalf("registering a key: %v", err)
 	}
+	s.identifiers[s.handle] = i.Identifier
 }
 
 // unbindable is a registration that is refused.
@@ -124,10 +126,13 @@ func (s *scene) powerless(thief holder) {
 	own, before := NewDevice(s.T), s.row()
 	thief.waits = ""
 	s.sentToProve(&thief)
-	challenge := s.challenge(s.one, thief)
+	challenge, id := s.challenge(s.one, thief), s.identifiers[s.handle]
 	s.unbindable(s.two, thief, challenge, own)
-	s.unproven(s.one, thief, own.Prove(challenge), sessions.ErrNotThisDevice)
-	s.unproven(s.one, thief, own.Register(challenge), sessions.ErrNotThisDevice)
+	for _, known := range []sessions.Token{"", id} { // to a thief of cookies it is not
+		s.identifiers[s.handle] = known
+		s.unproven(s.one, thief, own.Prove(challenge), sessions.ErrNotThisDevice)
+		s.unproven(s.one, thief, own.Register(challenge), sessions.ErrNotThisDevice)
+	}
 	refresh := []string{thief.refresh.Reveal()}
 	if err := s.one.SignOut(s.Context(), sessions.TransportCookie, refresh, nil); !errors.Is(err, sessions.ErrProve) {
 		s.Fatalf("a sign-out by a refresh token: %v", err)
@@ -237,7 +242,7 @@ func boundSecondSignIn(s *scene) {
 	s.unproven(s.one, s.client, nil, sessions.ErrNotThisDevice)
 	s.handle = second
 	s.bound()
-	if _, err := s.one.RefreshBound(s.Context(), sessions.Prover{Tokens: []string{s.client.refresh.Reveal(), old.refresh.Reveal()}, Session: second}); errors.Is(err, sessions.ErrSessionEnded) {
+	if _, err := s.one.RefreshBound(s.Context(), sessions.Prover{Tokens: []string{s.client.refresh.Reveal(), old.refresh.Reveal()}, Identifier: s.identifiers[second].Reveal()}); errors.Is(err, sessions.ErrSessionEnded) {
 		s.Fatalf("with the refresh tokens of both: %v", err)
 	}
 	// A challenge of the one is none of the other.
