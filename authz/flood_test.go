@@ -40,7 +40,7 @@ func BenchmarkFlood(b *testing.B) {
 			from := netip.MustParseAddr("192.0.2.1")
 			tokens := []string{fmt.Sprint("invented", n)}
 			if g.engine.AdmitRefresh(from, sessions.TransportCookie, tokens) == nil {
-				_, _ = g.engine.Refresh(ctx, sessions.TransportCookie, tokens, sessions.NewClient(from, ""))
+				_, _ = g.engine.Refresh(ctx, sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: tokens, Client: sessions.NewClient(from, "")})
 			}
 		},
 	}

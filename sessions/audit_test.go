@@ -95,7 +95,7 @@ func TestAuditTellsWhatWasDecided(t *testing.T) {
 	}
 	refresh(t, e, first.Refresh, home) // R7 writes nothing
 	store.Advance(cfg.RefreshAttemptMax)
-	if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{first.Refresh.Reveal()}, home); !errors.Is(err, sessions.ErrTheft) {
+	if _, err := e.Refresh(t.Context(), inCookie(home, first.Refresh.Reveal())); !errors.Is(err, sessions.ErrTheft) {
 		t.Fatal(err)
 	}
 	got := k.await(t, 8)[2:]

@@ -64,7 +64,7 @@ func TestFloodWithTheTokenKeepsNoOwnerOut(t *testing.T) {
 		t.Errorf("after the proof: %v", err)
 	}
 	flood()
-	if err := b.e.SignOutShown(t.Context(), sessions.TransportCookie, b.tokens, []string{i.Access.Reveal()}, false); err != nil {
+	if err := b.e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: b.tokens, Access: []string{i.Access.Reveal()}}); err != nil {
 		t.Errorf("sign-out: %v", err)
 	}
 }

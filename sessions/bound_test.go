@@ -110,7 +110,7 @@ func (b *bindable) prove() (sessions.Issued, error) {
 }
 
 func (b *bindable) plain(s sessions.Shown) (sessions.Issued, error) {
-	return b.e.RefreshShown(b.Context(), sessions.TransportCookie, b.tokens, home, sessions.Device{}, s)
+	return b.e.Refresh(b.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: b.tokens, Client: home, Shown: s})
 }
 
 func (b *bindable) row() sessions.Row {
@@ -421,10 +421,10 @@ func TestProofOfASessionThatIsGone(t *testing.T) {
 			b.must(err)
 		}, sessions.ErrSessionEnded},
 		"just signed out": {func(b *bindable, i sessions.Issued) {
-			b.must(e.SignOut(t.Context(), sessions.TransportCookie, nil, []string{i.Access.Reveal()}))
+			b.must(e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Access: []string{i.Access.Reveal()}}))
 		}, sessions.ErrSuperseded},
 		"signed out": {func(b *bindable, i sessions.Issued) {
-			b.must(e.SignOut(t.Context(), sessions.TransportCookie, nil, []string{i.Access.Reveal()}))
+			b.must(e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Access: []string{i.Access.Reveal()}}))
 			advance(t, store, 21*time.Second, e)
 		}, sessions.ErrSessionEnded},
 		"expired": {func(*bindable, sessions.Issued) { advance(t, store, time.Hour+time.Second, e) }, sessions.ErrSessionEnded},
@@ -639,7 +639,7 @@ func TestOldTokenEndsNoBoundSession(t *testing.T) {
 			t.Errorf("%+v: %s, %v", s, i.Rule, err)
 		}
 	}
-	if _, err := stolen.e.RefreshWithData(t.Context(), sessions.TransportCookie, stolen.tokens, home, sessions.Device{}); !errors.Is(err, sessions.ErrProve) {
+	if _, err := stolen.e.Refresh(t.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: stolen.tokens, Client: home, WithData: true}); !errors.Is(err, sessions.ErrProve) {
 		t.Errorf("by a backend: %v", err)
 	}
 	if b.row() != row {
@@ -718,7 +718,7 @@ func TestFirstProofDuringAnother(t *testing.T) {
 			return err
 		}, sessions.ErrProve},
 		"sign-out": {"EndIf", func(b *bindable) error {
-			return b.e.SignOutShown(b.Context(), sessions.TransportCookie, b.tokens, nil, false)
+			return b.e.SignOut(b.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: b.tokens})
 		}, sessions.ErrProve},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -810,7 +810,7 @@ func TestSignOutOfABoundSession(t *testing.T) {
 	cfg := boundConfig(t)
 	e, log := start(t, store, cfg)
 	out := func(refresh, access []string, again bool) error {
-		return e.SignOutShown(t.Context(), sessions.TransportCookie, refresh, access, again)
+		return e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: refresh, Access: access, Again: again})
 	}
 	for name, tc := range map[string]struct {
 		do    func(b *bindable, proven sessions.Issued) error
@@ -819,7 +819,7 @@ func TestSignOutOfABoundSession(t *testing.T) {
 	}{
 		"the refresh token": {func(b *bindable, _ sessions.Issued) error { return out(b.tokens, nil, false) }, sessions.ErrProve, true},
 		"the refresh token, by the call that knows no device": {func(b *bindable, _ sessions.Issued) error {
-			return e.SignOut(t.Context(), sessions.TransportCookie, b.tokens, nil)
+			return e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: b.tokens})
 		}, sessions.ErrProve, true},
 		"again": {func(b *bindable, _ sessions.Issued) error { return out(b.tokens, nil, true) }, nil, true},
 		"the access token of a proof": {func(_ *bindable, i sessions.Issued) error {
@@ -924,7 +924,9 @@ func TestReportsOfABoundSession(t *testing.T) {
 	if n := tries(two, 10); n != 1 {
 		t.Errorf("%d reports of another session", n)
 	}
-	if n := one.asked(func() { one.must(e.SignOutShown(t.Context(), sessions.TransportCookie, one.tokens, nil, true)) })["Report"]; n != 0 {
+	if n := one.asked(func() {
+		one.must(e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: one.tokens, Again: true}))
+	})["Report"]; n != 0 {
 		t.Errorf("%d reports of a sign-out", n)
 	}
 	if n := one.counted(sessions.EventUnproven); n != 23 {
@@ -999,7 +1001,7 @@ func TestBindingWithAFailingStore(t *testing.T) {
 		}
 	}
 	fails("EndIf", false)
-	if err := b.e.SignOut(t.Context(), sessions.TransportCookie, b.tokens, nil); !errors.Is(err, sessions.ErrProve) {
+	if err := b.e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: b.tokens}); !errors.Is(err, sessions.ErrProve) {
 		t.Errorf("sign-out: %v", err) // the first proof was written
 	}
 	b.store.failing(nil)

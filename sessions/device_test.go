@@ -97,7 +97,7 @@ func TestDeviceOfARefresh(t *testing.T) {
 		if step.child {
 			token = child.Refresh
 		}
-		i, err := e.RefreshOn(t.Context(), sessions.TransportCookie, []string{token.Reveal()}, step.from, facts.Of(netip.Addr{}, step.agent))
+		i, err := e.Refresh(t.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{token.Reveal()}, Client: step.from, Device: facts.Of(netip.Addr{}, step.agent)})
 		if (err != nil) != (step.agent == "superseded") || i.Rule != step.rule {
 			t.Fatalf("%s: %s, %v", step.agent, i.Rule, err)
 		}
@@ -125,7 +125,7 @@ func TestDeviceAfterTheClockWasSetBack(t *testing.T) {
 	}
 	store.Advance(-time.Hour)
 	attacker := sessions.DeviceFacts{UserAgent: true}.Of(netip.Addr{}, "attacker")
-	_, superseded := e.RefreshOn(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, elsewhere, attacker)
+	_, superseded := e.Refresh(t.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{i.Refresh.Reveal()}, Client: elsewhere, Device: attacker})
 	rec, _, err := store.Get(t.Context(), i.Session.Handle)
 	if superseded == nil || err != nil || rec.Device != owner || rec.PromotedAt.Equal(i.Session.PromotedAt) {
 		t.Errorf("%v, %v; the row %+v", superseded, err, rec.Row)

@@ -76,32 +76,35 @@ func (e *Engine) ended(h Handle, userID string, ending Ending) {
 	e.cfg.Observe(Event{Kind: EventEnded, Handle: h, UserID: userID, Rule: ending.Rule, Reason: ending.Reason, Actor: ending.Actor})
 }
 
-// SignOut ends the sessions that the tokens of a request name, by one transport. A refresh token
-// counts if it opens, an access token if it is valid. SignOut is idempotent.
+// SignOutRequest is what a request shows to sign out.
+type SignOutRequest struct {
+	Transport       Transport
+	Refresh, Access []string // the tokens that it carries by that transport
+	Again           bool     // it comes back from [ErrProve]
+}
+
+// SignOut ends the sessions that the tokens of a request name. A refresh token counts if it opens, an
+// access token if it is valid. SignOut is idempotent.
 //
 // If the request has nothing but an expired access token, the error is DenyExpired: the client must
 // refresh first, then sign out. Refresh tokens count toward the rate of refreshes, unless a valid access
-// token of their session came along: [RateError]. A session that is bound to a device ends by an access
-// token alone: [ErrProve].
-func (e *Engine) SignOut(ctx context.Context, by Transport, refresh, access []string) error {
-	return e.SignOutShown(ctx, by, refresh, access, false)
-}
-
-// SignOutShown is SignOut for a client that may have bound its session to a device. Such a session ends
-// only with a good access token, which only the device has for long: an attacker that has stolen the
-// other cookies must not end it. Without one the error is [ErrProve]; if the client comes again without,
-// nothing ends, and the client is to forget its cookies (B12).
-func (e *Engine) SignOutShown(ctx context.Context, by Transport, refresh, access []string, again bool) error {
+// token of their session came along: [RateError].
+//
+// A session that is bound to a device ends only with a good access token, which only the device has for
+// long: an attacker that has stolen the other cookies must not end it. Without one the error is
+// [ErrProve]; if the client comes again without, nothing ends, and the client is to forget its cookies
+// (B12).
+func (e *Engine) SignOut(ctx context.Context, r SignOutRequest) error {
 	if !e.Ready() {
 		return ErrUnavailable
 	}
-	if len(refresh) > TokensMax || len(access) > TokensMax {
-		refresh, access = nil, nil
+	if len(r.Refresh) > TokensMax || len(r.Access) > TokensMax {
+		r.Refresh, r.Access = nil, nil
 	}
 	handles := map[Handle]bool{} // and whether the client may end it
 	expired := false
-	for _, text := range access {
-		switch a, d := e.Verify(by, []string{text}); {
+	for _, text := range r.Access {
+		switch a, d := e.Verify(r.Transport, []string{text}); {
 		case d == nil:
 			handles[a.Handle] = true
 		case d == DenyExpired, d == DenyLost, d == DenyVersion:
@@ -111,17 +114,17 @@ func (e *Engine) SignOutShown(ctx context.Context, by Transport, refresh, access
 			return unavailable("verifying access token", d)
 		}
 	}
-	for _, text := range refresh {
+	for _, text := range r.Refresh {
 		t, err := openRefreshToken(text, e.keys.Load())
 		switch {
-		case err == nil && t.transport == by && handles[t.handle]:
+		case err == nil && t.transport == r.Transport && handles[t.handle]:
 			// Not counted: of a bound session a thief has the owner's token for good, and must not keep the
 			// owner from the sign-out. The access token is good for one.
-		case err == nil && t.transport == by:
+		case err == nil && t.transport == r.Transport:
 			if _, err := e.perSession.take(t.hash(), e.cfg.Now()); err != nil {
 				return err // each sign-out costs a statement, also for a session that has ended
 			}
-			handles[t.handle] = by == TransportHeader // which is bound to no device
+			handles[t.handle] = r.Transport == TransportHeader // which is bound to no device
 		case e.unsure(err):
 			return unavailable("opening refresh token", err)
 		}
@@ -134,7 +137,7 @@ func (e *Engine) SignOutShown(ctx context.Context, by Transport, refresh, access
 		if may {
 			_, err = e.End(ctx, h, signedOutEnding)
 		} else {
-			err = e.endUnlessBound(ctx, h, again)
+			err = e.endUnlessBound(ctx, h, r.Again)
 		}
 		if err != nil {
 			return err

@@ -15,7 +15,7 @@ func TestSignOutByATokenThatIsNotGood(t *testing.T) {
 		t.Fatal(denial)
 	}
 	e.feed.add(Entry{Kind: EntryLost, Handle: access.Handle, TokenHash: access.lineage.own, At: testEpoch})
-	if err := e.SignOut(t.Context(), TransportCookie, nil, []string{text}); !errors.Is(err, DenyExpired) {
+	if err := e.SignOut(t.Context(), SignOutRequest{Transport: TransportCookie, Access: []string{text}}); !errors.Is(err, DenyExpired) {
 		t.Errorf("signing out: %v, want a refresh first", err)
 	}
 }

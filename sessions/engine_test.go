@@ -263,9 +263,14 @@ func create(t testing.TB, e *sessions.Engine) sessions.Issued {
 	return i
 }
 
+// inCookie is a refresh by a browser, which has token in its cookie.
+func inCookie(from sessions.Client, token string) sessions.RefreshRequest {
+	return sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{token}, Client: from}
+}
+
 func refresh(t testing.TB, e *sessions.Engine, token sessions.Token, from sessions.Client) sessions.Issued {
 	t.Helper()
-	i, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{token.Reveal()}, from)
+	i, err := e.Refresh(t.Context(), inCookie(from, token.Reveal()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +323,7 @@ func TestSessionFromSignInToSignOut(t *testing.T) {
 	}
 
 	for range 2 { // signing out is idempotent
-		if err := e.SignOut(t.Context(), sessions.TransportCookie, []string{later.Refresh.Reveal()}, nil); err != nil {
+		if err := e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{later.Refresh.Reveal()}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -351,9 +356,9 @@ func TestBeforeTheFirstReading(t *testing.T) {
 		t.Errorf("Verify: %v", d)
 	}
 	_, created := e.Create(t.Context(), sessions.NewSession{UserID: "alice"})
-	_, refreshed := e.Refresh(t.Context(), sessions.TransportCookie, []string{"x"}, home)
+	_, refreshed := e.Refresh(t.Context(), inCookie(home, "x"))
 	_, jwks := e.JWKS()
-	for name, err := range map[string]error{"Create": created, "Refresh": refreshed, "JWKS": jwks, "SignOut": e.SignOut(t.Context(), sessions.TransportCookie, []string{"x"}, nil)} {
+	for name, err := range map[string]error{"Create": created, "Refresh": refreshed, "JWKS": jwks, "SignOut": e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{"x"}})} {
 		if !errors.Is(err, sessions.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -368,13 +373,13 @@ func TestSignOut(t *testing.T) {
 	e, _ := start(t, store, lively(t))
 	for name, end := range map[string]func(sessions.Issued) error{
 		"by refresh token": func(i sessions.Issued) error {
-			return e.SignOut(t.Context(), sessions.TransportCookie, []string{"x", i.Refresh.Reveal()}, nil)
+			return e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{"x", i.Refresh.Reveal()}})
 		},
 		"by access token": func(i sessions.Issued) error {
-			return e.SignOut(t.Context(), sessions.TransportCookie, nil, []string{"x", i.Access.Reveal()})
+			return e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Access: []string{"x", i.Access.Reveal()}})
 		},
 		"by both": func(i sessions.Issued) error {
-			return e.SignOut(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, []string{i.Access.Reveal()})
+			return e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{i.Refresh.Reveal()}, Access: []string{i.Access.Reveal()}})
 		},
 		"by handle": func(i sessions.Issued) error {
 			_, err := e.End(t.Context(), i.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked})
@@ -396,11 +401,11 @@ func TestSignOut(t *testing.T) {
 		if name == "by handle" || name == "by user" {
 			want = sessions.ErrSessionEnded
 		}
-		if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home); !errors.Is(err, want) {
+		if _, err := e.Refresh(t.Context(), inCookie(home, i.Refresh.Reveal())); !errors.Is(err, want) {
 			t.Errorf("%s: then a refresh: %v, want %v", name, err, want)
 		}
 	}
-	if err := e.SignOut(t.Context(), sessions.TransportCookie, nil, nil); err != nil {
+	if err := e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie}); err != nil {
 		t.Errorf("with nothing: %v", err)
 	}
 	i := create(t, e)
@@ -408,7 +413,7 @@ func TestSignOut(t *testing.T) {
 	for verify(e, i.Access) != sessions.DenyExpired {
 		runtime.Gosched()
 	}
-	if err := e.SignOut(t.Context(), sessions.TransportCookie, nil, []string{i.Access.Reveal()}); !errors.Is(err, sessions.DenyExpired) {
+	if err := e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Access: []string{i.Access.Reveal()}}); !errors.Is(err, sessions.DenyExpired) {
 		t.Errorf("by an expired access token: %v", err)
 	}
 	if _, err := e.Get(t.Context(), i.Session.Handle); err != nil {
@@ -431,12 +436,12 @@ func TestGarbageCausesNoCall(t *testing.T) {
 		if _, d := e.Verify(sessions.TransportCookie, []string{text}); d == nil {
 			t.Errorf("%q is allowed", text)
 		}
-		if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{text}, home); err == nil {
+		if _, err := e.Refresh(t.Context(), inCookie(home, text)); err == nil {
 			t.Errorf("%q refreshes", text)
 		}
-		_ = e.SignOut(t.Context(), sessions.TransportCookie, []string{text}, []string{text})
+		_ = e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{text}, Access: []string{text}})
 	}
-	_, _ = e.Refresh(t.Context(), sessions.TransportCookie, nil, home)
+	_, _ = e.Refresh(t.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Client: home})
 	_, _ = e.EndUser(t.Context(), "no user", sessions.Ending{})
 	_, _ = e.Create(t.Context(), sessions.NewSession{UserID: "no user"})
 	if after := store.counted(); !maps.Equal(before, after) {
@@ -462,7 +467,7 @@ func TestNoTokenAfterRevoke(t *testing.T) {
 				e := []*sessions.Engine{one, two}[n%2]
 				for stop := false; !stop; {
 					stop = isEnded.Load() // read before the attempt begins
-					i, err := e.Refresh(context.Background(), sessions.TransportCookie, []string{first.Refresh.Reveal()}, home)
+					i, err := e.Refresh(context.Background(), inCookie(home, first.Refresh.Reveal()))
 					switch {
 					case err == nil && stop:
 						t.Error("a refresh that began after the end was answered")
@@ -507,7 +512,7 @@ func TestRetryAfterAnyFault(t *testing.T) {
 		i     sessions.Issued // of a session whose first token is past its grace
 	}
 	again := func(b try, token sessions.Token, from sessions.Client) error {
-		_, err := b.e.Refresh(context.Background(), sessions.TransportCookie, []string{token.Reveal()}, from)
+		_, err := b.e.Refresh(context.Background(), inCookie(from, token.Reveal()))
 		return err
 	}
 	for name, tc := range map[string]struct {
@@ -542,7 +547,7 @@ func TestRetryAfterAnyFault(t *testing.T) {
 			want: sessions.ErrSessionEnded,
 		},
 		"SignOut": {do: func(b try) error {
-			return b.e.SignOut(context.Background(), sessions.TransportCookie, []string{b.i.Refresh.Reveal()}, nil)
+			return b.e.SignOut(context.Background(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{b.i.Refresh.Reveal()}})
 		}},
 		"EndUser": {do: func(b try) error {
 			_, err := b.e.EndUser(context.Background(), "alice", sessions.Ending{Reason: sessions.ReasonRevoked})
@@ -623,14 +628,14 @@ func TestSignOutElsewhereAMomentAgo(t *testing.T) {
 	here, _ := start(t, store, quiet(t))
 	there, _ := start(t, store, quiet(t))
 	out, revoked := create(t, here), create(t, here)
-	if err := there.SignOut(t.Context(), sessions.TransportCookie, []string{out.Refresh.Reveal()}, nil); err != nil {
+	if err := there.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{out.Refresh.Reveal()}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := there.End(t.Context(), revoked.Session.Handle, sessions.Ending{Reason: sessions.ReasonRevoked}); err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range map[*sessions.Issued]error{&out: sessions.ErrSuperseded, &revoked: sessions.ErrSessionEnded} {
-		if _, err := here.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home); !errors.Is(err, want) {
+		if _, err := here.Refresh(t.Context(), inCookie(home, i.Refresh.Reveal())); !errors.Is(err, want) {
 			t.Errorf("refresh: %v, want %v", err, want)
 		}
 	}
@@ -649,7 +654,7 @@ func TestOutageIsNoVerdict(t *testing.T) {
 	if d := verify(e, i.Access); d != nil {
 		t.Errorf("Verify: %v", d)
 	}
-	if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home); !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrSessionEnded) {
+	if _, err := e.Refresh(t.Context(), inCookie(home, i.Refresh.Reveal())); !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrSessionEnded) {
 		t.Errorf("Refresh: %v", err)
 	}
 	if !e.Ready() {
@@ -870,14 +875,14 @@ func TestTokensAreNeverFormatted(t *testing.T) {
 	store.Advance(time.Minute)
 	child := refresh(t, e, i.Refresh, home)
 	access, _ := e.Verify(sessions.TransportCookie, []string{i.Access.Reveal()})
-	_, superseded := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, elsewhere)
+	_, superseded := e.Refresh(t.Context(), inCookie(elsewhere, i.Refresh.Reveal()))
 	store.failing(func(string, bool) error { return errors.New("connection reset") })
-	_, outage := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home)
+	_, outage := e.Refresh(t.Context(), inCookie(home, i.Refresh.Reveal()))
 	store.failing(nil)
 	refresh(t, e, child.Refresh, home)
 	store.Advance(time.Minute)
-	_, theft := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home)
-	_, isEnded := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal() + "x"}, home)
+	_, theft := e.Refresh(t.Context(), inCookie(home, i.Refresh.Reveal()))
+	_, isEnded := e.Refresh(t.Context(), inCookie(home, i.Refresh.Reveal()+"x"))
 	_, denial := e.Verify(sessions.TransportCookie, []string{i.Access.Reveal() + "x"})
 	for name, err := range map[string]error{"409": superseded, "503": outage, "theft": theft, "ended": isEnded} {
 		if err == nil {
@@ -949,7 +954,7 @@ func TestEndingTwiceElsewhere(t *testing.T) {
 			return err
 		},
 		"SignOut": func(e *sessions.Engine, i sessions.Issued) error {
-			return e.SignOut(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, nil)
+			return e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{i.Refresh.Reveal()}})
 		},
 	}
 	for name, end := range again {

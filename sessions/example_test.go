@@ -72,13 +72,13 @@ func Example() {
 	fmt.Printf("%s is signed in, with %s\n", access.UserID, access.Claims)
 
 	store.Advance(time.Minute) // had it been a second, the refresh token would stay: a late answer may be under way
-	issued, err = engine.Refresh(ctx, sessions.TransportCookie, []string{refreshToken}, client)
+	issued, err = engine.Refresh(ctx, sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{refreshToken}, Client: client})
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println("refreshed by", issued.Rule, "with a new refresh token:", issued.Refresh != "")
 
-	if err := engine.SignOut(ctx, sessions.TransportCookie, []string{issued.Refresh.Reveal()}, nil); err != nil {
+	if err := engine.SignOut(ctx, sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{issued.Refresh.Reveal()}}); err != nil {
 		log.Fatal(err)
 	}
 	_, denial = engine.Verify(sessions.TransportCookie, []string{accessToken})
@@ -107,7 +107,7 @@ func ExampleEngine_Refresh() {
 	stolen := issued.Refresh.Reveal()
 
 	refresh := func(user string, token string, client sessions.Client) sessions.Issued {
-		issued, err := engine.Refresh(ctx, sessions.TransportCookie, []string{token}, client)
+		issued, err := engine.Refresh(ctx, sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{token}, Client: client})
 		switch {
 		case errors.Is(err, sessions.ErrTheft): // is an ErrSessionEnded, too
 			fmt.Println(user, "is signed out: the token was used by another client")

@@ -32,7 +32,7 @@ func TestEviction(t *testing.T) {
 		t.Errorf("the new one: %v", denial)
 	}
 	again := func() error {
-		_, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{first.Refresh.Reveal()}, sessions.Client{})
+		_, err := e.Refresh(t.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{first.Refresh.Reveal()}})
 		return err
 	}
 	// Perhaps of the very browser that has just signed in again: "ended" would clear its new cookies.

@@ -36,7 +36,7 @@ func TestRefreshesPerSession(t *testing.T) {
 		return issued.Refresh.Reveal()
 	}
 	refresh := func(tokens ...string) error {
-		_, err := e.Refresh(t.Context(), sessions.TransportCookie, tokens, sessions.Client{1})
+		_, err := e.Refresh(t.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: tokens, Client: sessions.Client{1}})
 		return err
 	}
 	mine, others := sign(), sign()
@@ -90,7 +90,7 @@ func TestFloodHidesNoTheft(t *testing.T) {
 	attacker := sessions.Client{2}
 	for range 2 { // generate a child, and use it
 		store.Advance(time.Minute)
-		next, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{stolen}, attacker)
+		next, err := e.Refresh(t.Context(), inCookie(attacker, stolen))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,11 +100,11 @@ func TestFloodHidesNoTheft(t *testing.T) {
 	}
 	store.Advance(time.Minute)
 	for err = nil; !errors.As(err, new(*sessions.RateError)); {
-		if _, err = e.Refresh(t.Context(), sessions.TransportCookie, []string{stolen}, attacker); errors.Is(err, sessions.ErrSessionEnded) {
+		if _, err = e.Refresh(t.Context(), inCookie(attacker, stolen)); errors.Is(err, sessions.ErrSessionEnded) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{owners}, sessions.Client{1}); !errors.Is(err, sessions.ErrTheft) {
+	if _, err := e.Refresh(t.Context(), inCookie(sessions.Client{1}, owners)); !errors.Is(err, sessions.ErrTheft) {
 		t.Errorf("%v, want theft", err)
 	}
 }
@@ -173,7 +173,7 @@ func TestNeighboursOfAFlood(t *testing.T) {
 		if err := e.AdmitRefresh(netip.MustParseAddr("192.0.2.1"), sessions.TransportCookie, []string{text}); err != nil {
 			return err
 		}
-		_, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{text}, home)
+		_, err := e.Refresh(t.Context(), inCookie(home, text))
 		return err
 	}
 	tokens := []string{create(t, e).Refresh.Reveal(), create(t, e).Refresh.Reveal()}
@@ -204,7 +204,7 @@ func TestFloodOfSignOuts(t *testing.T) {
 	before := calls(store)
 	limited := 0
 	for range 100 {
-		if errors.As(e.SignOut(t.Context(), sessions.TransportCookie, []string{issued.Refresh.Reveal()}, nil), new(*sessions.RateError)) {
+		if errors.As(e.SignOut(t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{issued.Refresh.Reveal()}}), new(*sessions.RateError)) {
 			limited++
 		}
 	}
@@ -226,7 +226,7 @@ func TestRates(t *testing.T) {
 		if err := e.AdmitRefresh(netip.MustParseAddr("192.0.2.1"), sessions.TransportCookie, []string{issued.Refresh.Reveal()}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{issued.Refresh.Reveal()}, sessions.Client{1}); err != nil {
+		if _, err := e.Refresh(t.Context(), inCookie(sessions.Client{1}, issued.Refresh.Reveal())); err != nil {
 			t.Fatal(err)
 		}
 	}

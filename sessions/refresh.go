@@ -16,42 +16,30 @@ const casAttempts = 16
 // not as Envoy's 504.
 func AnswerWithin(d time.Duration) time.Duration { return d * 9 / 20 }
 
-// Refresh answers the refresh tokens that a request carries by one transport (R1 to R8). The error
-// is [ErrSessionEnded] (or [ErrTheft]), [ErrSuperseded], [ErrProve] (the session is bound to a device:
-// see [Engine.RefreshShown]), a [RateError] or [ErrUnavailable]. With one of the first three, Issued has
-// the rule. If a token opened, it also has the handle and the user of the session, as far as they are
-// known. The session that Issued has is without its Data. If the refresh writes the row, it forgets the
-// device of the one before: see [Engine.RefreshOn].
-func (e *Engine) Refresh(ctx context.Context, by Transport, tokens []string, client Client) (Issued, error) {
-	return e.RefreshOn(ctx, by, tokens, client, Device{})
+// RefreshRequest is what a request shows to get new tokens.
+type RefreshRequest struct {
+	Transport Transport
+	Tokens    []string // the refresh tokens that it carries by that transport
+	Client    Client
+	Device    Device // written where the refresh writes the row anyway; the zero one forgets that of before
+	// Shown is of a client that may have bound its session to a device. Other transports than cookies,
+	// and backends, show nothing.
+	Shown Shown
+	// WithData asks for the Data of the session, which browsers do not get.
+	WithData bool
 }
 
-// RefreshOn is Refresh on a device, which is written where the refresh writes the row anyway.
-func (e *Engine) RefreshOn(ctx context.Context, by Transport, tokens []string, client Client, device Device) (Issued, error) {
-	return e.refreshInTime(ctx, by, tokens, client, device, Shown{}, false)
-}
-
-// RefreshShown is RefreshOn for a client that may have bound its session to a device. Then the error
-// may also be [ErrProve], [ErrUnproven] or [ErrKeyLost] (B8 to B10), and of an Issued without an error
-// Access may be empty: the client keeps its own.
-func (e *Engine) RefreshShown(ctx context.Context, by Transport, tokens []string, client Client, device Device, shown Shown) (Issued, error) {
-	return e.refreshInTime(ctx, by, tokens, client, device, shown, false)
-}
-
-// RefreshWithData is RefreshOn with the Data of the session, which browsers do not get. It never proves
-// a key: [ErrProve] says that the session is bound.
-func (e *Engine) RefreshWithData(ctx context.Context, by Transport, tokens []string, client Client, device Device) (Issued, error) {
-	return e.refreshInTime(ctx, by, tokens, client, device, Shown{}, true)
-}
-
-func (e *Engine) refreshInTime(ctx context.Context, by Transport, tokens []string, client Client, device Device, shown Shown, withData bool) (issued Issued, err error) {
+// Refresh answers the refresh tokens of a request (R1 to R8, B8 to B10). The error is
+// [ErrSessionEnded] ([ErrTheft], [ErrKeyLost]), [ErrSuperseded], [ErrProve] or [ErrUnproven] (the
+// session is bound to a device), a [RateError] or [ErrUnavailable]. But for the last two, Issued has the
+// rule. If a token opened, it also has the handle and the user of the session, as far as they are
+// known. Of an Issued without an error Access may be empty: the client keeps its own (B8).
+func (e *Engine) Refresh(ctx context.Context, r RefreshRequest) (issued Issued, err error) {
 	began := e.cfg.Now()
 	defer func() {
 		e.cfg.Observe(Event{Kind: EventRefreshAnswered, Rule: issued.Rule, Err: err, Took: e.cfg.Now().Sub(began)})
 	}()
-	return e.inTime(ctx, "refreshing", func(ctx context.Context) (Issued, error) {
-		return e.refresh(ctx, by, tokens, client, device, shown, withData)
-	})
+	return e.inTime(ctx, "refreshing", func(ctx context.Context) (Issued, error) { return e.refresh(ctx, r) })
 }
 
 // inTime keeps the engine's half of D by force. A later answer could bring an old token to a browser
@@ -75,8 +63,8 @@ func (e *Engine) inTime(ctx context.Context, doing string, f func(context.Contex
 	}
 }
 
-func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, client Client, device Device, shown Shown, withData bool) (Issued, error) {
-	t, err := e.openRefresh(by, tokens)
+func (e *Engine) refresh(ctx context.Context, r RefreshRequest) (Issued, error) {
+	t, err := e.openRefresh(r.Transport, r.Tokens)
 	if err != nil {
 		if errors.Is(err, ErrSessionEnded) {
 			e.cfg.Observe(Event{Kind: EventRefreshRefused, Rule: R1})
@@ -88,15 +76,15 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 	// counts before the store is asked.
 	known, err := e.perSession.take(t.hash(), e.cfg.Now())
 	if err != nil {
-		if rule, err := e.admitProven(t, shown, err); err != nil {
+		if rule, err := e.admitProven(t, r.Shown, err); err != nil {
 			return notIssued(rule, t.handle, ""), err
 		}
 	}
 	var nonce Nonce
 	fill(nonce[:])
-	rotation := rotation(t, client, nonce, e.windows)
-	rotation.Device = device
-	rotation.WithData, rotation.ReadOnly = withData, e.expectsNoChild(t, known)
+	rotation := rotation(t, r.Client, nonce, e.windows)
+	rotation.Device = r.Device
+	rotation.WithData, rotation.ReadOnly = r.WithData, e.expectsNoChild(t, known)
 	for range casAttempts {
 		rec, now, rotated, err := e.store.Rotate(ctx, t.handle, rotation)
 		if errors.Is(err, ErrNotFound) {
@@ -107,9 +95,9 @@ func (e *Engine) refresh(ctx context.Context, by Transport, tokens []string, cli
 		}
 		rotation.ReadOnly = false // no second guess
 		if rec.Bound() && now.Before(rec.EndsAt()) {
-			return e.refreshUnproven(ctx, rec, shown, t, now)
+			return e.refreshUnproven(ctx, rec, r.Shown, t, now)
 		}
-		d := decide(rec.Row, t, client, now, nonce, e.windows).from(device, rec.Row)
+		d := decide(rec.Row, t, r.Client, now, nonce, e.windows).from(r.Device, rec.Row)
 		if rotated {
 			if d.rule != R4 || d.answer != answerChild || d.next != rotation.Next(rec.Row, now) {
 				return Issued{}, unavailable("refreshing", fmt.Errorf("the store rotated a row for which %s decides", d.rule))

@@ -25,7 +25,7 @@ func TestLateEndedIsUnavailable(t *testing.T) {
 	attacker := issued.Refresh
 	for range 2 { // generate a child, and use it
 		store.Advance(time.Minute)
-		next, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{issued.Refresh.Reveal()}, sessions.Client{1})
+		next, err := e.Refresh(t.Context(), inCookie(sessions.Client{1}, issued.Refresh.Reveal()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +41,7 @@ func TestLateEndedIsUnavailable(t *testing.T) {
 		}
 		return nil
 	})
-	_, err = e.Refresh(ctx, sessions.TransportCookie, []string{attacker.Reveal()}, sessions.Client{1})
+	_, err = e.Refresh(ctx, inCookie(sessions.Client{1}, attacker.Reveal()))
 	if ctx.Err() == nil || !errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrSessionEnded) {
 		t.Errorf("error %v, want unavailable and not ended", err)
 	}
@@ -58,7 +58,7 @@ func TestCallsOfARefresh(t *testing.T) {
 	calls := func(token sessions.Token, from sessions.Client) (sessions.Issued, string) {
 		t.Helper()
 		before := store.counted()
-		i, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{token.Reveal()}, from)
+		i, err := e.Refresh(t.Context(), inCookie(from, token.Reveal()))
 		if err != nil && !errors.Is(err, sessions.ErrSuperseded) {
 			t.Fatal(err)
 		}
@@ -115,7 +115,7 @@ func TestRotatedAgainstTheRule(t *testing.T) {
 	store := &overeager{ClockedStore: memory.New()}
 	e, log := start(t, store, quiet(t))
 	i := create(t, e)
-	_, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, home)
+	_, err := e.Refresh(t.Context(), inCookie(home, i.Refresh.Reveal()))
 	if !errors.Is(err, sessions.ErrUnavailable) || !strings.Contains(err.Error(), "R3") {
 		t.Errorf("%v, want unavailable, and the rule", err)
 	}

@@ -20,7 +20,7 @@ func TestEachRefreshIsToldOnce(t *testing.T) {
 	told := 0
 	asks := func(token sessions.Token, from sessions.Client, rule sessions.Rule, want error) sessions.Issued {
 		t.Helper()
-		issued, err := e.Refresh(t.Context(), sessions.TransportCookie, []string{token.Reveal()}, from)
+		issued, err := e.Refresh(t.Context(), inCookie(from, token.Reveal()))
 		if !errors.Is(err, want) {
 			t.Fatalf("%s: %v, want %v", rule, err, want)
 		}

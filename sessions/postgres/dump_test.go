@@ -83,7 +83,7 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 
 	first := create("first")
 	c.Advance(cfg.RefreshAttemptMax)
-	second, err := engine.Refresh(t.Context(), sessions.TransportCookie, []string{first.Refresh.Reveal()}, sessions.Client{1})
+	second, err := engine.Refresh(t.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{first.Refresh.Reveal()}, Client: sessions.Client{1}})
 	collect("second", second, err)
 	rotate(sessions.KeyEncryption{Key: cfg.KeyEncryptionKey})
 	c.Advance(cfg.KeyActivationDelay)
@@ -147,7 +147,7 @@ func TestDumpHoldsNoSecret(t *testing.T) {
 		if _, denial := started.Verify(sessions.TransportCookie, []string{i.Access.Reveal()}); denial != sessions.DenyUnknownKey {
 			t.Errorf("on the dump an access token is: %v", denial)
 		}
-		if _, err := started.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, sessions.Client{1}); !errors.Is(err, sessions.ErrSessionEnded) || errors.Is(err, sessions.ErrTheft) {
+		if _, err := started.Refresh(t.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{i.Refresh.Reveal()}, Client: sessions.Client{1}}); !errors.Is(err, sessions.ErrSessionEnded) || errors.Is(err, sessions.ErrTheft) {
 			t.Errorf("on the dump a refresh ends with: %v", err)
 		}
 	}

@@ -176,7 +176,7 @@ func (p *party) refresh(at int, h sessions.Handle, with hold, client string) (se
 	op := sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.Refreshed, Token: with.hash, Client: client}
 	got := with
 	op = p.Do(op, func(op *sessionstest.Op) {
-		i, err := p.engines[at].Refresh(p.t.Context(), sessions.TransportCookie, []string{with.refresh.Reveal()}, sessions.Client{client[0]})
+		i, err := p.engines[at].Refresh(p.t.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{with.refresh.Reveal()}, Client: sessions.Client{client[0]}})
 		switch {
 		case errors.Is(err, sessions.ErrTheft):
 			op.Told = sessionstest.Theft
@@ -279,7 +279,7 @@ func (p *party) end(at int, h sessions.Handle) {
 func (p *party) signOut(at int, h sessions.Handle, with hold) sessionstest.Op {
 	defer p.ears[at].hear()()
 	return p.Do(sessionstest.Op{Session: h.String(), Replica: at, Did: sessionstest.SignedOut}, func(op *sessionstest.Op) {
-		err := p.engines[at].SignOut(p.t.Context(), sessions.TransportCookie, []string{with.refresh.Reveal()}, nil)
+		err := p.engines[at].SignOut(p.t.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{with.refresh.Reveal()}})
 		op.Told = told(true, err)
 	})
 }

@@ -33,7 +33,7 @@ func TestDeletedByHand(t *testing.T) {
 		t.Errorf("a token of a deleted key: %v", denial)
 	}
 	c.Advance(cfg.RefreshAttemptMax)
-	if _, err := engine.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, sessions.Client{}); !errors.Is(err, sessions.ErrUnavailable) {
+	if _, err := engine.Refresh(t.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{i.Refresh.Reveal()}}); !errors.Is(err, sessions.ErrUnavailable) {
 		t.Errorf("a refresh without a signing key: %v", err)
 	}
 	if _, err := engine.Create(t.Context(), sessions.NewSession{UserID: "bob"}); !errors.Is(err, sessions.ErrUnavailable) {
@@ -58,7 +58,7 @@ func TestDeletedByHand(t *testing.T) {
 		after, err := engine.JWKS()
 		return err == nil && !bytes.Equal(before, after) && bytes.Count(after, []byte(`"kid"`)) == 1
 	})
-	j, err := engine.Refresh(t.Context(), sessions.TransportCookie, []string{i.Refresh.Reveal()}, sessions.Client{})
+	j, err := engine.Refresh(t.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{i.Refresh.Reveal()}})
 	if err != nil {
 		t.Fatal(err)
 	}

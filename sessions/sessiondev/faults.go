@@ -80,7 +80,7 @@ func (s *Server) Theft(ctx context.Context) error {
 		if err := s.advance(ctx, 3*s.attempt); err != nil {
 			return sessions.Issued{}, err
 		}
-		issued, err := s.engine.Refresh(ctx, t.transport, []string{t.text}, thief)
+		issued, err := s.engine.Refresh(ctx, sessions.RefreshRequest{Transport: t.transport, Tokens: []string{t.text}, Client: thief})
 		if errors.Is(err, sessions.ErrSuperseded) {
 			err = nil
 		}

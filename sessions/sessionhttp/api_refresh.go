@@ -66,11 +66,11 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request, _ string) error {
 	if err := checkHost(body.Host); err != nil {
 		return err
 	}
-	var presented []string
+	q := sessions.RefreshRequest{Transport: by, WithData: true}
 	if body.RefreshToken != "" {
-		presented = []string{body.RefreshToken}
+		q.Tokens = []string{body.RefreshToken}
 	}
-	issued, err := a.refreshSession(r, a.engine.RefreshWithData, by, presented, addr, body.Client.UserAgent)
+	issued, err := a.refreshSession(r, q, addr, body.Client.UserAgent)
 	if errors.Is(err, sessions.ErrSessionEnded) {
 		a.writeEnded(w, r, err, by, body.Host)
 		return nil

@@ -1,7 +1,6 @@
 package sessionhttp
 
 import (
-	"context"
 	"errors"
 	"net/http"
 
@@ -18,13 +17,11 @@ func (p *public) refresh(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	by, tokens := p.refreshTokens(r)
-	refresh := p.engine.RefreshOn
+	q := sessions.RefreshRequest{Transport: by, Tokens: tokens}
 	if by == sessions.TransportCookie {
-		refresh = func(ctx context.Context, by sessions.Transport, tokens []string, client sessions.Client, device sessions.Device) (sessions.Issued, error) {
-			return p.engine.RefreshShown(ctx, by, tokens, client, device, p.shown(r))
-		}
+		q.Shown = p.shown(r)
 	}
-	issued, err := p.refreshSession(r, refresh, by, tokens, peerOf(r), r.UserAgent())
+	issued, err := p.refreshSession(r, q, peerOf(r), r.UserAgent())
 	switch {
 	case errors.Is(err, sessions.ErrProve):
 		p.sendToProve(w, r, issued, err)

@@ -12,15 +12,15 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 	if err := p.checkInitiator(r); err != nil {
 		return err
 	}
-	by, refresh := p.refreshTokens(r)
-	var access []string
+	q := sessions.SignOutRequest{Again: r.URL.RawQuery == provedQuery}
+	q.Transport, q.Refresh = p.refreshTokens(r)
 	switch token := sessionBearer(r); {
 	case sessions.IsAccessToken(token):
-		by, refresh, access = sessions.TransportHeader, nil, []string{token}
-	case by == sessions.TransportCookie:
-		access = cookieValues(r, p.cfg.Cookies.Access())
+		q.Transport, q.Refresh, q.Access = sessions.TransportHeader, nil, []string{token}
+	case q.Transport == sessions.TransportCookie:
+		q.Access = cookieValues(r, p.cfg.Cookies.Access())
 	}
-	err := p.engine.SignOutShown(r.Context(), by, refresh, access, r.URL.RawQuery == provedQuery)
+	err := p.engine.SignOut(r.Context(), q)
 	if errors.Is(err, sessions.ErrProve) {
 		subjectOf(r).rule = string(sessions.B12)
 		p.sendToProve(w, r, sessions.Issued{}, err)
@@ -33,7 +33,7 @@ func (p *public) signOut(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p.forget(w, r, by)
+	p.forget(w, r, q.Transport)
 	send(w, http.StatusOK, "application/json", []byte(`{"status":"OK"}`))
 	return nil
 }

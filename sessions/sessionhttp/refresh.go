@@ -1,25 +1,23 @@
 package sessionhttp
 
 import (
-	"context"
 	"net/http"
 	"net/netip"
 
 	"github.com/sessiongate/sessiongate/sessions"
 )
 
-type refresher = func(context.Context, sessions.Transport, []string, sessions.Client, sessions.Device) (sessions.Issued, error)
-
-// refreshSession refreshes with the tokens that a request carries. Without a token, the
-// session counts as ended. refresh is one of the engine's methods.
-func (s *server) refreshSession(r *http.Request, refresh refresher, by sessions.Transport, tokens []string, addr netip.Addr, userAgent string) (sessions.Issued, error) {
-	if len(tokens) == 0 {
+// refreshSession refreshes with the tokens that a request carries, from a browser at an address. Without
+// a token, the session counts as ended.
+func (s *server) refreshSession(r *http.Request, q sessions.RefreshRequest, addr netip.Addr, userAgent string) (sessions.Issued, error) {
+	if len(q.Tokens) == 0 {
 		return sessions.Issued{}, errNoToken // a first visit; it costs no query
 	}
-	if err := s.engine.AdmitRefresh(addr, by, tokens); err != nil {
+	if err := s.engine.AdmitRefresh(addr, q.Transport, q.Tokens); err != nil {
 		return sessions.Issued{}, err
 	}
-	issued, err := refresh(r.Context(), by, tokens, sessions.NewClient(addr, userAgent), s.cfg.Device.Of(addr, userAgent))
+	q.Client, q.Device = sessions.NewClient(addr, userAgent), s.cfg.Device.Of(addr, userAgent)
+	issued, err := s.engine.Refresh(r.Context(), q)
 	s.decided(r, issued, err)
 	return issued, err
 }

@@ -291,7 +291,7 @@ func (s *scene) advance(by time.Duration) {
 // refreshed is a refresh that must be answered with tokens, by rule.
 func (s *scene) refreshed(r *replica, token sessions.Token, from sessions.Client, rule sessions.Rule) sessions.Issued {
 	s.Helper()
-	i, err := r.Refresh(s.Context(), sessions.TransportCookie, []string{token.Reveal()}, from)
+	i, err := r.Refresh(s.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{token.Reveal()}, Client: from})
 	if err != nil || i.Rule != rule {
 		s.Fatalf("refresh from %c: %s, %v; want tokens by %s", from[0], i.Rule, err, rule)
 	}
@@ -304,7 +304,7 @@ func (s *scene) refreshed(r *replica, token sessions.Token, from sessions.Client
 // refused is a refresh that must end with the error want.
 func (s *scene) refused(r *replica, token sessions.Token, from sessions.Client, want error) {
 	s.Helper()
-	i, err := r.Refresh(s.Context(), sessions.TransportCookie, []string{token.Reveal()}, from)
+	i, err := r.Refresh(s.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{token.Reveal()}, Client: from})
 	// The error must not say theft by mistake.
 	if !errors.Is(err, want) || errors.Is(err, sessions.ErrTheft) != errors.Is(want, sessions.ErrTheft) {
 		s.Fatalf("refresh from %c: %s, %v; want %v", from[0], i.Rule, err, want)
@@ -351,7 +351,7 @@ func (s *scene) used(r *replica, access sessions.Token) {
 func (s *scene) signedIn() {
 	s.Helper()
 	s.advance(repeat + moment)
-	i, err := s.two.Refresh(s.Context(), sessions.TransportCookie, []string{s.client.refresh.Reveal()}, fromW)
+	i, err := s.two.Refresh(s.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{s.client.refresh.Reveal()}, Client: fromW})
 	if err != nil {
 		s.Fatalf("not signed in: %v", err)
 	}
@@ -384,7 +384,7 @@ func burst(s *scene) {
 	for n := range answers {
 		all.Go(func() (err error) {
 			r := []*replica{s.one, s.two}[n%2]
-			answers[n], err = r.Refresh(s.Context(), sessions.TransportCookie, []string{s.client.refresh.Reveal()}, fromV)
+			answers[n], err = r.Refresh(s.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{s.client.refresh.Reveal()}, Client: fromV})
 			return err
 		})
 	}
@@ -598,7 +598,7 @@ func restore(s *scene) {
 
 func outAndIn(s *scene) {
 	late := s.client.refresh
-	if err := s.one.SignOut(s.Context(), sessions.TransportCookie, []string{late.Reveal()}, nil); err != nil {
+	if err := s.one.SignOut(s.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{late.Reveal()}}); err != nil {
 		s.Fatal(err)
 	}
 	s.denied(s.client.access, sessions.DenyExpired)

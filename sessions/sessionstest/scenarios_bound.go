@@ -93,7 +93,7 @@ func (s *scene) plain(r *replica, with *holder, shown sessions.Shown) (sessions.
 	if with.waits != "" {
 		shown.Waits = []string{with.waits.Reveal()}
 	}
-	i, err := r.RefreshShown(s.Context(), sessions.TransportCookie, []string{with.refresh.Reveal()}, fromW, sessions.Device{}, shown)
+	i, err := r.Refresh(s.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{with.refresh.Reveal()}, Client: fromW, Shown: shown})
 	if err != nil && (i.Access != "" || i.Refresh != "") {
 		s.Fatal("a refused refresh carries tokens")
 	}
@@ -134,10 +134,10 @@ func (s *scene) powerless(thief holder) {
 		s.unproven(s.one, thief, own.Register(challenge), sessions.ErrNotThisDevice)
 	}
 	refresh := []string{thief.refresh.Reveal()}
-	if err := s.one.SignOut(s.Context(), sessions.TransportCookie, refresh, nil); !errors.Is(err, sessions.ErrProve) {
+	if err := s.one.SignOut(s.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: refresh}); !errors.Is(err, sessions.ErrProve) {
 		s.Fatalf("a sign-out by a refresh token: %v", err)
 	}
-	if err := s.two.SignOutShown(s.Context(), sessions.TransportCookie, refresh, nil, true); err != nil {
+	if err := s.two.SignOut(s.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: refresh, Again: true}); err != nil {
 		s.Fatalf("a sign-out that came again: %v", err)
 	}
 	if s.row() != before {
@@ -261,7 +261,7 @@ func boundSecondSignIn(s *scene) {
 func outThenProof(s *scene) {
 	s.bound()
 	late, proof := s.client, s.device.Prove(s.challenge(s.one, s.client))
-	if err := s.one.SignOut(s.Context(), sessions.TransportCookie, []string{late.refresh.Reveal()}, []string{late.access.Reveal()}); err != nil {
+	if err := s.one.SignOut(s.Context(), sessions.SignOutRequest{Transport: sessions.TransportCookie, Refresh: []string{late.refresh.Reveal()}, Access: []string{late.access.Reveal()}}); err != nil {
 		s.Fatalf("a sign-out with an access token: %v", err)
 	}
 	s.denied(late.access, sessions.DenyEnded)
@@ -319,9 +319,9 @@ func boundTabs(s *scene) {
 	s.allowed(s.two, before.access)
 	s.allowed(s.two, s.client.access)
 	// Both tokens travel: a cookie of before lies on another path.
-	i, err := s.one.RefreshShown(s.Context(), sessions.TransportCookie, []string{s.client.refresh.Reveal()}, fromV, sessions.Device{}, sessions.Shown{
+	i, err := s.one.Refresh(s.Context(), sessions.RefreshRequest{Transport: sessions.TransportCookie, Tokens: []string{s.client.refresh.Reveal()}, Client: fromV, Shown: sessions.Shown{
 		Access: []string{before.access.Reveal(), s.client.access.Reveal()},
-	})
+	}})
 	if err != nil || i.Rule != sessions.B8 {
 		s.Fatalf("with both: %s, %v", i.Rule, err)
 	}
