@@ -741,7 +741,7 @@ delete chain.held.thief;
 for (const name of chapters) $("chapters").append(Object.assign(document.createElement("li"), { textContent: name }));
 $("deck").hidden = false;
 if (location.protocol === "https:") {
-  $("play-how").textContent += " No browser binds its sessions: it tells of those that are not bound, and of a laptop.";
+  $("play-how").textContent += " Its sign-ins do not offer to bind: it tells of rotation, and of a laptop that is bound.";
 }
 document.querySelector(".player").hidden = false;
 if (!proof) {
