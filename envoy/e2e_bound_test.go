@@ -148,7 +148,15 @@ func (s *stack) bindingTab(t *testing.T) *bound {
 
 func (p *profile) binding() *bound {
 	p.Helper()
-	b := &bound{tab: p.newTab()}
+	b := p.newTab().binding()
+	b.goTo("/static/page")
+	return b
+}
+
+// binding begins to hear what the browser tells.
+func (t *tab) binding() *bound {
+	t.Helper()
+	b := &bound{tab: t}
 	if err := chromedp.Listen(b.ctx, func(event any) {
 		if e, ok := event.(*network.EventDeviceBoundSessionEventOccurred); ok {
 			b.mu.Lock()
@@ -156,12 +164,11 @@ func (p *profile) binding() *bound {
 			b.mu.Unlock()
 		}
 	}); err != nil {
-		p.Fatal(err)
+		t.Fatal(err)
 	}
 	if _, err := chromedp.Call(b.ctx, network.EnableDeviceBoundSessions, network.EnableDeviceBoundSessionsParams{Enable: true}); err != nil {
-		p.Fatal(err)
+		t.Fatal(err)
 	}
-	b.goTo("/static/page")
 	return b
 }
 

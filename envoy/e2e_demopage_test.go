@@ -54,13 +54,14 @@ type demoStack struct {
 	*stack
 
 	network string // its port
+	front   string // where browsers come instead, behind TLS; "" for none
 	urlFile string
 	attempt time.Duration // refresh_attempt_max
 	control *demoControl
 }
 
 // newDemo deploys it. It learns where Envoy is, so that it can play, by openNetwork. Its Postgres is its own: the page kills it.
-func newDemo(t *testing.T, attempt time.Duration) (s *demoStack, openNetwork func()) {
+func newDemo(t *testing.T, attempt time.Duration, settings ...string) (s *demoStack, openNetwork func()) {
 	t.Helper()
 	c, err := cluster.Start(t.Context(), clusterOptions())
 	if err != nil {
@@ -71,7 +72,7 @@ func newDemo(t *testing.T, attempt time.Duration) (s *demoStack, openNetwork fun
 	s.stack = newStack(t, stackOptions{
 		cluster: c,
 		// As in the demo.
-		settings: []string{"SESSIONGATE_RESPONSES_DENIAL_HEADER=true", "SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX=" + attempt.String(), "SESSIONGATE_BINDING_MODE=offer"},
+		settings: append(settings, "SESSIONGATE_RESPONSES_DENIAL_HEADER=true", "SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX="+attempt.String(), "SESSIONGATE_BINDING_MODE=offer"),
 		existing: func(inner *stack) string { s.stack = inner; return s.startDemoApp() },
 	})
 	return s, func() {
@@ -184,10 +185,15 @@ type demoPage struct {
 	demo *demoStack
 }
 
+// page is the address of a path, by way of the network.
+func (s *demoStack) page(path string) string {
+	return cmp.Or(s.front, "http://app.localhost:"+s.network) + path
+}
+
 // goTo opens a path by way of the network.
 func (d demoPage) goTo(path string) {
 	d.Helper()
-	d.tab.goTo("http://app.localhost:" + d.demo.network + path)
+	d.tab.goTo(d.demo.page(path))
 }
 
 // openDemo signs a user in by the page's own script. Motion is off, so that a test need not wait for it.
@@ -239,7 +245,7 @@ func (d demoPage) do(act func(ctx context.Context, t *chromedp.Target) error) {
 func (d demoPage) remember() {
 	d.Helper()
 	d.do(func(ctx context.Context, t *chromedp.Target) error {
-		held, err := cdp.Call(ctx, t, network.GetCookies, network.GetCookiesParams{URLs: []string{d.site(refreshPath)}})
+		held, err := cdp.Call(ctx, t, network.GetCookies, network.GetCookiesParams{URLs: []string{d.demo.page(refreshPath)}})
 		if err != nil {
 			return err
 		}

@@ -179,6 +179,9 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	answer.Answer.CopyTo(w)
+	if r.Header.Get(unboundHeader) != "" {
+		w.Header().Del(headerOffer) // the story tells of rotation, which a bound session has none of
+	}
 	a.done(w, r, form.ReturnTo)
 }
 

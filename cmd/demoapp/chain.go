@@ -13,6 +13,8 @@ import (
 type chain struct {
 	Own    string `json:"own"`              // of the refresh token that it came with
 	Parent string `json:"parent,omitempty"` // of the one before, until its own was used
+	// Bound says that the browser proved the key of its device for it.
+	Bound bool `json:"bound,omitempty"`
 	// ExpiresIn is how long the access token is good, in seconds.
 	ExpiresIn int64 `json:"expires_in"`
 }
@@ -25,6 +27,7 @@ type payload struct {
 	Gate     struct {
 		Own    string `json:"own"`
 		Parent string `json:"parent"`
+		Bound  int    `json:"bnd"`
 	} `json:"sg"`
 }
 
@@ -73,7 +76,7 @@ func chainOf(r *http.Request) *chain {
 	if best.Gate.Own == "" {
 		return nil
 	}
-	return &chain{best.Gate.Own, best.Gate.Parent, max(0, best.Expires-time.Now().Unix())}
+	return &chain{best.Gate.Own, best.Gate.Parent, best.Gate.Bound == 1, max(0, best.Expires-time.Now().Unix())}
 }
 
 // chainIn reads a front-token header, nil if it is none.
@@ -86,5 +89,5 @@ func chainIn(frontToken string) *chain {
 		return nil
 	}
 	p := told.Payload
-	return &chain{p.Gate.Own, p.Gate.Parent, p.Expires - p.IssuedAt}
+	return &chain{p.Gate.Own, p.Gate.Parent, p.Gate.Bound == 1, p.Expires - p.IssuedAt}
 }

@@ -21,6 +21,7 @@ const (
 	loseHeader    = "X-Stage-Lose"    // the answer is to get lost
 	networkHeader = "X-Stage-Network" // came this way; its value is known to this process alone
 	proofHeader   = "X-Stage-Proof"   // of a sign-in, told to the page that made it
+	unboundHeader = "X-Stage-Unbound" // the sign-in's answer is not to offer to bind the session
 
 	stagePath = "/stage/"
 )
@@ -71,7 +72,9 @@ func (a *app) network() http.Handler {
 
 // pass notes an answer, and loses it where it was asked to.
 func (a *app) pass(answer *http.Response) error {
-	lost := answer.Request.Header.Get(loseHeader) != ""
+	// A redirect is no answer yet: a browser with a bound session proves its key on the way, and then asks
+	// again, with the same headers.
+	lost := answer.Request.Header.Get(loseHeader) != "" && answer.StatusCode != http.StatusTemporaryRedirect
 	if name := answer.Request.Header.Get(requestHeader); name != "" {
 		a.wire.sent(name, answer.Request)
 		a.wire.answered(name, answer.StatusCode, answer.Header, lost)

@@ -17,6 +17,9 @@ import (
 
 const switchTimeout = 45 * time.Second // a Postgres that was killed recovers first
 
+// elsewhere is why the switches of a host that is not this machine's are off.
+const elsewhere = "Open this page as localhost: its switches are for this machine alone."
+
 // unswitched is why there are no switches. What a hand can do instead follows.
 const unswitched = "This page cannot do it: nothing here owns that process. "
 
@@ -36,6 +39,10 @@ func (a *app) showSwitches(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
+	if !isLoopback(r.Host) {
+		a.json(w, http.StatusOK, []part{{Name: "postgres", Reason: elsewhere}, {Name: "replica", Reason: elsewhere}})
+		return
+	}
 	a.control(w, r, http.MethodGet, "/parts", nil)
 }
 
@@ -53,7 +60,7 @@ func (a *app) turn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !isLoopback(r.Host) {
-		a.json(w, http.StatusForbidden, map[string]string{"message": "Open this page as localhost: its switches are for this machine alone."})
+		a.json(w, http.StatusForbidden, map[string]string{"message": elsewhere})
 		return
 	}
 	if a.proven(w, body.plays) == nil {

@@ -13,6 +13,19 @@ export const unavailable = (status) => ({
   text: "The gate cannot decide at the moment. That is no verdict: nothing is lost, try again.",
 });
 
+// ofForeign explains why sessiongate refuses what a page of another origin sends. This page has another one
+// than Envoy knows where TLS ends before the demo.
+const ofForeign = (status) => ({
+  label: "FORBIDDEN", tone: "bad", at: "gate", status, weight: large,
+  text: `Refused: TLS ends before Envoy, which therefore does not know this page’s origin. sessiongate needs SESSIONGATE_ALLOWED_ORIGINS=${location.origin}`,
+});
+
+// ofSignOut explains the answer to a sign-out.
+export function ofSignOut({ status }) {
+  if (status === 200) return { label: "signed out", tone: "good", at: "gate", status, text: "The session is ended, and a copy of its tokens is worth nothing." };
+  return status === 403 ? ofForeign(status) : unavailable(status);
+}
+
 export const noAnswer = () => ({ label: "no answer", tone: "warn", at: "browser", status: "", weight: large, text: "The network failed: no answer came." });
 
 export const ended = (status) => ({
@@ -62,6 +75,10 @@ export async function ofCheck(response, { session, spoiled, allowed }) {
 // ofMe explains a call that passed: { own, parent, expiresIn } of its access token.
 export function ofMe(chain, who, seen) {
   if (!seen) return { text: "The check let it pass and told the app the user's identity." };
+  if (who === "you" && seen.bound && !chain.bound) {
+    chain.used(who, seen);
+    return { weight: large, text: "Passed. Your browser has bound this session to its device (B1), and proved its key (B4): from now on a refresh needs the key." };
+  }
   const firstUse = chain.used(who, seen);
   const whose = who === "you" ? "your" : "the thief’s";
   if (firstUse) {
@@ -70,10 +87,20 @@ export function ofMe(chain, who, seen) {
   return { text: "Passed: verified in memory, without a query. The app was told the user's identity." };
 }
 
-// ofRefresh explains the answer to a refresh: { status, told, error }.
-export function ofRefresh(chain, who, { status, told: news, error, denial }) {
-  if (denial === "unproven") return ofUnproven(status);
+// ofRefresh explains the answer to a refresh: { status, told, error, denial, redirected }.
+export function ofRefresh(chain, who, { status, told: news, error, denial, redirected }) {
   const you = who === "you";
+  if (denial === "unproven") return you ? ofWaiting(status) : ofUnproven(status);
+  if (denial === "key_lost") return ofLostKey(status, you);
+  if (you && status === 200 && news?.bound) {
+    chain.kept(who, news);
+    return {
+      label: "proven", tone: "good", at: "gate", status, weight: large,
+      text: redirected
+        ? "The refresh was sent to prove the key (B9), and your browser signed by itself (B4): a new access token. The refresh token stays: without the key it is worth nothing."
+        : "Your browser proved its key only moments ago (B8): the access token of that proof stays, and so does the refresh token.",
+    };
+  }
   if (status === 200 && news?.parent) {
     const { known, lost } = chain.issued(who, news);
     const answer = { label: "new tokens", tone: "good", at: "gate", status, weight: large };
@@ -113,6 +140,8 @@ export function ofRefresh(chain, who, { status, told: news, error, denial }) {
       return { ...unavailable(status), text: "A refresh has to wait: it needs the database. That is no verdict, so no cookie changes and no one is signed out." };
     case 429:
       return unavailable(status);
+    case 403:
+      return ofForeign(status);
   }
   if (error === "token theft detected") {
     return {
@@ -130,6 +159,21 @@ export function ofRefresh(chain, who, { status, told: news, error, denial }) {
 export const ofUnproven = (status) => ({
   label: "UNPROVEN", tone: "bad", at: "gate", status, weight: decisive,
   text: "No token (B10): the session is bound, and a refresh needs a signature by its key. Cookies are all that the thief has. The session goes on, and a thief cannot end it either.",
+});
+
+// ofWaiting explains the same to the session's own browser, which did not prove its key: it may be out of
+// signatures, without its key, or there is no database.
+const ofWaiting = (status) => ({
+  label: "UNPROVEN", tone: "warn", at: "gate", status, weight: large,
+  text: "A refresh has to wait (B10): the session is bound, and your browser could not prove its key now. That is no verdict, so no cookie changes and no one is signed out.",
+});
+
+// ofLostKey explains what a client gets that waited for too long. The session goes on.
+const ofLostKey = (status, you) => ({
+  label: "key lost", tone: "bad", at: "gate", status, end: you, lostKey: true, weight: decisive,
+  text: you
+    ? "For ten minutes your browser could not prove the key of this session (B10). You have to sign in."
+    : "For ten minutes the thief could not prove the key (B10): it is told to sign in, and its cookies are gone. Your session goes on.",
 });
 
 // ofLaptop explains an answer to the laptop: { status, denial }.
@@ -154,6 +198,13 @@ export const ofCopy = ({ status }) => (status === 200
 // browser does not.
 export function ofLoss(chain, status, news) {
   const lost = { label: "new tokens", tone: "warn", at: "gate", status, lost: true, weight: large };
+  if (status === 200 && news?.bound) {
+    chain.kept("you", news);
+    return {
+      ...lost, label: "access token", tone: "good",
+      text: "The network lost the answer, and nothing with it: the access token came before, when your browser proved its key (B4). The refresh token stays.",
+    };
+  }
   if (status !== 200 || !news) {
     return { ...lost, label: String(status), text: `An answer with the status ${status} got lost. Your browser knows nothing of it, and asks again.` };
   }
@@ -185,6 +236,9 @@ export function ofTabs(chain, answers) {
   const different = new Set(good.map(({ told }) => told?.own)).size;
   if (good.length < answers.length || different !== 1) {
     return good.length === 0 ? event : { ...event, text: `${good.length} of ${answers.length} were answered with ${different === 1 ? "one" : different} refresh token. ${event.text}` };
+  }
+  if (first.told.bound) {
+    return { ...event, text: `${answers.length} answers, and your browser proved its key for all of them (B8, B9). The refresh token stays. No tab is left with a dead token.` };
   }
   return {
     ...event,

@@ -12,6 +12,7 @@ export class Chain {
   held = {}; // by "you" and "thief": the hash of the refresh token that each has
   movedAt = null; // when another token became current, if this browser saw it
   accessEnds = null; // when your access token expires
+  bound = false; // your browser has proved the key of its device: no session goes back
 
   constructor(session) {
     this.session = session;
@@ -77,6 +78,7 @@ export class Chain {
     this.held[who] = told.own;
     if (who !== "you") return;
     this.accessEnds = Date.now() + told.expiresIn * 1000;
+    this.bound ||= Boolean(told.bound);
   }
 
   // issued: an answer brought a child. It returns whether that is known already, and
@@ -138,8 +140,9 @@ export class Chain {
   }
 
   // grace is how long (ms) the current token stays, 0 if a refresh generates a child, null
-  // if this page cannot know.
+  // if this page cannot know. A bound session has none: its token always stays.
   grace(attempt) {
+    if (this.bound) return 0;
     if (!attempt || !this.movedAt) return null;
     return Math.max(0, this.movedAt + attempt - Date.now());
   }

@@ -4,7 +4,7 @@
 // request of the user.
 
 import { alone, antiCSRF, forgetAntiCSRF, hasAntiCSRF, read, refreshPath, request, told } from "./gate.js";
-import { allow, ended, noAnswer, ofCheck, ofCopy, ofLaptop, ofLoss, ofMe, ofRefresh, ofTabs, otherSession, unavailable } from "./answers.js";
+import { allow, ended, noAnswer, ofCheck, ofCopy, ofLaptop, ofLoss, ofMe, ofRefresh, ofSignOut, ofTabs, otherSession, unavailable } from "./answers.js";
 import { Lane, Log, bringIntoView } from "./lanes.js";
 import { Player, chapters } from "./story.js";
 import { Switches } from "./switches.js";
@@ -13,7 +13,7 @@ import { Chain } from "./chain.js";
 import { Tokens } from "./tokens.js";
 
 const $ = (id) => document.getElementById(id);
-const { own, parent, expiresIn, attempt, network } = $("demo").dataset;
+const { own, parent, expiresIn, bound: provenNow, attempt, network } = $("demo").dataset;
 const grace = Number(attempt); // G in ms, 0 if not known
 const every = 3000; // ms, of the timer
 const [asks, askAgain] = [10, 200]; // times, ms: until all processes have heard of an end
@@ -103,7 +103,7 @@ async function call(method, path, options) {
 }
 
 // fromApp is what the app tells of the access token that it was sent.
-const fromApp = (seen) => seen && { own: seen.own, parent: seen.parent, expiresIn: seen.expires_in };
+const fromApp = (seen) => seen && { own: seen.own, parent: seen.parent, bound: Boolean(seen.bound), expiresIn: seen.expires_in };
 
 // me is a call whose answer tells what the app was told.
 async function me(how, options = {}) {
@@ -131,7 +131,8 @@ async function callMe(options) {
 async function refreshed(response) {
   const { error } = await response.json().catch(() => ({}));
   const news = told(response);
-  return { status: response.status, told: news, error, other: Boolean(news) && news.session !== session, ok: response.ok };
+  const denial = response.headers.get("x-sessiongate-denial");
+  return { status: response.status, told: news, error, denial, redirected: response.redirected, other: Boolean(news) && news.session !== session, ok: response.ok };
 }
 
 async function readRefresh(response) {
@@ -174,6 +175,7 @@ async function lose() {
     if (!status) return unavailable(504);
     const news = read(front);
     if (news && news.session !== session) return otherSession(status, "gate");
+    if (news?.bound) spoiled = false; // the proof has brought another one
     return ofLoss(chain, status, news);
   };
   const event = await alone(() => {
@@ -216,7 +218,8 @@ async function openThief() {
   lanes.thief.say("has a copy of the refresh token of your sign-in");
   $("demo").dataset.acting = "thief";
   chain.save();
-  acted("copy the refresh token", "A thief has copied the refresh token that was issued to you at sign-in. Who refreshes first?", "bad");
+  const worth = chain.bound ? "It is worth nothing without your browser’s key: let the thief refresh." : "Who refreshes first?";
+  acted("copy the refresh token", `A thief has copied the refresh token that was issued to you at sign-in. ${worth}`, "bad");
 }
 
 // command has an actor send a request. Without cookies: what the thief does must not
@@ -238,6 +241,11 @@ async function thiefRefresh() {
   });
   const event = await follow("thief", `POST ${refreshPath}`, explaining, { name });
   if (event.end) await finish(event, "thief");
+  if (event.lostKey) {
+    thief = null; // its copy is gone; it may steal another
+    delete chain.held.thief;
+    render();
+  }
   return event;
 }
 
@@ -329,7 +337,7 @@ async function power(name, on) {
 // --- The end, and a new beginning ---
 
 // finish shows that the session has ended, also to the one of the two that has not asked.
-async function finish({ theft = false, otherSession: other = false }, who = "you") {
+async function finish({ theft = false, lostKey = false, otherSession: other = false }, who = "you") {
   if (finished) return;
   finished = true;
   replaced = other;
@@ -357,6 +365,10 @@ async function finish({ theft = false, otherSession: other = false }, who = "you
   $("ended-text").textContent = theft
     ? "sessiongate cannot know which of the two is you. Only you can sign in again."
     : "You signed out, here or elsewhere, or its time was up.";
+  if (lostKey) {
+    $("ended-title").textContent = "You have to sign in.";
+    $("ended-text").textContent = "Your browser has lost the key of this session, so no one can use it.";
+  }
   $("ended-link").textContent = "Sign in again";
   $("ended-link").href = "/login";
   if (other) {
@@ -372,10 +384,11 @@ async function finish({ theft = false, otherSession: other = false }, who = "you
   bringIntoView($("ended"));
 }
 
-// signIn begins a new session on this page.
+// signIn begins a new session on this page, for the story. It tells of rotation, so no browser is to
+// bind it.
 async function signIn(user) {
   let begun = null;
-  const { name, answer } = send("POST", "/login", { headers: { "content-type": "application/json" }, body: JSON.stringify({ user }) });
+  const { name, answer } = send("POST", "/login", { headers: { "content-type": "application/json", "x-stage-unbound": "1" }, body: JSON.stringify({ user }) });
   const explaining = answer.then(async (response) => {
     const status = response.status;
     if (!response.ok) {
@@ -408,9 +421,7 @@ async function signOut(form) {
       return call("POST", path, { allowed: () => "The app had sessiongate end every session of yours." });
     }
     const { name, answer } = send("POST", path);
-    return follow("you", `POST ${path}`, answer.then(({ status }) => (status === 200
-      ? { label: "signed out", tone: "good", at: "gate", status, text: "The session is ended, and a copy of its tokens is worth nothing." }
-      : unavailable(status))), { name });
+    return follow("you", `POST ${path}`, answer.then(ofSignOut), { name });
   };
   const event = await signedOut();
   if (event.status !== 200) return;
@@ -640,6 +651,11 @@ function render() {
   $("stop").hidden = !player.plays;
   $("play-how").hidden = player.plays;
   $("event").setAttribute("aria-live", player.plays ? "off" : "polite"); // the captions tell the story
+  if (location.protocol === "https:") {
+    $("bound-how").textContent = `The demo app plays this laptop, and has its key. ${chain.bound
+      ? "Your browser has bound your own session, too: the thief above gets no token either."
+      : "Your browser has not bound your own session: not every browser can, and the story’s sign-ins do not offer it."}`;
+  }
   tokens.draw(chain, finished && !replaced);
   $("window-you").dataset.ended = finished;
   tick();
@@ -649,6 +665,7 @@ function render() {
 function hint() {
   if (finished) return "";
   if (!thief) return "What is a copy of your refresh token worth?";
+  if (chain.bound) return "Your session is bound. The copy needs a signature by the key of your device, and no cookie has that.";
   const holds = chain.token(chain.held.thief);
   switch (chain.state(holds)) {
     case "current":
@@ -673,6 +690,7 @@ function hint() {
 // page to know.
 function wouldDo(young) {
   const state = chain.state(chain.token(chain.held.you));
+  if (chain.bound) return "proves your key";
   if (young === null) return "";
   if (state === "child") return "uses the child";
   if (state !== "current") return "";
@@ -713,7 +731,7 @@ async function begin() {
     if (!parent || parent === first) chain.tokens.unshift({ hash: first, sure: false });
   }
   const before = chain.held.you;
-  const seen = own ? { own, parent, expiresIn: Number(expiresIn) } : null;
+  const seen = own ? { own, parent, bound: Boolean(provenNow), expiresIn: Number(expiresIn) } : null;
   const passed = seen ? ofMe(chain, "you", seen).text : "Passed.";
   const renewed = before && seen && before !== own;
   await follow("you", "GET /", Promise.resolve(allow(200, renewed ? `Refreshed on the way, by the page that a 440 shows. ${passed}` : passed)));
@@ -723,7 +741,7 @@ delete chain.held.thief;
 for (const name of chapters) $("chapters").append(Object.assign(document.createElement("li"), { textContent: name }));
 $("deck").hidden = false;
 if (location.protocol === "https:") {
-  $("bound-how").textContent = "The demo app plays this laptop, and has its key. Your browser may have bound your own session: then the thief above gets no token either.";
+  $("play-how").textContent += " Its sign-ins do not offer to bind: it tells of rotation, and of a laptop that is bound.";
 }
 document.querySelector(".player").hidden = false;
 if (!proof) {

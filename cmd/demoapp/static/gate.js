@@ -27,11 +27,11 @@ export const alone = (work) => (navigator.locks ? navigator.locks.request("sessi
 // told is what the headers of a sign-in or refresh tell scripts.
 export const told = (response) => read(response.headers.get("front-token"));
 
-// read reads such a header: the session, the token hashes in its access token, and how
-// long that is good, in seconds.
+// read reads such a header: the session, the token hashes in its access token, whether that
+// was made for a proof of the device's key, and how long it is good, in seconds.
 export function read(front) {
   if (!front || front === "remove") return null;
   const bytes = Uint8Array.from(atob(front), (c) => c.charCodeAt(0));
   const { up } = JSON.parse(new TextDecoder().decode(bytes));
-  return { session: up.sid, own: up.sg.own, parent: up.sg.parent, expiresIn: up.exp - up.iat };
+  return { session: up.sid, own: up.sg.own, parent: up.sg.parent, bound: up.sg.bnd === 1, expiresIn: up.exp - up.iat };
 }

@@ -70,7 +70,7 @@ export const steps = [
     chapter: 6, caption: "Ada signs in again, which the thief cannot. Then the database is killed.",
     act: (stage) => stage.signIn("ada").then(() => stage.power("postgres", false)),
     unless: (stage) => stage.cannot("postgres"),
-    instead: "Ada signs in again. To kill the database here: docker compose kill postgres.",
+    instead: "Ada signs in again. The database cannot be killed from this page: its switch says why.",
     otherwise: (stage) => stage.signIn("ada"),
   },
   {

@@ -22,7 +22,7 @@ export class Wire {
     const passed = response?.ok ? await response.json() : null;
     if (this.#name !== name) return; // another one was chosen meanwhile
     this.which.textContent = title;
-    this.#curl = passed?.curl ?? "";
+    this.#curl = (passed?.curl ?? "").replace("http://", `${location.protocol}//`); // where TLS ends before the network
     this.changed();
     if (!passed?.request) {
       this.shown.replaceChildren(make("p", "quiet", "Nothing is known of this request any more."));
