@@ -133,7 +133,9 @@ func TestInheritedSettings(t *testing.T) {
 // a statement or an idle connection stays the administrator's there.
 func TestInheritedSettingsThroughPooler(t *testing.T) {
 	t.Parallel()
-	c, _ := inheriting(t, "statement_timeout", "idle_session_timeout")
+	// Nor is just-in-time compilation switched off there: without index scans each statement is compiled
+	// at length, which takes two minutes here and changes no answer.
+	c, _ := inheriting(t, "statement_timeout", "idle_session_timeout", "jit")
 	pooler, err := c.StartPooler(t.Context(), "heir")
 	if err != nil {
 		t.Fatal(err)
