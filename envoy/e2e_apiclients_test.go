@@ -83,6 +83,7 @@ ended true
 `
 
 func TestAPIClients(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../docs/api.md")
 	if err != nil {
 		t.Fatal(err)

@@ -44,6 +44,7 @@ func newBoundDemo(t *testing.T, attempt time.Duration) *demoStack {
 
 // TestDemoBound: to a visitor whose browser binds, the page tells what is true of a bound session, and plays its story to the end.
 func TestDemoBound(t *testing.T) {
+	t.Parallel()
 	s := newBoundDemo(t, demoAttempt)
 	browser, err := boundChromium()
 	if err != nil {

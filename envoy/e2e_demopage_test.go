@@ -376,6 +376,7 @@ var (
 )
 
 func TestDemoPage(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	s, openNetwork := newDemo(t, attempt)
 

@@ -37,9 +37,15 @@ type toldCaption struct {
 }
 
 func TestDemoStory(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
-	s, openNetwork := newDemo(t, demoAttempt)
-	openNetwork()
+	demo := func(t *testing.T) *demoStack {
+		t.Helper()
+		t.Parallel()
+		s, openNetwork := newDemo(t, demoAttempt)
+		openNetwork()
+		return s
+	}
 
 	for name, view := range map[string]struct {
 		width, height  int64
@@ -49,6 +55,7 @@ func TestDemoStory(t *testing.T) {
 		"at 390 px, less moved": {390, 844, "dark", "reduce"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			s := demo(t)
 			d := openDemo(t, s, "eve")
 			d.media(view.scheme, view.motion)
 			d.viewport(view.width, view.height, 1)
@@ -105,6 +112,7 @@ func TestDemoStory(t *testing.T) {
 	}
 
 	t.Run("from the sign-in page, paused by a key, and stopped", func(t *testing.T) {
+		s := demo(t)
 		d := s.newPage(s.newProfileFor(t))
 		d.media("light", "reduce")
 		d.goTo("/login")

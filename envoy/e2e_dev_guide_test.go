@@ -126,6 +126,7 @@ func TestDevGuide(t *testing.T) {
 
 // TestReadmeDev follows README.md from nothing to the first protected request of an app: two commands, and a browser.
 func TestReadmeDev(t *testing.T) {
+	t.Parallel()
 	blocks := blocksBelow(t, "../README.md", "## In front of your own app", "sh")
 	if want := []string{"make build\nbin/sessiongate dev --app " + shownApp + "\n"}; !slices.Equal(blocks, want) {
 		t.Fatalf("README.md has the commands %q, want two: %q", blocks, want)
