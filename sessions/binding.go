@@ -131,15 +131,18 @@ func (c challenge) young(life time.Duration, now time.Time) bool {
 	return !c.issuedAt.After(now.Add(leeway)) && now.Before(c.issuedAt.Add(life))
 }
 
-// identifierPrefix begins the name of a browser's device session, sealed in the same way:
+// identifierVersion begins the name of a browser's device session, sealed in the same way:
 //
 //	sgd1_ base64url( key id ‖ AES-256-GCM nonce ‖ sealed body )
 //
-// It stays the same for the life of the session, and a sealing key is kept for longer. The browser
-// keeps it beside the key of the device, and not in a cookie. So an attacker that has copied the
-// cookies cannot even ask for a challenge. And as it has the public key, what another key signed is
-// refused before a store is asked or a request is counted.
-const identifierPrefix = "sgd1_"
+// The browser sends for the life of the session the one that it got at the registration, and a sealing
+// key is kept for longer. It keeps it beside the key of the device, and not in a cookie. So an attacker
+// that has copied the cookies cannot even ask for a challenge. And as it has the public key, what
+// another key signed is refused before a store is asked or a request is counted.
+const (
+	identifierPrefix  = "sgd"
+	identifierVersion = identifierPrefix + "1_"
+)
 
 // identifier is an opened one.
 type identifier struct {
@@ -150,11 +153,14 @@ type identifier struct {
 const identifierBody = 16 + 33
 
 func (i identifier) seal(k *sealingKey) Token {
-	return k.seal(identifierPrefix, append(append(make([]byte, 0, identifierBody), i.handle[:]...), i.key[:]...))
+	return k.seal(identifierVersion, append(append(make([]byte, 0, identifierBody), i.handle[:]...), i.key[:]...))
 }
 
 func openIdentifier(text string, keys *keyring) (i identifier, err error) {
-	b, err := keys.unseal(identifierPrefix, text, identifierBody)
+	if newerFormat(identifierPrefix, text) {
+		return identifier{}, errNewerFormat
+	}
+	b, err := keys.unseal(identifierVersion, text, identifierBody)
 	if err != nil {
 		return identifier{}, err
 	}
@@ -165,11 +171,11 @@ func openIdentifier(text string, keys *keyring) (i identifier, err error) {
 // The rules of device-bound sessions (docs/bound.md).
 const (
 	B1  Rule = "B1"  // a key is registered
-	B2  Rule = "B2"  // the refresh token is not that of the device session
+	B2  Rule = "B2"  // the identifier does not open, or the refresh token is of another session
 	B3  Rule = "B3"  // no proof of a challenge that is young
 	B4  Rule = "B4"  // proven: a new access token
 	B5  Rule = "B5"  // no such session, or expired
-	B6  Rule = "B6"  // another key's proof
+	B6  Rule = "B6"  // a proof that is not of the session's key
 	B8  Rule = "B8"  // plain, with an access token that a proof just brought
 	B9  Rule = "B9"  // plain: prove first
 	B10 Rule = "B10" // plain, and again without a proof
@@ -232,8 +238,8 @@ type boundWindows struct {
 }
 
 // decideBound is the table of docs/bound.md for a request whose refresh token opens and, where the
-// way asks for one, whose proof is of a young challenge and signed by the key. Without both there is no
-// row to decide about. It reads no clock, no store and no randomness.
+// way asks for one, whose proof is of a young challenge and signed by asked.key. Without both there is
+// no row to decide about. It reads no clock, no store and no randomness.
 func decideBound(row Row, s asked, now time.Time, w boundWindows) boundDecision {
 	gone := !now.Before(row.ExpiresAt) || !now.Before(row.AbsoluteExpiresAt)
 	switch {
@@ -244,8 +250,9 @@ func decideBound(row Row, s asked, now time.Time, w boundWindows) boundDecision 
 		return boundDecision{B5, boundEnded, row}
 
 	case s.way == wayProve && (s.key == BoundKey{} || s.key != row.BoundKey):
-		// The row is of a backup, from before the registration. The session lives on: as it is not bound,
-		// its refresh token alone refreshes it.
+		// The row has no key where it is of a backup, from before the registration. The session lives on: as
+		// it is not bound, its refresh token alone refreshes it. Another key is there only if a writer of
+		// the database put it there.
 		return boundDecision{B6, boundRefused, row}
 
 	case s.way == wayProve:

@@ -317,17 +317,20 @@ func TestIdentifier(t *testing.T) {
 	if got, err := openIdentifier(text, keys); err != nil || got != want {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	body := text[len(identifierPrefix):]
+	body := text[len(identifierVersion):]
 	for name, text := range map[string]string{
-		"empty": "", "prefix alone": identifierPrefix, "no prefix": body, "a newer prefix": "sgd2_" + body,
+		"empty": "", "prefix alone": identifierVersion, "no prefix": body, "no version": identifierPrefix + "_" + body,
 		"under another prefix": challengePrefix + body, "truncated": text[:len(text)-4], "longer text": text + "AAAA",
 		"the handle": want.handle.String(), "a challenge": challenge{toProve, want.handle, testEpoch}.seal(sealer).Reveal(),
-		"a challenge under this prefix": identifierPrefix + challenge{toProve, want.handle, testEpoch}.seal(sealer).Reveal()[len(challengePrefix):],
-		"a shorter body":                sealer.seal(identifierPrefix, make([]byte, identifierBody-1)).Reveal(),
+		"a challenge under this prefix": identifierVersion + challenge{toProve, want.handle, testEpoch}.seal(sealer).Reveal()[len(challengePrefix):],
+		"a shorter body":                sealer.seal(identifierVersion, make([]byte, identifierBody-1)).Reveal(),
 	} {
 		if got, err := openIdentifier(text, keys); !errors.Is(err, errSealed) || got != (identifier{}) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
+	}
+	if _, err := openIdentifier("sgd2_"+body, keys); !errors.Is(err, errNewerFormat) {
+		t.Errorf("of a newer version: %v", err)
 	}
 	foreign := want.seal(offline(t).keys.Load().sealers[0]).Reveal()
 	if _, err := openIdentifier(foreign, keys); !errors.Is(err, errUnknownSealingKey) {

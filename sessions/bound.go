@@ -20,6 +20,8 @@ func (*ChallengeError) Error() string { return "the request has no proof of a ch
 // Prover is a request that registers the key of a device, or proves it. Its tokens are those in the
 // cookie: no other transport is bound.
 type Prover struct {
+	carried
+
 	Tokens []string
 	Proof  *Proof // nil: none that can be read
 	// Identifier is that of the browser's device session, [Issued.Identifier]. Bind ignores it.
@@ -85,9 +87,7 @@ func (e *Engine) prove(ctx context.Context, p Prover) (Issued, error) {
 	case err != nil:
 		return Issued{}, err
 	case d.answer == boundProven:
-		issued, err := e.answerProof(rec, t, d, now)
-		issued.Identifier = Token(p.Identifier)
-		return issued, err
+		return e.answerProof(rec, t, d, now, Token(p.Identifier))
 	case d.answer == boundEnded:
 		e.cfg.Observe(Event{Kind: EventRefreshRefused, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule})
 		return notIssued(d.rule, rec.Handle, rec.UserID), ErrSessionEnded
@@ -96,9 +96,12 @@ func (e *Engine) prove(ctx context.Context, p Prover) (Issued, error) {
 	}
 }
 
-// refuseProof reports a proof that is young, and not of the key of the session.
+// refuseProof reports a proof that is young, and not of the key of the session: at most as often as a
+// session may be refreshed, for one challenge is enough to send any number of them.
 func (e *Engine) refuseProof(rule Rule, h Handle, user string) Issued {
-	e.cfg.Observe(Event{Kind: EventProofRefused, Handle: h, UserID: user, Rule: rule})
+	if _, err := e.refused.take(h, e.cfg.Now()); err == nil {
+		e.cfg.Observe(Event{Kind: EventProofRefused, Handle: h, UserID: user, Rule: rule})
+	}
 	return notIssued(rule, h, user)
 }
 
@@ -139,7 +142,11 @@ func (e *Engine) register(ctx context.Context, p Prover) (Issued, error) {
 	if !p.Proof.by(p.Proof.Key) {
 		return e.refuseProof(B1, c.handle, ""), ErrBindRefused
 	}
-	rec, now, d, err := e.decideAndWrite(ctx, asked{way: wayRegister, token: t, handle: c.handle, key: p.Proof.Key}, p.Device)
+	sealer := e.keys.Load().sealer(e.feed.clock.now())
+	if sealer == nil {
+		return Issued{}, unavailable("sealing the identifier of a device session", errNoKey)
+	}
+	rec, _, d, err := e.decideAndWrite(ctx, asked{way: wayRegister, token: t, handle: c.handle, key: p.Proof.Key}, p.Device)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return notIssued(B1, c.handle, ""), ErrBindRefused
@@ -147,10 +154,6 @@ func (e *Engine) register(ctx context.Context, p Prover) (Issued, error) {
 		return Issued{}, err
 	case d.answer != boundRegistered:
 		return e.refuseProof(d.rule, rec.Handle, rec.UserID), ErrBindRefused
-	}
-	sealer := e.keys.Load().sealer(now)
-	if sealer == nil {
-		return Issued{}, unavailable("sealing the identifier of a device session", errNoKey)
 	}
 	e.cfg.Observe(Event{Kind: EventKeyRegistered, Handle: rec.Handle, UserID: rec.UserID, Rule: d.rule})
 	rec.Row = d.next
@@ -200,8 +203,8 @@ func (e *Engine) sealChallenge(p purpose, h Handle) (Token, error) {
 // read, the decision the row as it is now.
 //
 // It counts the proof. Too many are UNAVAILABLE: at 429 browsers end the device session. As the proof
-// was verified, none of them is a thief's, who has the same refresh token and must not use up what its
-// owner may ask.
+// was verified, none is of a thief who has the cookies alone, and who must not use up what their owner
+// may ask. One that was captured can be sent again, and counts.
 func (e *Engine) decideAndWrite(ctx context.Context, s asked, device Device) (Record, time.Time, boundDecision, error) {
 	if _, err := e.proofs.take(s.handle, e.cfg.Now()); err != nil {
 		return Record{}, time.Time{}, boundDecision{}, unavailable("verifying a proof", err)
@@ -235,7 +238,7 @@ func (e *Engine) decideAndWrite(ctx context.Context, s asked, device Device) (Re
 
 // answerProof is B4. The access token has the current refresh token's hash, whichever token of the
 // session came: the device is proven, so the chain decides nothing.
-func (e *Engine) answerProof(rec Record, t refreshToken, d boundDecision, now time.Time) (Issued, error) {
+func (e *Engine) answerProof(rec Record, t refreshToken, d boundDecision, now time.Time, identifier Token) (Issued, error) {
 	rec.Row = d.next
 	p := lineage{rec.Current, TokenHash{}, t.antiCSRF.digest(), t.transport, true}
 	// The refresh token is the client's own, sealed again: its cookie is to live as long as the session,
@@ -244,7 +247,7 @@ func (e *Engine) answerProof(rec Record, t refreshToken, d boundDecision, now ti
 	if err != nil {
 		return Issued{}, err
 	}
-	issued.Rule = d.rule
+	issued.Rule, issued.Identifier = d.rule, identifier
 	issued.BoundLife = issued.AccessExpires.Sub(now)
 	if issued.AccessExpires.Before(rec.EndsAt().Truncate(time.Second)) {
 		// The browser asks for the next token while this one is still good, whenever it sends a
@@ -258,6 +261,8 @@ func (e *Engine) answerProof(rec Record, t refreshToken, d boundDecision, now ti
 // Shown is what a plain refresh, or a sign-out, shows of the device, where the session is bound to
 // one.
 type Shown struct {
+	carried
+
 	Access []string // the access tokens of the request
 	// Again says that it comes back from [ErrProve]. Skipped says that the browser has a device session
 	// and could not prove now. Waits are the values of [Issued.Waits] that came back.

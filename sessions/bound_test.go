@@ -479,6 +479,9 @@ func TestTooManyProofs(t *testing.T) {
 			t.Errorf("proof %d: %v, asks %v", n, err, calls)
 		}
 	}
+	if n := b.counted(sessions.EventProofRefused); n != 4 {
+		t.Errorf("%d of 20 refused proofs were reported, want 4: a thief does not fill the log", n)
+	}
 	b.prover() // a challenge costs nothing
 	local = local.Add(time.Second)
 	flood()

@@ -78,6 +78,8 @@ func (e *Engine) ended(h Handle, userID string, ending Ending) {
 
 // SignOutRequest is what a request shows to sign out.
 type SignOutRequest struct {
+	carried
+
 	Transport       Transport
 	Refresh, Access []string // the tokens that it carries by that transport
 	Again           bool     // it comes back from [ErrProve]

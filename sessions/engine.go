@@ -37,6 +37,7 @@ type Engine struct {
 	perAddress rates[sender]
 	own        rates[Handle]
 	proofs     rates[Handle]
+	refused    rates[Handle] // proofs of another key, as far as they are reported
 	// reported is what [Store.Report] wrote within the last hour.
 	reported *otter.Cache[reported, struct{}]
 
@@ -77,6 +78,10 @@ func New(store Store, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	refused, err := newRates[Handle](cfg.RefreshesPerSession)
+	if err != nil {
+		return nil, err
+	}
 	told, err := otter.New(&otter.Options[reported, struct{}]{MaximumSize: ratesMax, ExpiryCalculator: otter.ExpiryWriting[reported, struct{}](time.Hour)})
 	if err != nil {
 		return nil, fmt.Errorf("making a cache of reports: %w", err)
@@ -96,7 +101,7 @@ func New(store Store, cfg Config) (*Engine, error) {
 		expired:    expired,
 		unverified: newCPUShare(cfg.UnverifiedCPU, cfg.Now),
 
-		perSession: perSession, perAddress: perAddress, own: own, proofs: proofs, reported: told,
+		perSession: perSession, perAddress: perAddress, own: own, proofs: proofs, refused: refused, reported: told,
 		promoter: promoter{
 			queue: make(chan *verified, cfg.PromotionQueue), batch: cfg.PromotionBatch,
 			timeout: cfg.RefreshAttemptMax / 2, store: store, observe: cfg.Observe,

@@ -24,8 +24,8 @@ var (
 	ErrUnproven = errors.New("the session is bound to a device, and the client cannot prove that it is the one")
 	// ErrBindRefused: no key was registered, and the session is what it was.
 	ErrBindRefused = errors.New("the device's key was not registered")
-	// ErrNotThisDevice: the device session is not of this session, or has another key. It is to end;
-	// the session stays.
+	// ErrNotThisDevice: no such device session, or it is not of this session, or has another key. It is to
+	// end; the session stays.
 	ErrNotThisDevice = errors.New("no proof of the session's key")
 	// ErrUnavailable: no answer is possible now, and nothing changed for the client.
 	ErrUnavailable = errors.New("sessions are unavailable")

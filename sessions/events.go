@@ -14,7 +14,7 @@ const (
 	EventEnded            EventKind = "ended"
 	EventKeyRegistered    EventKind = "device_key_registered" // B1
 	EventBound            EventKind = "bound"                 // the first B4
-	EventProofRefused     EventKind = "proof_refused"         // B6: of another key than the session's; B1: of none that can be registered
+	EventProofRefused     EventKind = "proof_refused"         // B6: not of the session's key; B1: of none that can be registered
 	EventUnproven         EventKind = "unproven"              // B10 and B12: a bound session, and no proof
 	EventKeyLost          EventKind = "device_key_lost"       // B10: so for long that the user has to sign in
 	EventReportFailed     EventKind = "report_failed"         // an audit event that no change has; the next one is tried

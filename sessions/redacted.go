@@ -30,6 +30,18 @@ func (i Issued) Format(s fmt.State, verb rune) {
 	_, _ = fmt.Fprintf(s, fmt.FormatString(s, verb), fields(i))
 }
 
+// carried is in each type that has what a request carries: texts, which may be tokens.
+type carried struct{}
+
+// Format implements fmt.Formatter.
+func (carried) Format(s fmt.State, _ rune) { redact(s) }
+
+// LogValue implements slog.LogValuer.
+func (carried) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (carried) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
 // Format implements fmt.Formatter.
 func (KeyEncryptionKey) Format(s fmt.State, _ rune) { redact(s) }
 

@@ -18,6 +18,8 @@ func AnswerWithin(d time.Duration) time.Duration { return d * 9 / 20 }
 
 // RefreshRequest is what a request shows to get new tokens.
 type RefreshRequest struct {
+	carried
+
 	Transport Transport
 	Tokens    []string // the refresh tokens that it carries by that transport
 	Client    Client

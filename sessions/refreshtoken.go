@@ -23,13 +23,12 @@ const (
 )
 
 var (
-	// errSealed: the text is no token of ours, or not canonical. Garbage causes no query (I6).
-	errSealed = errors.New("refresh token does not open")
-	// errNewerFormat: a newer version of this program made the token. A rollout must sign no user
-	// out.
-	errNewerFormat = errors.New("refresh token has a newer format")
-	// errUnknownSealingKey: the token is sealed under a key that this process does not know.
-	errUnknownSealingKey = errors.New("refresh token is sealed under an unknown key")
+	// errSealed: the text is none of ours, or not canonical. Garbage causes no query (I6).
+	errSealed = errors.New("sealed text does not open")
+	// errNewerFormat: a newer version of this program made the text. A rollout must sign no user out.
+	errNewerFormat = errors.New("sealed text has a newer format")
+	// errUnknownSealingKey: the text is sealed under a key that this process does not know.
+	errUnknownSealingKey = errors.New("sealed under an unknown key")
 )
 
 // antiCSRF is the token that scripts repeat in a header. There is one per session, for its whole
@@ -161,7 +160,7 @@ func (r *keyring) unseal(prefix, text string, size int) ([]byte, error) {
 
 // openRefreshToken opens the one canonical text of a token.
 func openRefreshToken(text string, keys *keyring) (refreshToken, error) {
-	if newerFormat(text) {
+	if newerFormat(refreshPrefix, text) {
 		return refreshToken{}, errNewerFormat
 	}
 	body, err := keys.unseal(refreshVersion, text, refreshBody)
@@ -175,9 +174,9 @@ func openRefreshToken(text string, keys *keyring) (refreshToken, error) {
 // That alone proves nothing.
 func IsRefreshToken(text string) bool { return strings.HasPrefix(text, refreshPrefix) }
 
-// newerFormat says whether text looks like a format version above ours.
-func newerFormat(text string) bool {
-	rest, ok := strings.CutPrefix(text, refreshPrefix)
+// newerFormat says whether text looks like a format version above ours, which is 1.
+func newerFormat(prefix, text string) bool {
+	rest, ok := strings.CutPrefix(text, prefix)
 	if !ok {
 		return false
 	}

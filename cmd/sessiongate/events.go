@@ -52,7 +52,7 @@ func logEvent(ctx context.Context, log *slog.Logger, e sessions.Event) {
 	case sessions.EventKeyLost:
 		level, message = slog.LevelInfo, "no device session any more; the user is sent to sign in"
 	case sessions.EventProofRefused:
-		level, message = slog.LevelWarn, "a proof of another key; nothing changed"
+		level, message = slog.LevelWarn, "a proof that is not of the session's key; nothing changed"
 	case sessions.EventReportFailed:
 		level, message = slog.LevelWarn, "an audit event of a bound session could not be written; the next one is tried"
 	case sessions.EventKeyRegistered, sessions.EventCreated, sessions.EventRefreshed, sessions.EventSuperseded, sessions.EventRefreshRefused,

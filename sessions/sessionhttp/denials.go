@@ -16,7 +16,7 @@ var (
 	denyProve         = &sessions.Denial{Code: "prove_key", Rule: "B9, B12", Outcome: sessions.TryRefresh, Message: "the session is bound to a device; the browser has to prove that it has the key, and is sent to do so"}
 	denyUnproven      = &sessions.Denial{Code: "unproven", Rule: "B10", Outcome: sessions.Unavailable, Message: "the session is bound to a device, and the client did not prove that it has the key; nothing changed"}
 	denyKeyLost       = &sessions.Denial{Code: "key_lost", Rule: "B10", Outcome: sessions.Unauthorised, Message: "the session is bound to a device, and for longer than `binding.lost_after` the browser had no device session; the session was not ended"}
-	denyNotThisDevice = &sessions.Denial{Code: "not_this_device", Rule: "B2, B6", Outcome: sessions.Forbidden, Message: "the proof is of another session than the refresh token, or of another key; the browser ends its device session, and the session stays"}
+	denyNotThisDevice = &sessions.Denial{Code: "not_this_device", Rule: "B2, B6", Outcome: sessions.Forbidden, Message: "the identifier of the device session does not open, or is of another session than the refresh token; or the proof is not of the session's key; the browser ends its device session, and the session stays"}
 	denyBind          = &sessions.Denial{Code: "bind_refused", Rule: "B1", Outcome: sessions.Forbidden, Message: "the proof of a key is malformed, not signed by that key, or not of the challenge of a recent sign-in; or the session has another key; nothing changed"}
 
 	denyReauth       = &sessions.Denial{Code: "reauth", Rule: "reauth", Outcome: sessions.Forbidden, Message: "the sign-in is longer ago than `own_sessions.reauth_within` allows for ending other sessions; nothing changed"}
