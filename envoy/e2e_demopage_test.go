@@ -375,7 +375,7 @@ var (
 	spoiling = entry{prop, "expire the access token", ""}
 )
 
-func TestDemoPage(t *testing.T) {
+func TestDemoPage(t *testing.T) { //nolint:tparallel // the subtests are the steps of visits to one demo
 	t.Parallel()
 	needChromium(t)
 	s, openNetwork := newDemo(t, attempt)

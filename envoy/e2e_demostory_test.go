@@ -41,7 +41,6 @@ func TestDemoStory(t *testing.T) {
 	needChromium(t)
 	demo := func(t *testing.T) *demoStack {
 		t.Helper()
-		t.Parallel()
 		s, openNetwork := newDemo(t, demoAttempt)
 		openNetwork()
 		return s
@@ -55,6 +54,7 @@ func TestDemoStory(t *testing.T) {
 		"at 390 px, less moved": {390, 844, "dark", "reduce"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := demo(t)
 			d := openDemo(t, s, "eve")
 			d.media(view.scheme, view.motion)
@@ -112,6 +112,7 @@ func TestDemoStory(t *testing.T) {
 	}
 
 	t.Run("from the sign-in page, paused by a key, and stopped", func(t *testing.T) {
+		t.Parallel()
 		s := demo(t)
 		d := s.newPage(s.newProfileFor(t))
 		d.media("light", "reduce")
