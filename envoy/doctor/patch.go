@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,9 @@ func Patch(text []byte, o Options, a Addresses) ([]byte, error) {
 	d, err := readDocument(text)
 	if err != nil {
 		return nil, fmt.Errorf("reading Envoy's configuration: %w", err)
+	}
+	if at := otherBreak.FindIndex(text); at != nil {
+		return nil, fmt.Errorf("%w: line %d has a line break that is neither LF nor CRLF; replace it", ErrNotPatched, bytes.Count(text[:at[0]], []byte("\n"))+1)
 	}
 	c, err := view(d)
 	if err != nil {
@@ -65,6 +69,10 @@ func Patch(text []byte, o Options, a Addresses) ([]byte, error) {
 	}
 	return []byte(p.result()), nil
 }
+
+// otherBreak are the line breaks of YAML 1.1 but LF. A parser counts lines by them, and a patch would then
+// edit the wrong place.
+var otherBreak = regexp.MustCompile("\r(?:[^\n]|$)|[\u0085\u2028\u2029]")
 
 // forget takes back the choice of a check that is another system's.
 func (c *configuration) forget() {

@@ -142,6 +142,10 @@ func TestNotPatched(t *testing.T) {
 		"a config dump":     `{"configs": [{"@type": "x/envoy.admin.v3.ListenersConfigDump", "static_listeners": [{"listener": {"name": "a"}}]}]}`,
 		"a control plane's": "dynamic_resources: { lds_config: { ads: {} } }",
 		"no clusters":       strings.Replace(standalone.Block("existing"), "  clusters:\n", "  secrets: []\nx:\n", 1),
+		"CR alone":          strings.Replace(standalone.Block("existing"), "\n", "\n# a\rb\n", 1),
+		"CR at the end":     standalone.Block("existing") + "\r",
+		"NEL":               strings.Replace(standalone.Block("existing"), "\n", "\n# a\u0085b\n", 1),
+		"LS":                strings.Replace(standalone.Block("existing"), "\n", "\n# a\u2028b\n", 1),
 		"routes elsewhere":  strings.Replace(standalone.Block("existing"), "                route_config:\n", "                rds: { route_config_name: x }\n                x:\n", 1),
 	} {
 		if out, err := doctor.Patch([]byte(text), doctor.Options{}, doctor.Addresses{}); !errors.Is(err, doctor.ErrNotPatched) || len(out) > 0 {
