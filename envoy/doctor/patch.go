@@ -26,12 +26,12 @@ var ErrNotPatched = errors.New("it cannot be patched")
 // the few values that are weaker than there. All else stays as it was, byte by byte. What it does not
 // mend, [Examine] finds in the result. Patching a patched file changes nothing.
 func Patch(text []byte, o Options, a Addresses) ([]byte, error) {
+	if at := otherBreak.FindIndex(text); at != nil {
+		return nil, fmt.Errorf("%w: line %d has a line break that is neither LF nor CRLF; replace it", ErrNotPatched, bytes.Count(text[:at[0]], []byte("\n"))+1)
+	}
 	d, err := readDocument(text)
 	if err != nil {
 		return nil, fmt.Errorf("reading Envoy's configuration: %w", err)
-	}
-	if at := otherBreak.FindIndex(text); at != nil {
-		return nil, fmt.Errorf("%w: line %d has a line break that is neither LF nor CRLF; replace it", ErrNotPatched, bytes.Count(text[:at[0]], []byte("\n"))+1)
 	}
 	c, err := view(d)
 	if err != nil {
