@@ -36,8 +36,7 @@ func TestPlantedTokenStopsNoBinding(t *testing.T) {
 func TestFloodWithTheTokenKeepsNoOwnerOut(t *testing.T) {
 	cfg := boundConfig(t)
 	cfg.RefreshesPerSession = sessions.Rate{PerSecond: 1, Burst: 3}
-	local := time.Now()
-	cfg.Now = func() time.Time { return local }
+	frozen(&cfg)
 	cfg.FeedPoll = time.Hour / 2
 	b, proven := newBound(t, cfg)
 	flood := func() {

@@ -446,8 +446,7 @@ func TestProofOfASessionThatIsGone(t *testing.T) {
 func TestTooManyProofs(t *testing.T) {
 	cfg := boundConfig(t)
 	cfg.RefreshesPerSession = sessions.Rate{PerSecond: 1, Burst: 4}
-	local := time.Now()
-	cfg.Now = func() time.Time { return local }
+	pass := frozen(&cfg)
 	cfg.FeedPoll = time.Hour / 2
 	b := newBindable(t, cfg)
 	b.must(b.bind())
@@ -483,7 +482,7 @@ func TestTooManyProofs(t *testing.T) {
 		t.Errorf("%d of 20 refused proofs were reported, want 4: a thief does not fill the log", n)
 	}
 	b.prover() // a challenge costs nothing
-	local = local.Add(time.Second)
+	pass(time.Second)
 	flood()
 	if _, err := b.e.RefreshBound(t.Context(), p); err != nil {
 		t.Errorf("a second later: %v", err)
