@@ -64,7 +64,7 @@ func startChromium(preferences string, more ...chromedp.ExecAllocatorOption) (co
 	}
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	ctx, cancel := chromedp.NewContext(allocator)
-	atEnd = append(atEnd, func() { cancel(); stop(); _ = os.RemoveAll(dir) })
+	afterAllTests(func() { cancel(); stop(); _ = os.RemoveAll(dir) })
 	if err := chromedp.Do(ctx); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", file, err)
 	}

@@ -82,7 +82,7 @@ listed 1 free false
 ended true
 `
 
-func TestAPIClients(t *testing.T) { //nolint:tparallel // the subtests compile: one at a time keeps a core for others
+func TestAPIClients(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/api.md")
 	if err != nil {

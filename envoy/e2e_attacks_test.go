@@ -200,7 +200,7 @@ var permissive = sync.OnceValues(func() (*permissiveBrowser, error) {
 	if err != nil {
 		return nil, err
 	}
-	atEnd = append(atEnd, func() { _ = os.RemoveAll(dir) })
+	afterAllTests(func() { _ = os.RemoveAll(dir) })
 	b := &permissiveBrowser{extensions: map[string]string{}}
 	var dirs []string
 	for name, permissions := range map[string]string{"trusted": `"http://app.localhost/*"`, "untrusted": ""} {
@@ -560,6 +560,7 @@ var (
 // TestRequestForgery: the cookies are SameSite=None, so every site's requests carry them, and nothing but the rule of the initiator stands
 // before the app.
 func TestRequestForgery(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	b := newBattle(t, "SESSIONGATE_COOKIES_SAME_SITE=none")
 	user := b.profile.signedIn("alice")
@@ -712,6 +713,7 @@ func (b *battle) testForgedEnds(t *testing.T, user *tab) {
 
 // TestRequestForgeryUnderLax is the default: SameSite=Lax keeps other sites' requests from having cookies, and siblings' not.
 func TestRequestForgeryUnderLax(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	b := newBattle(t)
 	user := b.profile.signedIn("alice")

@@ -295,6 +295,7 @@ func (b *bound) cookies() []*network.CookieParam {
 
 // TestBound: a browser binds its session, and the session lives on with everything that a browser does.
 func TestBound(t *testing.T) {
+	t.Parallel()
 	origin := serveSameSite(t)
 	s := newBoundSite(t, stackOptions{
 		settings: []string{"SESSIONGATE_ALLOWED_ORIGINS=" + origin},
@@ -562,6 +563,7 @@ func serveSameSite(t *testing.T) (origin string) {
 
 // TestBoundSDK: the published SDKs work as ever where the browser binds.
 func TestBoundSDK(t *testing.T) {
+	t.Parallel()
 	pages := frontends(t)
 	s := newBoundSite(t, stackOptions{settings: []string{everyCall}})
 	s.app.pages.Handle("GET /static/", pages)

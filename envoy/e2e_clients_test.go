@@ -56,6 +56,7 @@ const (
 )
 
 func TestClients(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, stackOptions{settings: []string{"SESSIONGATE_COOKIES_SECURE=false", followsFast}})
 	for _, p := range clientPrograms {
 		t.Run(p.name, func(t *testing.T) {

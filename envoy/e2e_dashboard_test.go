@@ -41,6 +41,7 @@ type pictureSeries struct {
 // TestDashboard: a real Prometheus that watches two processes under load has an answer to each query of the dashboard's first page, and a
 // browser draws it. `make screenshots` takes docs/images/dashboard.png of it. The drawing is ours: Grafana itself cannot be had as a package.
 func TestDashboard(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, stackOptions{})
 	prometheus := s.startPrometheus()
 	began, lead := time.Now(), time.Duration(0)

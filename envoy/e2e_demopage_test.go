@@ -41,7 +41,7 @@ var demoProgram = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	atEnd = append(atEnd, func() { _ = os.RemoveAll(dir) })
+	afterAllTests(func() { _ = os.RemoveAll(dir) })
 	file := filepath.Join(dir, "demoapp")
 	if output, err := exec.Command("go", "build", "-race", "-o", file, "../cmd/demoapp").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building demoapp: %w\n%s", err, output)
@@ -375,7 +375,7 @@ var (
 	spoiling = entry{prop, "expire the access token", ""}
 )
 
-func TestDemoPage(t *testing.T) { //nolint:tparallel // the subtests are the steps of visits to one demo
+func TestDemoPage(t *testing.T) {
 	t.Parallel()
 	needChromium(t)
 	s, openNetwork := newDemo(t, attempt)

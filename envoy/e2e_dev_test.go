@@ -435,6 +435,7 @@ func devRows() map[string][]devRow {
 
 // TestDevAttacks: each row is answered the same by both, and comes to the app the same.
 func TestDevAttacks(t *testing.T) {
+	t.Parallel()
 	sides := newSides(t)
 	var alice []created
 	for _, s := range sides {

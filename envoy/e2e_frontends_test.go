@@ -35,6 +35,7 @@ var documentedScript = regexp.MustCompile("(?ms)^```js\n(.*?)^```$")
 
 // TestFrontendScripts runs each script of the frontends' pages as it stands there.
 func TestFrontendScripts(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	scripts := map[string][]string{}
 	for _, d := range documented {

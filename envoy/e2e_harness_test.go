@@ -64,7 +64,7 @@ var program = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	atEnd = append(atEnd, func() { _ = os.RemoveAll(dir) })
+	afterAllTests(func() { _ = os.RemoveAll(dir) })
 	file := filepath.Join(dir, "sessiongate")
 	args := []string{"build", "-race", "-o", file}
 	if overlay := os.Getenv("SESSIONGATE_TEST_OVERLAY"); overlay != "" {
@@ -81,7 +81,7 @@ var program = sync.OnceValues(func() (string, error) {
 var database = sync.OnceValues(func() (*cluster.Cluster, error) {
 	c, err := cluster.Start(context.Background(), clusterOptions())
 	if err == nil {
-		atEnd = append(atEnd, c.Stop)
+		afterAllTests(c.Stop)
 	}
 	return c, err
 })

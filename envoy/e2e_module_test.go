@@ -224,6 +224,7 @@ var refusals = []struct {
 
 // TestModule runs the module on a page of the API's own origin.
 func TestModule(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	s := newStack(t, stackOptions{
 		settings: []string{followsFast, "SESSIONGATE_RESPONSES_DENIAL_HEADER=true"},

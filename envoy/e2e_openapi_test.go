@@ -11,6 +11,7 @@ import (
 // TestOpenAPI holds the description of the sessions API against the real process over a real Postgres: Schemathesis makes requests of it, good
 // ones and bad ones, and checks every answer.
 func TestOpenAPI(t *testing.T) {
+	t.Parallel()
 	packages, err := schemathesis(t.Context())
 	if err != nil {
 		t.Fatal(err)

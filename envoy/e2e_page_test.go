@@ -244,6 +244,7 @@ func (p *profile) setCookie(name, value, path string) {
 }
 
 func TestRefreshPage(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	s := newPageStack(t)
 
@@ -352,6 +353,7 @@ func TestRefreshPage(t *testing.T) {
 
 // TestRefreshPageWithoutLocks: plain HTTP beyond loopback is no secure context, so there are no Web Locks; and the cookies are of a domain.
 func TestRefreshPageWithoutLocks(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	s := newPageStack(t, "SESSIONGATE_COOKIES_SECURE=false", "SESSIONGATE_COOKIES_DOMAIN=example.test")
 	restore := func(t *testing.T, user string, names ...string) {

@@ -96,6 +96,7 @@ func loginCommand(t *testing.T, fence string) *exec.Cmd {
 
 // TestReadmeLogins runs each login handler of the README, and signs in through Envoy by a script.
 func TestReadmeLogins(t *testing.T) {
+	t.Parallel()
 	s, addresses := newLogins(t)
 	whole := t
 	for _, l := range languages {

@@ -12,6 +12,7 @@ import (
 // TestRefresh plays what happens to refreshes on the way, through the whole product. The names are those of the sequences in
 // sessions/sessionstest, where they are played on the engine, at the exact boundaries of the windows.
 func TestRefresh(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, stackOptions{edit: editRoutes(func(v *routev3.VirtualHost) error {
 		// Someone forgot to exempt the auth path from the check.
 		if err := addRoute(v, "auth", "/auth", map[string]string{"session": "required"}); err != nil {

@@ -37,6 +37,7 @@ func alwaysCrossSite(r *routev3.Route) error {
 // TestStrictCookies: a person who comes by a link of another site, or back from an SSO there, is signed in, by one page that asks for itself
 // again; and no one goes round in circles.
 func TestStrictCookies(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	s := newStack(t, stackOptions{processes: 1, settings: []string{"SESSIONGATE_COOKIES_SAME_SITE=strict"}, edit: editRoutes(func(v *routev3.VirtualHost) error {
 		return errors.Join(

@@ -93,6 +93,7 @@ func (f certificateFiles) writePair(p authority.Pair) {
 // TestTLS: Envoy speaks mutual TLS with the check and TLS with the auth path, as the documentation says; a client without a certificate gets
 // nothing; and certificates are renewed under load.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ours, err := authority.New("ours")
 	if err != nil {
 		t.Fatal(err)

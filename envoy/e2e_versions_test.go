@@ -42,7 +42,7 @@ func programBefore(n int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	atEnd = append(atEnd, func() { _ = os.RemoveAll(dir) })
+	afterAllTests(func() { _ = os.RemoveAll(dir) })
 	archive := filepath.Join(dir, "source.tar")
 	if _, err := git("archive", "--output", archive, commit); err != nil {
 		return "", err
@@ -132,6 +132,7 @@ func ownHash(t *testing.T, b *browser) string {
 // TestTwoVersions: a rollout runs two versions over one database, and a rollback goes back to the former one. Whatever the one began the
 // other goes on with.
 func TestTwoVersions(t *testing.T) {
+	t.Parallel()
 	former, err := formerProgram()
 	if err != nil {
 		t.Fatal(err)

@@ -151,6 +151,7 @@ func TestViteChunksAfterExpiry(t *testing.T) {
 // TestViteServiceWorker: the page's service worker hands on each navigation, also those of other sites' pages. A link leads to the user's page;
 // a form and a frame have nothing of the user, also where the browser sends the cookies along.
 func TestViteServiceWorker(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	for sameSite, form := range map[string]int{"none": 403, "strict": 302} {
 		t.Run(sameSite, func(t *testing.T) { testServiceWorker(t, sameSite, form) })

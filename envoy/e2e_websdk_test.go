@@ -32,6 +32,7 @@ const everyCall = "SESSIONGATE_ANTI_CSRF=always"
 
 // TestWebSDK runs each published SDK on a page of the API's own origin, in a real browser.
 func TestWebSDK(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	pages := frontends(t)
 	s := newStack(t, stackOptions{settings: []string{followsFast, everyCall}, edit: editRoutes(func(v *routev3.VirtualHost) error {
@@ -77,6 +78,7 @@ func TestWebSDK(t *testing.T) {
 
 // TestWebSDKInOtherModes: where the browser vouches for the page's calls, the SDKs work the same, and need fewer refreshes.
 func TestWebSDKInOtherModes(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	pages := frontends(t)
 	for _, mode := range []string{"attested", "unsafe", "off"} {
@@ -603,6 +605,7 @@ func testFormAlone(t *testing.T, g *sdkPage) {
 
 // TestWebSDKDefaultStatus runs the SDKs as they come, on 401, where sessiongate is set to it.
 func TestWebSDKDefaultStatus(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	pages := frontends(t)
 	s := newStack(t, stackOptions{settings: []string{followsFast, everyCall, "SESSIONGATE_RESPONSES_SESSION_EXPIRED_STATUS=401"}})
@@ -640,6 +643,7 @@ func testEndedElsewhereAtOnce(t *testing.T, g *sdkPage) {
 
 // TestWebSDKCrossOrigin runs the SDKs on a page of another origin than the API's, but of its site.
 func TestWebSDKCrossOrigin(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	web := httptest.NewServer(frontends(t))
 	t.Cleanup(web.Close)
@@ -716,6 +720,7 @@ func allowOrigins(v *routev3.VirtualHost, origins ...string) error {
 
 // TestWebSDKHeaders runs 20.x with tokens in headers: on a page of another site, where no cookie of the API's goes, and on the API's own.
 func TestWebSDKHeaders(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	pages := frontends(t)
 	web := httptest.NewServer(pages)
