@@ -44,6 +44,7 @@ import (
 	"github.com/sessiongate/sessiongate/envoy"
 	"github.com/sessiongate/sessiongate/envoy/typed"
 	"github.com/sessiongate/sessiongate/internal/envoyrun"
+	"github.com/sessiongate/sessiongate/sessions"
 )
 
 // dead is an address that refuses connections: port 1 (tcpmux) has no server on a machine of today.
@@ -72,7 +73,7 @@ func TestShippedFileIsValid(t *testing.T) {
 	}
 }
 
-// patient gives the check time: on a busy machine a second is no promise, and these tests are about something else.
+// patient gives the check and the auth path time: on a busy machine a second is no promise, and these tests are about something else.
 func patient(bootstrap *bootstrapv3.Bootstrap) error {
 	const patience = 20 * time.Second
 	for _, cluster := range bootstrap.GetStaticResources().GetClusters() {
@@ -88,11 +89,28 @@ func patient(bootstrap *bootstrapv3.Bootstrap) error {
 				return err
 			}
 			check.GetGrpcService().Timeout = durationpb.New(patience)
-			return packed.MarshalFrom(check)
+			if err := packed.MarshalFrom(check); err != nil {
+				return err
+			}
+			return authPathWithin(patience)(manager)
 		}
 		return errors.New("there is no ext_authz filter")
 	})
 	return errors.Join(err, olderRetries(bootstrap))
+}
+
+// authPathWithin has Envoy wait so long for sessiongate's answers.
+func authPathWithin(limit time.Duration) func(*hcmv3.HttpConnectionManager) error {
+	return func(manager *hcmv3.HttpConnectionManager) error {
+		for _, host := range manager.GetRouteConfig().GetVirtualHosts() {
+			for _, r := range host.GetRoutes() {
+				if r.GetRoute().GetCluster() == "sessiongate_public" {
+					r.GetRoute().Timeout = durationpb.New(limit)
+				}
+			}
+		}
+		return nil
+	}
 }
 
 // start runs Envoy until the test ends, with a patient check unless the options edit otherwise.
@@ -835,6 +853,25 @@ func TestCheckHasTime(t *testing.T) {
 		if name != "sessiongate_authz" && other.GetRetryPolicy() != nil {
 			t.Errorf("the cluster %s has a policy for tries", name)
 		}
+	}
+}
+
+// TestAuthPathHasTime: sessiongate answers before Envoy gives up, so that it is sessiongate that says when to come back.
+func TestAuthPathHasTime(t *testing.T) {
+	t.Parallel()
+	manager, _ := shippedParts(t)
+	ours, n := sessions.AnswerWithin(sessions.Defaults().RefreshAttemptMax), 0
+	for _, r := range manager.GetRouteConfig().GetVirtualHosts()[0].GetRoutes() {
+		if r.GetName() != "auth" {
+			continue
+		}
+		n++
+		if limit := r.GetRoute().GetTimeout().AsDuration(); ours >= limit {
+			t.Errorf("sessiongate answers within %s, and Envoy waits for %s", ours, limit)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d auth routes", n)
 	}
 }
 

@@ -33,6 +33,7 @@ func (s *stack) accessLog() map[string]map[string]any {
 // TestAccessLogSaysWhy: Envoy's access log has of each request what sessiongate decided and by which rule, whatever came of it. That it
 // holds no token and no query, the stack checks of every log.
 func TestAccessLogSaysWhy(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, stackOptions{processes: 1, edit: editRoutes(func(v *routev3.VirtualHost) error {
 		return addRoute(v, "default", "/closed", map[string]string{"sesion": "required"})
 	})})

@@ -712,8 +712,7 @@ func (b *battle) testForgedEnds(t *testing.T, user *tab) {
 }
 
 // TestRequestForgeryUnderLax is the default: SameSite=Lax keeps other sites' requests from having cookies, and siblings' not.
-func TestRequestForgeryUnderLax(t *testing.T) {
-	t.Parallel()
+func TestRequestForgeryUnderLax(t *testing.T) { // not beside the other one: they share the browser that is in the foreground
 	needChromium(t)
 	b := newBattle(t)
 	user := b.profile.signedIn("alice")

@@ -88,6 +88,7 @@ func (p *replica) crash() {
 // TestAudit: what happened to sessions is told in files, each event at least once and in order, also where the process that tells it is
 // killed while others work on.
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	files := []string{filepath.Join(dir, "one.jsonl"), filepath.Join(dir, "two.jsonl")}
 	s := newStack(t, stackOptions{each: []string{"SESSIONGATE_AUDIT_OUTPUT=" + files[0], "SESSIONGATE_AUDIT_OUTPUT=" + files[1]}})
@@ -118,6 +119,14 @@ func TestAudit(t *testing.T) {
 
 	// Many sessions come and go at one process, while the other is killed, comes back and is killed again.
 	const callers, each = 4, 60
+	written := func() (lines int) {
+		for _, file := range files {
+			text, _ := os.ReadFile(file)
+			lines += bytes.Count(text, []byte("\n"))
+		}
+		return lines
+	}
+	before := written()
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for n := range callers {
@@ -140,21 +149,17 @@ func TestAudit(t *testing.T) {
 			}
 		})
 	}
-	written := func(file string) int {
-		text, _ := os.ReadFile(file)
-		return bytes.Count(text, []byte("\n"))
-	}
 	file, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for round := range 2 {
-		before := written(files[0]) + written(files[1])
-		s.eventually("events are told", func() bool { return written(files[0])+written(files[1]) > before })
+		s.eventually("events are told", func() bool { return written() > before })
 		one.crash()
 		one = s.launch(file, fmt.Sprintf("sessiongate-1-%d", round), stackOptions{settings: []string{"SESSIONGATE_AUDIT_OUTPUT=" + files[0]}})
 		one.awaitAddresses()
 		one.awaitReady()
+		before = written()
 		two.create("straggler") // so that there is something to tell in the next round, too
 	}
 	all.Wait()
@@ -186,6 +191,7 @@ func TestAudit(t *testing.T) {
 
 // TestAuditOnStdout: standard output has events and nothing else; and when no one reads it any more, they wait in the database.
 func TestAuditOnStdout(t *testing.T) {
+	t.Parallel()
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

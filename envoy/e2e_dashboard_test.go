@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -86,12 +85,7 @@ func (s *stack) startPrometheus() string {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		s.Fatal(err)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.Fatal(err)
-	}
-	address := free.Addr().String()
-	_ = free.Close()
+	address := freeAddress(s.T)
 	ctx, stop := context.WithCancel(context.Background())
 	command := exec.CommandContext(ctx, "prometheus", "--config.file", config, "--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", address)
 	if err := command.Start(); err != nil {

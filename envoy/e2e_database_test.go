@@ -88,6 +88,7 @@ func TestAwaitsSchema(t *testing.T) {
 
 // TestPgBouncer plays a session's life through a pooler in transaction mode, with two processes that may not migrate.
 func TestPgBouncer(t *testing.T) {
+	t.Parallel()
 	c := ownCluster(t)
 	pooler, err := c.StartPooler(t.Context())
 	if err != nil {

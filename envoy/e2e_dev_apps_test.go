@@ -182,6 +182,7 @@ func TestDevVite(t *testing.T) {
 
 // TestDevFlask: a page of Flask's development server keeps its session, behind both proxies.
 func TestDevFlask(t *testing.T) {
+	t.Parallel()
 	for _, flags := range [][]string{nil, {"--envoy"}} {
 		t.Run(strings.Join(append([]string{"dev"}, flags...), " "), func(t *testing.T) {
 			s := newDevStack(t)

@@ -83,6 +83,7 @@ func inSuite(t *testing.T, fence, name string, command ...string) {
 
 // TestDevGuide runs the test suites of the guide.
 func TestDevGuide(t *testing.T) {
+	t.Parallel()
 	t.Run("node", func(t *testing.T) { inSuite(t, "js", "session.test.mjs", "node", "--test") })
 	t.Run("python", func(t *testing.T) { inSuite(t, "python", "test_session.py", "python3", "-m", "unittest") })
 	t.Run("go", func(t *testing.T) {

@@ -473,6 +473,7 @@ func TestDevAttacks(t *testing.T) {
 
 // TestDevJourney: the life of a session is the same at both, step by step.
 func TestDevJourney(t *testing.T) {
+	t.Parallel()
 	sides := newSides(t)
 	told := make([][]string, len(sides))
 	defer func() {

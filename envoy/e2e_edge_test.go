@@ -18,10 +18,12 @@ import (
 	"testing"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/sessiongate/sessiongate/envoy/typed"
 	"github.com/sessiongate/sessiongate/internal/cluster"
 )
 
@@ -53,6 +55,7 @@ func (a answer) unanswered(t testing.TB, what string, statuses ...int) {
 // TestUnansweredAuthPath: with the default settings, what waits for Postgres is answered by sessiongate before Envoy gives up, and what sessiongate
 // does not answer is answered by Envoy in the same form. No one is signed out.
 func TestUnansweredAuthPath(t *testing.T) {
+	t.Parallel()
 	c, err := cluster.Start(t.Context(), clusterOptions())
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +102,10 @@ func TestUnansweredAuthPath(t *testing.T) {
 	thaw := s.freeze()
 	both("Postgres is frozen", ours)
 	thaw()
+	// Envoy as shipped; the other one has more time than a busy machine takes.
+	s.proxy = s.startEnvoy("envoy-shipped", func(b *bootstrapv3.Bootstrap) error {
+		return typed.EditConnectionManager(b, "ingress", authPathWithin(5*time.Second))
+	})
 	b = s.newBrowser(networkV)
 	s.eventually("a sign-in", func() bool { return b.do(http.MethodPost, "/login", withBody("alice")).status == http.StatusNoContent })
 
@@ -303,6 +310,7 @@ func (b *browser) lines(host string) [][2]string {
 // TestHeaderRoom: sessiongate adds headers to a request, and Envoy has limits of their number and size. A client that leaves no room is told so; it is
 // never a 500.
 func TestHeaderRoom(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, stackOptions{processes: 1})
 	b := s.newBrowser(networkV)
 	b.signIn("alice")
@@ -386,6 +394,7 @@ func TestHeaderRoom(t *testing.T) {
 // TestHeaderRoomBeforeTheCheck: what leaves no room is refused before the check adds anything, so that no Content-Length, and no number or size near
 // Envoy's own limits (500; 96 KiB, over HTTP/2 64 KiB in one header), makes it a 500 or lets it through. Beyond these, Envoy refuses by itself.
 func TestHeaderRoomBeforeTheCheck(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, stackOptions{processes: 1})
 	b := s.newBrowser(networkV)
 	b.signIn("alice")

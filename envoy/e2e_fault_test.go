@@ -4,10 +4,8 @@ package envoy_test
 // meanwhile, and what must be true of both in the end: no one is signed out, no end is lost, no one is called a thief.
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -450,19 +448,4 @@ func (s *stack) moveTo(c *cluster.Cluster) {
 	s.Helper()
 	s.url = c.URL(s.name)
 	s.reconnect()
-}
-
-// steadyAddress is one that a process can have again after it was killed: the kernel gives no port of this range to a process that only asks
-// for any, as every client does.
-func steadyAddress(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		address := "127.0.0.1:" + strconv.Itoa(12000+rand.IntN(18000))
-		if l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address); err == nil {
-			_ = l.Close()
-			return address
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }

@@ -185,6 +185,7 @@ func tryDownload(t *testing.T, s *stack, path string) {
 
 // TestReturns: what docs/frontends/returns.md says of a POST from another site, for each SameSite.
 func TestReturns(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	for _, c := range []struct {
 		sameSite, guarded string
@@ -327,6 +328,7 @@ func TestBuildFiles(t *testing.T) {
 
 // TestPlainHTTP: what single-page.md says of browsers that attest nothing. On plain http of any host but localhost Chromium is one.
 func TestPlainHTTP(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	s := newStack(t, stackOptions{settings: []string{followsFast, "SESSIONGATE_COOKIES_SECURE=false", "SESSIONGATE_RESPONSES_DENIAL_HEADER=true"}, edit: editRoutes(func(v *routev3.VirtualHost) error {
 		return addRoute(v, "api", "/unsafe/", map[string]string{"session": "required", "on_unauthorised": "auto", "anti_csrf": "unsafe"})

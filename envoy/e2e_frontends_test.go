@@ -149,9 +149,9 @@ func testNoSDK(t *testing.T, one, other *tab) {
 		one.advance(accessLife)
 		eval[any](one, fmt.Sprintf(`document.cookie = "refuse=%d; path=/"`, status))
 		before := refreshes(one)
-		eval[any](one, `(window.waiting = send("GET", "/api/call"), 0)`)
+		eval[any](one, `(window.holding = true, window.waiting = send("GET", "/api/call"), 0)`)
 		one.eventually("the script refreshes", func() bool { return refreshes(one) > before })
-		eval[any](one, `document.cookie = "refuse=; path=/; max-age=0"`)
+		eval[any](one, `(document.cookie = "refuse=; path=/; max-age=0", window.holding = false)`)
 		if got := eval[int](one, `waiting`); got != http.StatusOK {
 			t.Errorf("the call that waited after %d: %d", status, got)
 		}

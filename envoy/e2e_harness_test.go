@@ -4,7 +4,6 @@ package envoy_test
 // Postgres, and an "existing system" that records what it gets. Nothing is replaced but addresses, and the database's clock.
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -19,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -934,17 +934,21 @@ func editCheck(b *bootstrapv3.Bootstrap, edit func(*extauthzv3.ExtAuthz)) error 
 // awaitLine waits for a log line that holds text.
 func (p *replica) awaitLine(text string) {
 	p.Helper()
-	p.eventually(p.name+" logs "+text, func() bool {
-		file, err := os.Open(p.log)
-		if err != nil {
-			return false
-		}
-		defer func() { _ = file.Close() }()
-		for scanner := bufio.NewScanner(file); scanner.Scan(); {
-			if strings.Contains(scanner.Text(), text) {
-				return true
-			}
-		}
-		return false
-	})
+	p.eventually(p.name+" logs "+text, func() bool { return p.wrote(text) })
+}
+
+// wrote says whether a text is in the log.
+func (p *replica) wrote(text string) bool {
+	log, err := os.ReadFile(p.log)
+	return err == nil && bytes.Contains(log, []byte(text))
+}
+
+// freeAddress is for a program that cannot be told to take any port.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	port, err := process.Port()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "127.0.0.1:" + strconv.Itoa(port)
 }

@@ -73,7 +73,12 @@ func TestMetrics(t *testing.T) {
 	p.api(http.MethodDelete, "/v1/sessions/"+other.Session.Handle, nil, nil)
 	p.api(http.MethodGet, "/v1/sessions/nothing", nil, nil)
 
-	text, after := p.scrape()
+	var text []byte
+	var after map[string]float64
+	s.eventually("a connection is idle", func() bool {
+		text, after = p.scrape()
+		return after[`sessiongate_database_connections{state="idle"}`] > 0
+	})
 	t.Run("counted", func(t *testing.T) {
 		for series, want := range map[string]float64{
 			`sessiongate_checks_total{code="no_token",outcome="UNAUTHORISED",rule="V0"}`:                                                     1,

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
@@ -60,10 +61,12 @@ type moduleTab struct {
 	site, api string
 }
 
-// patientPage is for a busy machine: what takes long there is not taken for a server that hangs, nor for a tab that missed the news.
+// patientPage is for a busy machine: what takes long there is not taken for a server that hangs, nor for a tab that missed the news; and a
+// pause before a second try, of a second, lasts as long as the test holds it.
 const patientPage = `{
   const real = setTimeout;
-  window.setTimeout = (act, ms) => ms >= 5000 ? 0 : real(act, ms === 200 ? 1000 : ms);
+  const resume = (act) => window.holding ? real(resume, 10, act) : act();
+  window.setTimeout = (act, ms) => ms >= 5000 ? 0 : ms === 1000 ? real(resume, ms, act) : real(act, ms === 200 ? 1000 : ms);
 }`
 
 // module opens the page of the module, after the scripts that are given, or patientPage.
@@ -227,7 +230,8 @@ func TestModule(t *testing.T) {
 	t.Parallel()
 	needChromium(t)
 	s := newStack(t, stackOptions{
-		settings: []string{followsFast, "SESSIONGATE_RESPONSES_DENIAL_HEADER=true"},
+		// D is a minute: what waits for a locked row waits until the test lets it go.
+		settings: []string{followsFast, "SESSIONGATE_RESPONSES_DENIAL_HEADER=true", "SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX=1m", "SESSIONGATE_DATABASE_STATEMENT_TIMEOUT=1m"},
 		edit: editRoutes(func(v *routev3.VirtualHost) error {
 			for _, r := range refusals {
 				answered(v, r.name, r.status, r.retryAfter)
@@ -500,7 +504,7 @@ func TestModule(t *testing.T) {
 			}
 		})
 		m.told(0)
-		s.advance(repeat)
+		s.advance(time.Minute * 5 / 2) // W
 		m.takes("/api/call", 2, 1, func() { m.call("/api/call", "alice") })
 	})
 
@@ -724,6 +728,7 @@ func testModuleForeign(t *testing.T, m *moduleTab) {
 
 // TestModuleElsewhere runs the module on a page of another origin than the API's, in mode always, with the status 401.
 func TestModuleElsewhere(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	mux := http.NewServeMux()
 	serveModule(t, mux)

@@ -48,6 +48,7 @@ func (a answer) code(t testing.TB) string {
 // TestOwnSessions: ada is signed in in two browsers and in a program. From one browser she sees all three, and by what she may tell them
 // apart; she ends one, and it is out at every process. No other user's session is hers to see or end, and a stolen access token is not enough.
 func TestOwnSessions(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	s := newStack(t, stackOptions{settings: []string{"SESSIONGATE_OWN_SESSIONS_ENABLED=true", "SESSIONGATE_SESSION_DEVICE_ADDRESS=full"}})
 	s.app.tellsClient.Store(true)
@@ -201,6 +202,7 @@ func TestOwnSessionsAreOff(t *testing.T) {
 // TestChecksWriteNothing: no check changes a row, so what is known of a device and its last use costs no write. 10,000 checks leave every
 // version of every row where it was.
 func TestChecksWriteNothing(t *testing.T) {
+	t.Parallel()
 	const checks, callers = 10_000, 8
 	s := newStack(t, stackOptions{noEnvoy: true})
 	p := s.processes[0]

@@ -398,6 +398,7 @@ func TestRefreshPageWithoutLocks(t *testing.T) {
 
 // TestRefreshPageOfTwoOrigins: they share the cookies, but neither a lock nor a stamp.
 func TestRefreshPageOfTwoOrigins(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	s := newPageStack(t, "SESSIONGATE_COOKIES_DOMAIN=app.localhost")
 	names := []string{"a.app.localhost", "b.app.localhost"}

@@ -191,6 +191,38 @@ func testExpiredFrames(t *testing.T, s *stack) {
 	})
 }
 
+// testKept: a way back through pages that the browser keeps. It says whether it kept them.
+func testKept(t *testing.T, s *stack) bool {
+	t.Helper()
+	p := s.newProfileFor(t)
+	tab := p.signedIn("back")
+	tab.onEveryPage(`addEventListener("pageshow", (event) => { window.persisted = event.persisted; })`)
+	tab.goTo("/other?1")
+	p.advance(accessLife)
+	tab.goTo("/page?2#x")
+	tab.awaitPath("/page?2#x")
+	tab.await(onApp)
+	if at, paths := tab.entries(); at != len(paths)-1 || !slices.Equal(paths[1:], []string{"/login", "/other?1", "/page?2#x"}) {
+		t.Errorf("history: %d of %q", at, paths)
+	}
+	tab.want(1, 4)
+	// The page before is shown as it was, though the token that it was loaded with has long expired: once more, too.
+	p.advance(accessLife)
+	for _, step := range []struct{ script, path string }{
+		{`history.back()`, "/other?1"}, {`history.forward()`, "/page?2#x"}, {`history.back()`, "/other?1"},
+	} {
+		eval[any](tab, step.script)
+		tab.awaitPath(step.path)
+		tab.await(onApp)
+		if !eval[bool](tab, `window.persisted`) {
+			return false
+		}
+	}
+	tab.want(1, 4)
+	tab.quiet()
+	return true
+}
+
 func testHistory(t *testing.T, s *stack) {
 	s.app.pages.HandleFunc("GET /never-kept", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -198,32 +230,12 @@ func testHistory(t *testing.T, s *stack) {
 		_, _ = io.WriteString(w, "<!doctype html><title>app</title><script>onunload = () => {}</script>")
 	})
 	t.Run("has no entry for the renewal", func(t *testing.T) {
-		p := s.newProfileFor(t)
-		tab := p.signedIn("back")
-		tab.onEveryPage(`addEventListener("pageshow", (event) => { window.persisted = event.persisted; })`)
-		tab.goTo("/other?1")
-		p.advance(accessLife)
-		tab.goTo("/page?2#x")
-		tab.awaitPath("/page?2#x")
-		tab.await(onApp)
-		if at, paths := tab.entries(); at != len(paths)-1 || !slices.Equal(paths[1:], []string{"/login", "/other?1", "/page?2#x"}) {
-			t.Errorf("history: %d of %q", at, paths)
-		}
-		tab.want(1, 4)
-		// The page before is shown as it was, though the token that it was loaded with has long expired: once more, too.
-		p.advance(accessLife)
-		for _, step := range []struct{ script, path string }{
-			{`history.back()`, "/other?1"}, {`history.forward()`, "/page?2#x"}, {`history.back()`, "/other?1"},
-		} {
-			eval[any](tab, step.script)
-			tab.awaitPath(step.path)
-			tab.await(onApp)
-			if !eval[bool](tab, `window.persisted`) {
-				t.Fatalf("%s was loaded again: this test shows nothing", step.path)
+		for range 3 { // a browser may drop a page that it keeps
+			if testKept(t, s) {
+				return
 			}
 		}
-		tab.want(1, 4)
-		tab.quiet()
+		t.Fatal("pages were loaded again: this test shows nothing")
 	})
 	t.Run("leads to an expired page, and goes on from there", func(t *testing.T) {
 		p := s.newProfileFor(t)

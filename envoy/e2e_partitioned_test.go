@@ -13,6 +13,7 @@ import (
 
 // TestPartitionedCookies: an app in a frame of another site's page, in a browser that sends no third-party cookies.
 func TestPartitionedCookies(t *testing.T) {
+	t.Parallel()
 	needChromium(t)
 	partners := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")

@@ -13,6 +13,7 @@ func TestRefreshRates(t *testing.T) {
 	s := newStack(t, stackOptions{settings: []string{
 		"SESSIONGATE_REFRESH_PER_SESSION_RATE=1", "SESSIONGATE_REFRESH_PER_SESSION_BURST=20",
 		"SESSIONGATE_REFRESH_PER_ADDRESS_RATE=5", "SESSIONGATE_REFRESH_PER_ADDRESS_BURST=40",
+		"SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX=1m", // all of it within G: no refresh rotates
 	}})
 	looping, honest := s.newBrowser(networkV), s.newBrowser(networkX)
 	handle := looping.signIn("alice")

@@ -304,16 +304,6 @@ func (s *stack) runLogin(t *testing.T, command *exec.Cmd, address, apiKey string
 	return log.Name()
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 // addLogins gives each handler a cluster and, by a header that only these tests send, the login route. Without that
 // header it is the complete one's.
 func addLogins(b *bootstrapv3.Bootstrap, addresses map[string]string) error {

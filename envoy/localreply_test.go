@@ -3,7 +3,6 @@ package envoy_test
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,8 +12,6 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/sessiongate/sessiongate/envoy/typed"
 )
@@ -58,15 +55,7 @@ func hurried(bootstrap *bootstrapv3.Bootstrap) error {
 	if err := patient(bootstrap); err != nil {
 		return err
 	}
-	return typed.EditConnectionManager(bootstrap, "ingress", func(manager *hcmv3.HttpConnectionManager) error {
-		for _, route := range manager.GetRouteConfig().GetVirtualHosts()[0].GetRoutes() {
-			if route.GetName() == "auth" {
-				route.GetRoute().Timeout = durationpb.New(100 * time.Millisecond)
-				return nil
-			}
-		}
-		return errors.New("there is no auth route")
-	})
+	return typed.EditConnectionManager(bootstrap, "ingress", authPathWithin(100*time.Millisecond))
 }
 
 // Whatever happens to sessiongate, a client of the auth path is told in sessiongate's own form to come back, and keeps its cookies.

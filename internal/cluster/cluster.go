@@ -22,7 +22,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -259,7 +258,7 @@ func (c *Cluster) configure(o Options) error {
 		"jit":                     "off",
 	}
 	if o.TCP {
-		port, err := freePort()
+		port, err := process.Port()
 		if err != nil {
 			return fmt.Errorf("creating a cluster: %w", err)
 		}
@@ -330,17 +329,6 @@ func (c *Cluster) logTail() string {
 		return ""
 	}
 	return "\n" + string(log[max(0, len(log)-size):])
-}
-
-// freePort is a port of 127.0.0.1 that no process listened on just now. Postgres has
-// no port 0; should another process be faster, the start fails.
-func freePort() (int, error) {
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		return 0, fmt.Errorf("looking for a free port: %w", err)
-	}
-	address, err := netip.ParseAddrPort(l.Addr().String())
-	return int(address.Port()), errors.Join(err, l.Close())
 }
 
 func writeFile(name, text string, owner *syscall.Credential) error {
