@@ -225,13 +225,18 @@ var refusals = []struct {
 	{"dated", 503, "Fri, 31 Dec 2100 23:59:59 GMT", 1000},
 }
 
+// moduleAttempt is D of TestModule: what waits for a locked row waits until the test lets it go.
+const moduleAttempt = time.Minute
+
 // TestModule runs the module on a page of the API's own origin.
 func TestModule(t *testing.T) {
 	t.Parallel()
 	needChromium(t)
 	s := newStack(t, stackOptions{
-		// D is a minute: what waits for a locked row waits until the test lets it go.
-		settings: []string{followsFast, "SESSIONGATE_RESPONSES_DENIAL_HEADER=true", "SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX=1m", "SESSIONGATE_DATABASE_STATEMENT_TIMEOUT=1m"},
+		settings: []string{
+			followsFast, "SESSIONGATE_RESPONSES_DENIAL_HEADER=true",
+			"SESSIONGATE_SESSION_REFRESH_ATTEMPT_MAX=" + moduleAttempt.String(), "SESSIONGATE_DATABASE_STATEMENT_TIMEOUT=" + moduleAttempt.String(),
+		},
 		edit: editRoutes(func(v *routev3.VirtualHost) error {
 			for _, r := range refusals {
 				answered(v, r.name, r.status, r.retryAfter)
@@ -504,7 +509,7 @@ func TestModule(t *testing.T) {
 			}
 		})
 		m.told(0)
-		s.advance(time.Minute * 5 / 2) // W
+		s.advance(moduleAttempt * 5 / 2) // W
 		m.takes("/api/call", 2, 1, func() { m.call("/api/call", "alice") })
 	})
 
@@ -649,7 +654,7 @@ func testModuleEnds(t *testing.T, s *stack, start func(*testing.T) *moduleTab) {
 			elsewhere := m.newBrowser(networkX)
 			elsewhere.jar[cookieKey{"sRefreshToken", "", "/auth"}] = m.held("sRefreshToken", m.tab.site(refreshPath))
 			elsewhere.mustRefresh(t)
-			s.advance(repeat)
+			s.advance(moduleAttempt * 5 / 2) // W
 			if status := eval[int](m.tab, `fetch("/auth/session/refresh", { method: "POST" }).then((r) => r.status)`); status != http.StatusOK {
 				t.Fatalf("a second child: %d", status)
 			}
@@ -659,7 +664,7 @@ func testModuleEnds(t *testing.T, s *stack, start func(*testing.T) *moduleTab) {
 			for _, p := range m.processes {
 				m.eventually("it is known as lost", func() bool { return p.check(token, anti) == 440 })
 			}
-			s.advance(grace)
+			s.advance(moduleAttempt) // G
 		}},
 		{"", "/api/stuck", 2, 440, 0, func(*moduleTab, string) {}}, // whatever comes, and however often
 	} {
