@@ -130,7 +130,8 @@ func TestTracing(t *testing.T) { // not parallel: the exporter reads the environ
 	c := newCollector(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=mine")
 	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-	s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT="+c.URL+"/tenant")
+	// A poll of the feed that took longer than its bound would be a warning of its own.
+	s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT="+c.URL+"/tenant", "SESSIONGATE_FEED_BOUND=10s")
 
 	access, refresh := s.create("Traceparent", traceSampled, "Tracestate", "vendor=hush")
 	bearer := []string{"St-Auth-Mode", "header", "Authorization", "Bearer " + refresh}
