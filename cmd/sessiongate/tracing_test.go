@@ -314,9 +314,9 @@ func withSilentCollector(t *testing.T) {
 		<-release
 	}))
 	t.Cleanup(collector.Close)
-	t.Cleanup(func() { close(release) })                                                                     // before Close, which waits for the handler
-	s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT="+collector.URL, "SESSIONGATE_SHUTDOWN_TIMEOUT=1s") // an export gives up after 5 s
-	s.create()                                                                                               // which gives the exporter spans
+	t.Cleanup(func() { close(release) }) // before Close, which waits for the handler
+	s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT="+collector.URL, "SESSIONGATE_SHUTDOWN_TIMEOUT=1s")
+	s.create() // which gives the exporter spans
 	export := <-begun
 	s.create()
 	if export.Err() != nil {
