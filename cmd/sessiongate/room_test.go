@@ -15,6 +15,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"golang.org/x/net/http2"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -31,11 +32,12 @@ func occupy(t *testing.T, dial dialer, begin string, deaf bool) {
 	ctx, stop := context.WithCancel(t.Context())
 	var came, all sync.WaitGroup
 	came.Add(attackers)
+	slowly := rate.NewLimiter(100, attackers) // they share the CPU with the honest clients
 	for range attackers {
 		all.Go(func() {
 			first := sync.OnceFunc(came.Done)
 			defer first()
-			for ctx.Err() == nil {
+			for slowly.Wait(ctx) == nil {
 				c, err := dial(ctx)
 				if err != nil {
 					continue

@@ -209,6 +209,7 @@ func TestStopWithNothingUnderWay(t *testing.T) {
 				settings := append([]string{
 					"SESSIONGATE_DATABASE_URL=" + c.URL("stop"), "SESSIONGATE_KEY=" + testKey, "SESSIONGATE_API_KEYS=app:" + testKey,
 					"SESSIONGATE_SHUTDOWN_DRAIN_DELAY=0s", "SESSIONGATE_SHUTDOWN_LINGER=10ms",
+					"SESSIONGATE_FEED_BOUND=10s", // a poll that took longer would be a warning of its own
 				}, how.settings...)
 				sockets, err := os.MkdirTemp("", "sg") // t.TempDir's name may be longer than a socket's may be
 				if err != nil {

@@ -130,7 +130,8 @@ func TestTracing(t *testing.T) { // not parallel: the exporter reads the environ
 	c := newCollector(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=mine")
 	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-	s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT="+c.URL+"/tenant")
+	// A poll of the feed that took longer than its bound would be a warning of its own.
+	s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT="+c.URL+"/tenant", "SESSIONGATE_FEED_BOUND=10s")
 
 	access, refresh := s.create("Traceparent", traceSampled, "Tracestate", "vendor=hush")
 	bearer := []string{"St-Auth-Mode", "header", "Authorization", "Bearer " + refresh}
@@ -314,7 +315,7 @@ func withSilentCollector(t *testing.T) {
 	}))
 	t.Cleanup(collector.Close)
 	t.Cleanup(func() { close(release) }) // before Close, which waits for the handler
-	s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT="+collector.URL, "SESSIONGATE_SHUTDOWN_TIMEOUT=2s")
+	s := traceable(t, "SESSIONGATE_TRACING_OTLP_ENDPOINT="+collector.URL, "SESSIONGATE_SHUTDOWN_TIMEOUT=1s")
 	s.create() // which gives the exporter spans
 	export := <-begun
 	s.create()

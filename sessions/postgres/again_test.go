@@ -138,12 +138,14 @@ func TestDeadlockIsALostRace(t *testing.T) {
 	create(t, c.Store, "alice")
 	create(t, c.Store, "alice")
 	c.exec(`SET deadlock_timeout = '1h'`) // so that the other one is found to be in it
+	// Postgres looks for a deadlock once in a wait: by then, both must wait.
+	store := openAt(t, postgres.Config{URL: c.url + "&deadlock_timeout=5s"})
 	watching := connect(t, c.url)
 	c.exec(`BEGIN`)
 	c.exec(`SELECT FROM sessiongate.active_sessions ORDER BY handle DESC LIMIT 1 FOR UPDATE`)
 	done := make(chan error, 1)
 	go func() {
-		gone, err := c.EndUser(t.Context(), "alice", sessions.Ending{Reason: sessions.ReasonRevoked})
+		gone, err := store.EndUser(t.Context(), "alice", sessions.Ending{Reason: sessions.ReasonRevoked})
 		if err == nil && len(gone) != 2 {
 			err = errors.New("not both were ended")
 		}

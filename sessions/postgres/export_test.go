@@ -20,6 +20,9 @@ func (s *Store) SetFeedPage(entries int) { s.feedPage = entries }
 // SetDeliverMax sets how long the server waits for a delivery.
 func (s *Store) SetDeliverMax(d time.Duration) { s.deliverMax = d }
 
+// SetHangUpGrace sets how long a statement may still take after its caller gave up.
+func (s *Store) SetHangUpGrace(d time.Duration) { s.hangUpGrace = d }
+
 // Setting is the value of a server setting on a connection of the store.
 func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
 	err = s.do(ctx, s.pool, func(ctx context.Context, by querier) error {

@@ -15,10 +15,13 @@ const hangUpGrace = 250 * time.Millisecond
 // hangUp ends the wait for a statement whose context ended (pgx's ctxwatch.Handler). If the
 // deadline passed, there is no grace: a client waits for its 503, and Envoy does not wait much
 // longer.
-type hangUp struct{ conn net.Conn }
+type hangUp struct {
+	conn  net.Conn
+	grace time.Duration
+}
 
 func (h hangUp) HandleCancel(ended context.Context) {
-	grace := hangUpGrace
+	grace := h.grace
 	if errors.Is(ended.Err(), context.DeadlineExceeded) {
 		grace = 0
 	}

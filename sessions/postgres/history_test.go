@@ -118,7 +118,8 @@ func newParty(t *testing.T, isolation string, wrap func(sessions.Store) sessions
 		}
 		cfg.KeyEncryptionKey = key
 		cfg.FeedPoll = 5 * time.Millisecond
-		cfg.PromotionBatch = 1 // a promotion waits for no others
+		cfg.FeedBound = time.Minute // a poll may be slow here
+		cfg.PromotionBatch = 1      // a promotion waits for no others
 		cfg.SlidingLife, cfg.AbsoluteLife = sessionLife, sessionLife
 		cfg.Binding.Offer = true
 		p.ears = append(p.ears, e)

@@ -78,6 +78,7 @@ func TestHangUpKeepsTheConnection(t *testing.T) {
 	t.Parallel()
 	c := open(t)
 	store := openAt(t, postgres.Config{URL: c.url, MaxConnections: 1})
+	store.SetHangUpGrace(10 * time.Second)
 	rec := create(t, store, "alice")
 	backend := func() int {
 		return c.count(`SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sessiongate' AND pid <> pg_backend_pid()`)
@@ -117,7 +118,7 @@ func TestFeedHasAConnectionOfItsOwn(t *testing.T) {
 		_, err := store.End(t.Context(), rec.Handle, sessions.Ending{Reason: sessions.ReasonRevoked})
 		done <- err
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // it waits for 5
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // the end waits for a minute
 	defer cancel()
 	awaitWaiting(t, c.conn, "transactionid")
 	if _, err := store.Poll(ctx, ""); err != nil {

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -96,11 +97,12 @@ func open(t *testing.T) *clocked {
 	return &clocked{Store: openAt(t, postgres.Config{URL: url}), t: t, url: url, conn: connect(t, url)}
 }
 
+// openAt gives a store whose statements may take a minute: a test that holds a lock releases it when
+// the machine lets it.
 func openAt(t *testing.T, cfg postgres.Config) *postgres.Store {
 	t.Helper()
-	if cfg.MaxConnections == 0 {
-		cfg.MaxConnections = 4
-	}
+	cfg.MaxConnections = cmp.Or(cfg.MaxConnections, 4)
+	cfg.StatementTimeout = cmp.Or(cfg.StatementTimeout, time.Minute)
 	store, err := postgres.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

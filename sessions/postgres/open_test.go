@@ -97,7 +97,11 @@ func TestSettings(t *testing.T) {
 		{postgres.Config{StatementTimeout: time.Microsecond}, "1ms", "1ms"}, // 0 would be none
 	} {
 		test.cfg.URL = shared.URL("postgres")
-		store := openAt(t, test.cfg)
+		store, err := postgres.Open(t.Context(), test.cfg) // openAt has another default
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(store.Close)
 		for name, want := range map[string]string{
 			"statement_timeout": test.statement, "idle_in_transaction_session_timeout": test.leftIdle, "application_name": "sessiongate",
 		} {

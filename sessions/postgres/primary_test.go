@@ -74,9 +74,10 @@ func proxy(t *testing.T, target string) *cluster.Proxy {
 	return p
 }
 
-// recovery is how long a store may take to work again, once there is a server that
-// works.
-const recovery = 5 * time.Second
+// recovery is how long a store may take to work again, once there is a server that works. It works
+// within three seconds, or waits for a timeout: that of a statement in these tests (a minute), pgx's
+// for the end of a connection (15 s), or one second for each of many dead connections.
+const recovery = 12 * time.Second
 
 // recovers awaits that the store works, as callers see it: each attempt has as long as
 // a refresh.
@@ -331,9 +332,9 @@ func TestHalfOpenConnections(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	front := proxy(t, p.one.Address())
-	store := openAt(t, postgres.Config{URL: hosts(t, p.one, "", front.Address()), MaxConnections: 10})
-	// Ten connections, so that to find them out one after the other takes too long.
-	hold := make(chan error, 10)
+	store := openAt(t, postgres.Config{URL: hosts(t, p.one, "", front.Address()), MaxConnections: 30})
+	// Thirty connections, so that to find them out one after the other takes too long.
+	hold := make(chan error, 30)
 	lock := connect(t, p.one.URL(ours))
 	rec := busy(t, store)
 	if _, err := lock.Exec(t.Context(), `BEGIN; SELECT FROM sessiongate.active_sessions FOR UPDATE`); err != nil {
@@ -346,7 +347,7 @@ func TestHalfOpenConnections(t *testing.T) {
 		}()
 	}
 	watching := connect(t, p.one.URL(ours))
-	await(t, "ten connections", func() bool {
+	await(t, "all connections", func() bool {
 		var n int
 		err := watching.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sessiongate' AND wait_event_type = 'Lock'`).Scan(&n)
 		return err == nil && n == cap(hold)
@@ -472,8 +473,9 @@ func TestSlowAnswersResetNothing(t *testing.T) {
 	}
 	// What a caller gave up goes on in the server until that hears of it, and would end the session
 	// once the lock is gone.
+	watching := connect(t, c.url) // a transaction sees one state of the statistics
 	for left := 1; left > 0; {
-		if err := c.conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`).Scan(&left); err != nil {
+		if err := watching.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND application_name = 'sessiongate' AND datname = current_database()`).Scan(&left); err != nil {
 			t.Fatal(err)
 		}
 	}

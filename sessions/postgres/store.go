@@ -76,6 +76,7 @@ type Store struct {
 
 	delivering   sync.Mutex
 	deliverMax   time.Duration
+	hangUpGrace  time.Duration
 	pingIdle     time.Duration
 	migratePause time.Duration
 	auditKeep    time.Duration
@@ -115,9 +116,6 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		c.lookup = pc.ConnConfig.LookupFunc
 	}
 	pc.ConnConfig.LookupFunc = d.lookup(c.lookup)
-	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return hangUp{conn.Conn()}
-	}
 	pc.ConnConfig.StatementCacheCapacity, pc.ConnConfig.DescriptionCacheCapacity = statementsMax, statementsMax
 	pc.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	prepare := cmp.Or(c.PreparedStatements, defaults.PreparedStatements)
@@ -133,11 +131,14 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	params["idle_in_transaction_session_timeout"] = milliseconds(2 * timeout)
 	params["client_encoding"] = "UTF8"
 	s := &Store{
-		deliverMax: deliverMax, pingIdle: pingIdle, migratePause: migratePause, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
+		deliverMax: deliverMax, hangUpGrace: hangUpGrace, pingIdle: pingIdle, migratePause: migratePause, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
 		prepare: prepare, auditKeep: cmp.Or(c.AuditKeep, defaults.AuditKeep), feedPage: feedPage, endPage: endPage, countExactly: countExactly, sweptUpTo: []byte{},
 	}
 	for i := range s.creating {
 		s.creating[i] = make(chan struct{}, 1)
+	}
+	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return hangUp{conn.Conn(), s.hangUpGrace}
 	}
 	pc.ConnConfig.ValidateConnect = s.validate
 	pc.ConnConfig.Tracer = watch{s}

@@ -92,7 +92,7 @@ func TestAnswersComeBeforeEnvoyGivesUp(t *testing.T) {
 
 // net/http reads a body to its end before it writes an answer, even if no handler reads it. A body that does not come must not delay the answer.
 func TestSlowBodyDelaysNoAnswer(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.RefreshAttemptMax = time.Second })
+	b := newBench(t, func(c *Config) { c.RefreshAttemptMax = 3 * time.Second })
 	server := httptest.NewServer(b.public) // without any timeout of its own
 	defer server.Close()
 	s := b.signIn(t)
