@@ -17,11 +17,11 @@ const hangUpGrace = 250 * time.Millisecond
 // longer.
 type hangUp struct {
 	conn  net.Conn
-	grace time.Duration
+	grace *time.Duration // of the store
 }
 
 func (h hangUp) HandleCancel(ended context.Context) {
-	grace := h.grace
+	grace := *h.grace
 	if errors.Is(ended.Err(), context.DeadlineExceeded) {
 		grace = 0
 	}

@@ -31,7 +31,7 @@ func TestHangUp(t *testing.T) {
 		grace bool
 	}{"hung up": {cancelled, true}, "time is up": {expired, false}, "below": {under, false}} {
 		conn := &limited{}
-		h := hangUp{conn, hangUpGrace}
+		h := hangUp{conn, new(hangUpGrace)}
 		h.HandleCancel(tt.ended)
 		if conn.deadline.IsZero() || conn.deadline.After(time.Now()) != tt.grace {
 			t.Errorf("%s: a deadline at %s, now is %s", name, conn.deadline, time.Now())

@@ -138,7 +138,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		s.creating[i] = make(chan struct{}, 1)
 	}
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return hangUp{conn.Conn(), s.hangUpGrace}
+		return hangUp{conn.Conn(), &s.hangUpGrace}
 	}
 	pc.ConnConfig.ValidateConnect = s.validate
 	pc.ConnConfig.Tracer = watch{s}
