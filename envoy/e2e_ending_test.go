@@ -164,6 +164,7 @@ func TestChecksAskNoStore(t *testing.T) {
 			polls += calls
 		case strings.Contains(text, "pg_stat_statements"), text == ";", strings.HasPrefix(text, "-- ping"):
 		case strings.HasPrefix(text, "WITH t AS MATERIALIZED") && strings.Contains(text, "sessiongate.keys"): // the keys, once a minute
+		case strings.HasPrefix(text, "SET enable_"), text == "SET search_path = pg_catalog, pg_temp", strings.Contains(text, "pg_is_in_recovery()"): // a new connection
 		case strings.HasPrefix(text, "DELETE FROM sessiongate."), strings.HasPrefix(text, "WITH page AS"): // the sweep
 		case strings.HasPrefix(text, "SELECT CASE WHEN counted.n"): // with it, how many sessions there are
 		default:
