@@ -318,6 +318,11 @@ func (p *patch) clusters(a Addresses) error {
 
 // manager puts the settings, the filters and the routes into a connection manager.
 func (p *patch) manager(m *manager) {
+	for _, u := range m.upgrades { // what is put into http_filters is not in these, and all is open to who asks for the upgrade
+		if len(m.checks) == 0 {
+			p.faults = append(p.faults, fmt.Errorf("line %d: upgrades to %s have filters of their own; delete them, so that the upgrade has those of http_filters", u.at.line(), u.kind))
+		}
+	}
 	p.settings(m)
 	p.filters(m)
 	for _, h := range m.hosts {

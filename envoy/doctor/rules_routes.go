@@ -122,6 +122,7 @@ func (e *examination) exceptions() {
 			e.without(m, guarded)
 			continue
 		}
+		e.upgraded(m)
 		for _, h := range m.hosts {
 			for _, r := range h.routes {
 				for _, l := range r.leads {
@@ -230,16 +231,42 @@ func (e *examination) hidden(l lead, by value) {
 }
 
 // upgrades says whether a lead lets a client open a WebSocket, and what says so.
-func (l lead) upgrades() (on bool, at value) {
+func (l lead) upgrades() (on bool, at value) { return l.upgradesTo("websocket") }
+
+func (l lead) upgradesTo(kind string) (on bool, at value) {
 	for _, list := range []value{l.route.config.field("route", "upgrade_configs"), l.route.host.manager.config.field("upgrade_configs")} {
 		for _, u := range list.items() {
-			if strings.EqualFold(u.field("upgrade_type").text(), "websocket") {
+			if strings.EqualFold(u.field("upgrade_type").text(), kind) {
 				enabled := u.field("enabled")
 				return !enabled.exists() || enabled.isTrue(), u
 			}
 		}
 	}
 	return false, value{}
+}
+
+// upgraded looks for upgrades whose own filters leave the check out: a client asks for one, and any page is open to it (D16).
+func (e *examination) upgraded(m *manager) {
+	for _, u := range m.upgrades {
+		if !slices.ContainsFunc(m.leads(), func(l lead) bool {
+			checked, _ := l.checked()
+			open, _ := l.upgradesTo(u.kind)
+			return checked && open
+		}) {
+			continue
+		}
+		if slices.ContainsFunc(u.filters, func(f filter) bool { return f.kind == checkType && !f.disabled && asks(f.config) == e.configuration.check }) {
+			e.report.Skipped = append(e.report.Skipped, Skip{
+				Probe: "D16", Why: "upgrades to " + u.kind + " of " + inListener(m) + " have filters of their own (upgrade_configs), which are not read: write them as an alias of http_filters", Needed: true,
+			})
+			continue
+		}
+		e.find("D16", inListener(m), u.at, fault{
+			"upgrades to " + u.kind + " have filters of their own, and none asks sessiongate",
+			"A client that sends upgrade: " + u.kind + " gets every page without a session, with whatever it says of itself.",
+			"upgrade_configs of the connection manager: delete it, so that the upgrade has all filters", "# filters",
+		})
+	}
 }
 
 // streams looks for connections that are checked once and then stay open for ever (D19).

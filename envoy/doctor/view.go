@@ -53,7 +53,15 @@ type manager struct {
 	routes   value // the route configuration
 	hosts    []*host
 	checks   []int // the positions of the filters that ask sessiongate
+	upgrades []upgrade
 	asked    map[asking]answer
+}
+
+// upgrade has filters of its own, which take the place of the manager's where a request asks for it.
+type upgrade struct {
+	kind    string
+	at      value
+	filters []filter
 }
 
 // filter is an HTTP filter as it is in the chain.
@@ -241,6 +249,18 @@ func (c *configuration) addManager(listener string, config value, routes, extens
 	c.managers = append(c.managers, m)
 	for _, f := range config.field("http_filters").items() {
 		m.filters = append(m.filters, c.filter(listener, f, extensions))
+	}
+	for _, u := range config.field("upgrade_configs").items() {
+		own := upgrade{kind: u.field("upgrade_type").text(), at: u.field("filters")}
+		if own.at.node == config.field("http_filters").node {
+			continue // an alias of the manager's
+		}
+		for _, f := range own.at.items() {
+			own.filters = append(own.filters, c.filter(listener, f, extensions))
+		}
+		if len(own.filters) > 0 { // Envoy takes the manager's, otherwise
+			m.upgrades = append(m.upgrades, own)
+		}
 	}
 	rds := config.field("rds", "route_config_name")
 	switch found, ok := routes[rds.text()]; {
