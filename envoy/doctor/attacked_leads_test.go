@@ -2,7 +2,6 @@ package doctor_test
 
 import (
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 
@@ -13,26 +12,93 @@ import (
 
 const (
 	beforeOpen   = "                        # Files that are open to all.\n"
-	beforeClaims = "                  # 1. Whatever a client claims"
 	beforeCheck  = "                  # 3. Room for the check."
 	beforeRouter = "                  # 5. On to the cluster"
+	beforeClaims = "                  # 1. Whatever a client claims"
+	theClusters  = "  clusters:\n"
 	noUpgrade    = "upgrade_configs: [{ upgrade_type: websocket, enabled: false }]"
 	ownRouter    = `filters: [{ name: envoy.filters.http.router, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router } }]`
 	ownCheck     = `filters: [{ name: x, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz, grpc_service: { envoy_grpc: { cluster_name: sessiongate_authz } } } }]`
+	removeClaims = `                          - remove_on_match:
+                              key_matcher:
+                                safe_regex: { regex: "x[^a-z0-9]session[^a-z0-9](user[^a-z0-9]id|handle|claims)" }
+`
+	rerouted = `                          - remove: x-original-url
+                          - remove: x-rewrite-url
+`
+	theDomains = `                      domains: ["*"]
+                      typed_per_filter_config:
+`
+	appOptions = `          # CHANGE where your server speaks HTTP/2: http2_protocol_options.
+`
+	setIdentity  = `{ append: { header: { key: x-session-user-id, value: "%REQ(x-user)%" } } }`
+	mutationURL  = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+	uncheckedAny = `typed_per_filter_config: { envoy.filters.http.ext_authz: { "@type": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true } }`
 )
 
-// attack is the shipped envoy.yaml with one edit: the first text, which is in the file once, becomes the second.
+// attack is the shipped envoy.yaml with edits: a text, which is in the file once, becomes the next one.
 type attack struct {
-	name     string
-	old, new string
-	probe    string // none: it is harmless
-	at       string // the text on each line that is found
+	name  string
+	edits []string
+	probe string // none: it is harmless
+	at    string // the text on each line that is found
 }
 
 // attacks are ways on which everyone was let in, or an identity was forged, and what only looks like one.
 var attacks = []attack{
-	{"an upgrade has filters of its own", noUpgrade, strings.Replace(noUpgrade, "false", "false, "+ownRouter, 1), "D16", noUpgrade[:40]},
-	{"an upgrade that no route has, with filters of its own", noUpgrade, "upgrade_configs: [{ upgrade_type: foo, enabled: false, " + ownRouter + " }]", "", ""},
+	{"an upgrade has filters of its own", []string{noUpgrade, strings.Replace(noUpgrade, "false", "false, "+ownRouter, 1)}, "D16", noUpgrade[:40]},
+	{"an upgrade that no route has, with filters of its own", []string{noUpgrade, "upgrade_configs: [{ upgrade_type: foo, enabled: false, " + ownRouter + " }]"}, "", ""},
+
+	{"a matcher decides whether identity is removed", []string{beforeClaims, matched("claims", removeClaims) + beforeClaims, removeClaims, ""}, "D3", "- name: claims"},
+	{"a matcher decides whether x-original-url is removed", []string{beforeClaims, matched("rerouted", rerouted) + beforeClaims, rerouted, ""}, "D6", "request_mutations:"},
+	{"a matcher removes identity once more", []string{beforeRouter, matched("late", removeClaims) + beforeRouter}, "D4", "- name: late"},
+
+	{"an open route sets identity", []string{loginRoute, loginRoute + `                          request_headers_to_add: [{ header: { key: x-session-user-id, value: "%REQ(x-user)%" } }]` + "\n"}, "D3", "key: x-session-user-id"},
+	{"an open route sets what looks like identity", []string{loginRoute, loginRoute + `                          request_headers_to_add: [{ header: { key: X_Session_User_Id, value: root } }]` + "\n"}, "D3", "X_Session_User_Id"},
+	{"the auth route sets identity, for sessiongate alone", []string{peerHeader, peerHeader + "                            - header: { key: x-session-user-id, value: x }\n"}, "", ""},
+	{"a virtual host sets identity", []string{theDomains, "                      request_headers_to_add: [{ header: { key: x-session-user-id, value: x } }]\n" + theDomains}, "D4", "key: x-session-user-id"},
+	{"the first filter sets identity", []string{rerouted, rerouted + "                          - " + setIdentity + "\n"}, "D3", setIdentity},
+	{"the first filter sets identity, and then removes it", []string{removeClaims, "                          - " + setIdentity + "\n" + removeClaims}, "", ""},
+	{"the first filter sets another header", []string{rerouted, rerouted + "                          - " + strings.Replace(setIdentity, "x-session-user-id", "x-other", 1) + "\n"}, "", ""},
+	{"a virtual host sets identity in the first filter", []string{theDomains, theDomains + perRouteMutation("envoy.filters.http.header_mutation", setIdentity)}, "D3", setIdentity},
+	{"a filter behind the check sets identity", []string{beforeRouter, late(setIdentity) + beforeRouter}, "D4", setIdentity},
+	{"a filter behind the check removes claims", []string{beforeRouter, late("{ remove: X-Session-Claims }") + beforeRouter}, "D4", "- name: late"},
+	{"a filter behind the check removes another header", []string{beforeRouter, late("{ remove: x-other }") + beforeRouter}, "", ""},
+	{"a virtual host removes identity behind the check", []string{beforeRouter, late("") + beforeRouter, theDomains, theDomains + perRouteMutation("late", "{ remove: x-session-handle }")}, "D4", "x-session-handle"},
+	{"a cluster removes identity", []string{appOptions, upstreamFilter("{ remove: x-session-handle }")}, "D4", "http_filters:"},
+	{"a cluster sets identity", []string{appOptions, upstreamFilter(setIdentity)}, "D4", setIdentity},
+}
+
+// matched is a filter of header_mutation that a client has skipped by a header.
+func matched(name, mutations string) string {
+	return "                  - name: " + name + `
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher
+                      xds_matcher:
+                        matcher_tree:
+                          input: { name: h, typed_config: { "@type": type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput, header_name: x-skip } }
+                          exact_match_map: { map: { "1": { action: { name: skip, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.common.matcher.action.v3.SkipFilter } } } } }
+                      extension_config:
+                        name: x
+                        typed_config:
+                          "@type": ` + mutationURL + `
+                          mutations:
+                            request_mutations:
+` + strings.ReplaceAll("\n"+mutations, "\n  ", "\n      ")[1:]
+}
+
+func late(mutation string) string {
+	return "                  - name: late\n                    typed_config: { \"@type\": " + mutationURL + ",\n                                    mutations: { request_mutations: [" + mutation + "] } }\n"
+}
+
+func perRouteMutation(filter, mutation string) string {
+	return "                        " + filter + ": { \"@type\": " + mutationURL + "PerRoute, mutations: { request_mutations: [\n                          " + mutation + " ] } }\n"
+}
+
+func upstreamFilter(mutation string) string {
+	return `          http_filters: [{ name: late, typed_config: { "@type": ` + mutationURL + ", mutations: { request_mutations: [" + mutation + `] } } },
+                         { name: envoy.filters.http.upstream_codec, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec } }]
+`
 }
 
 // TestAttacks: each is found by its probe alone, on its line, with a reason and a cure; and what is harmless is not.
@@ -41,14 +107,15 @@ func TestAttacks(t *testing.T) {
 	for _, a := range attacks {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
-			report := examine(t, attacked(t, a.old, a.new))
+			text := attacked(t, a.edits)
+			report := examine(t, text)
 			if (len(report.Findings) > 0) != (a.probe != "") || report.Incomplete() {
 				t.Errorf("want %q, skipped %v", a.probe, report.Skipped)
 			}
-			lines := strings.Split(attacked(t, a.old, a.new), "\n")
 			for _, f := range report.Findings {
-				if f.Probe != a.probe || !strings.Contains(lines[max(0, f.Line-1)], a.at) {
-					t.Errorf("found by %s on the line %q, want %s on the one with %q", f.Probe, lines[max(0, f.Line-1)], a.probe, a.at)
+				line := strings.Split(text, "\n")[max(0, f.Line-1)]
+				if f.Probe != a.probe || !strings.Contains(line, a.at) {
+					t.Errorf("found by %s on the line %q, want %s on the one with %q", f.Probe, line, a.probe, a.at)
 				}
 				if f.Why == "" || f.Cure == "" || f.Where == "" || f.Path == "" || f.Line == 0 {
 					t.Errorf("it does not say everything: %+v", f)
@@ -61,26 +128,33 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
-// attacked is the shipped file with one edit.
-func attacked(t *testing.T, old, replacement string) string {
+// attacked is the shipped file with edits.
+func attacked(t *testing.T, edits []string) string {
 	t.Helper()
-	shipped := string(envoy.Shipped())
-	if strings.Count(shipped, old) != 1 {
-		t.Fatalf("envoy.yaml has %q %d times", old, strings.Count(shipped, old))
+	text := string(envoy.Shipped())
+	for i := 0; i < len(edits); i += 2 {
+		if strings.Count(string(envoy.Shipped()), edits[i]) != 1 {
+			t.Fatalf("envoy.yaml has %q %d times", edits[i], strings.Count(string(envoy.Shipped()), edits[i]))
+		}
+		at := strings.LastIndex(text, edits[i]) // what was put in is before it
+		text = text[:at] + edits[i+1] + text[at+len(edits[i]):]
 	}
-	return strings.Replace(shipped, old, replacement, 1)
+	return text
 }
 
 // unknown are configurations that the doctor does not understand in full: it must not call them clean.
-var unknown = []struct{ name, old, new string }{
-	{"an upgrade has a chain of its own with a check", noUpgrade, strings.Replace(noUpgrade, "false", "false, "+ownCheck, 1)},
+var unknown = []struct {
+	name  string
+	edits []string
+}{
+	{"an upgrade has a chain of its own with a check", []string{noUpgrade, strings.Replace(noUpgrade, "false", "false, "+ownCheck, 1)}},
 }
 
 // TestUnknown: what the doctor cannot judge, it says.
 func TestUnknown(t *testing.T) {
 	t.Parallel()
 	for _, u := range unknown {
-		if report := examine(t, attacked(t, u.old, u.new)); len(report.Findings) > 0 || !report.Incomplete() {
+		if report := examine(t, attacked(t, u.edits)); len(report.Findings) > 0 || !report.Incomplete() {
 			t.Errorf("%s: skipped %v, found:\n%s", u.name, report.Skipped, show(report.Findings))
 		}
 	}
@@ -95,5 +169,3 @@ func TestPatchOfUpgrades(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
-
-var _ = slices.Contains[[]string]

@@ -16,6 +16,7 @@ const (
 	perRouteType     = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
 	filterConfigType = "envoy.config.route.v3.FilterConfig"
 	mutationType     = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+	mutationRoute    = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"
 	earlyType        = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 	corsType         = "envoy.extensions.filters.http.cors.v3.Cors"
 	corsPolicyType   = "envoy.extensions.filters.http.cors.v3.CorsPolicy"
@@ -346,6 +347,15 @@ func (l lead) perFilter(name string) (kind string, message, packed value) {
 		}
 	}
 	return "", value{}, value{}
+}
+
+// setting is what one level says of a filter, out of the FilterConfig that it may be in.
+func setting(level value, name string) (kind string, message value) {
+	kind, message = level.field("typed_per_filter_config").entry(name).typed()
+	if kind == filterConfigType {
+		return message.field("config").typed()
+	}
+	return kind, message
 }
 
 // switched says whether a filter works for a lead, and what says so: nothing, if that is the filter itself.
