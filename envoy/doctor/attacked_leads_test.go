@@ -50,6 +50,7 @@ var attacks = []attack{
 	{"an upgrade that no route has, with filters of its own", []string{noUpgrade, "upgrade_configs: [{ upgrade_type: foo, enabled: false, " + ownRouter + " }]"}, "", ""},
 
 	{"a matcher decides whether identity is removed", []string{beforeClaims, matched("claims", removeClaims) + beforeClaims, removeClaims, ""}, "D3", "- name: claims"},
+	{"a matcher decides about all that is removed", []string{beforeClaims, matched("claims", removeClaims+rerouted) + beforeClaims, removeClaims, "", rerouted, ""}, "D3", "- name: claims"},
 	{"a matcher decides whether x-original-url is removed", []string{beforeClaims, matched("rerouted", rerouted) + beforeClaims, rerouted, ""}, "D6", "request_mutations:"},
 	{"a matcher removes identity once more", []string{beforeRouter, matched("late", removeClaims) + beforeRouter}, "D4", "- name: late"},
 
@@ -67,6 +68,20 @@ var attacks = []attack{
 	{"a virtual host removes identity behind the check", []string{beforeRouter, late("") + beforeRouter, theDomains, theDomains + perRouteMutation("late", "{ remove: x-session-handle }")}, "D4", "x-session-handle"},
 	{"a cluster removes identity", []string{appOptions, upstreamFilter("{ remove: x-session-handle }")}, "D4", "http_filters:"},
 	{"a cluster sets identity", []string{appOptions, upstreamFilter(setIdentity)}, "D4", setIdentity},
+
+	{"a virtual host asks another service", []string{theDomains, theDomains + perRouteCheck("app")}, "D16", "app"},
+	{"a virtual host asks another service, in a wrapper", []string{theDomains, theDomains + wrapped(perRouteCheck("app"))}, "D16", "app"},
+	{"a virtual host asks the same service", []string{theDomains, theDomains + wrapped(perRouteCheck("sessiongate_authz }, timeout: 2s, retry_policy: {"))}, "", ""},
+	{"a virtual host gives the check no limit", []string{theDomains, theDomains + wrapped(perRouteCheck("sessiongate_authz }, timeout: 0s, retry_policy: {"))}, "D17", "timeout: 0s"},
+}
+
+func perRouteCheck(cluster string) string {
+	return `                        envoy.filters.http.ext_authz: { "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute, check_settings: { grpc_service: { envoy_grpc: { cluster_name: ` + cluster + " } } } }\n"
+}
+
+func wrapped(perRoute string) string {
+	name, config, _ := strings.Cut(strings.TrimSuffix(perRoute, "\n"), ": {")
+	return name + `: { "@type": type.googleapis.com/envoy.config.route.v3.FilterConfig, config: {` + config + " }\n"
 }
 
 // matched is a filter of header_mutation that a client has skipped by a header.

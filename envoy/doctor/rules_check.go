@@ -236,22 +236,27 @@ func (e *examination) hardening() {
 				})
 			}
 			e.mutationRules(m, f)
-			at := f.config.field("grpc_service", "timeout")
-			if !at.exists() {
-				at = f.config.field("grpc_service")
-			}
-			if timeout := at.duration(checkTimeoutDefault); timeout < checkTimeoutLeast || timeout > checkTimeoutMost {
-				what := fmt.Sprintf("the check may take %v", timeout)
-				why := "A busy machine lets a check wait: clients get 503 although all is well, and browsers do not repeat it."
-				if timeout <= 0 {
-					what = "the check may take for ever"
-				}
-				if timeout <= 0 || timeout > checkTimeoutMost {
-					why = "Where sessiongate hangs, every request hangs with it instead of being answered 503."
-				}
-				e.find("D17", in, at, fault{what, why, "grpc_service of the filter", "timeout: 1s"})
-			}
+			e.checkTime(in, f.config.field("grpc_service"))
 		}
+	}
+}
+
+// checkTime asks how long a check may take.
+func (e *examination) checkTime(in string, service value) {
+	at := service.field("timeout")
+	if !at.exists() {
+		at = service
+	}
+	if timeout := at.duration(checkTimeoutDefault); timeout < checkTimeoutLeast || timeout > checkTimeoutMost {
+		what := fmt.Sprintf("the check may take %v", timeout)
+		why := "A busy machine lets a check wait: clients get 503 although all is well, and browsers do not repeat it."
+		if timeout <= 0 {
+			what = "the check may take for ever"
+		}
+		if timeout <= 0 || timeout > checkTimeoutMost {
+			why = "Where sessiongate hangs, every request hangs with it instead of being answered 503."
+		}
+		e.find("D17", in, at, fault{what, why, "grpc_service", "timeout: 1s"})
 	}
 }
 

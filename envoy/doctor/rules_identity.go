@@ -245,7 +245,7 @@ func (e *examination) ownClaims(m *manager) {
 	}
 	at := m.config.field("http_filters")
 	for _, f := range m.filters[:m.firstCheck()] {
-		if f.kind == mutationType {
+		if f.kind == mutationType && !f.matched {
 			at = f.config.field("mutations", "request_mutations")
 		}
 	}
@@ -311,10 +311,15 @@ func (e *examination) removedLate(m *manager) bool {
 	return false
 }
 
+// skips says whether a filter removes a header, but where a matcher says so.
+func (f filter) skips(header string) bool {
+	return f.kind == mutationType && f.matched && removes(f.config.field("mutations", "request_mutations").items(), header)
+}
+
 // removedSometimes looks for the filter that would remove a client's claims, in a matcher: a client sends what has it skipped.
 func (e *examination) removedSometimes(m *manager, before []value) bool {
 	for _, f := range m.filters {
-		if f.kind == mutationType && f.matched && removes(f.config.field("mutations", "request_mutations").items(), identity[0]) && !removes(before, identity[0]) {
+		if f.skips(identity[0]) && !removes(before, identity[0]) {
 			e.find("D3", inFilter(m, f), f.entry, fault{
 				"a matcher decides whether a client's own identity headers are removed", "A client sends what the matcher skips, and names itself root.",
 				"http_filters: the filter without ExtensionWithMatcher around it, before every other filter", cureMutation,

@@ -31,10 +31,7 @@ func (e *examination) policyOf(l lead, f filter) {
 	settings, places := map[string]string{}, map[string]value{}
 	levels := l.levels()
 	for _, level := range slices.Backward(levels) { // Envoy joins the levels, key by key; the most specific counts
-		kind, message := level.field("typed_per_filter_config").entry(f.name).typed()
-		if kind == filterConfigType {
-			kind, message = message.field("config").typed()
-		}
+		kind, message := setting(level, f.name)
 		if kind != perRouteType {
 			continue
 		}
@@ -159,16 +156,7 @@ func (e *examination) exception(l lead, guarded map[string]bool) {
 	r := l.route
 	match, in := r.config.field("match"), inRoute(r)
 	for _, i := range r.host.manager.checks {
-		_, message, _ := l.perFilter(r.host.manager.filters[i].name)
-		settings := message.field("check_settings")
-		for _, service := range []string{"grpc_service", "http_service"} {
-			if other := settings.field(service); other.exists() && asks(settings) != e.configuration.check {
-				e.find("D16", in, other, fault{
-					"another service (" + asks(settings) + ") is asked about this route", "It decides in sessiongate's place, and your system believes what it says.",
-					"delete it", "# " + service,
-				})
-			}
-		}
+		e.asked(l, r.host.manager.filters[i])
 	}
 	if l.unsure() {
 		e.report.Skipped = append(e.report.Skipped, Skip{
@@ -204,6 +192,32 @@ func (e *examination) exception(l lead, guarded map[string]bool) {
 		})
 	}
 	e.hidden(l, by)
+}
+
+// asked looks for another service that a route's settings have asked (D16), and how long that may take (D17).
+func (e *examination) asked(l lead, f filter) {
+	if on, _ := l.switched(f); !on {
+		return
+	}
+	for _, level := range l.levels() { // Envoy joins the levels; the most specific that names a service counts
+		kind, message := setting(level, f.name)
+		settings := message.field("check_settings")
+		for _, name := range []string{"grpc_service", "http_service"} {
+			service := settings.field(name)
+			if kind != perRouteType || !service.exists() {
+				continue
+			}
+			if asks(settings) != e.configuration.check {
+				e.find("D16", l.in(level), service, fault{
+					"another service (" + asks(settings) + ") is asked about this route", "It decides in sessiongate's place, and your system believes what it says.",
+					"delete it", "# " + name,
+				})
+			} else if name == "grpc_service" {
+				e.checkTime(l.in(level), service)
+			}
+			return
+		}
+	}
 }
 
 // hidden looks for checked routes that an unchecked one before them makes unreachable.
