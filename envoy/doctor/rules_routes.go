@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -67,6 +68,8 @@ func (e *examination) policyOf(l lead, f filter) {
 
 // redacted is what a config dump has in place of a value that Envoy's API calls sensitive.
 const redacted = "[redacted]"
+
+const whereException = "typed_per_filter_config of the route: delete the exception, or narrow the match"
 
 const (
 	authzPort    = 9001
@@ -177,11 +180,14 @@ func (e *examination) exception(l lead, guarded map[string]bool) {
 	if !guarded[l.cluster] {
 		return
 	}
-	const where = "typed_per_filter_config of the route: delete the exception, or narrow the match"
-	if everything(match) {
+	if r.match.kind == "" {
+		e.report.Skipped = append(e.report.Skipped, Skip{Probe: "D16", Why: in + " is not checked, and what paths it takes is not understood", Needed: true})
+		return
+	}
+	if r.match.everything() {
 		e.find("D16", in, by, fault{
 			"the check is off for every path (" + describeMatch(match) + ")", "Whatever no other route names reaches your system without a session, pages that are added later as well.",
-			where, "# disabled: true",
+			whereException, "# disabled: true",
 		})
 		return
 	}
@@ -191,8 +197,70 @@ func (e *examination) exception(l lead, guarded map[string]bool) {
 			"match of the route", "path: " + prefix.text() + "                     # or, with what is below it:\npath_separated_prefix: " + prefix.text(),
 		})
 	}
+	if r.match.regex != nil && r.match.anywhere() {
+		e.find("D16", in, match, fault{
+			"the check is off in every folder (" + describeMatch(match) + ")",
+			"A page of your system may answer to /account/x.css as to /account: a client sends what fits.", "match of the route: name the folder", "prefix: /assets/",
+		})
+		return
+	}
+	e.rewritten(l)
 	e.hidden(l, by)
 }
+
+// rewritten looks for an exception whose paths become others before they are sent: pages that are checked under their own name (D16).
+func (e *examination) rewritten(l lead) {
+	r, action := l.route, l.route.config.field("route")
+	change := func(path string) string { return path }
+	var at value
+	switch prefix, regex := action.field("prefix_rewrite"), action.field("regex_rewrite"); {
+	case r.match.kind == "path": // one page becomes one page
+		return
+	case prefix.exists() && r.match.regex == nil: // of an expression it takes the place of the whole path
+		at = prefix
+		change = func(path string) string { return prefix.text() + path[len(r.match.text):] }
+	case regex.exists():
+		at = regex
+		if compiled, err := regexp.Compile(regex.field("pattern", "regex").text()); err == nil {
+			groups := backReference.ReplaceAllString(strings.ReplaceAll(regex.field("substitution").text(), "$", "$$"), "$${$1}")
+			change = func(path string) string { return compiled.ReplaceAllString(path, groups) }
+		}
+	default:
+		for _, field := range []string{"path_rewrite", "path_rewrite_policy"} {
+			if action.field(field).exists() {
+				at = action.field(field)
+			}
+		}
+	}
+	if !at.exists() {
+		return
+	}
+	paths := r.match.samples(oneFill)
+	for _, other := range r.host.routes { // what is below their own names, too
+		if folder := strings.TrimSuffix(r.match.text, "/"); r.match.regex == nil && (other.match.kind == "path" || other.match.kind == "prefix" || other.match.kind == "path_separated_prefix") {
+			paths = append(paths, folder+"/"+strings.TrimPrefix(strings.TrimPrefix(other.match.text, action.field("prefix_rewrite").text()), "/"))
+		}
+	}
+	understood := false
+	for _, path := range paths {
+		sent := strings.ReplaceAll(change(path), "//", "/")
+		understood = understood || sent != path
+		to := r.host.resolve(sent)
+		if to == nil || to == r || !slices.ContainsFunc(to.leads, func(other lead) bool { on, _ := other.checked(); return on && other.cluster == l.cluster }) {
+			continue
+		}
+		e.find("D16", inRoute(r), at, fault{
+			"the route sends " + path + " as " + sent + ", which is checked (route " + to.name() + ")",
+			"Under its own name a page asks for a session, and by this route it is open.", "route of the route: delete it, or make the paths that it sends an exception of their own", "# " + at.path[strings.LastIndexByte(at.path, '.')+1:],
+		})
+		return
+	}
+	if !understood {
+		e.report.Skipped = append(e.report.Skipped, Skip{Probe: "D16", Why: "what paths " + inRoute(r) + " sends is not understood (" + at.path + "), and it is not checked", Needed: true})
+	}
+}
+
+var backReference = regexp.MustCompile(`\\([0-9])`)
 
 // asked looks for another service that a route's settings have asked (D16), and how long that may take (D17).
 func (e *examination) asked(l lead, f filter) {
@@ -227,14 +295,15 @@ func (e *examination) hidden(l lead, by value) {
 		if !slices.ContainsFunc(later.leads, func(l lead) bool { on, _ := l.checked(); return on }) {
 			continue
 		}
-		match := later.config.field("match")
-		samples := []string{match.field("path").text()}
-		for _, field := range []string{"prefix", "path_separated_prefix"} {
-			if prefix := match.field(field).text(); prefix != "" {
-				samples = []string{prefix, strings.TrimSuffix(prefix, "/") + "/any"}
-			}
+		samples := later.match.samples(oneFill)
+		if len(samples) == 0 || slices.ContainsFunc(samples, func(path string) bool { return !l.route.opens(path, later) }) {
+			continue
 		}
-		if samples[0] == "" || slices.ContainsFunc(samples, func(path string) bool { return h.resolve(path) != l.route }) {
+		if l.route.match.conditional {
+			e.find("D16", inRoute(l.route), by, fault{
+				"a client chooses whether the route " + later.name() + " behind it is checked", "It sends what the match asks for, and every page of that route is open.",
+				whereException, "# disabled: true",
+			})
 			continue
 		}
 		e.find("D16", inRoute(l.route), by, fault{
@@ -242,6 +311,15 @@ func (e *examination) hidden(l lead, by value) {
 			"the routes of the virtual host: the checked one first", "# route " + later.name(),
 		})
 	}
+}
+
+// opens says whether it takes a path from a later route, at least where a client wants it to.
+func (r *route) opens(path string, later *route) bool {
+	if !r.match.takes(path) {
+		return false
+	}
+	first := r.host.resolve(path)
+	return first == r || r.match.conditional && r.match.chosen && first == later
 }
 
 // upgrades says whether a lead lets a client open a WebSocket, and what says so.
@@ -269,7 +347,9 @@ func (e *examination) upgraded(m *manager) {
 		}) {
 			continue
 		}
-		if slices.ContainsFunc(u.filters, func(f filter) bool { return f.kind == checkType && !f.disabled && asks(f.config) == e.configuration.check }) {
+		if slices.ContainsFunc(u.filters, func(f filter) bool {
+			return f.kind == checkType && !f.disabled && asks(f.config) == e.configuration.check
+		}) {
 			e.report.Skipped = append(e.report.Skipped, Skip{
 				Probe: "D16", Why: "upgrades to " + u.kind + " of " + inListener(m) + " have filters of their own (upgrade_configs), which are not read: write them as an alias of http_filters", Needed: true,
 			})

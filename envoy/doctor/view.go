@@ -23,6 +23,7 @@ const (
 	rbacType         = "envoy.extensions.filters.http.rbac.v3.RBAC"
 	rbacPerRouteType = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
 	matcherType      = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
+	templateType     = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"
 	upstreamType     = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 )
 
@@ -85,6 +86,7 @@ type host struct {
 type route struct {
 	host   *host
 	config value
+	match  pathMatch
 	leads  []lead
 }
 
@@ -309,7 +311,7 @@ func (c *configuration) filter(listener string, f value, extensions map[string]v
 }
 
 func newRoute(h *host, config value) *route {
-	r := &route{host: h, config: config}
+	r := &route{host: h, config: config, match: readMatch(config.field("match"))}
 	action := config.field("route")
 	if name := action.field("cluster"); name.exists() {
 		r.leads = append(r.leads, lead{route: r, cluster: name.text(), at: action})
