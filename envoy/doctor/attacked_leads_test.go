@@ -2,6 +2,7 @@ package doctor_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -11,7 +12,7 @@ import (
 )
 
 const (
-	beforeOpen   = "                        # Files that are open to all.\n"
+	beforeOpen   = "                        # Files that are open to all."
 	beforeCheck  = "                  # 3. Room for the check."
 	beforeRouter = "                  # 5. On to the cluster"
 	beforeClaims = "                  # 1. Whatever a client claims"
@@ -73,6 +74,59 @@ var attacks = []attack{
 	{"a virtual host asks another service, in a wrapper", []string{theDomains, theDomains + wrapped(perRouteCheck("app"))}, "D16", "app"},
 	{"a virtual host asks the same service", []string{theDomains, theDomains + wrapped(perRouteCheck("sessiongate_authz }, timeout: 2s, retry_policy: {"))}, "", ""},
 	{"a virtual host gives the check no limit", []string{theDomains, theDomains + wrapped(perRouteCheck("sessiongate_authz }, timeout: 0s, retry_policy: {"))}, "D17", "timeout: 0s"},
+
+	{"a rewrite leads out of an open folder", []string{beforeOpen, open("{ prefix: /assets/ }", "{ cluster: app, prefix_rewrite: / }") + beforeOpen}, "D16", "prefix_rewrite: /"},
+	{"a rewrite stays in an open folder", []string{beforeOpen, open("{ prefix: /assets/ }", "{ cluster: app, prefix_rewrite: /assets/v2/ }") + beforeOpen}, "", ""},
+	{"a rewrite leads to another open folder", []string{beforeOpen, open("{ path_separated_prefix: /assets }", "{ cluster: app, prefix_rewrite: /static }") + beforeOpen}, "", ""},
+	{"a rewrite of one page", []string{beforeOpen, open("{ path: /favicon.ico }", "{ cluster: app, prefix_rewrite: /icons/favicon.ico }") + beforeOpen}, "", ""},
+	{"an expression rewrites out of an open folder", []string{beforeOpen, open("{ prefix: /img/ }", `{ cluster: app, regex_rewrite: { pattern: { regex: "^/img/(.*)$" }, substitution: '/\1' } }`) + beforeOpen}, "D16", "regex_rewrite"},
+
+	{"an expression is all but the home page", []string{beforeOpen, open(`{ safe_regex: { regex: "/.+" } }`, "{ cluster: app }") + beforeOpen}, "D16", "disabled: true"},
+	{"an expression opens names in every folder", []string{beforeOpen, open(`{ safe_regex: { regex: ".*[.](css|js|png)" } }`, "{ cluster: app }") + beforeOpen}, "D16", "safe_regex"},
+	{"an alternative of an expression opens names in every folder", []string{beforeOpen, open(`{ safe_regex: { regex: "/robots[.]txt|(/.*)?/[^/]+[.]css" } }`, "{ cluster: app }") + beforeOpen}, "D16", "safe_regex"},
+	{"an expression names pages", []string{beforeOpen, open(`{ safe_regex: { regex: "/(robots[.]txt|favicon[.]ico|app[.][0-9a-z]+[.]js|[a-z]+/login|assets/.*)" } }`, "{ cluster: app }") + beforeOpen}, "", ""},
+	{"an expression takes a checked folder", []string{beforeOpen, open(`{ safe_regex: { regex: "/(api|x)/.+" } }`, "{ cluster: app }") + beforeOpen}, "D16", "disabled: true"},
+	{"a template is everything", []string{beforeOpen, open(template("/**"), "{ cluster: app }") + beforeOpen}, "D16", "disabled: true"},
+	{"a template is a folder", []string{beforeOpen, open(template("/assets/{name}/*.css"), "{ cluster: app }") + beforeOpen}, "", ""},
+	{"a header opens a checked folder", []string{beforeOpen, open("{ prefix: /api/, headers: [{ name: x-internal, present_match: true }] }", "{ cluster: app }") + beforeOpen}, "D16", "disabled: true"},
+	{"a parameter opens a checked folder", []string{beforeOpen, open("{ path_separated_prefix: /api, query_parameters: [{ name: debug, present_match: true }] }", "{ cluster: app }") + beforeOpen}, "D16", "disabled: true"},
+	{"preflights of a checked folder are open", []string{beforeOpen, open(`{ prefix: /api/, headers: [{ name: ":method", string_match: { exact: OPTIONS } }] }`, "{ cluster: app }") + beforeOpen}, "", ""},
+	{"a certificate opens a checked folder", []string{beforeOpen, open("{ prefix: /api/, tls_context: { validated: true } }", "{ cluster: app }") + beforeOpen}, "", ""},
+	{"one page of a checked folder is open", []string{beforeOpen, open("{ path: /api/health }", "{ cluster: app }") + beforeOpen}, "", ""},
+
+	{"an open route leads to the app by another cluster", []string{beforeOpen, open("{ prefix: / }", "{ cluster: app2 }") + beforeOpen, theClusters, cluster("app2", "App.", 8080)}, "D16", "disabled: true"},
+	{"an open route leads to another app", []string{beforeOpen, open("{ prefix: /other }", "{ cluster: app2 }") + beforeOpen, theClusters, cluster("app2", "app", 8081)}, "", ""},
+	{"a listener leads to the app by another cluster", []string{theClusters, strings.Replace(secondListener, "cluster: app", "cluster: app2", 1) + cluster("app2", "app", 8080)}, "D16", "http_filters: # of the second"},
+	{"a listener passes bytes on by another cluster", []string{theClusters, strings.Replace(thirdListener, "cluster: app", "cluster: app2", 1) + cluster("app2", "app", 8080)}, "D16", "# of the third"},
+	{"the auth path leads to the app by another cluster", []string{"cluster: sessiongate_public\n                            # D/2", "cluster: app2\n                            # D/2", theClusters, cluster("app2", "app", 8080)}, "D7", "- name: auth"},
+
+	{"a route leads to the admin interface", []string{beforeOpen, open("{ prefix: /stats/ }", "{ cluster: stats }") + beforeOpen, theClusters, cluster("stats", "localhost", 9901)}, "D14", "cluster: stats"},
+	{"a route leads to another port of this host", []string{beforeOpen, open("{ prefix: /stats/ }", "{ cluster: stats }") + beforeOpen, theClusters, cluster("stats", "127.0.0.1", 9902)}, "", ""},
+	{"a listener passes bytes on to the admin interface", []string{theClusters, strings.Replace(thirdListener, "cluster: app", "cluster: stats", 1) + cluster("stats", "127.0.0.1", 9901)}, "D14", "# of the third"},
+	{"a listener passes bytes on to the check", []string{theClusters, strings.Replace(thirdListener, "cluster: app", "cluster: sessiongate_authz", 1) + theClusters}, "D14", "# of the third"},
+
+	{"a cache before the check", []string{beforeClaims, cache + beforeClaims}, "D1", "- name: cache"},
+	{"a cache behind the check", []string{beforeRouter, cache + beforeRouter}, "", ""},
+}
+
+const cache = `                  - name: cache
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.cache.v3.CacheConfig
+                      typed_config: { "@type": type.googleapis.com/envoy.extensions.http.cache.simple_http_cache.v3.SimpleHttpCacheConfig }
+`
+
+// open is a route without a check.
+func open(match, route string) string {
+	return "                        - match: " + match + "\n                          route: " + route + "\n                          " + uncheckedAny + "\n"
+}
+
+func template(path string) string {
+	return `{ path_match_policy: { name: t, typed_config: { "@type": type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig, path_template: "` + path + `" } } }`
+}
+
+// cluster is one before the others.
+func cluster(name, host string, port int) string {
+	return theClusters + fmt.Sprintf("    - { name: %s, type: STRICT_DNS, load_assignment: { cluster_name: %s, endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: %s, port_value: %d } } } }] }] } }\n", name, name, host, port)
 }
 
 func perRouteCheck(cluster string) string {
@@ -163,6 +217,8 @@ var unknown = []struct {
 	edits []string
 }{
 	{"an upgrade has a chain of its own with a check", []string{noUpgrade, strings.Replace(noUpgrade, "false", "false, "+ownCheck, 1)}},
+	{"an open route is matched by something else", []string{beforeOpen, open("{ connect_matcher: {} }", "{ cluster: app }") + beforeOpen}},
+	{"an open route is rewritten by something else", []string{beforeOpen, open("{ prefix: /assets/ }", `{ cluster: app, path_rewrite: "/%REQ(x-page)%" }`) + beforeOpen}},
 }
 
 // TestUnknown: what the doctor cannot judge, it says.
@@ -182,5 +238,40 @@ func TestPatchOfUpgrades(t *testing.T) {
 	text := strings.Replace(standalone.Block("existing"), manager, manager+"                upgrade_configs: [{ upgrade_type: websocket, "+ownRouter+" }]\n", 1)
 	if out, err := doctor.Patch([]byte(text), doctor.Options{}, addresses); !errors.Is(err, doctor.ErrNotPatched) || !strings.Contains(err.Error(), "upgrades to websocket") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestNothingAsks: where there is no HTTP connection manager there is no check, and that is no clean configuration.
+func TestNothingAsks(t *testing.T) {
+	t.Parallel()
+	report := examine(t, "static_resources:\n  listeners:\n"+thirdListener+"  clusters: [{ name: app }]\n")
+	if len(report.Findings) != 1 || report.Findings[0].Probe != "D1" || report.Findings[0].Line == 0 {
+		t.Errorf("a listener that passes bytes on: found\n%s", show(report.Findings))
+	}
+	if report := examine(t, "static_resources: { listeners: [{ name: x }] }"); !report.Incomplete() {
+		t.Errorf("a listener without a filter: found\n%s", show(report.Findings))
+	}
+}
+
+// TestLarge: a rule looks at each route a bounded number of times, so a large file is one that can be read.
+func TestLarge(t *testing.T) {
+	t.Parallel()
+	var routes, hosts strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&routes, "                        - { match: { path: /page%d }, route: { cluster: app } }\n", i)
+		if i%2 == 0 {
+			routes.WriteString(open(fmt.Sprintf("{ path: /open%d }", i), "{ cluster: app }"))
+			fmt.Fprintf(&hosts, "                    - { name: h%d, domains: [h%d.example], routes: [{ match: { prefix: / }, route: { cluster: app } }] }\n", i, i)
+		}
+	}
+	if report := examine(t, attacked(t, []string{beforeOpen, routes.String() + beforeOpen})); len(report.Findings) > 0 || report.Incomplete() || len(report.Exceptions) != 1004 {
+		t.Errorf("%d exceptions, skipped %v, found:\n%s", len(report.Exceptions), report.Skipped, show(report.Findings))
+	}
+	out, err := doctor.Patch([]byte(strings.Replace(standalone.Block("existing"), theClusters, hosts.String()+theClusters, 1)), doctor.Options{}, addresses)
+	if err != nil || strings.Count(string(out), "path_separated_prefix: /auth }") < 1000 {
+		t.Fatalf("%v, %d bytes", err, len(out))
+	}
+	if report := examine(t, string(out)); len(report.Findings) > 0 {
+		t.Errorf("patched: found\n%s", show(report.Findings))
 	}
 }

@@ -80,30 +80,59 @@ const (
 func (e *examination) reach() {
 	for _, m := range e.managers {
 		for _, l := range m.leads() {
-			inside := slices.IndexFunc(e.endpoints[l.cluster], func(x endpoint) bool {
-				return (x.port == internalPort || x.port == authzPort) && (e.saysSessiongate(l.cluster) || e.sharesHost(x))
-			})
-			if l.cluster != e.configuration.check && inside < 0 {
-				continue
-			}
-			e.find("D14", inRoute(l.route), l.at, fault{
-				"the route leads to the inside of sessiongate (" + l.cluster + ")",
-				"The sessions API makes a session for any user; the check says who a token belongs to. Neither is for clients.", "delete the route", "# only sessiongate_public (9002) is for clients",
-			})
+			e.inside(inRoute(l.route), "route", l)
 		}
+	}
+	for _, l := range e.tcp {
+		e.inside("listener "+l.listener, "listener", l)
 	}
 	address := e.admin.field("address", "socket_address", "address")
 	host := address.text()
-	if host == "" || host == "localhost" {
-		return
-	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap().IsLoopback() {
+	if host == "" || onLoopback(host) {
 		return
 	}
 	e.find("D14", "admin", address, fault{
 		"Envoy's admin interface listens on " + host, "It can stop Envoy, change its runtime and show its whole configuration, to any client that reaches it.",
 		"admin", "address:\n  socket_address: { address: 127.0.0.1, port_value: 9901 }",
 	})
+}
+
+// inside looks where a way leads.
+func (e *examination) inside(in, way string, l lead) {
+	if slices.ContainsFunc(e.endpoints[l.cluster], e.isAdmin) {
+		e.find("D14", in, l.at, fault{
+			"the " + way + " leads to Envoy's admin interface (" + l.cluster + ")", "It can stop Envoy, change its runtime and show its whole configuration, to any client.",
+			"delete the " + way, "# the admin interface is for this host alone",
+		})
+		return
+	}
+	if l.cluster != e.configuration.check && !slices.ContainsFunc(e.endpoints[l.cluster], func(x endpoint) bool {
+		return (x.port == internalPort || x.port == authzPort) && (e.saysSessiongate(l.cluster) || e.sharesHost(x))
+	}) {
+		return
+	}
+	e.find("D14", in, l.at, fault{
+		"the " + way + " leads to the inside of sessiongate (" + l.cluster + ")",
+		"The sessions API makes a session for any user; the check says who a token belongs to. Neither is for clients.", "delete the " + way, "# only sessiongate_public (9002) is for clients",
+	})
+}
+
+// isAdmin says whether an endpoint is the admin interface. One that listens on every address is at each of its machine's, of which loopback is known.
+func (e *examination) isAdmin(x endpoint) bool {
+	if path := e.admin.field("address", "pipe", "path").text(); path != "" {
+		return x.host == path
+	}
+	socket := e.admin.field("address", "socket_address")
+	if x.host == "" || x.port != socket.field("port_value").number(0) {
+		return false
+	}
+	host := endpoint{host: socket.field("address").text()}.canonical().host
+	return x.canonical().host == host || onLoopback(x.host) && (onLoopback(host) || host == "0.0.0.0" || host == "::")
+}
+
+func onLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 // sharesHost says whether an endpoint is on a host of the check.

@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 const (
@@ -57,6 +59,13 @@ type manager struct {
 	checks   []int // the positions of the filters that ask sessiongate
 	upgrades []upgrade
 	asked    map[asking]answer
+	known    map[way]answer // what checked found: the rules ask it often
+}
+
+// way is a lead as a key.
+type way struct {
+	route *route
+	at    *yaml.Node
 }
 
 // upgrade has filters of its own, which take the place of the manager's where a request asks for it.
@@ -129,7 +138,7 @@ func view(d *document) (*configuration, error) {
 	if c.listenerCount == 0 && len(c.unseen) == 0 {
 		return nil, errNoListener
 	}
-	if d.visits > visitsMax {
+	if d.visits > d.visitsMax() {
 		return nil, errTooLarge
 	}
 	return c, nil
@@ -248,7 +257,7 @@ func (c *configuration) addListener(l value, routes, extensions map[string]value
 }
 
 func (c *configuration) addManager(listener string, config value, routes, extensions map[string]value) {
-	m := &manager{listener: listener, config: config, asked: map[asking]answer{}}
+	m := &manager{listener: listener, config: config, asked: map[asking]answer{}, known: map[way]answer{}}
 	c.managers = append(c.managers, m)
 	for _, f := range config.field("http_filters").items() {
 		m.filters = append(m.filters, c.filter(listener, f, extensions))
@@ -383,6 +392,19 @@ func (l lead) switched(f filter) (on bool, by value) {
 
 // checked says whether sessiongate is asked about what takes this way, and if not, what says so.
 func (l lead) checked() (on bool, by value) {
+	known := l.route.host.manager.known
+	found, ok := known[way{l.route, l.at.node}]
+	if !ok {
+		on, found.by = l.findChecked()
+		if on {
+			found.asked = yes
+		}
+		known[way{l.route, l.at.node}] = found
+	}
+	return found.asked == yes, found.by
+}
+
+func (l lead) findChecked() (on bool, by value) {
 	m := l.route.host.manager
 	for _, i := range m.checks {
 		on, at := l.switched(m.filters[i])
@@ -424,17 +446,35 @@ func (m *manager) firstCheck() int {
 	return len(m.filters)
 }
 
-// guarded are the clusters to which any way leads that is checked: what sessiongate protects.
-func (c *configuration) guarded() map[string]bool {
-	all := map[string]bool{}
+// guarded are the clusters to which any way leads that is checked: what sessiongate protects, also by another cluster's name.
+func (e *examination) guarded() map[string]bool {
+	if e.protected != nil {
+		return e.protected
+	}
+	c, all := e.configuration, map[string]bool{}
+	at := map[endpoint]bool{}
 	for _, m := range c.managers {
 		for _, l := range m.leads() {
-			if on, _ := l.checked(); on {
+			if on, _ := l.checked(); on && !all[l.cluster] {
 				all[l.cluster] = true
+				for _, x := range c.endpoints[l.cluster] {
+					at[x.canonical()] = x.host != ""
+				}
 			}
 		}
 	}
+	for name, known := range c.endpoints {
+		if name != c.check && !c.saysSessiongate(name) && slices.ContainsFunc(known, func(x endpoint) bool { return at[x.canonical()] }) {
+			all[name] = true
+		}
+	}
+	e.protected = all
 	return all
+}
+
+// canonical is one spelling of a host name.
+func (x endpoint) canonical() endpoint {
+	return endpoint{strings.ToLower(strings.TrimSuffix(x.host, ".")), x.port}
 }
 
 // asks is the cluster, or the address, that a filter of external authorisation asks.
