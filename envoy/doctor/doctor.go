@@ -86,10 +86,11 @@ func Examine(text []byte, o Options) (Report, error) {
 		e.report.Skipped = append(e.report.Skipped, Skip{Why: why, Needed: true})
 	}
 	for _, rule := range rules {
+		d.visits = 0 // the rules of a large file look at much, each
 		rule(e)
-	}
-	if d.visits > visitsMax {
-		return Report{}, fmt.Errorf("reading Envoy's configuration: %w", errTooLarge)
+		if d.visits > d.visitsMax() {
+			return Report{}, fmt.Errorf("reading Envoy's configuration: %w", errTooLarge)
+		}
 	}
 	e.report.sort()
 	return e.report, nil
@@ -106,9 +107,10 @@ var rules = []func(*examination){
 type examination struct {
 	*configuration
 
-	authPath string
-	report   Report
-	served   map[string]bool // see serving
+	authPath  string
+	report    Report
+	served    map[string]bool // see serving
+	protected map[string]bool // see guarded
 }
 
 // fault is what a rule says of a place.

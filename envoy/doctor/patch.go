@@ -79,6 +79,7 @@ func (c *configuration) forget() {
 	c.check = ""
 	for _, m := range c.managers {
 		m.checks = nil
+		clear(m.known)
 	}
 }
 
@@ -87,6 +88,7 @@ type patch struct {
 	*examination
 
 	text   string
+	lines  []int        // where each begins
 	edits  map[int]edit // by the offset at which they begin
 	faults []error
 }
@@ -116,10 +118,15 @@ func (p *patch) result() string {
 
 // offset is where a node begins. yaml counts columns in characters.
 func (p *patch) offset(line, column int) int {
-	at := 0
-	for range line - 1 {
-		at += strings.IndexByte(p.text[at:], '\n') + 1
+	if p.lines == nil {
+		p.lines = []int{0}
+		for i := range len(p.text) {
+			if p.text[i] == '\n' {
+				p.lines = append(p.lines, i+1)
+			}
+		}
 	}
+	at := p.lines[line-1]
 	for range column - 1 {
 		_, size := utf8.DecodeRuneInString(p.text[at:])
 		at += size
@@ -318,6 +325,11 @@ func (p *patch) clusters(a Addresses) error {
 
 // manager puts the settings, the filters and the routes into a connection manager.
 func (p *patch) manager(m *manager) {
+	for _, u := range m.upgrades { // what is put into http_filters is not in these, and all is open to who asks for the upgrade
+		if len(m.checks) == 0 {
+			p.faults = append(p.faults, fmt.Errorf("line %d: upgrades to %s have filters of their own; delete them, so that the upgrade has those of http_filters", u.at.line(), u.kind))
+		}
+	}
 	p.settings(m)
 	p.filters(m)
 	for _, h := range m.hosts {

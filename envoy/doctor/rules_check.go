@@ -10,7 +10,12 @@ import (
 // check looks for a check that is asked at all (D1). Single routes are for exceptions (D16).
 func (e *examination) check() {
 	const why = "Every request reaches your system without a session, and with whatever the client says of itself."
-	if len(e.gated()) > 0 || len(e.managers) == 0 {
+	if gated := e.gated(); len(gated) > 0 {
+		e.caches(gated)
+		return
+	}
+	if !slices.ContainsFunc(e.managers, func(m *manager) bool { return len(m.leads()) > 0 }) {
+		e.unasked(why)
 		return
 	}
 	for _, m := range e.managers {
@@ -33,6 +38,37 @@ func (e *examination) check() {
 				_, by := leads[0].checked()
 				e.find("D1", inFilter(m, f), by, fault{
 					"no route is checked", why, "delete it, on all routes but the exceptions", "# disabled: true",
+				})
+			}
+		}
+	}
+}
+
+// unasked is about a configuration without a route to a cluster: where it passes on connections alone, no one is asked.
+func (e *examination) unasked(why string) {
+	for _, l := range e.tcp {
+		e.find("D1", "listener "+l.listener, l.at, fault{
+			"the listener passes connections to " + l.cluster + ", and nothing asks sessiongate", why,
+			"an HTTP connection manager in the place of tcp_proxy; docs/guides/envoy.md has all of it", e.cureCheck(),
+		})
+	}
+	if len(e.tcp) == 0 && len(e.unseen) == 0 {
+		e.report.Skipped = append(e.report.Skipped, Skip{Probe: "D1", Why: "no route of an HTTP connection manager leads to a cluster: there is nothing to check", Needed: true})
+	}
+}
+
+// caches looks for what answers before sessiongate is asked, with a page that was made for another user.
+func (e *examination) caches(gated []*manager) {
+	for _, m := range gated {
+		for _, f := range m.filters[:m.firstCheck()] {
+			if strings.Contains(f.kind, ".filters.http.cache") && slices.ContainsFunc(m.leads(), func(l lead) bool {
+				checked, _ := l.checked()
+				cached, _ := l.switched(f)
+				return checked && cached
+			}) {
+				e.find("D1", inFilter(m, f), f.entry, fault{
+					"a cache answers before sessiongate is asked", "A page that one user got is served to every client, without a session.",
+					"http_filters: this filter behind ext_authz", "# - name: " + f.name,
 				})
 			}
 		}
@@ -236,22 +272,27 @@ func (e *examination) hardening() {
 				})
 			}
 			e.mutationRules(m, f)
-			at := f.config.field("grpc_service", "timeout")
-			if !at.exists() {
-				at = f.config.field("grpc_service")
-			}
-			if timeout := at.duration(checkTimeoutDefault); timeout < checkTimeoutLeast || timeout > checkTimeoutMost {
-				what := fmt.Sprintf("the check may take %v", timeout)
-				why := "A busy machine lets a check wait: clients get 503 although all is well, and browsers do not repeat it."
-				if timeout <= 0 {
-					what = "the check may take for ever"
-				}
-				if timeout <= 0 || timeout > checkTimeoutMost {
-					why = "Where sessiongate hangs, every request hangs with it instead of being answered 503."
-				}
-				e.find("D17", in, at, fault{what, why, "grpc_service of the filter", "timeout: 1s"})
-			}
+			e.checkTime(in, f.config.field("grpc_service"))
 		}
+	}
+}
+
+// checkTime asks how long a check may take.
+func (e *examination) checkTime(in string, service value) {
+	at := service.field("timeout")
+	if !at.exists() {
+		at = service
+	}
+	if timeout := at.duration(checkTimeoutDefault); timeout < checkTimeoutLeast || timeout > checkTimeoutMost {
+		what := fmt.Sprintf("the check may take %v", timeout)
+		why := "A busy machine lets a check wait: clients get 503 although all is well, and browsers do not repeat it."
+		if timeout <= 0 {
+			what = "the check may take for ever"
+		}
+		if timeout <= 0 || timeout > checkTimeoutMost {
+			why = "Where sessiongate hangs, every request hangs with it instead of being answered 503."
+		}
+		e.find("D17", in, at, fault{what, why, "grpc_service", "timeout: 1s"})
 	}
 }
 

@@ -30,7 +30,7 @@ const (
 	whereMutation = "http_filters, before every other filter"
 )
 
-// mutations are the changes of requests that come before a position in the filter chain.
+// mutations are the changes of requests that surely come before a position in the filter chain: where a matcher decides, a client may.
 func (m *manager) mutations(before int) (all []value) {
 	for _, extension := range m.config.field("early_header_mutation_extensions").items() {
 		if kind, config := extension.field("typed_config").typed(); kind == earlyType {
@@ -38,7 +38,7 @@ func (m *manager) mutations(before int) (all []value) {
 		}
 	}
 	for i, f := range m.filters {
-		if i < before && f.kind == mutationType && !f.disabled {
+		if i < before && f.kind == mutationType && !f.disabled && !f.matched {
 			all = append(all, f.config.field("mutations", "request_mutations").items()...)
 		}
 	}
@@ -67,21 +67,149 @@ func (l lead) routeRemoves(name string) value {
 // identity looks for a client's own identity headers that arrive (D3), and for sessiongate's that do not (D4).
 func (e *examination) identity() {
 	for _, m := range e.gated() {
-		e.ownClaims(m)
+		late := e.removedLate(m)
+		if !late {
+			e.ownClaims(m)
+		}
 		for _, l := range m.leads() {
 			if on, _ := l.checked(); on && !l.unsure() {
 				e.identityOf(l)
 			}
 		}
-		for _, f := range m.filters[m.firstCheck():] {
-			late := f.config.field("mutations", "request_mutations").items()
-			if f.kind != mutationType || !removes(late, identity[0]) || !removes(m.mutations(m.firstCheck()), identity[0]) {
-				continue
+		e.configured(m, late)
+	}
+}
+
+// change is what header_mutation does to a request.
+type change struct {
+	value
+
+	in    string
+	entry value // the filter; nothing, where a route says it
+	sure  bool
+}
+
+// changes are what the filters from a position to another do to what takes this way, in Envoy's order.
+func (l lead) changes(from, to int) (all []change) {
+	m := l.route.host.manager
+	for _, f := range m.filters[from:to] {
+		if on, _ := l.switched(f); f.kind != mutationType || !on {
+			continue
+		}
+		for _, item := range f.config.field("mutations", "request_mutations").items() {
+			all = append(all, change{item, inFilter(m, f), f.entry, !f.matched})
+		}
+		levels := l.levels()
+		if f.config.field("most_specific_header_mutations_wins").isTrue() {
+			slices.Reverse(levels) // the last one wins
+		}
+		for _, level := range levels {
+			if kind, message := setting(level, f.name); kind == mutationRoute {
+				for _, item := range message.field("mutations", "request_mutations").items() {
+					all = append(all, change{item, l.in(level), value{}, !f.matched})
+				}
 			}
-			e.find("D4", inFilter(m, f), f.entry, fault{
-				"a filter behind the check removes " + identity[0], "Your system sees no user, though the request was allowed.",
-				"http_filters: this filter before ext_authz", cureMutation,
+		}
+	}
+	return all
+}
+
+// upstream are the changes by the filters of a cluster, which come last of all.
+func (e *examination) upstream(cluster string) (all []change) {
+	for _, f := range e.clusters[cluster].field("typed_extension_protocol_options").entry(upstreamType).field("http_filters").items() {
+		if kind, config := f.field("typed_config").typed(); kind == mutationType && !f.field("disabled").isTrue() {
+			for _, item := range config.field("mutations", "request_mutations").items() {
+				all = append(all, change{item, "cluster " + cluster, f, true})
+			}
+		}
+	}
+	return all
+}
+
+// claimed is the identity header that your system may read a header as, which may only look like it; or nothing.
+func claimed(header string) string {
+	dashed := strings.Map(func(c rune) rune {
+		if 'a' <= c && c <= 'z' || '0' <= c && c <= '9' {
+			return c
+		}
+		return '-'
+	}, strings.ToLower(header))
+	if slices.Contains(identity, dashed) {
+		return dashed
+	}
+	return ""
+}
+
+// setBy finds the identity headers that changes of a request leave in it. What is overwritten if it is there, is not, where a client's is removed.
+func setBy(changes []change, absent bool) (all []change) {
+	for i, c := range changes {
+		appended := c.field("append")
+		key := appended.field("header", "key")
+		if claimed(key.text()) == "" || absent && appended.field("append_action").is("OVERWRITE_IF_EXISTS", "3") {
+			continue
+		}
+		if !slices.ContainsFunc(changes[i+1:], func(later change) bool { return later.sure && removes([]value{later.value}, key.text()) }) {
+			all = append(all, change{value: key, in: c.in})
+		}
+	}
+	return all
+}
+
+// configured looks for identity that the configuration itself sets or removes: behind the check (D4), and where there is none (D3).
+// late says that D3 has found the filter behind the check already.
+func (e *examination) configured(m *manager, late bool) {
+	found := map[string]bool{}
+	for _, l := range m.leads() {
+		if on, _ := l.checked(); !on || l.unsure() || e.isOurs(l.cluster) {
+			continue
+		}
+		behind := slices.Concat(l.changes(m.firstCheck(), len(m.filters)), e.upstream(l.cluster))
+		for _, c := range behind {
+			at, what := c.value, "the route removes "
+			if c.entry.exists() {
+				at, what = c.entry, "a filter behind the check removes "
+			}
+			gone := slices.DeleteFunc(slices.Clone(identity), func(name string) bool { return !removes([]value{c.value}, name) })
+			if len(gone) > 0 && (!late || !c.entry.exists()) {
+				e.find("D4", c.in, at, fault{
+					what + strings.Join(gone, ", "), "Your system sees no user, though the request was allowed.",
+					"http_filters: this filter before ext_authz", cureMutation,
+				})
+			}
+		}
+		for _, c := range setBy(behind, false) {
+			found[c.path] = true
+			e.find("D4", c.in, c.value, fault{
+				c.text() + " is set behind the check", "Your system sees two users, or always the same, or who a client says it is.",
+				"request_mutations: delete the entry", "# - append: { header: { key: " + c.text() + " } }",
 			})
+		}
+		for _, level := range l.levels() {
+			for _, add := range level.field("request_headers_to_add").items() {
+				found[add.field("header", "key").path] = true
+			}
+		}
+	}
+	for _, l := range m.leads() {
+		if on, _ := l.checked(); on && !l.unsure() || e.isOurs(l.cluster) {
+			continue
+		}
+		sets := setBy(slices.Concat(l.changes(0, len(m.filters)), e.upstream(l.cluster)), true)
+		for _, level := range l.levels() {
+			for _, add := range level.field("request_headers_to_add").items() {
+				if key := add.field("header", "key"); claimed(key.text()) != "" {
+					sets = append(sets, change{value: key, in: l.in(level)})
+				}
+			}
+		}
+		for _, c := range sets {
+			if !found[c.path] { // of checked routes, D4 says it
+				e.find("D3", c.in, c.value, fault{
+					"the configuration sets " + c.text() + " where no check replaces it",
+					"Your system takes a client for whom that names, without a session. Where the value is of the request, a client names itself root.",
+					"delete the entry", "# { key: " + c.text() + " }",
+				})
+			}
 		}
 	}
 }
@@ -97,7 +225,7 @@ func (e *examination) identityOf(l lead) {
 		}
 		for _, level := range l.levels() {
 			for _, add := range level.field("request_headers_to_add").items() {
-				if at := add.field("header", "key"); strings.EqualFold(at.text(), name) {
+				if at := add.field("header", "key"); claimed(at.text()) == name {
 					e.find("D4", l.in(level), at, fault{
 						"the route sets " + name + " itself", "Your system sees two users, or always the same.",
 						"delete the entry from request_headers_to_add", "# - header: { key: " + name + " }",
@@ -112,12 +240,12 @@ const whyClaims = "A client names itself root. On routes without a check, and wh
 
 func (e *examination) ownClaims(m *manager) {
 	before := m.mutations(m.firstCheck())
-	if e.removedLate(m, before) {
+	if e.removedSometimes(m, before) {
 		return
 	}
 	at := m.config.field("http_filters")
 	for _, f := range m.filters[:m.firstCheck()] {
-		if f.kind == mutationType {
+		if f.kind == mutationType && !f.matched {
 			at = f.config.field("mutations", "request_mutations")
 		}
 	}
@@ -168,13 +296,33 @@ func (e *examination) underscores(m *manager, action value) {
 }
 
 // removedLate looks for the filter that would remove a client's claims, behind the check.
-func (e *examination) removedLate(m *manager, before []value) bool {
+func (e *examination) removedLate(m *manager) bool {
+	before := m.mutations(m.firstCheck())
 	for _, f := range m.filters[m.firstCheck():] {
 		late := f.config.field("mutations", "request_mutations").items()
 		if f.kind == mutationType && removes(late, identity[0]) && !removes(before, identity[0]) {
 			e.find("D3", inFilter(m, f), f.entry, fault{
 				"the filter that removes a client's own identity headers is behind the check", "It removes what sessiongate has set, and what a client says is there while sessiongate decides.",
 				"http_filters: before every other filter", cureMutation,
+			})
+			return true
+		}
+	}
+	return false
+}
+
+// skips says whether a filter removes a header, but where a matcher says so.
+func (f filter) skips(header string) bool {
+	return f.kind == mutationType && f.matched && removes(f.config.field("mutations", "request_mutations").items(), header)
+}
+
+// removedSometimes looks for the filter that would remove a client's claims, in a matcher: a client sends what has it skipped.
+func (e *examination) removedSometimes(m *manager, before []value) bool {
+	for _, f := range m.filters {
+		if f.skips(identity[0]) && !removes(before, identity[0]) {
+			e.find("D3", inFilter(m, f), f.entry, fault{
+				"a matcher decides whether a client's own identity headers are removed", "A client sends what the matcher skips, and names itself root.",
+				"http_filters: the filter without ExtensionWithMatcher around it, before every other filter", cureMutation,
 			})
 			return true
 		}

@@ -35,8 +35,8 @@ func (e *examination) reading() {
 		}
 		changes := m.mutations(len(m.filters))
 		for _, name := range rerouting {
-			if removes(changes, name) {
-				continue
+			if removes(changes, name) || !removes(changes, identity[0]) && slices.ContainsFunc(m.filters, func(f filter) bool { return f.skips(identity[0]) && f.skips(name) }) {
+				continue // D3 finds that filter
 			}
 			open := slices.IndexFunc(m.leads(), func(l lead) bool { return !e.isOurs(l.cluster) && !l.routeRemoves(name).exists() })
 			if open < 0 {
@@ -44,7 +44,7 @@ func (e *examination) reading() {
 			}
 			at := m.config.field("http_filters")
 			for _, f := range m.filters[:m.firstCheck()] {
-				if f.kind == mutationType {
+				if f.kind == mutationType && !f.matched {
 					at = f.config.field("mutations", "request_mutations")
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -31,10 +32,7 @@ func (e *examination) policyOf(l lead, f filter) {
 	settings, places := map[string]string{}, map[string]value{}
 	levels := l.levels()
 	for _, level := range slices.Backward(levels) { // Envoy joins the levels, key by key; the most specific counts
-		kind, message := level.field("typed_per_filter_config").entry(f.name).typed()
-		if kind == filterConfigType {
-			kind, message = message.field("config").typed()
-		}
+		kind, message := setting(level, f.name)
 		if kind != perRouteType {
 			continue
 		}
@@ -71,6 +69,8 @@ func (e *examination) policyOf(l lead, f filter) {
 // redacted is what a config dump has in place of a value that Envoy's API calls sensitive.
 const redacted = "[redacted]"
 
+const whereException = "typed_per_filter_config of the route: delete the exception, or narrow the match"
+
 const (
 	authzPort    = 9001
 	internalPort = 9003
@@ -80,30 +80,59 @@ const (
 func (e *examination) reach() {
 	for _, m := range e.managers {
 		for _, l := range m.leads() {
-			inside := slices.IndexFunc(e.endpoints[l.cluster], func(x endpoint) bool {
-				return (x.port == internalPort || x.port == authzPort) && (e.saysSessiongate(l.cluster) || e.sharesHost(x))
-			})
-			if l.cluster != e.configuration.check && inside < 0 {
-				continue
-			}
-			e.find("D14", inRoute(l.route), l.at, fault{
-				"the route leads to the inside of sessiongate (" + l.cluster + ")",
-				"The sessions API makes a session for any user; the check says who a token belongs to. Neither is for clients.", "delete the route", "# only sessiongate_public (9002) is for clients",
-			})
+			e.inside(inRoute(l.route), "route", l)
 		}
+	}
+	for _, l := range e.tcp {
+		e.inside("listener "+l.listener, "listener", l)
 	}
 	address := e.admin.field("address", "socket_address", "address")
 	host := address.text()
-	if host == "" || host == "localhost" {
-		return
-	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap().IsLoopback() {
+	if host == "" || onLoopback(host) {
 		return
 	}
 	e.find("D14", "admin", address, fault{
 		"Envoy's admin interface listens on " + host, "It can stop Envoy, change its runtime and show its whole configuration, to any client that reaches it.",
 		"admin", "address:\n  socket_address: { address: 127.0.0.1, port_value: 9901 }",
 	})
+}
+
+// inside looks where a way leads.
+func (e *examination) inside(in, way string, l lead) {
+	if slices.ContainsFunc(e.endpoints[l.cluster], e.isAdmin) {
+		e.find("D14", in, l.at, fault{
+			"the " + way + " leads to Envoy's admin interface (" + l.cluster + ")", "It can stop Envoy, change its runtime and show its whole configuration, to any client.",
+			"delete the " + way, "# the admin interface is for this host alone",
+		})
+		return
+	}
+	if l.cluster != e.configuration.check && !slices.ContainsFunc(e.endpoints[l.cluster], func(x endpoint) bool {
+		return (x.port == internalPort || x.port == authzPort) && (e.saysSessiongate(l.cluster) || e.sharesHost(x))
+	}) {
+		return
+	}
+	e.find("D14", in, l.at, fault{
+		"the " + way + " leads to the inside of sessiongate (" + l.cluster + ")",
+		"The sessions API makes a session for any user; the check says who a token belongs to. Neither is for clients.", "delete the " + way, "# only sessiongate_public (9002) is for clients",
+	})
+}
+
+// isAdmin says whether an endpoint is the admin interface. One that listens on every address is at each of its machine's, of which loopback is known.
+func (e *examination) isAdmin(x endpoint) bool {
+	if path := e.admin.field("address", "pipe", "path").text(); path != "" {
+		return x.host == path
+	}
+	socket := e.admin.field("address", "socket_address")
+	if x.host == "" || x.port != socket.field("port_value").number(0) {
+		return false
+	}
+	host := endpoint{host: socket.field("address").text()}.canonical().host
+	return x.canonical().host == host || onLoopback(x.host) && (onLoopback(host) || host == "0.0.0.0" || host == "::")
+}
+
+func onLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 // sharesHost says whether an endpoint is on a host of the check.
@@ -122,6 +151,7 @@ func (e *examination) exceptions() {
 			e.without(m, guarded)
 			continue
 		}
+		e.upgraded(m)
 		for _, h := range m.hosts {
 			for _, r := range h.routes {
 				for _, l := range r.leads {
@@ -158,16 +188,7 @@ func (e *examination) exception(l lead, guarded map[string]bool) {
 	r := l.route
 	match, in := r.config.field("match"), inRoute(r)
 	for _, i := range r.host.manager.checks {
-		_, message, _ := l.perFilter(r.host.manager.filters[i].name)
-		settings := message.field("check_settings")
-		for _, service := range []string{"grpc_service", "http_service"} {
-			if other := settings.field(service); other.exists() && asks(settings) != e.configuration.check {
-				e.find("D16", in, other, fault{
-					"another service (" + asks(settings) + ") is asked about this route", "It decides in sessiongate's place, and your system believes what it says.",
-					"delete it", "# " + service,
-				})
-			}
-		}
+		e.asked(l, r.host.manager.filters[i])
 	}
 	if l.unsure() {
 		e.report.Skipped = append(e.report.Skipped, Skip{
@@ -188,11 +209,14 @@ func (e *examination) exception(l lead, guarded map[string]bool) {
 	if !guarded[l.cluster] {
 		return
 	}
-	const where = "typed_per_filter_config of the route: delete the exception, or narrow the match"
-	if everything(match) {
+	if r.match.kind == "" {
+		e.report.Skipped = append(e.report.Skipped, Skip{Probe: "D16", Why: in + " is not checked, and what paths it takes is not understood", Needed: true})
+		return
+	}
+	if r.match.everything() {
 		e.find("D16", in, by, fault{
 			"the check is off for every path (" + describeMatch(match) + ")", "Whatever no other route names reaches your system without a session, pages that are added later as well.",
-			where, "# disabled: true",
+			whereException, "# disabled: true",
 		})
 		return
 	}
@@ -202,7 +226,95 @@ func (e *examination) exception(l lead, guarded map[string]bool) {
 			"match of the route", "path: " + prefix.text() + "                     # or, with what is below it:\npath_separated_prefix: " + prefix.text(),
 		})
 	}
+	if r.match.regex != nil && r.match.anywhere() {
+		e.find("D16", in, match, fault{
+			"the check is off in every folder (" + describeMatch(match) + ")",
+			"A page of your system may answer to /account/x.css as to /account: a client sends what fits.", "match of the route: name the folder", "prefix: /assets/",
+		})
+		return
+	}
+	e.rewritten(l)
 	e.hidden(l, by)
+}
+
+// rewritten looks for an exception whose paths become others before they are sent: pages that are checked under their own name (D16).
+func (e *examination) rewritten(l lead) {
+	r, action := l.route, l.route.config.field("route")
+	change := func(path string) string { return path }
+	var at value
+	switch prefix, regex := action.field("prefix_rewrite"), action.field("regex_rewrite"); {
+	case r.match.kind == "path": // one page becomes one page
+		return
+	case prefix.exists() && r.match.regex == nil: // of an expression it takes the place of the whole path
+		at = prefix
+		change = func(path string) string { return prefix.text() + path[len(r.match.text):] }
+	case regex.exists():
+		at = regex
+		if compiled, err := regexp.Compile(regex.field("pattern", "regex").text()); err == nil {
+			groups := backReference.ReplaceAllString(strings.ReplaceAll(regex.field("substitution").text(), "$", "$$"), "$${$1}")
+			change = func(path string) string { return compiled.ReplaceAllString(path, groups) }
+		}
+	default:
+		for _, field := range []string{"path_rewrite", "path_rewrite_policy"} {
+			if action.field(field).exists() {
+				at = action.field(field)
+			}
+		}
+	}
+	if !at.exists() {
+		return
+	}
+	paths := r.match.samples(oneFill)
+	for _, other := range r.host.routes { // what is below their own names, too
+		if folder := strings.TrimSuffix(r.match.text, "/"); r.match.regex == nil && (other.match.kind == "path" || other.match.kind == "prefix" || other.match.kind == "path_separated_prefix") {
+			paths = append(paths, folder+"/"+strings.TrimPrefix(strings.TrimPrefix(other.match.text, action.field("prefix_rewrite").text()), "/"))
+		}
+	}
+	understood := false
+	for _, path := range paths {
+		sent := strings.ReplaceAll(change(path), "//", "/")
+		understood = understood || sent != path
+		to := r.host.resolve(sent)
+		if to == nil || to == r || !slices.ContainsFunc(to.leads, func(other lead) bool { on, _ := other.checked(); return on && other.cluster == l.cluster }) {
+			continue
+		}
+		e.find("D16", inRoute(r), at, fault{
+			"the route sends " + path + " as " + sent + ", which is checked (route " + to.name() + ")",
+			"Under its own name a page asks for a session, and by this route it is open.", "route of the route: delete it, or make the paths that it sends an exception of their own", "# " + at.path[strings.LastIndexByte(at.path, '.')+1:],
+		})
+		return
+	}
+	if !understood {
+		e.report.Skipped = append(e.report.Skipped, Skip{Probe: "D16", Why: "what paths " + inRoute(r) + " sends is not understood (" + at.path + "), and it is not checked", Needed: true})
+	}
+}
+
+var backReference = regexp.MustCompile(`\\([0-9])`)
+
+// asked looks for another service that a route's settings have asked (D16), and how long that may take (D17).
+func (e *examination) asked(l lead, f filter) {
+	if on, _ := l.switched(f); !on {
+		return
+	}
+	for _, level := range l.levels() { // Envoy joins the levels; the most specific that names a service counts
+		kind, message := setting(level, f.name)
+		settings := message.field("check_settings")
+		for _, name := range []string{"grpc_service", "http_service"} {
+			service := settings.field(name)
+			if kind != perRouteType || !service.exists() {
+				continue
+			}
+			if asks(settings) != e.configuration.check {
+				e.find("D16", l.in(level), service, fault{
+					"another service (" + asks(settings) + ") is asked about this route", "It decides in sessiongate's place, and your system believes what it says.",
+					"delete it", "# " + name,
+				})
+			} else if name == "grpc_service" {
+				e.checkTime(l.in(level), service)
+			}
+			return
+		}
+	}
 }
 
 // hidden looks for checked routes that an unchecked one before them makes unreachable.
@@ -212,14 +324,15 @@ func (e *examination) hidden(l lead, by value) {
 		if !slices.ContainsFunc(later.leads, func(l lead) bool { on, _ := l.checked(); return on }) {
 			continue
 		}
-		match := later.config.field("match")
-		samples := []string{match.field("path").text()}
-		for _, field := range []string{"prefix", "path_separated_prefix"} {
-			if prefix := match.field(field).text(); prefix != "" {
-				samples = []string{prefix, strings.TrimSuffix(prefix, "/") + "/any"}
-			}
+		samples := later.match.samples(oneFill)
+		if len(samples) == 0 || slices.ContainsFunc(samples, func(path string) bool { return !l.route.opens(path, later) }) {
+			continue
 		}
-		if samples[0] == "" || slices.ContainsFunc(samples, func(path string) bool { return h.resolve(path) != l.route }) {
+		if l.route.match.conditional {
+			e.find("D16", inRoute(l.route), by, fault{
+				"a client chooses whether the route " + later.name() + " behind it is checked", "It sends what the match asks for, and every page of that route is open.",
+				whereException, "# disabled: true",
+			})
 			continue
 		}
 		e.find("D16", inRoute(l.route), by, fault{
@@ -229,17 +342,54 @@ func (e *examination) hidden(l lead, by value) {
 	}
 }
 
+// opens says whether it takes a path from a later route, at least where a client wants it to.
+func (r *route) opens(path string, later *route) bool {
+	if !r.match.takes(path) {
+		return false
+	}
+	first := r.host.resolve(path)
+	return first == r || r.match.conditional && r.match.chosen && first == later
+}
+
 // upgrades says whether a lead lets a client open a WebSocket, and what says so.
-func (l lead) upgrades() (on bool, at value) {
+func (l lead) upgrades() (on bool, at value) { return l.upgradesTo("websocket") }
+
+func (l lead) upgradesTo(kind string) (on bool, at value) {
 	for _, list := range []value{l.route.config.field("route", "upgrade_configs"), l.route.host.manager.config.field("upgrade_configs")} {
 		for _, u := range list.items() {
-			if strings.EqualFold(u.field("upgrade_type").text(), "websocket") {
+			if strings.EqualFold(u.field("upgrade_type").text(), kind) {
 				enabled := u.field("enabled")
 				return !enabled.exists() || enabled.isTrue(), u
 			}
 		}
 	}
 	return false, value{}
+}
+
+// upgraded looks for upgrades whose own filters leave the check out: a client asks for one, and any page is open to it (D16).
+func (e *examination) upgraded(m *manager) {
+	for _, u := range m.upgrades {
+		if !slices.ContainsFunc(m.leads(), func(l lead) bool {
+			checked, _ := l.checked()
+			open, _ := l.upgradesTo(u.kind)
+			return checked && open
+		}) {
+			continue
+		}
+		if slices.ContainsFunc(u.filters, func(f filter) bool {
+			return f.kind == checkType && !f.disabled && asks(f.config) == e.configuration.check
+		}) {
+			e.report.Skipped = append(e.report.Skipped, Skip{
+				Probe: "D16", Why: "upgrades to " + u.kind + " of " + inListener(m) + " have filters of their own (upgrade_configs), which are not read: write them as an alias of http_filters", Needed: true,
+			})
+			continue
+		}
+		e.find("D16", inListener(m), u.at, fault{
+			"upgrades to " + u.kind + " have filters of their own, and none asks sessiongate",
+			"A client that sends upgrade: " + u.kind + " gets every page without a session, with whatever it says of itself.",
+			"upgrade_configs of the connection manager: delete it, so that the upgrade has all filters", "# filters",
+		})
+	}
 }
 
 // streams looks for connections that are checked once and then stay open for ever (D19).

@@ -36,7 +36,7 @@ func (m *manager) shadow(check filter) (rbac filter, reads value) {
 			break
 		}
 		key := f.config.field("shadow_rules_stat_prefix").text() + "shadow_effective_policy_id"
-		if f.kind == rbacType && f.config.field("shadow_rules").exists() && path[0].field("key").text() == key {
+		if f.kind == rbacType && !f.matched && f.config.field("shadow_rules").exists() && path[0].field("key").text() == key {
 			return f, reads
 		}
 	}

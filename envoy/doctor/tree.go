@@ -16,9 +16,11 @@ import (
 const (
 	// sizeMax bounds what is read: the dump of a large mesh has some tens of MiB.
 	sizeMax = 64 << 20
-	// visitsMax bounds how many elements are looked at, an aliased one each time. It stops the file
-	// whose anchors name each other until a kilobyte stands for a billion routes.
+	// visitsMax bounds how many elements one rule looks at, an aliased one each time, and perByte what it may look at
+	// beyond that for each byte of a file. It stops the file whose anchors name each other until a kilobyte stands
+	// for a billion routes.
 	visitsMax = 4 << 20
+	perByte   = 8
 	// nestingMax bounds what may contain itself: a filter of filters, by an alias of its own.
 	nestingMax = 64
 )
@@ -31,8 +33,11 @@ var (
 // document is a file of YAML or JSON, which is YAML too, with the lines on which everything stands.
 type document struct {
 	root   *yaml.Node
+	size   int
 	visits int
 }
+
+func (d *document) visitsMax() int { return visitsMax + perByte*d.size }
 
 func readDocument(text []byte) (*document, error) {
 	if len(text) > sizeMax {
@@ -46,7 +51,7 @@ func readDocument(text []byte) (*document, error) {
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: there is a second document in it", errNoTree)
 	}
-	d := &document{root: root.Content[0]}
+	d := &document{root: root.Content[0], size: len(text)}
 	if d.root.Kind != yaml.MappingNode {
 		return nil, errNoTree
 	}
@@ -107,7 +112,7 @@ func (v value) line() int {
 }
 
 func (v value) child(n *yaml.Node, step string, line int) value {
-	if v.doc.visits++; v.doc.visits > visitsMax {
+	if v.doc.visits++; v.doc.visits > v.doc.visitsMax() {
 		return value{}
 	}
 	if n.Kind == yaml.AliasNode {

@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 const (
@@ -16,12 +18,14 @@ const (
 	perRouteType     = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
 	filterConfigType = "envoy.config.route.v3.FilterConfig"
 	mutationType     = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+	mutationRoute    = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"
 	earlyType        = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 	corsType         = "envoy.extensions.filters.http.cors.v3.Cors"
 	corsPolicyType   = "envoy.extensions.filters.http.cors.v3.CorsPolicy"
 	rbacType         = "envoy.extensions.filters.http.rbac.v3.RBAC"
 	rbacPerRouteType = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
 	matcherType      = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
+	templateType     = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"
 	upstreamType     = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 )
 
@@ -53,7 +57,22 @@ type manager struct {
 	routes   value // the route configuration
 	hosts    []*host
 	checks   []int // the positions of the filters that ask sessiongate
+	upgrades []upgrade
 	asked    map[asking]answer
+	known    map[way]answer // what checked found: the rules ask it often
+}
+
+// way is a lead as a key.
+type way struct {
+	route *route
+	at    *yaml.Node
+}
+
+// upgrade has filters of its own, which take the place of the manager's where a request asks for it.
+type upgrade struct {
+	kind    string
+	at      value
+	filters []filter
 }
 
 // filter is an HTTP filter as it is in the chain.
@@ -76,6 +95,7 @@ type host struct {
 type route struct {
 	host   *host
 	config value
+	match  pathMatch
 	leads  []lead
 }
 
@@ -118,7 +138,7 @@ func view(d *document) (*configuration, error) {
 	if c.listenerCount == 0 && len(c.unseen) == 0 {
 		return nil, errNoListener
 	}
-	if d.visits > visitsMax {
+	if d.visits > d.visitsMax() {
 		return nil, errTooLarge
 	}
 	return c, nil
@@ -237,10 +257,22 @@ func (c *configuration) addListener(l value, routes, extensions map[string]value
 }
 
 func (c *configuration) addManager(listener string, config value, routes, extensions map[string]value) {
-	m := &manager{listener: listener, config: config, asked: map[asking]answer{}}
+	m := &manager{listener: listener, config: config, asked: map[asking]answer{}, known: map[way]answer{}}
 	c.managers = append(c.managers, m)
 	for _, f := range config.field("http_filters").items() {
 		m.filters = append(m.filters, c.filter(listener, f, extensions))
+	}
+	for _, u := range config.field("upgrade_configs").items() {
+		own := upgrade{kind: u.field("upgrade_type").text(), at: u.field("filters")}
+		if own.at.node == config.field("http_filters").node {
+			continue // an alias of the manager's
+		}
+		for _, f := range own.at.items() {
+			own.filters = append(own.filters, c.filter(listener, f, extensions))
+		}
+		if len(own.filters) > 0 { // Envoy takes the manager's, otherwise
+			m.upgrades = append(m.upgrades, own)
+		}
 	}
 	rds := config.field("rds", "route_config_name")
 	switch found, ok := routes[rds.text()]; {
@@ -288,7 +320,7 @@ func (c *configuration) filter(listener string, f value, extensions map[string]v
 }
 
 func newRoute(h *host, config value) *route {
-	r := &route{host: h, config: config}
+	r := &route{host: h, config: config, match: readMatch(config.field("match"))}
 	action := config.field("route")
 	if name := action.field("cluster"); name.exists() {
 		r.leads = append(r.leads, lead{route: r, cluster: name.text(), at: action})
@@ -328,6 +360,15 @@ func (l lead) perFilter(name string) (kind string, message, packed value) {
 	return "", value{}, value{}
 }
 
+// setting is what one level says of a filter, out of the FilterConfig that it may be in.
+func setting(level value, name string) (kind string, message value) {
+	kind, message = level.field("typed_per_filter_config").entry(name).typed()
+	if kind == filterConfigType {
+		return message.field("config").typed()
+	}
+	return kind, message
+}
+
 // switched says whether a filter works for a lead, and what says so: nothing, if that is the filter itself.
 func (l lead) switched(f filter) (on bool, by value) {
 	if asked, by := l.shadowed(f); asked == no {
@@ -351,6 +392,19 @@ func (l lead) switched(f filter) (on bool, by value) {
 
 // checked says whether sessiongate is asked about what takes this way, and if not, what says so.
 func (l lead) checked() (on bool, by value) {
+	known := l.route.host.manager.known
+	found, ok := known[way{l.route, l.at.node}]
+	if !ok {
+		on, found.by = l.findChecked()
+		if on {
+			found.asked = yes
+		}
+		known[way{l.route, l.at.node}] = found
+	}
+	return found.asked == yes, found.by
+}
+
+func (l lead) findChecked() (on bool, by value) {
 	m := l.route.host.manager
 	for _, i := range m.checks {
 		on, at := l.switched(m.filters[i])
@@ -392,17 +446,35 @@ func (m *manager) firstCheck() int {
 	return len(m.filters)
 }
 
-// guarded are the clusters to which any way leads that is checked: what sessiongate protects.
-func (c *configuration) guarded() map[string]bool {
-	all := map[string]bool{}
+// guarded are the clusters to which any way leads that is checked: what sessiongate protects, also by another cluster's name.
+func (e *examination) guarded() map[string]bool {
+	if e.protected != nil {
+		return e.protected
+	}
+	c, all := e.configuration, map[string]bool{}
+	at := map[endpoint]bool{}
 	for _, m := range c.managers {
 		for _, l := range m.leads() {
-			if on, _ := l.checked(); on {
+			if on, _ := l.checked(); on && !all[l.cluster] {
 				all[l.cluster] = true
+				for _, x := range c.endpoints[l.cluster] {
+					at[x.canonical()] = x.host != ""
+				}
 			}
 		}
 	}
+	for name, known := range c.endpoints {
+		if name != c.check && !c.saysSessiongate(name) && slices.ContainsFunc(known, func(x endpoint) bool { return at[x.canonical()] }) {
+			all[name] = true
+		}
+	}
+	e.protected = all
 	return all
+}
+
+// canonical is one spelling of a host name.
+func (x endpoint) canonical() endpoint {
+	return endpoint{strings.ToLower(strings.TrimSuffix(x.host, ".")), x.port}
 }
 
 // asks is the cluster, or the address, that a filter of external authorisation asks.
