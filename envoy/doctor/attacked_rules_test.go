@@ -1,0 +1,111 @@
+package doctor_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/sessiongate/sessiongate/envoy"
+	"github.com/sessiongate/sessiongate/envoy/doctor"
+)
+
+// attacked are faults that an attack on the doctor found it blind to: the shipped file with old, which is there
+// once, become new. at is the line to change; cured is what new becomes by the cure, "" where that is old.
+// Without a probe it is an edit that does no harm.
+var attacked = []struct {
+	name, old, new, probe, at, cured string
+}{
+	// Local replies.
+	{"a text for every local reply", localReplies, localReplies + "                  body_format: { text_format_source: { inline_string: oops } }\n", "D2", "body_format:", ""},
+	{
+		"the text of body_format as the cure has it", firstMapper, replaces(allOf(except(440), except(401), except(403)), "body_format_override: {}") + firstMapper, "", "", "",
+	},
+	{"a mapper by the flag of the check", firstMapper, replaces("response_flag_filter: { flags: [UAEX] }", "status_code: 401") + firstMapper, "D2", "status_code: 401", ""},
+	{"a mapper by any flag", firstMapper, replaces("response_flag_filter: {}", "status_code: 401") + firstMapper, "D2", "status_code: 401", ""},
+	{"a mapper by another flag", firstMapper, replaces("response_flag_filter: { flags: [NR] }", "status_code: 401") + firstMapper, "", "", ""},
+	{"a mapper of no health check", firstMapper, replaces("not_health_check_filter: {}", "status_code: 401") + firstMapper, "D2", "status_code: 401", ""},
+	{
+		"a mapper by a header", firstMapper, replaces(allOf(status("EQ", 440), "header_filter: { header: { name: accept, present_match: true } }"), "status_code: 401") + firstMapper, "D2", "status_code: 401", "",
+	},
+	{"an outage becomes a verdict", "                      headers_to_add: *try_again\n", "                      headers_to_add: *try_again\n                      status_code: 401\n", "D2", "status_code: 401", ""},
+	{
+		"an outage becomes a success", firstMapper, replaces(status("GE", 500), "status_code: 200") + firstMapper, "D2", "status_code: 200",
+		replaces(allOf(status("GE", 500), except(503)), "status_code: 200") + firstMapper,
+	},
+	{"other errors become one", firstMapper, replaces(status("EQ", 502), "status_code: 503") + firstMapper, "", "", ""},
+	{"no session becomes forbidden", firstMapper, replaces(status("EQ", 401), "status_code: 403") + firstMapper, "D2", "status_code: 403", ""},
+	{"the page that refreshes is replaced", firstMapper, replaces(status("EQ", 401), "body: { inline_string: no }") + firstMapper, "D2", "body: { inline", ""},
+	{
+		"every error is replaced, with its cure", firstMapper, replaces(status("GE", 400), "status_code: 400") + firstMapper, "D2", "status_code: 400",
+		replaces(allOf(status("GE", 400), except(440), except(401), except(403), except(503)), "status_code: 400") + firstMapper,
+	},
+	{"a status that is not in use", firstMapper, replaces(status("EQ", 419), "status_code: 401") + firstMapper, "", "", ""},
+}
+
+const (
+	firstMapper  = "                    # The auth path: in the form of sessiongate's own 503"
+	localReplies = "                local_reply_config:\n"
+)
+
+func replaces(filter, by string) string {
+	return "                    - filter: { " + filter + " }\n                      " + by + "\n"
+}
+
+func status(op string, code int) string {
+	return "status_code_filter: { comparison: { op: " + op + ", value: { default_value: " + strconv.Itoa(code) + ", runtime_key: unused } } }"
+}
+
+func except(code int) string { return status("NE", code) }
+
+func allOf(filters ...string) string {
+	return "and_filter: { filters: [{ " + strings.Join(filters, " }, { ") + " }] }"
+}
+
+// TestAttacked: each is found by its probe alone, on the line to change, and its cure leaves nothing.
+func TestAttacked(t *testing.T) {
+	t.Parallel()
+	shipped := string(envoy.Shipped())
+	for _, a := range attacked {
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			if n := strings.Count(shipped, a.old); n != 1 {
+				t.Fatalf("envoy.yaml has %q %d times", a.old, n)
+			}
+			text := strings.Replace(shipped, a.old, a.new, 1)
+			report := examine(t, text)
+			if (len(report.Findings) == 0) != (a.probe == "") || report.Incomplete() {
+				t.Errorf("want %q, skipped %v, found:\n%s", a.probe, report.Skipped, show(report.Findings))
+			}
+			for _, f := range report.Findings {
+				line := strings.Split(text, "\n")[max(0, f.Line-1)]
+				if f.Probe != a.probe || !strings.Contains(line, a.at) || f.Why == "" || f.Cure == "" || f.Where == "" || f.Path == "" {
+					t.Errorf("want %s at %q, on the line %q found %+v", a.probe, a.at, line, f)
+				}
+			}
+			if a.cured == "" {
+				return
+			}
+			if report := examine(t, strings.Replace(shipped, a.old, a.cured, 1)); len(report.Findings) > 0 {
+				t.Errorf("with its cure is found:\n%s", show(report.Findings))
+			}
+		})
+	}
+}
+
+// TestSessionExpiredStatus: the answer that must not be replaced is the one of the setting.
+func TestSessionExpiredStatus(t *testing.T) {
+	t.Parallel()
+	for code, probe := range map[int]string{419: "D2", 440: ""} {
+		text := strings.Replace(string(envoy.Shipped()), firstMapper, replaces(status("EQ", code), "status_code: 401")+firstMapper, 1)
+		report, err := doctor.Examine([]byte(text), doctor.Options{SessionExpired: 419})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (len(report.Findings) == 1 && report.Findings[0].Probe == probe) != (probe != "") {
+			t.Errorf("a mapper for %d: want %q, found:\n%s", code, probe, show(report.Findings))
+		}
+		if probe != "" && !strings.Contains(report.Findings[0].Cure, "default_value: 419") {
+			t.Errorf("the cure is %s", report.Findings[0].Cure)
+		}
+	}
+}
