@@ -40,12 +40,43 @@ var attacked = []struct {
 		replaces(allOf(status("GE", 400), except(440), except(401), except(403), except(503)), "status_code: 400") + firstMapper,
 	},
 	{"a status that is not in use", firstMapper, replaces(status("EQ", 419), "status_code: 401") + firstMapper, "", "", ""},
+
+	// Cookies.
+	{"cookies of answers are replaced", hostRemoves, `                      response_headers_to_add: [{ header: { key: set-cookie, value: "lb=1" }, append_action: OVERWRITE_IF_EXISTS_OR_ADD }]` + "\n" + hostRemoves, "D8", "key: set-cookie", ""},
+	{"cookies of answers are replaced, the old way", hostRemoves, `                      response_headers_to_add: [{ header: { key: Set-Cookie, value: "lb=1" }, append: false }]` + "\n" + hostRemoves, "D8", "key: Set-Cookie", ""},
+	{"a cookie is added", hostRemoves, `                      response_headers_to_add: [{ header: { key: set-cookie, value: "lb=1" } }]` + "\n" + hostRemoves, "", "", ""},
+	{"a host's filter removes cookies", hostFilters, hostFilters + ofHost("response_mutations: [{ remove: set-cookie }]"), "D8", "remove: set-cookie", ""},
+	{"a host's filter replaces cookies", hostFilters, hostFilters + ofHost("response_mutations: [{ append: { header: { key: set-cookie, value: x }, append_action: OVERWRITE_IF_EXISTS } }]"), "D8", "key: set-cookie", ""},
+	{"a host's filter removes another header", hostFilters, hostFilters + ofHost("response_mutations: [{ remove: server }]"), "", "", ""},
+	{"a filter removes what scripts keep", mutationList, "                        response_mutations: [{ remove_on_match: { key_matcher: { prefix: st- } } }]\n" + mutationList, "D8", "prefix: st-", ""},
+	{"a mapper replaces cookies", firstMapper, replaces(status("EQ", 401), "headers_to_add: [{ header: { key: set-cookie, value: x }, append_action: OVERWRITE_IF_EXISTS_OR_ADD }]") + firstMapper, "D8", "key: set-cookie", ""},
+	{"tokens of scripts are removed", hostRemoves, hostRemoves + "                        - Front-Token\n", "D8", "- Front-Token", ""},
+	{"cookies of requests are removed", hostRemoves, "                      request_headers_to_remove: [cookie]\n" + hostRemoves, "D8", "request_headers_to_remove:", ""},
+	{"cookies of requests to the app are removed", defaultRoute, strings.Replace(defaultRoute, "route: *app", "route: *app\n                          request_headers_to_remove: [cookie]", 1), "", "", ""},
+	{"cookies are removed before the check", "                          - remove: x-original-url\n", "                          - remove: x-original-url\n                          - remove: Cookie\n", "D8", "- remove: Cookie", ""},
+	{"cookies are removed early", localReplies, earlyRemoves("cookie") + localReplies, "D8", "remove: cookie", ""},
+	{"a route's filter removes cookies before the check", defaultRoute, defaultRoute + "    " + ofHost("request_mutations: [{ remove: cookie }]"), "D8", "remove: cookie", ""},
+	{"origin is removed before the check", "                          - remove: x-original-url\n", "                          - remove: x-original-url\n                          - remove: origin\n", "D18", "- remove: origin", ""},
+	{"what the browser says is replaced", "                          - remove: x-original-url\n", "                          - remove: x-original-url\n                          - append: { header: { key: sec-fetch-site, value: same-origin }, append_action: OVERWRITE_IF_EXISTS }\n", "D18", "key: sec-fetch-site", ""},
+	{"the scheme is set", "                          - remove: x-original-url\n", "                          - remove: x-original-url\n                          - append: { header: { key: x-forwarded-proto, value: https }, append_action: OVERWRITE_IF_EXISTS_OR_ADD }\n", "", "", ""},
 }
 
 const (
 	firstMapper  = "                    # The auth path: in the form of sessiongate's own 503"
 	localReplies = "                local_reply_config:\n"
+	hostRemoves  = "                      response_headers_to_remove:\n"
+	hostFilters  = "                      domains: [\"*\"]\n                      typed_per_filter_config:\n"
+	mutationList = "                        request_mutations:\n"
 )
+
+// ofHost is what a virtual host, or a route, has its filter of headers do.
+func ofHost(mutations string) string {
+	return `                        envoy.filters.http.header_mutation: { "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute, mutations: { ` + mutations + " } }\n"
+}
+
+func earlyRemoves(header string) string {
+	return `                early_header_mutation_extensions: [{ name: early, typed_config: { "@type": type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation, mutations: [{ remove: ` + header + " }] } }]\n"
+}
 
 func replaces(filter, by string) string {
 	return "                    - filter: { " + filter + " }\n                      " + by + "\n"

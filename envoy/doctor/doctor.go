@@ -100,7 +100,7 @@ func Examine(text []byte, o Options) (Report, error) {
 // rules are the examinations, each of one idea.
 var rules = []func(*examination){
 	(*examination).check, (*examination).answers, (*examination).identity, (*examination).reading, (*examination).authPaths,
-	(*examination).cookies, (*examination).cors, (*examination).peer, (*examination).policy, (*examination).reach,
+	(*examination).cookies, (*examination).lost, (*examination).cors, (*examination).peer, (*examination).policy, (*examination).reach,
 	(*examination).failOpen, (*examination).exceptions, (*examination).hardening, (*examination).headers, (*examination).streams,
 }
 

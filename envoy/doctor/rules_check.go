@@ -191,6 +191,9 @@ func (e *examination) mappers(m *manager) {
 	for _, d := range e.denials() {
 		for i, mapper := range mappers {
 			takes := takesDenial(mapper.field("filter"), d.code, 0)
+			if takes != no {
+				e.mapperAdds(m, mapper)
+			}
 			if at := d.replaces(mapper); takes != no && at.exists() {
 				taken[i] = append(taken[i], d.code)
 				if !places[i].exists() {
@@ -222,6 +225,17 @@ func (e *examination) mappers(m *manager) {
 			e.whyReplaced(codes), "local_reply_config: no body_format, but as the last mapper",
 			"mappers:\n  - filter:\n      and_filter:\n        filters:\n          " + strings.ReplaceAll(notOf(codes), "\n", "\n          ") + "\n    body_format_override: {} # what body_format was",
 		})
+	}
+}
+
+// mapperAdds looks for headers of a mapper in the place of those in which the check answers (D8): denials take cookies back.
+func (e *examination) mapperAdds(m *manager, mapper value) {
+	for _, add := range mapper.field("headers_to_add").items() {
+		for _, name := range issued {
+			if overwrites(add, name) {
+				e.findIssued(inListener(m), add, name)
+			}
+		}
 	}
 }
 

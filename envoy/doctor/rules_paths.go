@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // reading asks whether Envoy, sessiongate and your system read one path (D6).
@@ -191,27 +193,146 @@ func (e *examination) retries(r *route, l lead) {
 	}
 }
 
-// cookies looks for what takes the cookies out of answers (D8).
-func (e *examination) cookies() {
-	f := fault{
-		"Set-Cookie is removed from answers", "No browser keeps a session: each sign-in and each refresh is lost.", "delete it", "# - set-cookie",
-	}
-	for _, m := range e.gated() {
-		for _, hm := range m.filters {
-			if at := hm.config.field("mutations", "response_mutations"); hm.kind == mutationType && removes(at.items(), "set-cookie") {
-				e.find("D8", inFilter(m, hm), at, f)
+const mutationPerRouteType = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"
+
+// change is one change of the headers of a request or of an answer, and where it is.
+type change struct {
+	in string
+	at value
+}
+
+// loses says whether a header is gone then, or has another value. It reads what a filter does, and the lists of routes.
+func (c change) loses(name string) bool {
+	return strings.EqualFold(c.at.text(), name) || removes([]value{c.at}, name) || overwrites(c.at, name) || overwrites(c.at.field("append"), name)
+}
+
+// overwrites says whether a HeaderValueOption puts another value in the place of a header's.
+func overwrites(option value, name string) bool {
+	old := option.field("append")
+	return strings.EqualFold(option.field("header", "key").text(), name) &&
+		(option.field("append_action").is("OVERWRITE_IF_EXISTS_OR_ADD", "2", "OVERWRITE_IF_EXISTS", "3") || old.exists() && !old.isTrue())
+}
+
+// changes are the mutations that filters make of what takes this way: their own, and those that the route gives them.
+func (l lead) changes(filters []filter, list string) (all []change) {
+	for _, f := range filters {
+		if on, _ := l.switched(f); f.kind != mutationType || !on {
+			continue
+		}
+		for _, item := range f.config.field("mutations", list).items() {
+			all = append(all, change{inFilter(l.route.host.manager, f), item})
+		}
+		for _, level := range l.levels() {
+			kind, message := level.field("typed_per_filter_config").entry(f.name).typed()
+			if kind == filterConfigType {
+				kind, message = message.field("config").typed()
+			}
+			if kind != mutationPerRouteType {
+				continue
+			}
+			for _, item := range message.field("mutations", list).items() {
+				all = append(all, change{l.in(level), item})
 			}
 		}
+	}
+	return all
+}
+
+// issued are the headers in which sessiongate, and your system for it, answers with a session.
+var issued = append([]string{"set-cookie"}, exposed...)
+
+func (e *examination) findIssued(in string, at value, name string) {
+	e.find("D8", in, at, fault{
+		name + " is removed from answers, or replaced", "No browser keeps a session: each sign-in and each refresh is lost.", "delete it", "# - " + name,
+	})
+}
+
+// cookies looks for what takes the cookies, and what else makes a session, out of answers (D8).
+func (e *examination) cookies() {
+	for _, m := range e.gated() {
+		seen := map[*yaml.Node]bool{}
 		for _, l := range m.leads() {
-			for _, level := range l.levels() {
-				for _, item := range level.field("response_headers_to_remove").items() {
-					if strings.EqualFold(item.text(), "set-cookie") {
-						e.find("D8", l.in(level), item, f)
+			for _, c := range append(l.changes(m.filters, "response_mutations"), l.own("response")...) {
+				if seen[c.at.node] {
+					continue
+				}
+				seen[c.at.node] = true
+				for _, name := range issued {
+					if c.loses(name) {
+						e.findIssued(c.in, c.at, name)
 					}
 				}
 			}
 		}
 	}
+}
+
+// renewing are the headers of a refresh and a sign-out that sessiongate reads.
+var renewing = []string{"cookie", "authorization", "origin", "st-auth-mode"}
+
+// lost looks for headers that sessiongate reads and Envoy takes away first, from what the check is asked and
+// from what comes to the auth path: cookies (D8), and others (D18).
+func (e *examination) lost() {
+	for _, m := range e.gated() {
+		type asked struct {
+			node *yaml.Node
+			auth bool
+		}
+		seen := map[asked]bool{}
+		var early []change
+		for _, item := range m.mutations(0) {
+			early = append(early, change{inListener(m), item})
+		}
+		for _, l := range m.leads() {
+			auth := e.isOurs(l.cluster) && takes(l.route.config.field("match"), e.authPath+refreshPath)
+			names, changes := read, early
+			if on, _ := l.checked(); auth {
+				names, changes = renewing, slices.Concat(early, l.changes(m.filters, "request_mutations"), l.own("request"))
+			} else if on {
+				changes = slices.Concat(early, l.changes(m.filters[:m.firstCheck()], "request_mutations"))
+			}
+			for _, c := range changes {
+				key := asked{c.at.node, auth}
+				if seen[key] {
+					continue
+				}
+				seen[key] = true
+				for _, name := range names {
+					// The scheme may be set: where TLS ends before a proxy that does not say so.
+					if c.loses(name) && name != "x-forwarded-proto" {
+						e.findLost(c, name)
+					}
+				}
+			}
+		}
+	}
+}
+
+func (e *examination) findLost(c change, name string) {
+	if name == "cookie" {
+		e.find("D8", c.in, c.at, fault{
+			"the cookies of requests are removed before sessiongate gets them, or replaced",
+			"It finds no session in any request: no browser is signed in, or none stays so.", "delete it", "# - cookie",
+		})
+		return
+	}
+	e.find("D18", c.in, c.at, fault{
+		name + " of requests is removed before sessiongate gets it, or replaced",
+		"It decides without what the client said, or by what it did not say.", "delete it, or do it behind the check", "# - " + name,
+	})
+}
+
+// own are the changes of requests or responses that a route makes without a filter.
+func (l lead) own(of string) (all []change) {
+	for _, level := range l.levels() {
+		for _, item := range level.field(of + "_headers_to_remove").items() {
+			all = append(all, change{l.in(level), item})
+		}
+		for _, add := range level.field(of + "_headers_to_add").items() {
+			all = append(all, change{l.in(level), add})
+		}
+	}
+	return all
 }
 
 // peer asks whether sessiongate hears the client's own address, and no other (D11).
