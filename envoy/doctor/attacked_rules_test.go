@@ -59,6 +59,23 @@ var attacked = []struct {
 	{"origin is removed before the check", "                          - remove: x-original-url\n", "                          - remove: x-original-url\n                          - remove: origin\n", "D18", "- remove: origin", ""},
 	{"what the browser says is replaced", "                          - remove: x-original-url\n", "                          - remove: x-original-url\n                          - append: { header: { key: sec-fetch-site, value: same-origin }, append_action: OVERWRITE_IF_EXISTS }\n", "D18", "key: sec-fetch-site", ""},
 	{"the scheme is set", "                          - remove: x-original-url\n", "                          - remove: x-original-url\n                          - append: { header: { key: x-forwarded-proto, value: https }, append_action: OVERWRITE_IF_EXISTS_OR_ADD }\n", "", "", ""},
+
+	// The auth path.
+	{"a part of the auth path is the app's", authRoute, toApp("prefix: /auth/admin") + authRoute, "D7", "- name: mine", ""},
+	{"the auth path itself is the app's", authRoute, toApp("path: /auth") + authRoute, "D7", "- name: mine", ""},
+	{"a part of the auth path by an expression", authRoute, toApp("safe_regex: { regex: '/auth/[a-z]+[.]html' }") + authRoute, "D7", "- name: mine", ""},
+	{"the auth path of some is the app's", authRoute, toApp("prefix: /auth, headers: [{ name: x-canary, present_match: true }]") + authRoute, "D7", "- name: mine", ""},
+	{"all of some is the app's", authRoute, toApp("prefix: /, headers: [{ name: x-canary, present_match: true }]") + authRoute, "D7", "- name: mine", ""},
+	{"a path like the auth path", authRoute, toApp("prefix: /authors/") + authRoute, "", "", ""},
+	{"a part of the auth path that is never reached", "                        # Public keys, for", toApp("prefix: /auth/admin") + "                        # Public keys, for", "", "", ""},
+	{"the auth path with a slash", "match: { path_separated_prefix: /auth }", "match: { prefix: /auth/ }", "", "", ""},
+	{"a part of the auth path is sessiongate's", authRoute, strings.Replace(toApp("path: /auth/keys"), "cluster: app", "cluster: sessiongate_public", 1) + authRoute, "", "", ""},
+	{"refreshes of some are repeated", authRoute, strings.Replace(toApp("prefix: /auth/, headers: [{ name: x-canary, present_match: true }]"), "cluster: app", "cluster: sessiongate_public, timeout: 5s, retry_policy: { retry_on: 5xx }", 1) + "                          typed_per_filter_config: { envoy.filters.http.ext_authz: { \"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true } }\n" + authRoute, "D7", "retry_on: 5xx", ""},
+	{"the auth path is mirrored", authTimeout, authTimeout + "                            request_mirror_policies: [{ cluster: app }]\n", "D7", "request_mirror_policies", ""},
+	{"all paths are mirrored", hostRemoves, "                      request_mirror_policies: [{ cluster: app }]\n" + hostRemoves, "D7", "request_mirror_policies", ""},
+	{"the auth path is rewritten", authTimeout, authTimeout + "                            prefix_rewrite: /\n", "D7", "prefix_rewrite", ""},
+	{"the auth path is rewritten by an expression", authTimeout, authTimeout + "                            regex_rewrite: { pattern: { regex: ^/auth }, substitution: '' }\n", "D7", "regex_rewrite", ""},
+	{"the auth path is rewritten as it is", authTimeout, authTimeout + "                            prefix_rewrite: /auth\n", "", "", ""},
 }
 
 const (
@@ -66,12 +83,18 @@ const (
 	localReplies = "                local_reply_config:\n"
 	hostRemoves  = "                      response_headers_to_remove:\n"
 	hostFilters  = "                      domains: [\"*\"]\n                      typed_per_filter_config:\n"
+	authRoute    = "                        - name: auth\n"
+	authTimeout  = "                            timeout: 5s\n"
 	mutationList = "                        request_mutations:\n"
 )
 
 // ofHost is what a virtual host, or a route, has its filter of headers do.
 func ofHost(mutations string) string {
 	return `                        envoy.filters.http.header_mutation: { "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute, mutations: { ` + mutations + " } }\n"
+}
+
+func toApp(match string) string {
+	return "                        - name: mine\n                          match: { " + match + " }\n                          route: { cluster: app }\n"
 }
 
 func earlyRemoves(header string) string {

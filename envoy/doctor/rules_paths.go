@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -113,9 +114,19 @@ func (e *examination) authPaths() {
 			if !h.gated() {
 				continue
 			}
+			var broken *route
 			for _, path := range []string{refreshPath, "/signout", "/any"} {
 				if !e.authPathOf(h, e.authPath+path, guarded) {
+					broken = h.resolve(e.authPath + path)
 					break // the same fault once
+				}
+			}
+			for _, r := range h.below(e.authPath) {
+				if r == broken {
+					continue
+				}
+				if match := r.config.field("match"); e.alone(r) && conditional(match) && takes(match, e.authPath+refreshPath) {
+					e.refreshes(r)
 				}
 			}
 		}
@@ -136,7 +147,12 @@ func (e *examination) authPathOf(h *host, path string, guarded map[string]bool) 
 		})
 		return false
 	}
-	count := len(e.report.Findings)
+	return e.refreshes(r)
+}
+
+// refreshes asks whether a route takes a refresh to sessiongate unchecked, once and in time.
+func (e *examination) refreshes(r *route) (sound bool) {
+	h, count := r.host, len(e.report.Findings)
 	for _, l := range r.leads {
 		if on, by := l.checked(); on && !l.unsure() {
 			at := by
@@ -164,6 +180,84 @@ func (e *examination) authPathOf(h *host, path string, guarded map[string]bool) 
 			fmt.Sprintf("a refresh may take %v, more than session.refresh_attempt_max (%v by default)", timeout, attemptMax),
 			"An answer that comes later than sessiongate reckons with looks like a thief's.", "route of the route", "timeout: 5s",
 		})
+	}
+	return len(e.report.Findings) == count
+}
+
+// within says whether a route's own words name the auth path, or what is below it.
+func within(match value, auth string) bool {
+	for _, field := range []string{"path", "prefix", "path_separated_prefix"} {
+		if under(match.field(field).text(), auth) {
+			return true
+		}
+	}
+	return under(literal(match.field("safe_regex", "regex").text()), auth)
+}
+
+func under(path, auth string) bool { return path == auth || strings.HasPrefix(path, auth+"/") }
+
+// literal is what every text begins with that an expression takes.
+func literal(expression string) string {
+	compiled, err := regexp.Compile(expression)
+	if err != nil {
+		return ""
+	}
+	begins, _ := compiled.LiteralPrefix()
+	return begins
+}
+
+// below are the routes that can get a request of the auth path, in their order. A route for all paths may have
+// the auth path itself, where that of sessiongate has only what is below it, as some control planes make it.
+func (h *host) below(auth string) (all []*route) {
+	samples := []string{auth + "/", auth + "/any", auth + refreshPath, auth + "/signout"}
+	for _, r := range h.routes {
+		match := r.config.field("match")
+		takesSome := slices.ContainsFunc(samples, func(path string) bool { return takes(match, path) })
+		if takesSome || within(match, auth) || takes(match, auth) && !everything(match) {
+			all = append(all, r)
+		}
+		if !conditional(match) && !slices.ContainsFunc(samples, func(path string) bool { return !takes(match, path) }) {
+			break // the first that fits counts
+		}
+	}
+	return all
+}
+
+// alone asks whether a route takes what it has of the auth path to sessiongate, and to no other: browsers send
+// refresh cookies to all of it.
+func (e *examination) alone(r *route) (sound bool) {
+	const why = "Browsers send refresh tokens to every address of the auth path: another server than sessiongate gets them."
+	for _, l := range r.leads {
+		if !e.isOurs(l.cluster) {
+			e.find("D7", inRoute(r), r.config, fault{
+				describeMatch(r.config.field("match")) + " can lie below " + e.authPath + ", and leads to " + l.cluster, why,
+				"the route: another path; or delete it", "# the whole of " + e.authPath + " is sessiongate's",
+			})
+			return false
+		}
+	}
+	if len(r.leads) == 0 {
+		return true
+	}
+	count := len(e.report.Findings)
+	for _, level := range []value{r.config.field("route"), r.host.config, r.host.manager.routes} {
+		if mirrors := level.field("request_mirror_policies"); mirrors.exists() {
+			e.find("D7", inRoute(r), mirrors, fault{
+				"requests of the auth path are sent to another cluster as well (request_mirror_policies)", why, "delete it", "# request_mirror_policies",
+			})
+			break // the most specific counts
+		}
+	}
+	match := r.config.field("match")
+	for _, field := range []string{"prefix_rewrite", "regex_rewrite", "path_rewrite_policy", "path_rewrite"} {
+		at := r.config.field("route", field)
+		same := at.text() != "" && slices.Contains([]string{match.field("prefix").text(), match.field("path_separated_prefix").text(), match.field("path").text()}, at.text())
+		if at.exists() && !same {
+			e.find("D7", inRoute(r), at, fault{
+				"another path than the browser's comes to sessiongate (" + field + ")",
+				"It answers 404 to refreshes: users are signed out when their access token expires.", "delete it", "# " + field,
+			})
+		}
 	}
 	return len(e.report.Findings) == count
 }

@@ -196,7 +196,7 @@ func (e *examination) exception(l lead, guarded map[string]bool) {
 		})
 		return
 	}
-	if prefix := match.field("prefix"); prefix.exists() && !strings.HasSuffix(prefix.text(), "/") {
+	if prefix := match.field("prefix"); prefix.exists() && !strings.HasSuffix(prefix.text(), "/") && !within(match, e.authPath) { // D7
 		e.find("D16", in, prefix, fault{
 			"the check is off for whatever begins with " + prefix.text(), "Not only " + prefix.text() + " is open, but also " + prefix.text() + "-and-more, if that is a page.",
 			"match of the route", "path: " + prefix.text() + "                     # or, with what is below it:\npath_separated_prefix: " + prefix.text(),
