@@ -76,6 +76,18 @@ var attacked = []struct {
 	{"the auth path is rewritten", authTimeout, authTimeout + "                            prefix_rewrite: /\n", "D7", "prefix_rewrite", ""},
 	{"the auth path is rewritten by an expression", authTimeout, authTimeout + "                            regex_rewrite: { pattern: { regex: ^/auth }, substitution: '' }\n", "D7", "regex_rewrite", ""},
 	{"the auth path is rewritten as it is", authTimeout, authTimeout + "                            prefix_rewrite: /auth\n", "", "", ""},
+
+	// Whose address it is, and who may steer Envoy.
+	{"all clients are internal", internal, strings.Replace(internal, "255.255.255.255, prefix_len: 32", "0.0.0.0, prefix_len: 0", 1), "D7", "address_prefix: 0.0.0.0", ""},
+	{"half of all clients are internal", internal, strings.Replace(internal, "255.255.255.255, prefix_len: 32", "128.0.0.0, prefix_len: 1", 1), "D7", "address_prefix: 128.0.0.0", ""},
+	{"clients by IPv6 are internal", internal, strings.Replace(internal, "{ address_prefix: 255.255.255.255, prefix_len: 32 }", `{ address_prefix: "::" }`, 1), "D7", `address_prefix: "::"`, ""},
+	{"more than a private network", internal, strings.Replace(internal, "255.255.255.255, prefix_len: 32", "10.0.0.0, prefix_len: 7", 1), "D7", "address_prefix: 10.0.0.0", ""},
+	{"a private network is internal", internal, strings.Replace(internal, "255.255.255.255, prefix_len: 32", "10.1.0.0, prefix_len: 16", 1), "", "", ""},
+	{"an address with its port", peerValue, `value: "%DOWNSTREAM_REMOTE_ADDRESS%"`, "D11", "value: \"%DOWN", ""},
+	{"the address of the cluster", peerValue, `value: "%UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"`, "D11", "value: \"%UP", ""},
+	{"what the client says and its address", peerValue, `value: "%REQ(x-real-ip)%-%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"`, "D11", "value: \"%REQ", ""},
+	{"an address for all", peerValue, `value: 192.0.2.1`, "D11", "value: 192.0.2.1", ""},
+	{"the host sets another address", hostRemoves, "                      request_headers_to_add: [{ header: { key: X-Sessiongate-Peer, value: '%REQ(x-real-ip)%' }, append_action: OVERWRITE_IF_EXISTS_OR_ADD }]\n" + hostRemoves, "D11", "%REQ(x-real-ip)%", ""},
 }
 
 const (
@@ -85,6 +97,8 @@ const (
 	hostFilters  = "                      domains: [\"*\"]\n                      typed_per_filter_config:\n"
 	authRoute    = "                        - name: auth\n"
 	authTimeout  = "                            timeout: 5s\n"
+	internal     = "cidr_ranges: [{ address_prefix: 255.255.255.255, prefix_len: 32 }]"
+	peerValue    = `value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"`
 	mutationList = "                        request_mutations:\n"
 )
 

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -110,6 +111,7 @@ func (e *examination) cureAuth() string {
 func (e *examination) authPaths() {
 	guarded := e.guarded()
 	for _, m := range e.gated() {
+		e.internal(m)
 		for _, h := range m.hosts {
 			if !h.gated() {
 				continue
@@ -182,6 +184,33 @@ func (e *examination) refreshes(r *route) (sound bool) {
 		})
 	}
 	return len(e.report.Findings) == count
+}
+
+// private are the networks in which those may be who may steer Envoy, and the address that no client has.
+var private = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("::1/128"),
+}
+
+// internal asks whether clients of the internet are internal callers: of these Envoy takes x-envoy-retry-on and
+// the like, and a client has its refresh sent four times.
+func (e *examination) internal(m *manager) {
+	for _, item := range m.config.field("internal_address_config", "cidr_ranges").items() {
+		address, err := netip.ParseAddr(item.field("address_prefix").text())
+		if err != nil {
+			continue // Envoy refuses it
+		}
+		bits := item.field("prefix_len").number(0)
+		if slices.ContainsFunc(private, func(p netip.Prefix) bool { return p.Contains(address) && p.Bits() <= bits }) {
+			continue
+		}
+		e.find("D7", inListener(m), item, fault{
+			fmt.Sprintf("clients of %v/%d are internal callers, which steer Envoy by x-envoy-* headers", address, bits),
+			"A client has Envoy repeat a refresh that was handled (x-envoy-retry-on): what comes twice looks like a thief's.",
+			"internal_address_config of the connection manager", "cidr_ranges: [{ address_prefix: 255.255.255.255, prefix_len: 32 }]",
+		})
+	}
 }
 
 // within says whether a route's own words name the auth path, or what is below it.
@@ -433,7 +462,9 @@ func (l lead) own(of string) (all []change) {
 func (e *examination) peer() {
 	const (
 		header = "x-sessiongate-peer"
-		cure   = "request_headers_to_add:\n  - header: { key: x-sessiongate-peer, value: \"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\" }\n    append_action: OVERWRITE_IF_EXISTS_OR_ADD"
+		// Exactly: with a port it differs by connection, and what a client says in another header it chooses.
+		address = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
+		cure    = "request_headers_to_add:\n  - header: { key: x-sessiongate-peer, value: \"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\" }\n    append_action: OVERWRITE_IF_EXISTS_OR_ADD"
 	)
 	for _, m := range e.gated() {
 		if at := m.config.field("use_remote_address"); !at.isTrue() {
@@ -454,12 +485,17 @@ func (e *examination) peer() {
 				if e.guarded()[l.cluster] {
 					continue // D7
 				}
-				at, overwritten := l.sets(header)
+				at, right, overwritten := l.sets(header, address)
 				switch {
 				case !at.exists():
 					e.find("D11", inRoute(r), r.config, fault{
 						"the auth route does not tell sessiongate the client's address (" + header + ")",
 						"Clients differ by their User-Agent alone. A client may choose that, and get a victim's late answers.", "the auth route", cure,
+					})
+				case !right:
+					e.find("D11", inRoute(r), at, fault{
+						header + " is " + at.field("header", "value").text() + ", and not the client's address",
+						"sessiongate knows a client that asks twice by its address. By another value it knows none, or a client chooses it and gets a victim's late answers.", "the auth route, and nothing else that sets it", cure,
 					})
 				case !overwritten && !removes(m.mutations(m.firstCheck()), header):
 					e.find("D11", inRoute(r), at, fault{
@@ -472,16 +508,22 @@ func (e *examination) peer() {
 	}
 }
 
-// sets finds what a lead adds to a request under a name, and whether it takes the place of what was there.
-func (l lead) sets(header string) (at value, overwrites bool) {
+// sets finds what a lead adds to a request under a name, whether it is the value, and whether it takes the place
+// of what was there. Of several, one with another value.
+func (l lead) sets(header, wanted string) (at value, right, overwrites bool) {
 	for _, level := range l.levels() {
 		for _, add := range level.field("request_headers_to_add").items() {
-			if !strings.EqualFold(add.field("header", "key").text(), header) || !strings.Contains(add.field("header", "value").text(), "REMOTE_ADDRESS") {
+			if !strings.EqualFold(add.field("header", "key").text(), header) {
 				continue
 			}
+			if add.field("header", "value").text() != wanted {
+				return add, false, false
+			}
 			old := add.field("append")
-			return add, add.field("append_action").is("OVERWRITE_IF_EXISTS_OR_ADD", "2") || old.exists() && !old.isTrue()
+			if !at.exists() {
+				at, right, overwrites = add, true, add.field("append_action").is("OVERWRITE_IF_EXISTS_OR_ADD", "2") || old.exists() && !old.isTrue()
+			}
 		}
 	}
-	return value{}, false
+	return at, right, overwrites
 }
