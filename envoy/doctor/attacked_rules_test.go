@@ -88,6 +88,32 @@ var attacked = []struct {
 	{"what the client says and its address", peerValue, `value: "%REQ(x-real-ip)%-%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"`, "D11", "value: \"%REQ", ""},
 	{"an address for all", peerValue, `value: 192.0.2.1`, "D11", "value: 192.0.2.1", ""},
 	{"the host sets another address", hostRemoves, "                      request_headers_to_add: [{ header: { key: X-Sessiongate-Peer, value: '%REQ(x-real-ip)%' }, append_action: OVERWRITE_IF_EXISTS_OR_ADD }]\n" + hostRemoves, "D11", "%REQ(x-real-ip)%", ""},
+
+	// Origins.
+	{"an expression without the dot before the site", origin, regex("https://.*example[.]com"), "D9", "regex:", ""},
+	{"an expression without an end", origin, regex("https://app[.]example[.]com.*"), "D9", "regex:", ""},
+	{"an expression with an open end of letters", origin, regex("https://app[.]example[.]com[a-z.]*"), "D9", "regex:", ""},
+	{"an expression with an open end before the port", origin, regex("https://app[.]example[.]com.*:8443"), "D9", "regex:", ""},
+	{"an expression with a bare dot", origin, regex("https://app.example.com"), "D9", "regex:", ""},
+	{"one of two names has a bare dot", origin, regex("https://(app[.]example[.]com|www.example[.]com)"), "D9", "regex:", ""},
+	{"an expression for every .com", origin, regex("https://[a-z]+[.]com"), "D9", "regex:", ""},
+	{"a suffix that anyone registers", origin, "- suffix: .com", "D9", "suffix:", ""},
+	{"a suffix that anyone is given", origin, "- suffix: .github.io", "D9", "suffix:", ""},
+	{"a suffix without the dot", origin, "- suffix: example.com", "D9", "suffix:", ""},
+	{"a part of an origin", origin, "- contains: example.com", "D9", "contains:", ""},
+	{"an expression for the subdomains", origin, regex("https://[a-z0-9-]+[.]example[.]com"), "", "", ""},
+	{"an expression with any subdomain", origin, regex("https://(.*[.])?example[.]com"), "", "", ""},
+	{"an expression for this computer", origin, regex("http://(localhost|127.0.0.1)(:[0-9]+)?"), "", "", ""},
+	{"an expression with ports", origin, regex("https?://app[.]example[.]com(:.*)?"), "", "", ""},
+	{"a suffix of subdomains", origin, "- suffix: .example.com", "", "", ""},
+	{"a suffix of your own network", origin, "- suffix: .internal", "", "", ""},
+	{"a suffix with its scheme", origin, "- suffix: '://app.example.com'", "", "", ""},
+	{"a prefix up to the port", origin, "- prefix: 'https://app.example.com:'", "", "", ""},
+	{"the former field of a host", corsOfHost, "                      cors: " + formerCORS + "\n" + strings.Replace(corsOfHost, "envoy.filters.http.cors", "unused", 1), "D9", "cors: ", ""},
+	{"answers allow whichever asks", hostRemoves, strings.Replace(echo, "}]", "}, { header: { key: access-control-allow-credentials, value: 'true' } }]", 1) + hostRemoves, "D9", "REQ(origin)", ""},
+	{"answers allow whichever asks, without credentials", hostRemoves, echo + hostRemoves, "", "", ""},
+	{"a host's filter allows whichever asks", hostFilters, hostFilters + ofHost("response_mutations: [{ append: { header: { key: access-control-allow-origin, value: '%REQ(origin)%' } } }, { append: { header: { key: access-control-allow-credentials, value: 'true' } } }]"), "D9", "REQ(origin)", ""},
+	{"CORS is off", "                          allow_credentials: true\n", "                          allow_credentials: true\n                          filter_enabled: { default_value: { numerator: 0 } }\n", "D9", "filter_enabled", ""},
 }
 
 const (
@@ -99,6 +125,10 @@ const (
 	authTimeout  = "                            timeout: 5s\n"
 	internal     = "cidr_ranges: [{ address_prefix: 255.255.255.255, prefix_len: 32 }]"
 	peerValue    = `value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"`
+	corsOfHost   = "                      typed_per_filter_config:\n                        envoy.filters.http.cors:\n"
+	origin       = "- exact: http://app.localhost:10000"
+	formerCORS   = `{ allow_origin_string_match: [{ safe_regex: { regex: '.*' } }], allow_credentials: true, allow_headers: "content-type, authorization, anti-csrf, rid, st-auth-mode", expose_headers: "front-token, anti-csrf, id-refresh-token, st-access-token, st-refresh-token" }`
+	echo         = "                      response_headers_to_add: [{ header: { key: access-control-allow-origin, value: '%REQ(origin)%' } }]\n"
 	mutationList = "                        request_mutations:\n"
 )
 
@@ -106,6 +136,8 @@ const (
 func ofHost(mutations string) string {
 	return `                        envoy.filters.http.header_mutation: { "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute, mutations: { ` + mutations + " } }\n"
 }
+
+func regex(expression string) string { return "- safe_regex: { regex: '" + expression + "' }" }
 
 func toApp(match string) string {
 	return "                        - name: mine\n                          match: { " + match + " }\n                          route: { cluster: app }\n"
