@@ -114,6 +114,18 @@ var attacked = []struct {
 	{"answers allow whichever asks, without credentials", hostRemoves, echo + hostRemoves, "", "", ""},
 	{"a host's filter allows whichever asks", hostFilters, hostFilters + ofHost("response_mutations: [{ append: { header: { key: access-control-allow-origin, value: '%REQ(origin)%' } } }, { append: { header: { key: access-control-allow-credentials, value: 'true' } } }]"), "D9", "REQ(origin)", ""},
 	{"CORS is off", "                          allow_credentials: true\n", "                          allow_credentials: true\n                          filter_enabled: { default_value: { numerator: 0 } }\n", "D9", "filter_enabled", ""},
+
+	// What the check gets, and how long a stream may be open.
+	{"the check gets bodies", "                      failure_mode_allow: false\n", "                      failure_mode_allow: false\n                      with_request_body: { max_request_bytes: 10 }\n", "D17", "with_request_body", ""},
+	{"the check gets the bodies of a route", "context_extensions: { session: optional }", "{ context_extensions: { session: optional }, with_request_body: { max_request_bytes: 10 } }", "D17", "with_request_body", ""},
+	{"a stream for a hundred years", "max_stream_duration: 3600s", "max_stream_duration: 3153600000s", "D19", "max_stream_duration:", ""},
+	{"a stream for a thousand years", "max_stream_duration: 3600s", "max_stream_duration: 31536000000s", "D19", "max_stream_duration:", ""},
+	{"a stream for a working day", "max_stream_duration: 3600s", "max_stream_duration: 28800s", "", "", ""},
+	{
+		"a tunnel stays open", "upgrade_configs: [{ upgrade_type: websocket }]", "upgrade_configs: [{ upgrade_type: websocket, enabled: false }, { upgrade_type: CONNECT }]\n                            max_stream_duration: { max_stream_duration: 0s }", "D19", "max_stream_duration: 0s",
+		"upgrade_configs: [{ upgrade_type: websocket, enabled: false }, { upgrade_type: CONNECT }]",
+	},
+	{"no stream stays open", "upgrade_configs: [{ upgrade_type: websocket }]", "upgrade_configs: [{ upgrade_type: websocket, enabled: false }]\n                            max_stream_duration: { max_stream_duration: 0s }", "", "", ""},
 }
 
 const (

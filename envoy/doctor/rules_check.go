@@ -352,6 +352,16 @@ func (e *examination) hardening() {
 				})
 			}
 			e.mutationRules(m, f)
+			e.bodies(in, f.config)
+			for _, l := range m.leads() {
+				for _, level := range l.levels() {
+					kind, message := level.field("typed_per_filter_config").entry(f.name).typed()
+					if kind == filterConfigType {
+						_, message = message.field("config").typed()
+					}
+					e.bodies(l.in(level), message.field("check_settings"))
+				}
+			}
 			at := f.config.field("grpc_service", "timeout")
 			if !at.exists() {
 				at = f.config.field("grpc_service")
@@ -368,6 +378,17 @@ func (e *examination) hardening() {
 				e.find("D17", in, at, fault{what, why, "grpc_service of the filter", "timeout: 1s"})
 			}
 		}
+	}
+}
+
+// bodies asks whether the check gets what it does not read. A request with more than the limit is answered 413.
+func (e *examination) bodies(in string, settings value) {
+	if at := settings.field("with_request_body"); at.exists() {
+		e.find("D17", in, at, fault{
+			"the check gets the bodies of requests (with_request_body)",
+			"sessiongate reads none. Envoy holds each back, answers 413 to those above max_request_bytes, and what is sent can leak.",
+			"delete it", "# with_request_body",
+		})
 	}
 }
 

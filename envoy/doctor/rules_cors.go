@@ -246,9 +246,9 @@ func examples(re *syntax.Regexp, anySign rune) []string {
 		if re.Op == syntax.OpPlus || re.Op == syntax.OpRepeat && re.Min > 0 {
 			return some
 		}
-		return append(some, "")
+		return append([]string{""}, some...)
 	case syntax.OpQuest:
-		return append(examples(re.Sub[0], anySign), "")
+		return append([]string{""}, examples(re.Sub[0], anySign)...)
 	case syntax.OpCapture:
 		return examples(re.Sub[0], anySign)
 	case syntax.OpAlternate:

@@ -2,10 +2,12 @@ package doctor
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sessiongate/sessiongate/authz"
 )
@@ -229,18 +231,23 @@ func (e *examination) hidden(l lead, by value) {
 	}
 }
 
-// upgrades says whether a lead lets a client open a WebSocket, and what says so.
+// upgrades says whether a lead lets a client open a WebSocket, or a stream of another type, and what says so.
 func (l lead) upgrades() (on bool, at value) {
+	said := map[string]bool{} // by the route, which counts
 	for _, list := range []value{l.route.config.field("route", "upgrade_configs"), l.route.host.manager.config.field("upgrade_configs")} {
 		for _, u := range list.items() {
-			if strings.EqualFold(u.field("upgrade_type").text(), "websocket") {
-				enabled := u.field("enabled")
-				return !enabled.exists() || enabled.isTrue(), u
+			kind := strings.ToLower(u.field("upgrade_type").text())
+			if enabled := u.field("enabled"); !said[kind] && (!enabled.exists() || enabled.isTrue()) {
+				return true, u
 			}
+			said[kind] = true
 		}
 	}
 	return false, value{}
 }
+
+// streamMost is how long a stream may be open after its check, in a system that has its own reasons.
+const streamMost = 24 * time.Hour
 
 // streams looks for connections that are checked once and then stay open for ever (D19).
 func (e *examination) streams() {
@@ -256,8 +263,13 @@ func (e *examination) streams() {
 			} else {
 				limit = m.config.field("common_http_protocol_options", "max_stream_duration")
 			}
-			if limit.duration(0) > 0 {
+			longest := limit.duration(0)
+			if longest > 0 && longest <= streamMost {
 				continue
+			}
+			kind, what := at.field("upgrade_type").text(), " has no max_stream_duration"
+			if longest > streamMost {
+				what = fmt.Sprintf(" may stay open for %v", longest)
 			}
 			switch {
 			case limit.exists():
@@ -266,7 +278,7 @@ func (e *examination) streams() {
 				at = m.config.field("common_http_protocol_options")
 			}
 			e.find("D19", in, at, fault{
-				"a WebSocket has no max_stream_duration", "It is checked when it opens. After a sign-out, or after theft was found, it stays open for ever.",
+				"a stream (" + kind + ")" + what, "It is checked when it opens. After a sign-out, or after theft was found, it stays open.",
 				"common_http_protocol_options of the connection manager", "max_stream_duration: 3600s",
 			})
 		}
