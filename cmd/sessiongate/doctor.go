@@ -133,7 +133,7 @@ func (k doctorCmd) look(f *flags, p process) (doctor.Report, error) {
 		if err != nil {
 			return doctor.Report{}, err
 		}
-		if report, err = doctor.Examine(text, doctor.Options{Cluster: k.Cluster, AuthPath: config.HTTP.Cookies.AuthPath}); err != nil {
+		if report, err = doctor.Examine(text, doctor.Options{Cluster: k.Cluster, AuthPath: config.HTTP.Cookies.AuthPath, SessionExpired: config.HTTP.SessionExpiredStatus}); err != nil {
 			return doctor.Report{}, err
 		}
 	}

@@ -40,7 +40,7 @@ func (k envoyPatchCmd) Run(f *flags, p process) error {
 	if err != nil {
 		return &notLooked{err}
 	}
-	options := doctor.Options{Cluster: k.Cluster, AuthPath: config.HTTP.Cookies.AuthPath}
+	options := doctor.Options{Cluster: k.Cluster, AuthPath: config.HTTP.Cookies.AuthPath, SessionExpired: config.HTTP.SessionExpiredStatus}
 	after, err := doctor.Patch(text, options, doctor.Addresses{Authz: k.Authz, Public: k.Public})
 	if err != nil {
 		return &notLooked{err}

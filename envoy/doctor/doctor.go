@@ -65,6 +65,8 @@ type Options struct {
 	Cluster string
 	// AuthPath is the setting paths.auth. Empty: /auth.
 	AuthPath string
+	// SessionExpired is the setting responses.session_expired_status. 0: 440.
+	SessionExpired int
 }
 
 // Examine looks for the faults that show in Envoy's configuration: a bootstrap file or a config dump,
@@ -81,7 +83,7 @@ func Examine(text []byte, o Options) (Report, error) {
 	if err := c.choose(o.Cluster); err != nil {
 		return Report{}, fmt.Errorf("looking for sessiongate's check: %w", err)
 	}
-	e := &examination{configuration: c, authPath: cmp.Or(o.AuthPath, "/auth"), report: Report{Check: c.check, Findings: []Finding{}, Exceptions: []Exception{}, Skipped: []Skip{}}}
+	e := &examination{configuration: c, authPath: cmp.Or(o.AuthPath, "/auth"), expired: cmp.Or(o.SessionExpired, 440), report: Report{Check: c.check, Findings: []Finding{}, Exceptions: []Exception{}, Skipped: []Skip{}}}
 	for _, why := range c.unseen {
 		e.report.Skipped = append(e.report.Skipped, Skip{Why: why, Needed: true})
 	}
@@ -99,7 +101,7 @@ func Examine(text []byte, o Options) (Report, error) {
 // rules are the examinations, each of one idea.
 var rules = []func(*examination){
 	(*examination).check, (*examination).answers, (*examination).identity, (*examination).reading, (*examination).authPaths,
-	(*examination).cookies, (*examination).cors, (*examination).peer, (*examination).policy, (*examination).reach,
+	(*examination).cookies, (*examination).lost, (*examination).cors, (*examination).peer, (*examination).policy, (*examination).reach,
 	(*examination).failOpen, (*examination).exceptions, (*examination).hardening, (*examination).headers, (*examination).streams,
 }
 
@@ -108,6 +110,7 @@ type examination struct {
 	*configuration
 
 	authPath  string
+	expired   int
 	report    Report
 	served    map[string]bool // see serving
 	protected map[string]bool // see guarded

@@ -133,12 +133,6 @@ func (p pathMatch) takes(path string) bool {
 	}
 }
 
-// takes says whether a RouteMatch is about a path, whatever else it asks for. The path has no query.
-func takes(match value, path string) bool { return readMatch(match).takes(path) }
-
-// conditional says whether a RouteMatch asks for more than a path, so that a later route may get the request.
-func conditional(match value) bool { return readMatch(match).conditional }
-
 // resolve finds the route of a virtual host that gets a path, for sure: one that asks for more than a path may not.
 func (h *host) resolve(path string) *route {
 	for _, r := range h.routes {

@@ -188,48 +188,164 @@ func orDefault(at, absent value, otherwise string) string {
 	return at.text()
 }
 
-// mappers looks for local replies that replace a 440: a denial of ext_authz is a local reply, too.
-func (e *examination) mappers(m *manager) {
-	for _, mapper := range m.config.field("local_reply_config", "mappers").items() {
-		if !takes440(mapper.field("filter"), 0) {
-			continue
+// denial is an answer of the check, as Envoy's local replies see it.
+type denial struct {
+	code int
+	read bool // its text is read, by scripts or by browsers
+}
+
+// denials are the answers of the check. 503 is Envoy's own where there is none of sessiongate: its text is yours.
+func (e *examination) denials() []denial {
+	all := []denial{{e.expired, true}}
+	for _, other := range []denial{{401, true}, {403, true}, {302, false}, {503, false}} {
+		if other.code != e.expired {
+			all = append(all, other)
 		}
-		for _, field := range []string{"status_code", "body", "body_format_override"} {
-			if at := mapper.field(field); at.exists() && !at.is("440") {
-				e.find("D2", inListener(m), at, fault{
-					"a mapper of local replies replaces the answer 440 (" + field + ")",
-					"440 and its text tell a script to refresh and to repeat its request. Without them every session seems to end with its access token.",
-					"the mapper: let its filter leave 440 out", "- status_code_filter: { comparison: { op: NE, value: { default_value: 440, runtime_key: unused } } }",
-				})
-				break
+	}
+	return all
+}
+
+// replaces is what in a mapper of local replies makes another answer of one of the check.
+func (d denial) replaces(mapper value) value {
+	if at := mapper.field("status_code"); at.exists() && at.number(0) != d.code {
+		return at
+	}
+	for _, field := range []string{"body", "body_format_override"} {
+		if at := mapper.field(field); at.exists() && d.read {
+			return at
+		}
+	}
+	return value{}
+}
+
+// mappers looks for local replies that replace what the check answers: a denial of ext_authz is a local reply, too.
+func (e *examination) mappers(m *manager) {
+	replies := m.config.field("local_reply_config")
+	mappers := replies.field("mappers").items()
+	taken := make([][]int, len(mappers))
+	places := make([]value, len(mappers))
+	for _, d := range e.denials() {
+		for i, mapper := range mappers {
+			takes := takesDenial(mapper.field("filter"), d.code, 0)
+			if takes != no {
+				e.mapperAdds(m, mapper)
+			}
+			if at := d.replaces(mapper); takes != no && at.exists() {
+				taken[i] = append(taken[i], d.code)
+				if !places[i].exists() {
+					places[i] = at
+				}
+			}
+			if takes == yes {
+				break // the first that fits counts
 			}
 		}
-		return // the first that fits counts
+	}
+	for i, codes := range taken {
+		if len(codes) > 0 {
+			e.find("D2", inListener(m), places[i], fault{
+				"a mapper of local replies replaces the answer " + words(codes),
+				e.whyReplaced(codes), "the mapper: let its filter leave out " + words(codes) + ", by and_filter", notOf(codes),
+			})
+		}
+	}
+	if at := replies.field("body_format"); at.exists() {
+		var codes []int
+		for _, d := range e.denials() {
+			if d.read {
+				codes = append(codes, d.code)
+			}
+		}
+		e.find("D2", inListener(m), at, fault{
+			"body_format replaces the text of every local reply, those of sessiongate as well",
+			e.whyReplaced(codes), "local_reply_config: no body_format, but as the last mapper",
+			"mappers:\n  - filter:\n      and_filter:\n        filters:\n          " + strings.ReplaceAll(notOf(codes), "\n", "\n          ") + "\n    body_format_override: {} # what body_format was",
+		})
 	}
 }
 
-// takes440 says whether an access log filter surely takes an answer 440 of the check.
-func takes440(f value, depth int) bool {
-	if depth > nestingMax {
-		return false
+// mapperAdds looks for headers of a mapper in the place of those in which the check answers (D8): denials take cookies back.
+func (e *examination) mapperAdds(m *manager, mapper value) {
+	for _, add := range mapper.field("headers_to_add").items() {
+		for _, name := range issued {
+			if overwrites(add, name) {
+				e.findIssued(inListener(m), add, name)
+			}
+		}
+	}
+}
+
+func (e *examination) whyReplaced(codes []int) string {
+	if codes[0] == 503 {
+		return "An outage looks like a verdict: clients sign their users out, where 503 makes them wait."
+	}
+	if codes[0] == e.expired {
+		return fmt.Sprintf("%d and its text tell a script to refresh and to repeat its request. Without them every session seems to end with its access token.", e.expired)
+	}
+	return "Scripts and browsers act by the answer of sessiongate: they sign in, refresh, or tell their user why. By another they do not."
+}
+
+func words(codes []int) string {
+	return strings.ReplaceAll(strings.Trim(fmt.Sprint(codes), "[]"), " ", ", ")
+}
+
+func notOf(codes []int) string {
+	lines := make([]string, len(codes))
+	for i, code := range codes {
+		lines[i] = fmt.Sprintf("- status_code_filter: { comparison: { op: NE, value: { default_value: %d, runtime_key: unused } } }", code)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// takesDenial says whether an access log filter takes an answer of the check. Some do where headers or chance
+// decide. What is not known takes none.
+func takesDenial(f value, answer, depth int) verdict {
+	if depth > rulesMax {
+		return no
 	}
 	if comparison := f.field("status_code_filter", "comparison"); comparison.exists() {
 		code := comparison.field("value", "default_value").number(0)
+		takes := false
 		switch op := comparison.field("op"); {
 		case op.is("GE", "1"):
-			return code <= 440
+			takes = code <= answer
 		case op.is("LE", "2"):
-			return code >= 440
+			takes = code >= answer
 		case op.is("NE", "3"):
-			return code != 440
+			takes = code != answer
 		default:
-			return code == 440
+			takes = code == answer
 		}
+		if takes {
+			return yes
+		}
+		return no
+	}
+	if flags := f.field("response_flag_filter"); flags.exists() { // Envoy flags all that the check denies with UAEX
+		all := flags.field("flags").items()
+		if len(all) == 0 || slices.ContainsFunc(all, func(flag value) bool { return flag.is("UAEX") }) {
+			return yes
+		}
+		return no
 	}
 	if all := f.field("and_filter", "filters").items(); len(all) > 0 {
-		return !slices.ContainsFunc(all, func(part value) bool { return !takes440(part, depth+1) })
+		takes := yes
+		for _, part := range all {
+			takes = min(takes, takesDenial(part, answer, depth+1))
+		}
+		return takes
 	}
-	return slices.ContainsFunc(f.field("or_filter", "filters").items(), func(part value) bool { return takes440(part, depth+1) })
+	takes := no
+	for _, part := range f.field("or_filter", "filters").items() {
+		takes = max(takes, takesDenial(part, answer, depth+1))
+	}
+	switch {
+	case f.field("not_health_check_filter").exists():
+		return yes
+	case f.field("header_filter").exists(), f.field("runtime_filter").exists(), f.field("duration_filter").exists():
+		return maybe
+	}
+	return takes
 }
 
 const (
@@ -272,6 +388,16 @@ func (e *examination) hardening() {
 				})
 			}
 			e.mutationRules(m, f)
+			e.bodies(in, f.config)
+			for _, l := range m.leads() {
+				for _, level := range l.levels() {
+					kind, message := level.field("typed_per_filter_config").entry(f.name).typed()
+					if kind == filterConfigType {
+						_, message = message.field("config").typed()
+					}
+					e.bodies(l.in(level), message.field("check_settings"))
+				}
+			}
 			e.checkTime(in, f.config.field("grpc_service"))
 		}
 	}
@@ -293,6 +419,17 @@ func (e *examination) checkTime(in string, service value) {
 			why = "Where sessiongate hangs, every request hangs with it instead of being answered 503."
 		}
 		e.find("D17", in, at, fault{what, why, "grpc_service", "timeout: 1s"})
+	}
+}
+
+// bodies asks whether the check gets what it does not read. A request with more than the limit is answered 413.
+func (e *examination) bodies(in string, settings value) {
+	if at := settings.field("with_request_body"); at.exists() {
+		e.find("D17", in, at, fault{
+			"the check gets the bodies of requests (with_request_body)",
+			"sessiongate reads none. Envoy holds each back, answers 413 to those above max_request_bytes, and what is sent can leak.",
+			"delete it", "# with_request_body",
+		})
 	}
 }
 

@@ -80,24 +80,23 @@ func (e *examination) identity() {
 	}
 }
 
-// change is what header_mutation does to a request.
+// change is one change of the headers of a request or of an answer: an entry of a header_mutation, or of a route's lists.
 type change struct {
 	value
 
 	in    string
 	entry value // the filter; nothing, where a route says it
-	sure  bool
+	sure  bool  // no matcher decides
 }
 
-// changes are what the filters from a position to another do to what takes this way, in Envoy's order.
-func (l lead) changes(from, to int) (all []change) {
-	m := l.route.host.manager
-	for _, f := range m.filters[from:to] {
+// changes are what filters do to what takes this way, in Envoy's order: their own mutations, and those that the route gives them.
+func (l lead) changes(filters []filter, list string) (all []change) {
+	for _, f := range filters {
 		if on, _ := l.switched(f); f.kind != mutationType || !on {
 			continue
 		}
-		for _, item := range f.config.field("mutations", "request_mutations").items() {
-			all = append(all, change{item, inFilter(m, f), f.entry, !f.matched})
+		for _, item := range f.config.field("mutations", list).items() {
+			all = append(all, change{item, inFilter(l.route.host.manager, f), f.entry, !f.matched})
 		}
 		levels := l.levels()
 		if f.config.field("most_specific_header_mutations_wins").isTrue() {
@@ -105,7 +104,7 @@ func (l lead) changes(from, to int) (all []change) {
 		}
 		for _, level := range levels {
 			if kind, message := setting(level, f.name); kind == mutationRoute {
-				for _, item := range message.field("mutations", "request_mutations").items() {
+				for _, item := range message.field("mutations", list).items() {
 					all = append(all, change{item, l.in(level), value{}, !f.matched})
 				}
 			}
@@ -163,7 +162,7 @@ func (e *examination) configured(m *manager, late bool) {
 		if on, _ := l.checked(); !on || l.unsure() || e.isOurs(l.cluster) {
 			continue
 		}
-		behind := slices.Concat(l.changes(m.firstCheck(), len(m.filters)), e.upstream(l.cluster))
+		behind := slices.Concat(l.changes(m.filters[m.firstCheck():], "request_mutations"), e.upstream(l.cluster))
 		for _, c := range behind {
 			at, what := c.value, "the route removes "
 			if c.entry.exists() {
@@ -194,7 +193,7 @@ func (e *examination) configured(m *manager, late bool) {
 		if on, _ := l.checked(); on && !l.unsure() || e.isOurs(l.cluster) {
 			continue
 		}
-		sets := setBy(slices.Concat(l.changes(0, len(m.filters)), e.upstream(l.cluster)), true)
+		sets := setBy(slices.Concat(l.changes(m.filters, "request_mutations"), e.upstream(l.cluster)), true)
 		for _, level := range l.levels() {
 			for _, add := range level.field("request_headers_to_add").items() {
 				if key := add.field("header", "key"); claimed(key.text()) != "" {

@@ -2,9 +2,13 @@ package doctor
 
 import (
 	"fmt"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // reading asks whether Envoy, sessiongate and your system read one path (D6).
@@ -107,13 +111,24 @@ func (e *examination) cureAuth() string {
 func (e *examination) authPaths() {
 	guarded := e.guarded()
 	for _, m := range e.gated() {
+		e.internal(m)
 		for _, h := range m.hosts {
 			if !h.gated() {
 				continue
 			}
+			var broken *route
 			for _, path := range []string{refreshPath, "/signout", "/any"} {
 				if !e.authPathOf(h, e.authPath+path, guarded) {
+					broken = h.resolve(e.authPath + path)
 					break // the same fault once
+				}
+			}
+			for _, r := range h.below(e.authPath) {
+				if r == broken {
+					continue
+				}
+				if e.alone(r) && r.match.conditional && r.match.takes(e.authPath+refreshPath) {
+					e.refreshes(r)
 				}
 			}
 		}
@@ -134,7 +149,12 @@ func (e *examination) authPathOf(h *host, path string, guarded map[string]bool) 
 		})
 		return false
 	}
-	count := len(e.report.Findings)
+	return e.refreshes(r)
+}
+
+// refreshes asks whether a route takes a refresh to sessiongate unchecked, once and in time.
+func (e *examination) refreshes(r *route) (sound bool) {
+	h, count := r.host, len(e.report.Findings)
 	for _, l := range r.leads {
 		if on, by := l.checked(); on && !l.unsure() {
 			at := by
@@ -166,6 +186,110 @@ func (e *examination) authPathOf(h *host, path string, guarded map[string]bool) 
 	return len(e.report.Findings) == count
 }
 
+// private are the networks in which those may be who may steer Envoy, and the address that no client has.
+var private = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("::1/128"),
+}
+
+// internal asks whether clients of the internet are internal callers: of these Envoy takes x-envoy-retry-on and
+// the like, and a client has its refresh sent four times.
+func (e *examination) internal(m *manager) {
+	for _, item := range m.config.field("internal_address_config", "cidr_ranges").items() {
+		address, err := netip.ParseAddr(item.field("address_prefix").text())
+		if err != nil {
+			continue // Envoy refuses it
+		}
+		bits := item.field("prefix_len").number(0)
+		if slices.ContainsFunc(private, func(p netip.Prefix) bool { return p.Contains(address) && p.Bits() <= bits }) {
+			continue
+		}
+		e.find("D7", inListener(m), item, fault{
+			fmt.Sprintf("clients of %v/%d are internal callers, which steer Envoy by x-envoy-* headers", address, bits),
+			"A client has Envoy repeat a refresh that was handled (x-envoy-retry-on): what comes twice looks like a thief's.",
+			"internal_address_config of the connection manager", "cidr_ranges: [{ address_prefix: 255.255.255.255, prefix_len: 32 }]",
+		})
+	}
+}
+
+// within says whether a route's own words name the auth path, or what is below it.
+func within(match value, auth string) bool {
+	for _, field := range []string{"path", "prefix", "path_separated_prefix"} {
+		if under(match.field(field).text(), auth) {
+			return true
+		}
+	}
+	return under(literal(match.field("safe_regex", "regex").text()), auth)
+}
+
+func under(path, auth string) bool { return path == auth || strings.HasPrefix(path, auth+"/") }
+
+// literal is what every text begins with that an expression takes.
+func literal(expression string) string {
+	compiled, err := regexp.Compile(expression)
+	if err != nil {
+		return ""
+	}
+	begins, _ := compiled.LiteralPrefix()
+	return begins
+}
+
+// below are the routes that can get a request of the auth path, in their order. A route for all paths may have
+// the auth path itself, where that of sessiongate has only what is below it, as some control planes make it.
+func (h *host) below(auth string) (all []*route) {
+	samples := []string{auth + "/", auth + "/any", auth + refreshPath, auth + "/signout"}
+	for _, r := range h.routes {
+		takesSome := slices.ContainsFunc(samples, r.match.takes)
+		if takesSome || within(r.config.field("match"), auth) || r.match.takes(auth) && !r.match.everything() {
+			all = append(all, r)
+		}
+		if !r.match.conditional && !slices.ContainsFunc(samples, func(path string) bool { return !r.match.takes(path) }) {
+			break // the first that fits counts
+		}
+	}
+	return all
+}
+
+// alone asks whether a route takes what it has of the auth path to sessiongate, and to no other: browsers send
+// refresh cookies to all of it.
+func (e *examination) alone(r *route) (sound bool) {
+	const why = "Browsers send refresh tokens to every address of the auth path: another server than sessiongate gets them."
+	for _, l := range r.leads {
+		if !e.isOurs(l.cluster) {
+			e.find("D7", inRoute(r), r.config, fault{
+				describeMatch(r.config.field("match")) + " can lie below " + e.authPath + ", and leads to " + l.cluster, why,
+				"the route: another path; or delete it", "# the whole of " + e.authPath + " is sessiongate's",
+			})
+			return false
+		}
+	}
+	if len(r.leads) == 0 {
+		return true
+	}
+	count := len(e.report.Findings)
+	for _, level := range []value{r.config.field("route"), r.host.config, r.host.manager.routes} {
+		if mirrors := level.field("request_mirror_policies"); mirrors.exists() {
+			e.find("D7", inRoute(r), mirrors, fault{
+				"requests of the auth path are sent to another cluster as well (request_mirror_policies)", why, "delete it", "# request_mirror_policies",
+			})
+			break // the most specific counts
+		}
+	}
+	match := r.config.field("match")
+	for _, field := range []string{"prefix_rewrite", "regex_rewrite", "path_rewrite_policy", "path_rewrite"} {
+		at := r.config.field("route", field)
+		same := at.text() != "" && slices.Contains([]string{match.field("prefix").text(), match.field("path_separated_prefix").text(), match.field("path").text()}, at.text())
+		if at.exists() && !same {
+			e.find("D7", inRoute(r), at, fault{
+				"another path than the browser's comes to sessiongate (" + field + ")",
+				"It answers 404 to refreshes: users are signed out when their access token expires.", "delete it", "# " + field,
+			})
+		}
+	}
+	return len(e.report.Findings) == count
+}
+
 // retries looks for what sends a refresh twice.
 func (e *examination) retries(r *route, l lead) {
 	policy := r.config.field("route", "retry_policy")
@@ -191,22 +315,40 @@ func (e *examination) retries(r *route, l lead) {
 	}
 }
 
-// cookies looks for what takes the cookies out of answers (D8).
+// loses says whether a header is gone then, or has another value. It reads what a filter does, and the lists of routes.
+func (c change) loses(name string) bool {
+	return strings.EqualFold(c.text(), name) || removes([]value{c.value}, name) || overwrites(c.value, name) || overwrites(c.field("append"), name)
+}
+
+// overwrites says whether a HeaderValueOption puts another value in the place of a header's.
+func overwrites(option value, name string) bool {
+	old := option.field("append")
+	return strings.EqualFold(option.field("header", "key").text(), name) &&
+		(option.field("append_action").is("OVERWRITE_IF_EXISTS_OR_ADD", "2", "OVERWRITE_IF_EXISTS", "3") || old.exists() && !old.isTrue())
+}
+
+// issued are the headers in which sessiongate, and your system for it, answers with a session.
+var issued = append([]string{"set-cookie"}, exposed...)
+
+func (e *examination) findIssued(in string, at value, name string) {
+	e.find("D8", in, at, fault{
+		name + " is removed from answers, or replaced", "No browser keeps a session: each sign-in and each refresh is lost.", "delete it", "# - " + name,
+	})
+}
+
+// cookies looks for what takes the cookies, and what else makes a session, out of answers (D8).
 func (e *examination) cookies() {
-	f := fault{
-		"Set-Cookie is removed from answers", "No browser keeps a session: each sign-in and each refresh is lost.", "delete it", "# - set-cookie",
-	}
 	for _, m := range e.gated() {
-		for _, hm := range m.filters {
-			if at := hm.config.field("mutations", "response_mutations"); hm.kind == mutationType && removes(at.items(), "set-cookie") {
-				e.find("D8", inFilter(m, hm), at, f)
-			}
-		}
+		seen := map[*yaml.Node]bool{}
 		for _, l := range m.leads() {
-			for _, level := range l.levels() {
-				for _, item := range level.field("response_headers_to_remove").items() {
-					if strings.EqualFold(item.text(), "set-cookie") {
-						e.find("D8", l.in(level), item, f)
+			for _, c := range append(l.changes(m.filters, "response_mutations"), l.own("response")...) {
+				if seen[c.node] {
+					continue
+				}
+				seen[c.node] = true
+				for _, name := range issued {
+					if c.loses(name) {
+						e.findIssued(c.in, c.value, name)
 					}
 				}
 			}
@@ -214,11 +356,81 @@ func (e *examination) cookies() {
 	}
 }
 
+// renewing are the headers of a refresh and a sign-out that sessiongate reads.
+var renewing = []string{"cookie", "authorization", "origin", "st-auth-mode"}
+
+// lost looks for headers that sessiongate reads and Envoy takes away first, from what the check is asked and
+// from what comes to the auth path: cookies (D8), and others (D18).
+func (e *examination) lost() {
+	for _, m := range e.gated() {
+		type asked struct {
+			node *yaml.Node
+			auth bool
+		}
+		seen := map[asked]bool{}
+		var early []change
+		for _, item := range m.mutations(0) {
+			early = append(early, change{value: item, in: inListener(m)})
+		}
+		for _, l := range m.leads() {
+			auth := e.isOurs(l.cluster) && l.route.match.takes(e.authPath + refreshPath)
+			names, changes := read, early
+			if on, _ := l.checked(); auth {
+				names, changes = renewing, slices.Concat(early, l.changes(m.filters, "request_mutations"), l.own("request"))
+			} else if on {
+				changes = slices.Concat(early, l.changes(m.filters[:m.firstCheck()], "request_mutations"))
+			}
+			for _, c := range changes {
+				key := asked{c.node, auth}
+				if seen[key] {
+					continue
+				}
+				seen[key] = true
+				for _, name := range names {
+					// The scheme may be set: where TLS ends before a proxy that does not say so.
+					if c.loses(name) && name != "x-forwarded-proto" {
+						e.findLost(c, name)
+					}
+				}
+			}
+		}
+	}
+}
+
+func (e *examination) findLost(c change, name string) {
+	if name == "cookie" {
+		e.find("D8", c.in, c.value, fault{
+			"the cookies of requests are removed before sessiongate gets them, or replaced",
+			"It finds no session in any request: no browser is signed in, or none stays so.", "delete it", "# - cookie",
+		})
+		return
+	}
+	e.find("D18", c.in, c.value, fault{
+		name + " of requests is removed before sessiongate gets it, or replaced",
+		"It decides without what the client said, or by what it did not say.", "delete it, or do it behind the check", "# - " + name,
+	})
+}
+
+// own are the changes of requests or responses that a route makes without a filter.
+func (l lead) own(of string) (all []change) {
+	for _, level := range l.levels() {
+		for _, item := range level.field(of + "_headers_to_remove").items() {
+			all = append(all, change{value: item, in: l.in(level)})
+		}
+		for _, add := range level.field(of + "_headers_to_add").items() {
+			all = append(all, change{value: add, in: l.in(level)})
+		}
+	}
+	return all
+}
+
 // peer asks whether sessiongate hears the client's own address, and no other (D11).
 func (e *examination) peer() {
 	const (
 		header = "x-sessiongate-peer"
-		cure   = "request_headers_to_add:\n  - header: { key: x-sessiongate-peer, value: \"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\" }\n    append_action: OVERWRITE_IF_EXISTS_OR_ADD"
+		// Exactly: with a port it differs by connection, and what a client says in another header it chooses.
+		address = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
+		cure    = "request_headers_to_add:\n  - header: { key: x-sessiongate-peer, value: \"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\" }\n    append_action: OVERWRITE_IF_EXISTS_OR_ADD"
 	)
 	for _, m := range e.gated() {
 		if at := m.config.field("use_remote_address"); !at.isTrue() {
@@ -239,12 +451,17 @@ func (e *examination) peer() {
 				if e.guarded()[l.cluster] {
 					continue // D7
 				}
-				at, overwritten := l.sets(header)
+				at, right, overwritten := l.sets(header, address)
 				switch {
 				case !at.exists():
 					e.find("D11", inRoute(r), r.config, fault{
 						"the auth route does not tell sessiongate the client's address (" + header + ")",
 						"Clients differ by their User-Agent alone. A client may choose that, and get a victim's late answers.", "the auth route", cure,
+					})
+				case !right:
+					e.find("D11", inRoute(r), at, fault{
+						header + " is " + at.field("header", "value").text() + ", and not the client's address",
+						"sessiongate knows a client that asks twice by its address. By another value it knows none, or a client chooses it and gets a victim's late answers.", "the auth route, and nothing else that sets it", cure,
 					})
 				case !overwritten && !removes(m.mutations(m.firstCheck()), header):
 					e.find("D11", inRoute(r), at, fault{
@@ -257,16 +474,22 @@ func (e *examination) peer() {
 	}
 }
 
-// sets finds what a lead adds to a request under a name, and whether it takes the place of what was there.
-func (l lead) sets(header string) (at value, overwrites bool) {
+// sets finds what a lead adds to a request under a name, whether it is the value, and whether it takes the place
+// of what was there. Of several, one with another value.
+func (l lead) sets(header, wanted string) (at value, right, overwrites bool) {
 	for _, level := range l.levels() {
 		for _, add := range level.field("request_headers_to_add").items() {
-			if !strings.EqualFold(add.field("header", "key").text(), header) || !strings.Contains(add.field("header", "value").text(), "REMOTE_ADDRESS") {
+			if !strings.EqualFold(add.field("header", "key").text(), header) {
 				continue
 			}
+			if add.field("header", "value").text() != wanted {
+				return add, false, false
+			}
 			old := add.field("append")
-			return add, add.field("append_action").is("OVERWRITE_IF_EXISTS_OR_ADD", "2") || old.exists() && !old.isTrue()
+			if !at.exists() {
+				at, right, overwrites = add, true, add.field("append_action").is("OVERWRITE_IF_EXISTS_OR_ADD", "2") || old.exists() && !old.isTrue()
+			}
 		}
 	}
-	return value{}, false
+	return at, right, overwrites
 }

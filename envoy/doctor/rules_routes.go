@@ -2,11 +2,13 @@ package doctor
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sessiongate/sessiongate/authz"
 )
@@ -220,7 +222,7 @@ func (e *examination) exception(l lead, guarded map[string]bool) {
 		})
 		return
 	}
-	if prefix := match.field("prefix"); prefix.exists() && !strings.HasSuffix(prefix.text(), "/") {
+	if prefix := match.field("prefix"); prefix.exists() && !strings.HasSuffix(prefix.text(), "/") && !within(match, e.authPath) { // D7
 		e.find("D16", in, prefix, fault{
 			"the check is off for whatever begins with " + prefix.text(), "Not only " + prefix.text() + " is open, but also " + prefix.text() + "-and-more, if that is a page.",
 			"match of the route", "path: " + prefix.text() + "                     # or, with what is below it:\npath_separated_prefix: " + prefix.text(),
@@ -351,16 +353,22 @@ func (r *route) opens(path string, later *route) bool {
 	return first == r || r.match.conditional && r.match.chosen && first == later
 }
 
-// upgrades says whether a lead lets a client open a WebSocket, and what says so.
-func (l lead) upgrades() (on bool, at value) { return l.upgradesTo("websocket") }
+// upgrades says whether a lead lets a client open a WebSocket, or a stream of another type, and what says so.
+func (l lead) upgrades() (on bool, at value) { return l.upgradesTo("") }
 
+// upgradesTo is upgrades for one type; "" is any.
 func (l lead) upgradesTo(kind string) (on bool, at value) {
+	said := map[string]bool{} // by the route, which counts
 	for _, list := range []value{l.route.config.field("route", "upgrade_configs"), l.route.host.manager.config.field("upgrade_configs")} {
 		for _, u := range list.items() {
-			if strings.EqualFold(u.field("upgrade_type").text(), kind) {
-				enabled := u.field("enabled")
-				return !enabled.exists() || enabled.isTrue(), u
+			of := strings.ToLower(u.field("upgrade_type").text())
+			if kind != "" && of != strings.ToLower(kind) {
+				continue
 			}
+			if enabled := u.field("enabled"); !said[of] && (!enabled.exists() || enabled.isTrue()) {
+				return true, u
+			}
+			said[of] = true
 		}
 	}
 	return false, value{}
@@ -392,6 +400,9 @@ func (e *examination) upgraded(m *manager) {
 	}
 }
 
+// streamMost is how long a stream may be open after its check, in a system that has its own reasons.
+const streamMost = 24 * time.Hour
+
 // streams looks for connections that are checked once and then stay open for ever (D19).
 func (e *examination) streams() {
 	for _, m := range e.gated() {
@@ -406,8 +417,13 @@ func (e *examination) streams() {
 			} else {
 				limit = m.config.field("common_http_protocol_options", "max_stream_duration")
 			}
-			if limit.duration(0) > 0 {
+			longest := limit.duration(0)
+			if longest > 0 && longest <= streamMost {
 				continue
+			}
+			kind, what := at.field("upgrade_type").text(), " has no max_stream_duration"
+			if longest > streamMost {
+				what = fmt.Sprintf(" may stay open for %v", longest)
 			}
 			switch {
 			case limit.exists():
@@ -416,7 +432,7 @@ func (e *examination) streams() {
 				at = m.config.field("common_http_protocol_options")
 			}
 			e.find("D19", in, at, fault{
-				"a WebSocket has no max_stream_duration", "It is checked when it opens. After a sign-out, or after theft was found, it stays open for ever.",
+				"a stream (" + kind + ")" + what, "It is checked when it opens. After a sign-out, or after theft was found, it stays open.",
 				"common_http_protocol_options of the connection manager", "max_stream_duration: 3600s",
 			})
 		}
