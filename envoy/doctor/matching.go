@@ -176,7 +176,7 @@ const (
 	samplesMax = 32
 )
 
-// anywhere says whether an expression takes paths of which no folder and no name begins as it says, such as .*[.]css.
+// anywhere says whether an expression fixes no folder, and no beginning of a name, in the paths that it takes: .*[.]css is such.
 func (p pathMatch) anywhere() bool {
 	one, other := p.samples(oneFill), p.samples(otherFill)
 	for i := range min(len(one), len(other)) {

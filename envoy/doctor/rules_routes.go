@@ -117,13 +117,13 @@ func (e *examination) inside(in, way string, l lead) {
 	})
 }
 
-// isAdmin says whether an endpoint is the admin interface. One that listens on every address is at each of its machine's, of which loopback is known.
+// isAdmin says whether an endpoint is the admin interface. One that listens on every address is on loopback, too.
 func (e *examination) isAdmin(x endpoint) bool {
 	if path := e.admin.field("address", "pipe", "path").text(); path != "" {
 		return x.host == path
 	}
 	socket := e.admin.field("address", "socket_address")
-	if x.host == "" || x.port != socket.field("port_value").number(0) {
+	if x.host == "" || x.port != socket.field("port_value").number(-1) {
 		return false
 	}
 	host := endpoint{host: socket.field("address").text()}.canonical().host
