@@ -19,7 +19,7 @@ const (
 	theClusters  = "  clusters:\n"
 	noUpgrade    = "upgrade_configs: [{ upgrade_type: websocket, enabled: false }]"
 	ownRouter    = `filters: [{ name: envoy.filters.http.router, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router } }]`
-	ownCheck     = `filters: [{ name: x, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz, grpc_service: { envoy_grpc: { cluster_name: sessiongate_authz } } } }]`
+	ownCheck     = `filters: [{ name: x, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz, grpc_service: { envoy_grpc: { cluster_name: sessiongate_authz } } } }, { name: envoy.filters.http.router, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router } }]`
 	removeClaims = `                          - remove_on_match:
                               key_matcher:
                                 safe_regex: { regex: "x[^a-z0-9]session[^a-z0-9](user[^a-z0-9]id|handle|claims)" }
@@ -268,7 +268,7 @@ func TestLarge(t *testing.T) {
 		t.Errorf("%d exceptions, skipped %v, found:\n%s", len(report.Exceptions), report.Skipped, show(report.Findings))
 	}
 	out, err := doctor.Patch([]byte(strings.Replace(standalone.Block("existing"), theClusters, hosts.String()+theClusters, 1)), doctor.Options{}, addresses)
-	if err != nil || strings.Count(string(out), "path_separated_prefix: /auth }") < 1000 {
+	if err != nil || strings.Count(string(out), "sessiongate_public") < 1000 {
 		t.Fatalf("%v, %d bytes", err, len(out))
 	}
 	if report := examine(t, string(out)); len(report.Findings) > 0 {

@@ -170,7 +170,7 @@ const (
 	samplesMax = 32
 )
 
-// anywhere says whether an expression takes paths of which no folder and no name begins as it says, such as .*[.]css.
+// anywhere says whether an expression fixes no folder, and no beginning of a name, in the paths that it takes: .*[.]css is such.
 func (p pathMatch) anywhere() bool {
 	one, other := p.samples(oneFill), p.samples(otherFill)
 	for i := range min(len(one), len(other)) {
@@ -266,6 +266,9 @@ func joined(heads, tails []string) (all []string) {
 	}
 	return all
 }
+
+// everything says whether a RouteMatch is about any page at all.
+func everything(match value) bool { return readMatch(match).everything() }
 
 func describeMatch(match value) string {
 	keys, values := match.entries()

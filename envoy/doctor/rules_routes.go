@@ -119,13 +119,13 @@ func (e *examination) inside(in, way string, l lead) {
 	})
 }
 
-// isAdmin says whether an endpoint is the admin interface. One that listens on every address is at each of its machine's, of which loopback is known.
+// isAdmin says whether an endpoint is the admin interface. One that listens on every address is on loopback, too.
 func (e *examination) isAdmin(x endpoint) bool {
 	if path := e.admin.field("address", "pipe", "path").text(); path != "" {
 		return x.host == path
 	}
 	socket := e.admin.field("address", "socket_address")
-	if x.host == "" || x.port != socket.field("port_value").number(0) {
+	if x.host == "" || x.port != socket.field("port_value").number(-1) {
 		return false
 	}
 	host := endpoint{host: socket.field("address").text()}.canonical().host
@@ -215,7 +215,7 @@ func (e *examination) exception(l lead, guarded map[string]bool) {
 		e.report.Skipped = append(e.report.Skipped, Skip{Probe: "D16", Why: in + " is not checked, and what paths it takes is not understood", Needed: true})
 		return
 	}
-	if r.match.everything() {
+	if everything(match) {
 		e.find("D16", in, by, fault{
 			"the check is off for every path (" + describeMatch(match) + ")", "Whatever no other route names reaches your system without a session, pages that are added later as well.",
 			whereException, "# disabled: true",
