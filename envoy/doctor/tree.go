@@ -50,34 +50,88 @@ func readDocument(text []byte) (*document, error) {
 	if d.root.Kind != yaml.MappingNode {
 		return nil, errNoTree
 	}
-	if err := unambiguous(d.root); err != nil {
+	if err := unambiguous(d.root, ofFields); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
+// The keys of these are a user's own, and no fields: of a map alone, or of all that is in it as well.
+var (
+	ownKeys    = []string{"typed_per_filter_config", "typed_extension_protocol_options", "typed_filter_metadata", "context_extensions"}
+	ownKeysAll = []string{"metadata", "filter_metadata", "static_layer", "json_format", "typed_json_format"}
+)
+
+// keys says what the keys of a mapping are.
+type keys int
+
+const (
+	ofFields keys = iota
+	ofMap         // the keys of what is in it are fields again
+	ofMaps
+)
+
 // unambiguous refuses what Envoy refuses, too, and what would make two readers see two files: a key
-// that is there twice, and a merge key, which Envoy does not know.
-func unambiguous(n *yaml.Node) error {
-	if n.Kind == yaml.MappingNode {
-		seen := make(map[string]bool, len(n.Content)/2)
-		for i := 0; i < len(n.Content); i += 2 {
-			key := n.Content[i]
-			if key.Tag == "!!merge" {
-				return fmt.Errorf("line %d: Envoy knows no merge keys (<<)", key.Line)
+// that is there twice, and a merge key, which Envoy does not know. Of one field in both its spellings,
+// failureModeAllow and failure_mode_allow, Envoy believes one: a reviewer may have read the other.
+func unambiguous(n *yaml.Node, are keys) error {
+	if n.Kind != yaml.MappingNode {
+		for _, child := range n.Content { // an alias has no content of its own
+			if err := unambiguous(child, are); err != nil {
+				return err
 			}
-			if seen[key.Value] {
-				return fmt.Errorf("line %d: the key %q is there twice", key.Line, key.Value)
-			}
-			seen[key.Value] = true
 		}
+		return nil
 	}
-	for _, child := range n.Content { // an alias has no content of its own
-		if err := unambiguous(child); err != nil {
+	seen := make(map[string]string, len(n.Content)/2)
+	for i := 0; i < len(n.Content); i += 2 {
+		key, name := n.Content[i], n.Content[i].Value
+		if key.Tag == "!!merge" {
+			return fmt.Errorf("line %d: Envoy knows no merge keys (<<)", key.Line)
+		}
+		if are == ofFields {
+			name = camel(name)
+		}
+		switch other, again := seen[name]; {
+		case again && other == key.Value:
+			return fmt.Errorf("line %d: the key %q is there twice", key.Line, key.Value)
+		case again:
+			return fmt.Errorf("line %d: the field %q is there twice, the first time as %q", key.Line, key.Value, other)
+		}
+		seen[name] = key.Value
+		below := ofFields
+		if is := func(field string) bool { return named(key.Value, field) }; are == ofMaps || slices.ContainsFunc(ownKeysAll, is) {
+			below = ofMaps
+		} else if slices.ContainsFunc(ownKeys, is) {
+			below = ofMap
+		}
+		if err := unambiguous(n.Content[i+1], below); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// camel is a field's name as protobuf's JSON has it.
+func camel(name string) string {
+	if !strings.Contains(name, "_") {
+		return name
+	}
+	var b strings.Builder
+	upper := false
+	for i := range len(name) {
+		c := name[i]
+		if c == '_' {
+			upper = true
+			continue
+		}
+		if upper && 'a' <= c && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		upper = false
+		b.WriteByte(c)
+	}
+	return b.String()
 }
 
 func (d *document) top() value { return value{doc: d, node: d.root} }
@@ -185,12 +239,34 @@ func (v value) text() string {
 	return v.node.Value
 }
 
-func (v value) isTrue() bool { return strings.EqualFold(v.text(), "true") }
+// isTrue reads a boolean as Envoy's reader of YAML does, which is one of YAML 1.1: "yes" switches
+// failure_mode_allow on as "true" does.
+func (v value) isTrue() bool {
+	text := v.text()
+	if lower := strings.ToLower(text); v.plain() && (text == lower || text == strings.ToUpper(text) || text == strings.ToUpper(lower[:1])+lower[1:]) {
+		return slices.Contains([]string{"true", "yes", "on", "y"}, lower)
+	}
+	return text == "true"
+}
 
-// number is a number, or a default where there is none.
+// plain says whether a scalar is without quotes, so that it may be more than a text.
+func (v value) plain() bool {
+	return v.node != nil && (v.node.Style&yaml.TaggedStyle != 0 ||
+		v.node.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0)
+}
+
+// number is a number, or a default where there is none. Without quotes 0100 is 64, as in YAML 1.1: a
+// numerator of 0100 is not all.
 func (v value) number(without int) int {
-	if n, err := strconv.Atoi(v.text()); err == nil {
-		return n
+	text, base := v.text(), 10
+	if unsigned := strings.TrimLeft(text, "+-"); v.plain() && strings.HasPrefix(unsigned, "0") {
+		base = 0
+	}
+	if n, err := strconv.ParseInt(text, base, 0); err == nil {
+		return int(n)
+	}
+	if f, err := strconv.ParseFloat(text, 64); err == nil && f == float64(int(f)) {
+		return int(f)
 	}
 	return without
 }
@@ -200,6 +276,11 @@ func (v value) is(names ...string) bool { return slices.Contains(names, v.text()
 
 // duration is a google.protobuf.Duration, or a default where there is none.
 func (v value) duration(without time.Duration) time.Duration {
+	if names, _ := v.entries(); v.node != nil && v.node.Kind == yaml.MappingNode && // as a message: { seconds: 5 }
+		!slices.ContainsFunc(names, func(name string) bool { return name != "seconds" && name != "nanos" }) {
+		seconds := value{node: &yaml.Node{Kind: yaml.ScalarNode, Value: strconv.Itoa(v.field("seconds").number(0)) + "s"}}
+		return seconds.duration(without) + time.Duration(v.field("nanos").number(0))
+	}
 	if d, err := time.ParseDuration(v.text()); err == nil {
 		return d
 	}
