@@ -239,14 +239,17 @@ func (v value) text() string {
 	return v.node.Value
 }
 
-// isTrue reads a boolean as Envoy's reader of YAML does, which is one of YAML 1.1: "yes" switches
-// failure_mode_allow on as "true" does.
+// isTrue reads a boolean as Envoy does. Its reader of YAML is one of YAML 1.1, where "on" is true without
+// quotes, and protobuf takes more words, in any case and in quotes: "yes" opens as "true" does.
 func (v value) isTrue() bool {
-	text := v.text()
-	if lower := strings.ToLower(text); v.plain() && (text == lower || text == strings.ToUpper(text) || text == strings.ToUpper(lower[:1])+lower[1:]) {
-		return slices.Contains([]string{"true", "yes", "on", "y"}, lower)
+	switch text := v.text(); strings.ToLower(text) {
+	case "true", "t", "yes", "y", "1":
+		return true
+	case "on":
+		return v.plain() && text != "oN"
+	default:
+		return false
 	}
-	return text == "true"
 }
 
 // plain says whether a scalar is without quotes, so that it may be more than a text.
