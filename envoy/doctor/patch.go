@@ -149,10 +149,10 @@ func (p *patch) proven() error {
 		before := (&document{root: p.doc.root}).top()
 		d, err := readDocument([]byte(p.result(offsets)))
 		if err != nil {
-			return "what belongs here cannot be put in; write the part around it in another way, without explicit keys (?)"
+			return "what belongs here cannot be put in; write the part around it in a plainer way, such as without explicit keys (?)"
 		}
 		if at := p.kept(before, d.top(), 0); at.node != nil {
-			return fmt.Sprintf("what belongs here would also change line %d; write that without an alias", at.node.Line)
+			return fmt.Sprintf("what belongs here would also change line %d; write that without an alias", at.line())
 		}
 		if before.doc.visits > visitsMax {
 			return errTooLarge.Error()

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -38,22 +40,87 @@ func readDocument(text []byte) (*document, error) {
 	if len(text) > sizeMax {
 		return nil, errTooLarge
 	}
+	if err := encoded(text); err != nil {
+		return nil, err
+	}
 	var root yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	if err := decoder.Decode(&root); err != nil {
+	d := &document{}
+	if err := decoder.Decode(&root); err == nil {
+		d.root = root.Content[0]
+	} else if json.Valid(text) { // JSON's escapes \/ and \ud83d\ude00 are none of YAML's
+		d.root = (&jsonReader{decoder: json.NewDecoder(bytes.NewReader(text)), text: text, line: 1}).node()
+		return d, d.sound()
+	} else {
 		return nil, fmt.Errorf("%w: %w", errNoTree, err)
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: there is a second document in it", errNoTree)
 	}
-	d := &document{root: root.Content[0]}
+	return d, d.sound()
+}
+
+// sound says whether the document is a mapping that all readers read alike.
+func (d *document) sound() error {
 	if d.root.Kind != yaml.MappingNode {
-		return nil, errNoTree
+		return errNoTree
 	}
-	if err := unambiguous(d.root, ofFields); err != nil {
-		return nil, err
+	return unambiguous(d.root, ofFields)
+}
+
+// encoded says where a text is not UTF-8.
+func encoded(text []byte) error {
+	if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
+		return errors.New("it is written in UTF-16: write it in UTF-8")
 	}
-	return d, nil
+	number := 0
+	for line := range bytes.Lines(text) {
+		if number++; !utf8.Valid(line) {
+			return fmt.Errorf("line %d: it is not written in UTF-8", number)
+		}
+	}
+	return nil
+}
+
+// jsonReader makes a tree of valid JSON as the reader of YAML would.
+type jsonReader struct {
+	decoder      *json.Decoder
+	text         []byte
+	at           int // the offset up to which lines are counted
+	line, column int
+}
+
+func (r *jsonReader) node() *yaml.Node {
+	from := int(r.decoder.InputOffset())
+	from += len(r.text[from:]) - len(bytes.TrimLeft(r.text[from:], " \t\r\n,:"))
+	passed := r.text[r.at:from]
+	if last := bytes.LastIndexByte(passed, '\n'); last >= 0 {
+		r.line, r.column, passed = r.line+bytes.Count(passed, []byte("\n")), 0, passed[last+1:]
+	}
+	r.at, r.column = from, r.column+utf8.RuneCount(passed)
+	r.decoder.UseNumber()
+	token, _ := r.decoder.Token() // the text is valid
+	n := &yaml.Node{Kind: yaml.ScalarNode, Line: r.line, Column: r.column + 1}
+	switch token := token.(type) {
+	case json.Delim:
+		n.Kind, n.Tag, n.Style = yaml.MappingNode, "!!map", yaml.FlowStyle
+		if token == '[' {
+			n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
+		}
+		for r.decoder.More() {
+			n.Content = append(n.Content, r.node())
+		}
+		_, _ = r.decoder.Token() // its end
+	case string:
+		n.Tag, n.Style, n.Value = "!!str", yaml.DoubleQuotedStyle, token
+	case json.Number:
+		n.Tag, n.Value = "!!int", token.String()
+	case bool:
+		n.Tag, n.Value = "!!bool", strconv.FormatBool(token)
+	default:
+		n.Tag, n.Value = "!!null", "null"
+	}
+	return n
 }
 
 // The keys of these are a user's own, and no fields: of a map alone, or of all that is in it as well.
