@@ -174,6 +174,9 @@ func TestPatchOfNotations(t *testing.T) {
                           typed_per_filter_config: { envoy.filters.http.ext_authz: { "@type": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true } }
 `), []string{"- name: sessiongate.ext_authz\n", "sessiongate.ext_authz: {"}},
 		{"changes of headers of its own", changed(t, listOfFilters, listOfFilters+foreignMutation), []string{"- name: sessiongate.header_mutation\n"}},
+		{"a route's changes of headers", changed(t, loginMatch, `- match: { path: /login }
+                          typed_per_filter_config: { envoy.filters.http.header_mutation: { "@type": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true } }
+`), []string{"- name: sessiongate.header_mutation\n"}},
 		{"rules of its own", changed(t, listOfFilters, listOfFilters+foreignRules), []string{"- name: sessiongate.rbac\n"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -229,6 +232,7 @@ func TestPatchRefuses(t *testing.T) {
 		{"an upgrade with filters", changed(t, prefixOfIn, prefixOfIn+"                upgrade_configs: [{ upgrade_type: websocket, filters: [{ name: x }] }]\n"), "line 13: requests with this upgrade"},
 		{"a tag", changed(t, prefixOfIn, prefixOfIn+"                normalize_path: !!bool false\n"), "line 13: write the value"},
 		{"one anchor twice", second(t, changed(t, prefixOfIn, prefixOfIn+"                normalize_path: &no false\n"), prefixOfIn, prefixOfIn+"                normalize_path: *no\n"), "line 13: write the value"},
+		{"no HTTP", "static_resources:\n  listeners:\n" + thirdListener + "  clusters:\n    - name: app\n", "no HTTP connection manager"},
 		{"UTF-16", "\xff\xfea\x00", "UTF-16"},
 		{"Latin-1", "# a\n# caf\xe9\n" + changed(t), "line 2: it is not written in UTF-8"},
 	} {

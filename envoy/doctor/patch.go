@@ -45,6 +45,9 @@ func Patch(text []byte, o Options, a Addresses) ([]byte, error) {
 	if len(c.unseen) > 0 {
 		return nil, fmt.Errorf("%w: %s", ErrNotPatched, strings.Join(c.unseen, "; "))
 	}
+	if !slices.ContainsFunc(c.managers, func(m *manager) bool { return len(m.leads()) > 0 }) {
+		return nil, fmt.Errorf("%w: no HTTP connection manager in it leads to a cluster", ErrNotPatched)
+	}
 	if err := c.choose(o.Cluster); err != nil {
 		if _, several := errors.AsType[*AmbiguousError](err); !several {
 			return nil, fmt.Errorf("looking for sessiongate's check: %w", err)
@@ -505,12 +508,17 @@ func (p *patch) ownsAuth(r *route) bool {
 	return regex && !takes(match, "/any") && (takes(match, p.authPath) || takes(match, p.authPath+"/any") || takes(match, p.authPath+refreshPath))
 }
 
-// free gives the filter of a block a name of its own, where the connection manager has a filter of that name:
-// what a route says of a filter is for all that have the name.
+// free gives the filter of a block a name of its own, where the connection manager has a filter of that name, or a
+// route has changes of headers ready for one: what a route says of a filter is for all that have the name.
 func (m *manager) free(block string) string {
 	_, name, _ := strings.Cut(block, "- name: ")
 	name, _, _ = strings.Cut(name, "\n")
-	if slices.ContainsFunc(m.filters, func(f filter) bool { return f.name == name }) {
+	taken := slices.ContainsFunc(m.filters, func(f filter) bool { return f.name == name })
+	taken = taken || strings.HasSuffix(name, ".header_mutation") && slices.ContainsFunc(m.leads(), func(l lead) bool {
+		_, _, packed := l.perFilter(name)
+		return packed.exists()
+	})
+	if taken {
 		return strings.Replace(block, "- name: "+name, "- name: "+ownName(name), 1)
 	}
 	return block
