@@ -82,7 +82,7 @@ var (
 	errNoSource   = errors.New("give --envoy, or --url with --api: there is nothing to look at")
 	errNoAPI      = errors.New("--url needs --api, and the key of a caller: --api-key-file, or SESSIONS_API_KEY")
 	errIncomplete = errors.New("not everything could be looked at")
-	errNoAddress  = errors.New("it begins with http, but it is no address: want http://HOST:PORT, and a password in it escaped")
+	errNoAddress  = errors.New("it is no address: want http://HOST:PORT, and a password in it escaped")
 )
 
 // Run implements the command.
@@ -200,7 +200,7 @@ func shown(source string) string {
 }
 
 func isAddress(source string) bool {
-	return strings.HasPrefix(source, "http://") || strings.HasPrefix(source, "https://")
+	return strings.Contains(source, "://") && !strings.HasPrefix(source, "unix:")
 }
 
 func openEnvoy(p process, source string) (io.Reader, io.Closer, error) {

@@ -282,3 +282,40 @@ func TestPatchMendsACheck(t *testing.T) {
 		}
 	}
 }
+
+// TestAskedByHTTP: sessiongate answers no check by HTTP, and what is wrong is not that it has no timeout.
+func TestAskedByHTTP(t *testing.T) {
+	t.Parallel()
+	shipped := string(envoy.Shipped())
+	start := strings.Index(shipped, "                      grpc_service:\n")
+	end := start + strings.Index(shipped[start:], "timeout: 1s\n") + len("timeout: 1s\n")
+	byHTTP := shipped[:start] + `                      http_service: { server_uri: { uri: "sessiongate:9001", cluster: sessiongate_authz, timeout: 1s } }` + "\n" + shipped[end:]
+	found := examine(t, byHTTP).Findings
+	if len(found) != 1 || found[0].Probe != "D1" || found[0].Line != strings.Count(shipped[:start], "\n")+1 {
+		t.Fatalf("found:\n%s", show(found))
+	}
+	cured := shipped[:start] + "                      " + strings.ReplaceAll(found[0].Cure, "\n", "\n                      ") + "\n" + shipped[end:]
+	if found := examine(t, cured).Findings; len(found) > 0 {
+		t.Errorf("with the cure:\n%s", show(found))
+	}
+}
+
+// TestOneFaultOnce: what several routes take from one anchor is one fault; what is written twice on one line is two.
+func TestOneFaultOnce(t *testing.T) {
+	t.Parallel()
+	shipped := string(envoy.Shipped())
+	anchored := strings.Replace(shipped, "upgrade_configs: [{ upgrade_type: websocket }]", "upgrade_configs: [{ upgrade_type: websocket }]\n                            max_stream_duration: { max_stream_duration: 0s }", 1)
+	if found := examine(t, anchored).Findings; len(found) != 1 || found[0].Probe != "D19" {
+		t.Errorf("found:\n%s", show(found))
+	}
+	routes := `
+                        - { name: a, match: { path: /a }, route: { cluster: app, upgrade_configs: [{ upgrade_type: websocket }], max_stream_duration: { max_stream_duration: 0s } } }
+`
+	twice := strings.Replace(shipped, "\n                        - name: default\n", routes+strings.TrimPrefix(strings.Replace(routes, "name: a", "name: b", 1), "\n")+"                        - name: default\n", 1)
+	if found := examine(t, twice).Findings; len(found) != 2 || found[0].Line == found[1].Line {
+		t.Errorf("found:\n%s", show(found))
+	}
+	if found := examine(t, asJSON(t, twice)).Findings; len(found) != 2 {
+		t.Errorf("in JSON found:\n%s", show(found))
+	}
+}
