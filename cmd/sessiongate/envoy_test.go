@@ -101,9 +101,15 @@ func TestDoctorKeepsPassword(t *testing.T) {
 	defer server.Close()
 	at := strings.Replace(server.URL, "//", "//reader:s3cret@", 1)
 	for _, args := range [][]string{
-		{"doctor", "--envoy", at}, {"doctor", "--json", "--envoy", at}, {"doctor", "--envoy", "http://reader:s3cret@127.0.0.1:1"}, {"envoy", "patch", at},
-		{"doctor", "--envoy", "http://reader:s3cret"}, {"doctor", "--envoy", "http://reader:s3/cret@x"}, {"doctor", "--envoy", at + "/%"},
-		{"doctor", "--envoy", "HTTP://reader:s3cret@127.0.0.1:1"}, {"doctor", "--envoy", "ftp://reader:s3cret@127.0.0.1:1"},
+		{"doctor", "--envoy", at},
+		{"doctor", "--json", "--envoy", at},
+		{"doctor", "--envoy", "http://reader:s3cret@127.0.0.1:1"},
+		{"envoy", "patch", at},
+		{"doctor", "--envoy", "http://reader:s3cret"},
+		{"doctor", "--envoy", "http://reader:s3/cret@x"},
+		{"doctor", "--envoy", at + "/%"},
+		{"doctor", "--envoy", "HTTP://reader:s3cret@127.0.0.1:1"},
+		{"doctor", "--envoy", "ftp://reader:s3cret@127.0.0.1:1"},
 	} {
 		out, err := run(t, nil, args...)
 		if all := fmt.Sprint(out, err); strings.Contains(all, "s3cret") || strings.Contains(all, ":s3") {

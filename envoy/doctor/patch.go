@@ -122,8 +122,8 @@ type edit struct {
 	text   string
 }
 
-// refuse says why the file cannot be patched, once where an alias leads to one place twice.
-func (p *patch) refuse(line int, format string, args ...any) {
+// refusef says why the file cannot be patched, once where an alias leads to one place twice.
+func (p *patch) refusef(line int, format string, args ...any) {
 	fault := fmt.Errorf("line %d: "+format, append([]any{line}, args...)...)
 	if !slices.ContainsFunc(p.faults, func(had error) bool { return had.Error() == fault.Error() }) {
 		p.faults = append(p.faults, fault)
@@ -227,7 +227,7 @@ func (p *patch) insert(at int, text string) {
 func (p *patch) replace(v value, text string) {
 	p.changed[v.path] = true
 	if v.node.Kind != yaml.ScalarNode {
-		p.refuse(v.line(), "write it as one value, such as %s", text)
+		p.refusef(v.line(), "write it as one value, such as %s", text)
 		return
 	}
 	raw, at := v.node.Value, p.offset(v.node.Line, v.node.Column)
@@ -235,7 +235,7 @@ func (p *patch) replace(v value, text string) {
 		at++
 	}
 	if !strings.HasPrefix(p.text[at:], raw) {
-		p.refuse(v.node.Line, "write the value %q without a tag, an anchor or an escape", raw)
+		p.refusef(v.node.Line, "write the value %q without a tag, an anchor or an escape", raw)
 		return
 	}
 	p.edits[at] = edit{len(raw), text}
@@ -245,7 +245,7 @@ func (p *patch) replace(v value, text string) {
 func (p *patch) lacks(v value, name string) bool {
 	f := v.field(name)
 	if f.node != nil && !f.exists() {
-		p.refuse(f.line(), "give %s a value, or delete it", name)
+		p.refusef(f.line(), "give %s a value, or delete it", name)
 		return false
 	}
 	return f.node == nil
@@ -271,7 +271,7 @@ func (p *patch) inside(v value, lines string) {
 	n := v.node
 	switch {
 	case n.Kind != yaml.MappingNode:
-		p.refuse(v.line(), "there is no mapping here")
+		p.refusef(v.line(), "there is no mapping here")
 	case flow(n):
 		p.bracket(n, "{", inline(lines))
 	case p.oneLine(n.Content[0], n.Content[1]): // behind it, so that comments stay with what they are about
@@ -279,7 +279,7 @@ func (p *patch) inside(v value, lines string) {
 	case v.lineOf > 0 && v.lineOf < n.Line:
 		p.insert(p.afterLine(v.lineOf), indentedBy(p.indent(n), lines))
 	default:
-		p.refuse(n.Line, "put an entry of one line first, such as a name")
+		p.refusef(n.Line, "put an entry of one line first, such as a name")
 	}
 }
 
@@ -310,7 +310,7 @@ func (p *patch) first(v value, lines string) {
 	n := v.node
 	switch {
 	case n.Kind != yaml.SequenceNode:
-		p.refuse(v.line(), "there is no list here")
+		p.refusef(v.line(), "there is no list here")
 		return
 	case flow(n):
 		p.bracket(n, "[", inline(lines))
@@ -337,7 +337,7 @@ func (p *patch) dash(list *yaml.Node) string {
 func (p *patch) beginning(n *yaml.Node) int {
 	line := n.Line
 	if !strings.HasPrefix(strings.TrimLeft(p.line(line), " "), "-") {
-		p.refuse(line, "write the first field of the element on the line of its dash")
+		p.refusef(line, "write the first field of the element on the line of its dash")
 	}
 	head := n.HeadComment
 	if head == "" && len(n.Content) > 0 {
@@ -478,7 +478,7 @@ func (p *patch) manager(m *manager) {
 	for _, upgrade := range m.config.field("upgrade_configs").items() {
 		asks := func(f value) bool { kind, _ := f.field("typed_config").typed(); return kind == checkType }
 		if own := upgrade.field("filters"); own.exists() && !slices.ContainsFunc(own.items(), asks) {
-			p.refuse(own.line(), "requests with this upgrade pass filters of their own, and no check; delete filters")
+			p.refusef(own.line(), "requests with this upgrade pass filters of their own, and no check; delete filters")
 		}
 	}
 	p.settings(m)
@@ -489,7 +489,7 @@ func (p *patch) manager(m *manager) {
 		}
 		for _, r := range h.routes {
 			if p.ownsAuth(r) {
-				p.refuse(r.config.line(), "the route %s is yours, and %s is to lead to sessiongate; set paths.auth to another path, or take the route away", r.name(), p.authPath)
+				p.refusef(r.config.line(), "the route %s is yours, and %s is to lead to sessiongate; set paths.auth to another path, or take the route away", r.name(), p.authPath)
 			}
 		}
 		p.first(h.config.field("routes"), p.authRoutes(m))
@@ -569,8 +569,9 @@ func (p *patch) settings(m *manager) {
 	var missing strings.Builder
 	// Envoy refuses use_remote_address beside these. Which of the two is right, the doctor asks (D11).
 	detects := m.config.field("original_ip_detection_extensions").exists()
+	left := func(name string) bool { return detects && name == "use_remote_address" }
 	for _, part := range fields(block) {
-		if name := fieldName(part); p.lacks(m.config, name) && !(detects && name == "use_remote_address") {
+		if name := fieldName(part); !left(name) && p.lacks(m.config, name) {
 			missing.WriteString(part)
 		}
 	}
@@ -578,7 +579,7 @@ func (p *patch) settings(m *manager) {
 		p.inside(m.config, missing.String())
 	}
 	for _, setting := range weaker {
-		if v := m.config.field(setting.name); v.exists() && !v.isTrue() && !v.is(setting.good...) && !(detects && setting.name == "use_remote_address") {
+		if v := m.config.field(setting.name); v.exists() && !v.isTrue() && !v.is(setting.good...) && !left(setting.name) {
 			p.replace(v, setting.value)
 		}
 	}
@@ -586,14 +587,14 @@ func (p *patch) settings(m *manager) {
 	if !options.exists() {
 		return
 	}
-	var lines string
+	var lines strings.Builder
 	for _, line := range []string{"headers_with_underscores_action: REJECT_REQUEST", "max_stream_duration: 3600s", "max_headers_count: 500"} {
 		if p.lacks(options, fieldName(line)) {
-			lines += line + "\n"
+			lines.WriteString(line + "\n")
 		}
 	}
-	if lines != "" {
-		p.inside(options, lines)
+	if lines.Len() > 0 {
+		p.inside(options, lines.String())
 	}
 	if v := options.field("headers_with_underscores_action"); v.exists() && !v.is("REJECT_REQUEST", "DROP_HEADER", "1", "2") {
 		p.replace(v, "REJECT_REQUEST")
@@ -632,7 +633,7 @@ func fieldName(part string) string {
 func (p *patch) filters(m *manager) {
 	list := m.config.field("http_filters")
 	if !list.exists() || len(m.filters) == 0 {
-		p.refuse(m.config.line(), "the connection manager has no http_filters")
+		p.refusef(m.config.line(), "the connection manager has no http_filters")
 		return
 	}
 	blocks := fields(standalone.Block("filters")) // each with the comment before it
@@ -658,7 +659,7 @@ func (p *patch) filters(m *manager) {
 		}
 	}
 	if behind == len(m.filters) {
-		p.refuse(list.line(), "cors is the last filter")
+		p.refusef(list.line(), "cors is the last filter")
 		return
 	}
 	if behind == 0 {
