@@ -82,6 +82,7 @@ var (
 	errNoSource   = errors.New("give --envoy, or --url with --api: there is nothing to look at")
 	errNoAPI      = errors.New("--url needs --api, and the key of a caller: --api-key-file, or SESSIONS_API_KEY")
 	errIncomplete = errors.New("not everything could be looked at")
+	errNoAddress  = errors.New("it is no address: want http://HOST:PORT, and a password in it escaped")
 )
 
 // Run implements the command.
@@ -95,8 +96,8 @@ func (k doctorCmd) Run(f *flags, p process) error {
 	if k.JSON {
 		write = writeReportJSON
 	}
-	if err := write(p.stdout, k.Envoy, report); err != nil {
-		return err
+	if err := write(p.stdout, shown(k.Envoy), report); err != nil {
+		return &notLooked{fmt.Errorf("writing the report: %w", err)}
 	}
 	count := 0
 	for _, finding := range report.Findings {
@@ -185,9 +186,21 @@ func readEnvoy(p process, source string) ([]byte, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(reader, envoyMax))
 	if err := errors.Join(err, closer.Close()); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", source, err)
+		return nil, fmt.Errorf("reading %s: %w", shown(source), err)
 	}
 	return text, nil
+}
+
+// shown is a source without the password that a URL may have: reports are stored, and pasted.
+func shown(source string) string {
+	if address, err := url.Parse(source); err == nil && isAddress(source) {
+		return address.Redacted()
+	}
+	return source
+}
+
+func isAddress(source string) bool {
+	return strings.Contains(source, "://") && !strings.HasPrefix(source, "unix:")
 }
 
 func openEnvoy(p process, source string) (io.Reader, io.Closer, error) {
@@ -202,13 +215,13 @@ func openEnvoy(p process, source string) (io.Reader, io.Closer, error) {
 		}
 		source = "http://localhost"
 	}
-	if !strings.HasPrefix(source, "http://") && !strings.HasPrefix(source, "https://") {
+	if !isAddress(source) {
 		file, err := os.Open(source) //nolint:gosec // the user's own file is what the command is for
 		return file, file, err
 	}
 	address, err := url.Parse(source)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--envoy: %w", err)
+		return nil, nil, errNoAddress // the cause has the address in it, and that may have a password
 	}
 	if address.Path == "" || address.Path == "/" {
 		address.Path, address.RawQuery = "/config_dump", "include_eds"
@@ -217,7 +230,7 @@ func openEnvoy(p process, source string) (io.Reader, io.Closer, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
 	if err != nil {
 		cancel()
-		return nil, nil, fmt.Errorf("--envoy: %w", err)
+		return nil, nil, errNoAddress
 	}
 	response, err := transport.RoundTrip(request)
 	if err != nil {

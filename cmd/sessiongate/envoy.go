@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,7 +28,7 @@ type envoyPatchCmd struct {
 // Help implements [kong.HelpProvider].
 func (envoyPatchCmd) Help() string {
 	return "It adds what docs/guides/envoy.md adds, where that is missing, and leaves all else as it was. What is left to do goes to standard error. " +
-		"Exit status: 0 where the doctor finds nothing in the result; 1 where it does; 2 where the file cannot be patched."
+		"Exit status: 0 where the doctor finds nothing in the result; 1 where it does; 2 where the file cannot be patched, or the doctor cannot look at everything."
 }
 
 // Run implements the command.
@@ -35,6 +36,9 @@ func (k envoyPatchCmd) Run(f *flags, p process) error {
 	config, _, err := load(f.ConfigFile, p.environ)
 	if err != nil {
 		return &notLooked{err}
+	}
+	if k.Write && (k.File == "-" || isAddress(k.File)) {
+		return &notLooked{errNotWritten}
 	}
 	text, err := readEnvoy(p, k.File)
 	if err != nil {
@@ -47,27 +51,38 @@ func (k envoyPatchCmd) Run(f *flags, p process) error {
 	}
 	report, err := doctor.Examine(after, options)
 	if err != nil {
-		return &notLooked{err}
+		return &notLooked{fmt.Errorf("looking at the patched file, which is not written: %w", err)}
 	}
+	source := k.File
 	if k.Write {
 		err = replaceFile(k.File, after)
 	} else {
+		source = "standard output" // the lines of the report are those of the patched file
 		_, err = p.stdout.Write(after)
 	}
 	if err != nil {
-		return err
+		return &notLooked{err}
 	}
-	if len(report.Findings) == 0 {
+	if len(report.Findings) == 0 && !report.Incomplete() {
 		return nil
 	}
-	if err := writeReport(p.stderr, k.File, report); err != nil {
-		return err
+	if err := writeReport(p.stderr, source, report); err != nil {
+		return &notLooked{err}
+	}
+	if len(report.Findings) == 0 {
+		return &notLooked{errIncomplete}
 	}
 	return foundFaults(len(report.Findings))
 }
 
+var errNotWritten = errors.New("-w writes a file in place: give its name")
+
 // replaceFile writes a file that is there, whole or not at all: Envoy may watch it.
-func replaceFile(name string, text []byte) error {
+func replaceFile(link string, text []byte) error {
+	name, err := filepath.EvalSymlinks(link) // a link stays one: others read what it leads to
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", link, err)
+	}
 	info, err := os.Stat(name)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)

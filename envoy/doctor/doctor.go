@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // Finding is one fault.
@@ -114,12 +116,28 @@ type examination struct {
 	report    Report
 	served    map[string]bool // see serving
 	protected map[string]bool // see guarded
+	places    map[place]bool  // where something was found
+}
+
+// place is what a probe found, and where.
+type place struct {
+	probe, what string
+	node        *yaml.Node
 }
 
 // fault is what a rule says of a place.
 type fault struct{ what, why, where, cure string }
 
 func (e *examination) find(probe, in string, at value, f fault) {
+	// What an anchor shares is one fault. An exception is one for each of its routes.
+	here := place{probe, f.what, at.node}
+	if e.places == nil {
+		e.places = map[place]bool{}
+	}
+	if probe != "D16" && at.node != nil && e.places[here] {
+		return
+	}
+	e.places[here] = true
 	found := Finding{Probe: probe, In: in, Path: at.path, Line: at.line(), Fault: f.what, Why: f.why, Where: f.where, Cure: f.cure}
 	if !slices.Contains(e.report.Findings, found) { // several routes of one anchor have one fault
 		e.report.Findings = append(e.report.Findings, found)

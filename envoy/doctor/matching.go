@@ -267,9 +267,6 @@ func joined(heads, tails []string) (all []string) {
 	return all
 }
 
-// everything says whether a RouteMatch is about any page at all.
-func everything(match value) bool { return readMatch(match).everything() }
-
 func describeMatch(match value) string {
 	keys, values := match.entries()
 	for i, key := range keys {

@@ -10,6 +10,16 @@ import (
 // check looks for a check that is asked at all (D1). Single routes are for exceptions (D16).
 func (e *examination) check() {
 	const why = "Every request reaches your system without a session, and with whatever the client says of itself."
+	for _, m := range e.managers {
+		for _, i := range m.checks {
+			if at := m.filters[i].config.field("http_service"); at.exists() {
+				e.find("D1", inFilter(m, m.filters[i]), at, fault{
+					"sessiongate is asked by HTTP (http_service), and knows gRPC alone", "No check gets an answer, and no request of a signed-in user passes.",
+					"typed_config of the filter, in place of http_service; docs/guides/envoy.md has the cluster", "grpc_service:\n  envoy_grpc: { cluster_name: " + asks(m.filters[i].config) + " }\n  timeout: 1s",
+				})
+			}
+		}
+	}
 	if gated := e.gated(); len(gated) > 0 {
 		e.caches(gated)
 		return
@@ -398,7 +408,9 @@ func (e *examination) hardening() {
 					e.bodies(l.in(level), message.field("check_settings"))
 				}
 			}
-			e.checkTime(in, f.config.field("grpc_service"))
+			if !f.config.field("http_service").exists() { // of D1
+				e.checkTime(in, f.config.field("grpc_service"))
+			}
 		}
 	}
 }

@@ -215,7 +215,7 @@ func (e *examination) exception(l lead, guarded map[string]bool) {
 		e.report.Skipped = append(e.report.Skipped, Skip{Probe: "D16", Why: in + " is not checked, and what paths it takes is not understood", Needed: true})
 		return
 	}
-	if everything(match) {
+	if r.match.everything() {
 		e.find("D16", in, by, fault{
 			"the check is off for every path (" + describeMatch(match) + ")", "Whatever no other route names reaches your system without a session, pages that are added later as well.",
 			whereException, "# disabled: true",

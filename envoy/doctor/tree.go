@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -43,46 +45,165 @@ func readDocument(text []byte) (*document, error) {
 	if len(text) > sizeMax {
 		return nil, errTooLarge
 	}
+	if err := encoded(text); err != nil {
+		return nil, err
+	}
 	var root yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	if err := decoder.Decode(&root); err != nil {
+	d := &document{size: len(text)}
+	if err := decoder.Decode(&root); err == nil {
+		d.root = root.Content[0]
+	} else if json.Valid(text) { // JSON's escapes \/ and \ud83d\ude00 are none of YAML's
+		d.root = (&jsonReader{decoder: json.NewDecoder(bytes.NewReader(text)), text: text, line: 1}).node()
+		return d, d.sound()
+	} else {
 		return nil, fmt.Errorf("%w: %w", errNoTree, err)
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: there is a second document in it", errNoTree)
 	}
-	d := &document{root: root.Content[0], size: len(text)}
-	if d.root.Kind != yaml.MappingNode {
-		return nil, errNoTree
-	}
-	if err := unambiguous(d.root); err != nil {
-		return nil, err
-	}
-	return d, nil
+	return d, d.sound()
 }
 
-// unambiguous refuses what Envoy refuses, too, and what would make two readers see two files: a key
-// that is there twice, and a merge key, which Envoy does not know.
-func unambiguous(n *yaml.Node) error {
-	if n.Kind == yaml.MappingNode {
-		seen := make(map[string]bool, len(n.Content)/2)
-		for i := 0; i < len(n.Content); i += 2 {
-			key := n.Content[i]
-			if key.Tag == "!!merge" {
-				return fmt.Errorf("line %d: Envoy knows no merge keys (<<)", key.Line)
-			}
-			if seen[key.Value] {
-				return fmt.Errorf("line %d: the key %q is there twice", key.Line, key.Value)
-			}
-			seen[key.Value] = true
+// sound says whether the document is a mapping that all readers read alike.
+func (d *document) sound() error {
+	if d.root.Kind != yaml.MappingNode {
+		return errNoTree
+	}
+	return unambiguous(d.root, ofFields)
+}
+
+// encoded says where a text is not UTF-8.
+func encoded(text []byte) error {
+	if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
+		return errors.New("it is written in UTF-16: write it in UTF-8")
+	}
+	number := 0
+	for line := range bytes.Lines(text) {
+		if number++; !utf8.Valid(line) {
+			return fmt.Errorf("line %d: it is not written in UTF-8", number)
 		}
 	}
-	for _, child := range n.Content { // an alias has no content of its own
-		if err := unambiguous(child); err != nil {
+	return nil
+}
+
+// jsonReader makes a tree of valid JSON as the reader of YAML would.
+type jsonReader struct {
+	decoder      *json.Decoder
+	text         []byte
+	at           int // the offset up to which lines are counted
+	line, column int
+}
+
+func (r *jsonReader) node() *yaml.Node {
+	from := int(r.decoder.InputOffset())
+	from += len(r.text[from:]) - len(bytes.TrimLeft(r.text[from:], " \t\r\n,:"))
+	passed := r.text[r.at:from]
+	if last := bytes.LastIndexByte(passed, '\n'); last >= 0 {
+		r.line, r.column, passed = r.line+bytes.Count(passed, []byte("\n")), 0, passed[last+1:]
+	}
+	r.at, r.column = from, r.column+utf8.RuneCount(passed)
+	r.decoder.UseNumber()
+	token, _ := r.decoder.Token() // the text is valid
+	n := &yaml.Node{Kind: yaml.ScalarNode, Line: r.line, Column: r.column + 1}
+	switch token := token.(type) {
+	case json.Delim:
+		n.Kind, n.Tag, n.Style = yaml.MappingNode, "!!map", yaml.FlowStyle
+		if token == '[' {
+			n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
+		}
+		for r.decoder.More() {
+			n.Content = append(n.Content, r.node())
+		}
+		_, _ = r.decoder.Token() // its end
+	case string:
+		n.Tag, n.Style, n.Value = "!!str", yaml.DoubleQuotedStyle, token
+	case json.Number:
+		n.Tag, n.Value = "!!int", token.String()
+	case bool:
+		n.Tag, n.Value = "!!bool", strconv.FormatBool(token)
+	default:
+		n.Tag, n.Value = "!!null", "null"
+	}
+	return n
+}
+
+// The keys of these are a user's own, and no fields: of a map alone, or of all that is in it as well.
+var (
+	ownKeys    = []string{"typed_per_filter_config", "typed_extension_protocol_options", "typed_filter_metadata", "context_extensions"}
+	ownKeysAll = []string{"metadata", "filter_metadata", "static_layer", "json_format", "typed_json_format"}
+)
+
+// keys says what the keys of a mapping are.
+type keys int
+
+const (
+	ofFields keys = iota
+	ofMap         // the keys of what is in it are fields again
+	ofMaps
+)
+
+// unambiguous refuses what Envoy refuses, too, and what would make two readers see two files: a key
+// that is there twice, and a merge key, which Envoy does not know. Of one field in both its spellings,
+// failureModeAllow and failure_mode_allow, Envoy believes one: a reviewer may have read the other.
+func unambiguous(n *yaml.Node, are keys) error {
+	if n.Kind != yaml.MappingNode {
+		for _, child := range n.Content { // an alias has no content of its own
+			if err := unambiguous(child, are); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	seen := make(map[string]string, len(n.Content)/2)
+	for i := 0; i < len(n.Content); i += 2 {
+		key, name := n.Content[i], n.Content[i].Value
+		if key.Tag == "!!merge" {
+			return fmt.Errorf("line %d: Envoy knows no merge keys (<<)", key.Line)
+		}
+		if are == ofFields {
+			name = camel(name)
+		}
+		switch other, again := seen[name]; {
+		case again && other == key.Value:
+			return fmt.Errorf("line %d: the key %q is there twice", key.Line, key.Value)
+		case again:
+			return fmt.Errorf("line %d: the field %q is there twice, the first time as %q", key.Line, key.Value, other)
+		}
+		seen[name] = key.Value
+		below := ofFields
+		if is := func(field string) bool { return named(key.Value, field) }; are == ofMaps || slices.ContainsFunc(ownKeysAll, is) {
+			below = ofMaps
+		} else if slices.ContainsFunc(ownKeys, is) {
+			below = ofMap
+		}
+		if err := unambiguous(n.Content[i+1], below); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// camel is a field's name as protobuf's JSON has it.
+func camel(name string) string {
+	if !strings.Contains(name, "_") {
+		return name
+	}
+	var b strings.Builder
+	upper := false
+	for i := range len(name) {
+		c := name[i]
+		if c == '_' {
+			upper = true
+			continue
+		}
+		if upper && 'a' <= c && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		upper = false
+		b.WriteByte(c)
+	}
+	return b.String()
 }
 
 func (d *document) top() value { return value{doc: d, node: d.root} }
@@ -190,12 +311,37 @@ func (v value) text() string {
 	return v.node.Value
 }
 
-func (v value) isTrue() bool { return strings.EqualFold(v.text(), "true") }
+// isTrue reads a boolean as Envoy does. Its reader of YAML is one of YAML 1.1, where "on" is true without
+// quotes, and protobuf takes more words, in any case and in quotes: "yes" opens as "true" does.
+func (v value) isTrue() bool {
+	switch text := v.text(); strings.ToLower(text) {
+	case "true", "t", "yes", "y", "1":
+		return true
+	case "on":
+		return v.plain() && text != "oN"
+	default:
+		return false
+	}
+}
 
-// number is a number, or a default where there is none.
-func (v value) number(without int) int {
-	if n, err := strconv.Atoi(v.text()); err == nil {
-		return n
+// plain says whether a scalar is without quotes, so that it may be more than a text.
+func (v value) plain() bool {
+	return v.node != nil && (v.node.Style&yaml.TaggedStyle != 0 ||
+		v.node.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0)
+}
+
+// number is a number, or a default where there is none. Without quotes 0100 is 64, as in YAML 1.1: a
+// numerator of 0100 is not all.
+func (v value) number(without int) int { //nolint:unparam // the default is the field's: it stands where the field is read
+	text, base := v.text(), 10
+	if unsigned := strings.TrimLeft(text, "+-"); v.plain() && strings.HasPrefix(unsigned, "0") {
+		base = 0
+	}
+	if n, err := strconv.ParseInt(text, base, 0); err == nil {
+		return int(n)
+	}
+	if f, err := strconv.ParseFloat(text, 64); err == nil && f == float64(int(f)) {
+		return int(f)
 	}
 	return without
 }
@@ -205,6 +351,11 @@ func (v value) is(names ...string) bool { return slices.Contains(names, v.text()
 
 // duration is a google.protobuf.Duration, or a default where there is none.
 func (v value) duration(without time.Duration) time.Duration {
+	if names, _ := v.entries(); v.node != nil && v.node.Kind == yaml.MappingNode && // as a message: { seconds: 5 }
+		!slices.ContainsFunc(names, func(name string) bool { return name != "seconds" && name != "nanos" }) {
+		seconds := value{node: &yaml.Node{Kind: yaml.ScalarNode, Value: strconv.Itoa(v.field("seconds").number(0)) + "s"}}
+		return seconds.duration(without) + time.Duration(v.field("nanos").number(0))
+	}
 	if d, err := time.ParseDuration(v.text()); err == nil {
 		return d
 	}
