@@ -152,6 +152,9 @@ func TestPatchOfNotations(t *testing.T) {
 	}
 	router := standalone.Block("existing")
 	router = router[strings.Index(router, listOfFilters)+len(listOfFilters) : strings.Index(router, "                route_config:")]
+	const ofCheck = "                  # 4. The check.\n"
+	whole := patched(t, changed(t))
+	room, check := strings.Index(whole, "                  # 3. Room"), strings.Index(whole, ofCheck)
 	anchored := strings.Replace(router, "- name", "- &router\n                    name", 1)
 	for _, test := range []struct {
 		name, text string
@@ -166,8 +169,8 @@ func TestPatchOfNotations(t *testing.T) {
 		{"a filter by an alias", second(t, changed(t, listOfFilters+router, cors+anchored), listOfFilters+router, cors+"                  - *router\n"), nil},
 		{"a filter by an alias in brackets", second(t, changed(t, router, anchored), listOfFilters+router, `                http_filters: [{ name: envoy.filters.http.cors, typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors } }, *router]`+"\n"), nil},
 		{"a first entry of two lines", changed(t, prefixOfIn, "", `                "@type": type.googleapis.com/envoy.extensions.filters.network.http`, "                stat_prefix: in\n                  gress\n"+`                "@type": type.googleapis.com/envoy.extensions.filters.network.http`), nil},
-		{"a text that ends like a comment", changed(t, listOfFilters, cors+luaThatEnds), []string{luaThatEnds}},
-		{"a comment behind it", changed(t, listOfFilters, cors+luaThatEnds+"                  # The last.\n"), []string{luaThatEnds}},
+		{"a text that ends like a comment", whole[:room] + luaThatEnds + strings.TrimPrefix(whole[check:], ofCheck), []string{luaThatEnds}},
+		{"a comment behind it", whole[:room] + luaThatEnds + whole[check:], []string{luaThatEnds, ofCheck + "                  - name: envoy.filters.http.ext_authz"}},
 		{"CRLF", strings.ReplaceAll(changed(t), "\n", "\r\n"), nil},
 		{"settings in other words", changed(t, prefixOfIn, prefixOfIn+"                use_remote_address: yes\n                normalize_path: On\n                path_with_escaped_slashes_action: 2\n"), []string{"use_remote_address: yes\n", "normalize_path: On\n", "action: 2\n"}},
 		{"another check", changed(t, listOfFilters, listOfFilters+foreignCheck, loginMatch, `- match: { path: /login }
