@@ -18,7 +18,7 @@ var misbehaving = []struct {
 	// Local replies.
 	{"a text for every local reply", localReplies, localReplies + "                  body_format: { text_format_source: { inline_string: oops } }\n", "D2", "body_format:", ""},
 	{
-		"the text of body_format as the cure has it", firstMapper, replaces(allOf(except(440), except(401), except(403)), "body_format_override: {}") + firstMapper, "", "", "",
+		"the text of body_format as the cure has it", firstMapper, replaces(allOf(except(440), except(401), except(403)), "body_format_override: { text_format_source: { inline_string: oops } }") + firstMapper, "", "", "",
 	},
 	{"a mapper by the flag of the check", firstMapper, replaces("response_flag_filter: { flags: [UAEX] }", "status_code: 401") + firstMapper, "D2", "status_code: 401", ""},
 	{"a mapper by any flag", firstMapper, replaces("response_flag_filter: {}", "status_code: 401") + firstMapper, "D2", "status_code: 401", ""},
@@ -34,7 +34,7 @@ var misbehaving = []struct {
 	},
 	{"other errors become one", firstMapper, replaces(status("EQ", 502), "status_code: 503") + firstMapper, "", "", ""},
 	{"no session becomes forbidden", firstMapper, replaces(status("EQ", 401), "status_code: 403") + firstMapper, "D2", "status_code: 403", ""},
-	{"the page that refreshes is replaced", firstMapper, replaces(status("EQ", 401), "body: { inline_string: no }") + firstMapper, "D2", "body: { inline", ""},
+	{"the page that refreshes is replaced", firstMapper, replaces(status("EQ", 401), "body: { inline_string: gone }") + firstMapper, "D2", "body: { inline", ""},
 	{
 		"every error is replaced, with its cure", firstMapper, replaces(status("GE", 400), "status_code: 400") + firstMapper, "D2", "status_code: 400",
 		replaces(allOf(status("GE", 400), except(440), except(401), except(403), except(503)), "status_code: 400") + firstMapper,
@@ -119,7 +119,6 @@ var misbehaving = []struct {
 	{"the check gets bodies", "                      failure_mode_allow: false\n", "                      failure_mode_allow: false\n                      with_request_body: { max_request_bytes: 10 }\n", "D17", "with_request_body", ""},
 	{"the check gets the bodies of a route", "context_extensions: { session: optional }", "{ context_extensions: { session: optional }, with_request_body: { max_request_bytes: 10 } }", "D17", "with_request_body", ""},
 	{"a stream for a hundred years", "max_stream_duration: 3600s", "max_stream_duration: 3153600000s", "D19", "max_stream_duration:", ""},
-	{"a stream for a thousand years", "max_stream_duration: 3600s", "max_stream_duration: 31536000000s", "D19", "max_stream_duration:", ""},
 	{"a stream for a working day", "max_stream_duration: 3600s", "max_stream_duration: 28800s", "", "", ""},
 	{
 		"a tunnel stays open", "upgrade_configs: [{ upgrade_type: websocket }]", "upgrade_configs: [{ upgrade_type: websocket, enabled: false }, { upgrade_type: CONNECT }]\n                            max_stream_duration: { max_stream_duration: 0s }", "D19", "max_stream_duration: 0s",

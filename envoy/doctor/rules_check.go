@@ -217,7 +217,7 @@ func (e *examination) denials() []denial {
 
 // replaces is what in a mapper of local replies makes another answer of one of the check.
 func (d denial) replaces(mapper value) value {
-	if at := mapper.field("status_code"); at.exists() && at.number(0) != d.code {
+	if at := mapper.field("status_code"); at.exists() && at.number(-1) != d.code {
 		return at
 	}
 	for _, field := range []string{"body", "body_format_override"} {
@@ -269,7 +269,7 @@ func (e *examination) mappers(m *manager) {
 		e.find("D2", inListener(m), at, fault{
 			"body_format replaces the text of every local reply, those of sessiongate as well",
 			e.whyReplaced(codes), "local_reply_config: no body_format, but as the last mapper",
-			"mappers:\n  - filter:\n      and_filter:\n        filters:\n          " + strings.ReplaceAll(notOf(codes), "\n", "\n          ") + "\n    body_format_override: {} # what body_format was",
+			"mappers:\n  - filter:\n      and_filter:\n        filters:\n          " + strings.ReplaceAll(notOf(codes), "\n", "\n          ") + "\n    body_format_override: # what body_format was",
 		})
 	}
 }
@@ -310,12 +310,12 @@ func notOf(codes []int) string {
 // takesDenial says whether an access log filter takes an answer of the check. Some do where headers or chance
 // decide. What is not known takes none.
 func takesDenial(f value, answer, depth int) verdict {
-	if depth > rulesMax {
+	if depth > nestingMax {
 		return no
 	}
 	if comparison := f.field("status_code_filter", "comparison"); comparison.exists() {
 		code := comparison.field("value", "default_value").number(0)
-		takes := false
+		var takes bool
 		switch op := comparison.field("op"); {
 		case op.is("GE", "1"):
 			takes = code <= answer
@@ -398,16 +398,7 @@ func (e *examination) hardening() {
 				})
 			}
 			e.mutationRules(m, f)
-			e.bodies(in, f.config)
-			for _, l := range m.leads() {
-				for _, level := range l.levels() {
-					kind, message := level.field("typed_per_filter_config").entry(f.name).typed()
-					if kind == filterConfigType {
-						_, message = message.field("config").typed()
-					}
-					e.bodies(l.in(level), message.field("check_settings"))
-				}
-			}
+			e.bodies(m, f)
 			if !f.config.field("http_service").exists() { // of D1
 				e.checkTime(in, f.config.field("grpc_service"))
 			}
@@ -435,13 +426,22 @@ func (e *examination) checkTime(in string, service value) {
 }
 
 // bodies asks whether the check gets what it does not read. A request with more than the limit is answered 413.
-func (e *examination) bodies(in string, settings value) {
-	if at := settings.field("with_request_body"); at.exists() {
-		e.find("D17", in, at, fault{
-			"the check gets the bodies of requests (with_request_body)",
-			"sessiongate reads none. Envoy holds each back, answers 413 to those above max_request_bytes, and what is sent can leak.",
-			"delete it", "# with_request_body",
-		})
+func (e *examination) bodies(m *manager, f filter) {
+	found := func(in string, settings value) {
+		if at := settings.field("with_request_body"); at.exists() {
+			e.find("D17", in, at, fault{
+				"the check gets the bodies of requests (with_request_body)",
+				"sessiongate reads none. Envoy holds each back, answers 413 to those above max_request_bytes, and what is sent can leak.",
+				"delete it", "# with_request_body",
+			})
+		}
+	}
+	found(inFilter(m, f), f.config)
+	for _, l := range m.leads() {
+		for _, level := range l.levels() {
+			_, message := setting(level, f.name)
+			found(l.in(level), message.field("check_settings"))
+		}
 	}
 }
 

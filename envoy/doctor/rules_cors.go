@@ -222,6 +222,10 @@ const examplesMax = 64
 // meant as a dot, in the middle of names.
 func examples(re *syntax.Regexp, anySign rune) []string {
 	switch re.Op {
+	case syntax.OpNoMatch:
+		return nil
+	case syntax.OpEmptyMatch, syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText, syntax.OpWordBoundary, syntax.OpNoWordBoundary:
+		return []string{""}
 	case syntax.OpLiteral:
 		return []string{strings.ToLower(string(re.Rune))}
 	case syntax.OpCharClass:
@@ -269,6 +273,7 @@ func examples(re *syntax.Regexp, anySign rune) []string {
 			all = longer[:min(len(longer), examplesMax)]
 		}
 		return all
+	default:
+		return nil
 	}
-	return []string{""}
 }
