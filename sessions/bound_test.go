@@ -900,6 +900,9 @@ func TestReportsOfABoundSession(t *testing.T) {
 	cfg.Audit = func(context.Context, []sessions.AuditEvent) error { return errors.New("takes nothing") }
 	cfg.AuditPoll = time.Hour
 	e, log := start(t, store, cfg)
+	if _, err := log.await(t.Context(), sessions.EventAuditFailed); err != nil { // only one delivers at a time
+		t.Fatal(err)
+	}
 	one, two := signedIn(t, store, e, log), signedIn(t, store, e, log)
 	one.confirmed()
 	two.confirmed()
