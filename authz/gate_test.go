@@ -54,6 +54,9 @@ func newGate(tb testing.TB, change ...func(*Config)) *gate {
 	}
 	engine := sessions.Defaults()
 	engine.KeyEncryptionKey = kek
+	// No goroutine of an engine works beside a test: one counts allocations.
+	engine.FeedPoll, engine.FeedBound, engine.SweepPause = time.Hour/2, time.Hour, time.Hour
+	engine.KeyActivationDelay = 2 * engine.FeedBound
 	store := memory.New()
 	// A day ago by the store's clock.
 	store.Advance(-24 * time.Hour)

@@ -124,12 +124,21 @@ func TestAuditOutage(t *testing.T) {
 	t.Parallel()
 	store, k := memory.New(), newTaker()
 	full := errors.New("no space left")
-	e, log := start(t, store, audited(t, k.take))
+	both := make(chan struct{})
+	refused := sync.OnceFunc(func() { close(both) })
+	e, log := start(t, store, audited(t, func(ctx context.Context, events []sessions.AuditEvent) error {
+		err := k.take(ctx, events)
+		if err != nil && len(events) == 2 {
+			refused()
+		}
+		return err
+	}))
 	k.await(t, 2)
 	k.breaks(full)
 	for range 3 {
 		create(t, e)
 	}
+	<-both // else a batch of the first event alone might still be under way, and be taken
 	failed, err := log.await(t.Context(), sessions.EventAuditFailed)
 	if err != nil || !errors.Is(failed.Err, full) {
 		t.Fatalf("%v, %v", failed, err)

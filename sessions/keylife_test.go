@@ -17,7 +17,7 @@ import (
 func withKeys(t *testing.T, generations int) *memory.Store {
 	t.Helper()
 	store := memory.New()
-	start(t, store, quiet(t))
+	startKept(t, store, quiet(t))
 	for range generations - 1 {
 		for _, kind := range []sessions.KeyKind{sessions.KeySigning, sessions.KeySealing} {
 			if _, err := sessions.RotateKey(t.Context(), store, sessions.KeyEncryption{Key: key(t, "k")}, kind, time.Second); err != nil {
@@ -27,6 +27,23 @@ func withKeys(t *testing.T, generations int) *memory.Store {
 		store.Advance(time.Second)
 	}
 	return store
+}
+
+// startKept is start, until the engine has looked after the keys: later it does so once a minute.
+func startKept(t *testing.T, store *memory.Store, cfg sessions.Config) (*sessions.Engine, *events) {
+	t.Helper()
+	looked := make(chan struct{}, 100)
+	store.FailAfter(func(method string) error {
+		if method == "DeleteKeys" { // the last for a kind
+			looked <- struct{}{}
+		}
+		return nil
+	})
+	defer store.FailAfter(nil)
+	e, log := start(t, store, cfg)
+	<-looked
+	<-looked
+	return e, log
 }
 
 // opens fails unless an engine with these key-encryption keys starts.
@@ -118,7 +135,7 @@ func TestRewrapLeavesWhatDoesNotOpen(t *testing.T) {
 // deleted, and of what failed; and goes on.
 func TestKeyEvents(t *testing.T) {
 	store := withKeys(t, 1)
-	running, log := start(t, store, lively(t))
+	running, log := startKept(t, store, lively(t))
 	i := create(t, running)
 	if n, _, err := sessions.RewrapKeys(t.Context(), store, sessions.KeyEncryption{Key: key(t, "n"), Previous: key(t, "k")}); n != 2 || err != nil {
 		t.Fatal(n, err)

@@ -151,7 +151,7 @@ func (s *Store) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool
 	made, _ := p.Conn.PgConn().CustomData()[madeAt].(time.Time)
 	impatient := s.silence.missed(made, silencePause)
 	if impatient {
-		asking, cancel = context.WithTimeout(ctx, pingMax)
+		asking, cancel = context.WithTimeout(ctx, s.pingMax)
 	}
 	defer cancel()
 	err := p.Conn.Ping(asking)

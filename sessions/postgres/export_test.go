@@ -80,6 +80,12 @@ func (s *Store) Connected() int64 {
 // Idle makes connections count as idle for long enough to be asked whether they live.
 func Idle(s *Store) { s.pingIdle = 0 }
 
+// PingMax is how long the answer to a ping may take.
+const PingMax = pingMax
+
+// SetPingMax sets it for a store that has not connected yet.
+func (s *Store) SetPingMax(d time.Duration) { s.pingMax = d }
+
 // Dial connects as the store does.
 func Dial(ctx context.Context, address string) (*net.TCPConn, error) {
 	conn, err := newDialer(&pgconn.Config{ConnectTimeout: time.Minute}).dial(ctx, "tcp", address)

@@ -383,9 +383,14 @@ func behindNetwork(t *testing.T) (*cluster.Cluster, *cluster.Proxy) {
 func TestSlowNetwork(t *testing.T) {
 	t.Parallel()
 	server, front := behindNetwork(t)
-	front.Delay(100 * time.Millisecond)
+	const roundTrip = 200 * time.Millisecond
+	front.Delay(roundTrip / 2)
+	if postgres.PingMax < 4*roundTrip {
+		t.Errorf("a ping may take %s", postgres.PingMax)
+	}
 	for _, addresses := range [][]string{{front.Address()}, {front.Address(), "127.0.0.1:1"}} {
 		store := openAt(t, postgres.Config{URL: hosts(t, server, "", addresses...)})
+		store.SetPingMax(30 * time.Second) // else what a busy machine adds ends a ping
 		busy(t, store)
 		before := store.Connected()
 		postgres.Idle(store) // so that each is asked before its use

@@ -78,6 +78,7 @@ type Store struct {
 	deliverMax   time.Duration
 	hangUpGrace  time.Duration
 	pingIdle     time.Duration
+	pingMax      time.Duration
 	migratePause time.Duration
 	auditKeep    time.Duration
 	prepare      string
@@ -131,7 +132,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	params["idle_in_transaction_session_timeout"] = milliseconds(2 * timeout)
 	params["client_encoding"] = "UTF8"
 	s := &Store{
-		deliverMax: deliverMax, hangUpGrace: hangUpGrace, pingIdle: pingIdle, migratePause: migratePause, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
+		deliverMax: deliverMax, hangUpGrace: hangUpGrace, pingIdle: pingIdle, pingMax: pingMax, migratePause: migratePause, statementMax: timeout + silentAfter, transactionMax: transactionMost*timeout + silentAfter,
 		prepare: prepare, auditKeep: cmp.Or(c.AuditKeep, defaults.AuditKeep), feedPage: feedPage, endPage: endPage, countExactly: countExactly, sweptUpTo: []byte{},
 	}
 	for i := range s.creating {

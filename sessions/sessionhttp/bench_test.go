@@ -129,6 +129,7 @@ func (s *shifted) Poll(ctx context.Context, since sessions.Cursor) (sessions.Pag
 // bench is both listeners over a running engine.
 type bench struct {
 	store    *shifted
+	ahead    atomic.Int64 // nanoseconds that the clock of the engine's machine is ahead
 	engine   *sessions.Engine
 	public   http.Handler
 	internal http.Handler
@@ -189,7 +190,7 @@ func newIdleBench(t testing.TB, change ...func(*Config)) (*bench, func()) {
 	cfg := sessions.Defaults()
 	cfg.KeyEncryptionKey = kek
 	cfg.RefreshesPerSession, cfg.RefreshesPerAddress = sessions.Rate{PerSecond: 2, Burst: 100}, sessions.Rate{PerSecond: 200, Burst: 5000}
-	cfg.Now = func() time.Time { return time.Now().Add(time.Duration(b.store.offset.Load())) }
+	cfg.Now = func() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) }
 	cfg.Observe = func(e sessions.Event) {
 		if e.Kind == sessions.EventReady {
 			close(ready)
@@ -246,8 +247,15 @@ func newBench(t testing.TB, change ...func(*Config)) *bench {
 	return b
 }
 
-// pass sets the store's clock forward.
-func (b *bench) pass(d time.Duration) { b.store.offset.Add(int64(d)) }
+// pass sets the store's clock forward, and returns when the engine has heard of it.
+func (b *bench) pass(t *testing.T, d time.Duration) {
+	t.Helper()
+	b.store.offset.Add(int64(d))
+	rec, err := b.engine.EndUser(t.Context(), "absent", sessions.Ending{Reason: sessions.ReasonRevoked}) // it polls
+	if err != nil || rec != 0 {
+		t.Fatal(rec, err)
+	}
+}
 
 // call is one request; zero fields are filled as an honest browser behind Envoy
 // would.

@@ -86,7 +86,7 @@ func TestDenials(t *testing.T) {
 	try(refused{b.internal, apiCall(http.MethodPost, "/v1/sessions/verify", `{"access_token":"`+mine.Tokens.Access+`"}`), 440, "anti_csrf", apiCaller, mine.Session.Handle})
 	// Twice refreshed and used: the token of the sign-in is neither current nor previous.
 	retired := victim.Tokens.Refresh
-	b.pass(time.Hour)
+	b.pass(t, time.Hour)
 	next := do(b.public, refreshCall(refreshCookie(retired)))
 	var child string
 	for _, c := range next.Cookies() {
@@ -95,7 +95,7 @@ func TestDenials(t *testing.T) {
 		}
 	}
 	do(b.public, refreshCall(refreshCookie(child)))
-	b.pass(time.Hour)
+	b.pass(t, time.Hour)
 	for _, tt := range []refused{
 		{b.public, refreshCall(), 440, "no_token", "", ""},
 		{b.public, refreshCall(refreshCookie("sgr1_x")), 440, "session_ended", "", ""},

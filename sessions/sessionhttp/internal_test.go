@@ -117,7 +117,7 @@ func TestGetAndEnd(t *testing.T) {
 	}
 
 	other := b.signIn(t)
-	b.pass(31 * 24 * time.Hour)
+	b.pass(t, 31*24*time.Hour)
 	wantProblem(t, do(b.internal, apiCall(http.MethodGet, "/v1/sessions/"+other.Session.Handle, "")), http.StatusNotFound)
 }
 
@@ -140,7 +140,7 @@ func TestUpdate(t *testing.T) {
 	if _, d := b.engine.Verify(sessions.TransportCookie, []string{c.Tokens.Access}); d != nil {
 		t.Errorf("data are in no token, and yet: %v", d)
 	}
-	b.pass(time.Minute)
+	b.pass(t, time.Minute)
 	got := patch(`{"claims":{"role":"admin"},"access_token":"` + c.Tokens.Access + `","host":"` + host + `"}`)
 	if string(got.Session.Claims) != `{"role":"admin"}` || string(got.Session.Data) != `{"cart":[]}` {
 		t.Errorf("claims: %+v", got.Session)
@@ -199,7 +199,7 @@ func TestList(t *testing.T) {
 	var handles []string
 	for range 3 {
 		handles = append([]string{b.create(t, `{"user_id":"a/b%?","data":{"device":"phone"}}`).Session.Handle}, handles...)
-		b.pass(time.Second)
+		b.pass(t, time.Second)
 	}
 	b.signIn(t)
 	for _, tt := range []struct {

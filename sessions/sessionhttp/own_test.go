@@ -94,8 +94,7 @@ func TestOwnSessionsNeedARecentSignIn(t *testing.T) {
 	victim, stolen := b.signIn(t), b.signIn(t)
 	end := ownCall(http.MethodDelete, "/"+victim.Session.Handle, stolen)
 	others := ownCall(http.MethodPost, "/end-others", stolen)
-	b.pass(10 * time.Minute)
-	b.hears(t)
+	b.pass(t, 10*time.Minute)
 	b.ownList(t, stolen)
 	for _, c := range []call{end, ownCall(http.MethodDelete, "/"+sessions.NewHandle().String(), stolen), others} {
 		r := do(b.public, c)
@@ -109,15 +108,6 @@ func TestOwnSessionsNeedARecentSignIn(t *testing.T) {
 	}
 	// The own one needs none: a sign-out would end it, too.
 	want(t, do(b.public, ownCall(http.MethodDelete, "/"+stolen.Session.Handle, stolen)), http.StatusNoContent)
-}
-
-// hears waits until the engine has heard of the store's time.
-func (b *bench) hears(t *testing.T) {
-	t.Helper()
-	rec, err := b.engine.EndUser(t.Context(), "absent", sessions.Ending{Reason: sessions.ReasonRevoked}) // it polls
-	if err != nil || rec != 0 {
-		t.Fatal(rec, err)
-	}
 }
 
 // tokenMissing is what the text of a 440 says that no refresh mends.
@@ -182,8 +172,7 @@ func TestOwnSessionsRefusals(t *testing.T) {
 	if !b.alive(t, mine.Session.Handle) || !b.alive(t, header.Session.Handle) {
 		t.Error("a session has ended")
 	}
-	b.pass(2 * time.Hour)
-	b.hears(t)
+	b.pass(t, 2*time.Hour)
 	want(t, do(b.public, get), 440) // its access token has expired
 }
 
@@ -248,7 +237,7 @@ func TestOwnSessionsOutage(t *testing.T) {
 func TestOwnSessionsOfManySessions(t *testing.T) {
 	b := ownBench(t)
 	oldest := b.signIn(t)
-	b.pass(time.Second)
+	b.pass(t, time.Second)
 	second := b.signIn(t)
 	for range ownMax {
 		b.signIn(t)
@@ -295,8 +284,7 @@ func TestDevice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, func(c *Config) { c.Device = facts.kept })
 			c := b.create(t, `{"user_id":"u1","client":{"address":"203.0.113.9","user_agent":"sign-in"}}`)
-			b.pass(pastGrace)
-			b.hears(t)
+			b.pass(t, pastGrace)
 			want(t, do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh))), http.StatusOK)
 			var got struct {
 				Session session `json:"session"`

@@ -47,7 +47,7 @@ func TestRefresh(t *testing.T) {
 		t.Error("cookie transport puts a token into a header that scripts read")
 	}
 
-	b.pass(pastGrace)
+	b.pass(t, pastGrace)
 	r = do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh)))
 	want(t, r, http.StatusOK)
 	child := jar(r)["sRefreshToken"]
@@ -91,10 +91,10 @@ func TestRefreshEnded(t *testing.T) {
 	theft := func(t *testing.T, b *bench) string { // scenario "thief first", after G
 		t.Helper()
 		c := b.signIn(t)
-		b.pass(pastGrace)
+		b.pass(t, pastGrace)
 		child := jar(do(b.public, refreshCall(refreshCookie(c.Tokens.Refresh))))["sRefreshToken"]
 		want(t, do(b.public, refreshCall(refreshCookie(child))), http.StatusOK)
-		b.pass(pastGrace)
+		b.pass(t, pastGrace)
 		return refreshCookie(c.Tokens.Refresh)
 	}
 	ended := func(t *testing.T, b *bench) string {
@@ -106,7 +106,7 @@ func TestRefreshEnded(t *testing.T) {
 	expired := func(t *testing.T, b *bench) string {
 		t.Helper()
 		c := b.signIn(t)
-		b.pass(31 * 24 * time.Hour)
+		b.pass(t, 31*24*time.Hour)
 		return refreshCookie(c.Tokens.Refresh)
 	}
 	tests := []struct {
@@ -397,7 +397,7 @@ func TestSignOut(t *testing.T) {
 	}
 	t.Run("expired access token alone", func(t *testing.T) {
 		c := b.signIn(t)
-		b.pass(2 * time.Hour)
+		b.pass(t, 2*time.Hour)
 		r := do(b.public, signOutCall(accessCookie(c.Tokens.Access)))
 		want(t, r, 440)
 		untouched(t, r)

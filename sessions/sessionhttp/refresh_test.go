@@ -70,7 +70,7 @@ func TestRefreshByAPI(t *testing.T) {
 	wantProblem(t, b.refresh(t, c.Tokens.Refresh, intruder), http.StatusConflict)
 
 	// R4 and R5: a child, the same one to the same client as through the gate, and none to another.
-	b.pass(time.Minute)
+	b.pass(t, time.Minute)
 	child := b.refreshed(t, c.Tokens.Refresh, clientBody+`,"host":"`+host+`"`)
 	holds := jar(&answer{Header: http.Header{"Set-Cookie": child.SetCookie}})
 	if child.Tokens.Refresh == "" || holds["sRefreshToken"] != child.Tokens.Refresh || holds["sAccessToken"] != child.Tokens.Access || child.Headers["anti-csrf"] == "" || child.Headers["front-token"] == "" {
@@ -86,7 +86,7 @@ func TestRefreshByAPI(t *testing.T) {
 
 	// R6, then R8: the client that lost is told so, and how to forget the session.
 	b.refreshed(t, child.Tokens.Refresh, clientBody)
-	b.pass(time.Minute)
+	b.pass(t, time.Minute)
 	gone := wantEnded(t, b.refresh(t, c.Tokens.Refresh, clientBody+`,"host":"`+host+`"`), "token theft detected")
 	wantCleared(t, &answer{Header: http.Header{"Set-Cookie": append(gone.SetCookie, gone.SDKCookies...)}}, browser.SDKCookieNames()...)
 	wantEnded(t, b.refresh(t, child.Tokens.Refresh, clientBody), "unauthorised")
@@ -124,7 +124,7 @@ func openedHash(t *testing.T, access string) string {
 func TestRefreshByAPIInHeaders(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.SessionExpiredStatus = http.StatusTeapot })
 	c := b.create(t, `{"user_id":"u1","transport":"header"`+clientBody+`}`)
-	b.pass(time.Minute)
+	b.pass(t, time.Minute)
 	got := b.refreshed(t, c.Tokens.Refresh, clientBody+`,"transport":"header"`)
 	if got.SetCookie != nil || got.Tokens.AntiCSRF != "" || got.Headers["st-refresh-token"] != got.Tokens.Refresh || got.Headers["st-access-token"] != got.Tokens.Access {
 		t.Error("other headers")
