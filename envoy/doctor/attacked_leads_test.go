@@ -61,6 +61,7 @@ var attacks = []attack{
 	{"a virtual host sets identity", []string{theDomains, "                      request_headers_to_add: [{ header: { key: x-session-user-id, value: x } }]\n" + theDomains}, "D4", "key: x-session-user-id"},
 	{"the first filter sets identity", []string{rerouted, rerouted + "                          - " + setIdentity + "\n"}, "D3", setIdentity},
 	{"the first filter sets identity, and then removes it", []string{removeClaims, "                          - " + setIdentity + "\n" + removeClaims}, "", ""},
+	{"the first filter overwrites identity that it has removed", []string{rerouted, rerouted + "                          - " + strings.Replace(setIdentity, " } }", " }, append_action: OVERWRITE_IF_EXISTS }", 1) + "\n"}, "", ""},
 	{"the first filter sets another header", []string{rerouted, rerouted + "                          - " + strings.Replace(setIdentity, "x-session-user-id", "x-other", 1) + "\n"}, "", ""},
 	{"a virtual host sets identity in the first filter", []string{theDomains, theDomains + perRouteMutation("envoy.filters.http.header_mutation", setIdentity)}, "D3", setIdentity},
 	{"a filter behind the check sets identity", []string{beforeRouter, late(setIdentity) + beforeRouter}, "D4", setIdentity},
