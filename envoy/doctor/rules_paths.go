@@ -373,7 +373,7 @@ func (e *examination) lost() {
 			early = append(early, change{value: item, in: inListener(m)})
 		}
 		for _, l := range m.leads() {
-			auth := e.isOurs(l.cluster) && l.route.match.takes(e.authPath + refreshPath)
+			auth := e.isOurs(l.cluster) && l.route.match.takes(e.authPath+refreshPath)
 			names, changes := read, early
 			if on, _ := l.checked(); auth {
 				names, changes = renewing, slices.Concat(early, l.changes(m.filters, "request_mutations"), l.own("request"))

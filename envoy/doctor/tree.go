@@ -332,7 +332,7 @@ func (v value) plain() bool {
 
 // number is a number, or a default where there is none. Without quotes 0100 is 64, as in YAML 1.1: a
 // numerator of 0100 is not all.
-func (v value) number(without int) int { //nolint:unparam // the default is the field's: it stands where the field is read
+func (v value) number(without int) int {
 	text, base := v.text(), 10
 	if unsigned := strings.TrimLeft(text, "+-"); v.plain() && strings.HasPrefix(unsigned, "0") {
 		base = 0
