@@ -84,9 +84,6 @@ func TestEnvoyPatchWrites(t *testing.T) {
 	if err := (doctorCmd{Envoy: file}).Run(&flags{}, full); exitStatus(err) != 2 || !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("doctor to a full disk: %v", err)
 	}
-	if usageStatus(80) != 2 || usageStatus(1) != 1 {
-		t.Error("a command line that is not understood is no finding")
-	}
 }
 
 type fullDisk struct{}

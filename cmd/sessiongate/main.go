@@ -25,7 +25,7 @@ func main() {
 	p := process{ctx: ctx, environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 
 	var c commands
-	command := kong.Parse(&c, append(grammar(&c, p), kong.Exit(func(status int) { os.Exit(usageStatus(status)) }))...)
+	command := kong.Parse(&c, grammar(&c, p)...)
 	if err := command.Run(); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, err)
 		os.Exit(exitStatus(err))
@@ -48,15 +48,6 @@ func exitStatus(err error) int {
 		return own.ExitCode()
 	}
 	return 1
-}
-
-// usageStatus is 2 for a command line that is not understood, as for other programs and for a doctor that could not
-// look, where kong has 80.
-func usageStatus(status int) int {
-	if status == 80 {
-		return 2
-	}
-	return status
 }
 
 type commands struct {

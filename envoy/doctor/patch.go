@@ -9,6 +9,7 @@ import (
 	"net"
 	"regexp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -164,16 +165,11 @@ func (p *patch) proven() error {
 		return ""
 	}
 	all := p.offsets()
-	what := differs(all)
-	if what == "" {
+	if differs(all) == "" {
 		return nil
 	}
-	for _, offset := range all { // which of them?
-		if own := differs([]int{offset}); own != "" {
-			return fmt.Errorf("line %d: %s", strings.Count(p.text[:offset], "\n")+1, own)
-		}
-	}
-	return errors.New(what)
+	n := sort.Search(len(all)-1, func(n int) bool { return differs(all[:n+1]) != "" }) // with which of them?
+	return fmt.Errorf("line %d: %s", strings.Count(p.text[:all[n]], "\n")+1, differs(all[:n+1]))
 }
 
 // kept finds what is no longer as it was, though it was not to be changed.

@@ -51,11 +51,7 @@ func (e *examination) cors() {
 // field of the route or the virtual host that Envoy had before.
 func (l lead) cors(f filter) (in string, policy value) {
 	for _, level := range l.levels() {
-		kind, policy := level.field("typed_per_filter_config").entry(f.name).typed()
-		if kind == filterConfigType {
-			kind, policy = policy.field("config").typed()
-		}
-		if kind == corsPolicyType {
+		if kind, policy := setting(level, f.name); kind == corsPolicyType {
 			return l.in(level), policy
 		}
 	}
