@@ -496,7 +496,7 @@ func (p *patch) manager(m *manager) {
 func (p *patch) ownsAuth(r *route) bool {
 	match := r.config.field("match")
 	for _, field := range []string{"path", "prefix", "path_separated_prefix"} {
-		if own := strings.TrimSuffix(match.field(field).text(), "/"); own == p.authPath || strings.HasPrefix(own, p.authPath+"/") {
+		if under(match.field(field).text(), p.authPath) {
 			return true
 		}
 	}
